@@ -1,0 +1,113 @@
+# Everything here needs git, make and a Python of 3.11 or newer, and stays inside this checkout.
+#   make test ALL=1            also the slow tests
+#   make test ARGS="-k refs"   more arguments for pytest
+#   make venv PYTHON=python3.13
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dbos,langgraph,mcp,notebook,otel,progress,trio
+
+ARGS ?=
+ALL ?= $(DAGEXEC_TEST_ALL)
+# `-m ""` takes back pyproject's `-m "not slow"`.
+SELECT := $(if $(filter-out 0,$(ALL)),-m "",)
+# A part of the tests cannot reach the threshold of the whole.
+THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
+TYPING := $(wildcard tests/typing)
+
+# The remark that a newer pyright exists is no finding.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+# Tried by running: a version manager's shim may be on the PATH and have nothing behind it.
+define FIND_PYTHON
+for candidate in "$${PYTHON:-}" python3.13 python3.12 python3.11 python3; do \
+  [ -n "$$candidate" ] || continue; \
+  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+    if "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then found="$$candidate"; break; fi; \
+    bare="$$candidate"; \
+  fi; \
+  if [ "$$candidate" = "$${PYTHON:-}" ]; then break; fi; \
+done
+endef
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: venv
+venv: $(STAMP) ## Make .venv with everything a developer needs
+
+$(STAMP): pyproject.toml
+	@found=""; bare=""; export PYTHON='$(PYTHON)'; $(FIND_PYTHON); \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	  echo "make venv: $$bare cannot make an environment: its modules venv and ensurepip are missing." >&2; \
+	  echo "On Debian: apt-get install python3-venv" >&2; exit 1; \
+	elif [ -z "$$found" ]; then \
+	  echo "make venv: no Python of 3.11 or newer runs here (tried $${PYTHON:-python3.13, python3.12, python3.11, python3})." >&2; \
+	  echo "Install one, or name it: make venv PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version) ($$found)"; \
+	if $(BIN)/python -m pip --version >/dev/null 2>&1; then clear=""; else clear=--clear; fi; \
+	"$$found" -m venv $$clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable '.[$(EXTRAS)]'
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the demonstration: no key, no network
+	@$(BIN)/dagexec demo
+
+.PHONY: test
+test: $(STAMP) ## Run the tests with coverage (ALL=1: the slow ones too)
+	$(BIN)/python -m pytest --cov $(SELECT) $(THRESHOLD) $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy dagexec planners $(TYPING)
+	$(BIN)/pyright --pythonpath $(BIN)/python dagexec planners $(TYPING)
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: check
+check: lint test ## lint and test
+
+.PHONY: bench
+bench: $(STAMP) ## Measure: python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+.PHONY: mutation
+mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice
+	$(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
+
+.PHONY: wheel
+wheel: $(STAMP) ## Build dist/*.whl and check what is in it
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+	$(BIN)/python -m zipfile --list dist/*.whl
+	@names=$$($(BIN)/python -m zipfile --list dist/*.whl | awk 'NR > 1 {print $$1}'); \
+	for name in $$(git ls-files --cached --others --exclude-standard dagexec planners); do \
+	  grep -qxF "$$name" <<<"$$names" || { echo "make wheel: $$name is missing from the wheel" >&2; exit 1; }; \
+	done; \
+	if others=$$(grep -vE '^(dagexec|planners|dagexec-[^/]*\.dist-info)/' <<<"$$names"); then \
+	  echo "make wheel: the wheel holds what it should not: $$others" >&2; exit 1; \
+	fi
+
+.PHONY: clean
+clean: ## Remove .venv, caches and everything built
+	rm -rf $(VENV) build dist htmlcov mutants .coverage .coverage.* \
+	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

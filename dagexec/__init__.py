@@ -1,0 +1,79 @@
+"""dagexec: runs the tool calls of a model's answer as a graph of dependencies.
+
+    report = await Executor(tools).run(plan)
+
+A `Plan` comes from a planner (`planners.openai`, `planners.anthropic`) or is written by hand.
+"""
+
+from dagexec._context import CallContext, ask, current_call
+from dagexec._errors import (
+    ArgumentError,
+    BadReference,
+    CallCancelled,
+    CallError,
+    CallTimeout,
+    DagexecError,
+    MissingExtra,
+    PlanError,
+    Problem,
+    ToolDefinitionError,
+)
+from dagexec._executor import Executor, Timeouts
+from dagexec._outcomes import (
+    Approve,
+    Cancelled,
+    Deny,
+    Done,
+    Edit,
+    Failed,
+    InDoubt,
+    Outcome,
+    Pending,
+    Skipped,
+    TimedOut,
+)
+from dagexec._plan import Call, Plan
+from dagexec._refs import Ref, Template
+from dagexec._report import Report
+from dagexec._run import Run
+from dagexec._tools import Effect, Tool, tool
+
+__all__ = [
+    "Approve",
+    "ArgumentError",
+    "BadReference",
+    "Call",
+    "CallCancelled",
+    "CallContext",
+    "CallError",
+    "CallTimeout",
+    "Cancelled",
+    "DagexecError",
+    "Deny",
+    "Done",
+    "Edit",
+    "Effect",
+    "Executor",
+    "Failed",
+    "InDoubt",
+    "MissingExtra",
+    "Outcome",
+    "Pending",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "Ref",
+    "Report",
+    "Run",
+    "Skipped",
+    "Template",
+    "TimedOut",
+    "Timeouts",
+    "Tool",
+    "ToolDefinitionError",
+    "ask",
+    "current_call",
+    "tool",
+]
+
+__version__ = "0.1.0"

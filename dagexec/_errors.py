@@ -1,0 +1,116 @@
+"""The one tree of errors.
+
+    DagexecError
+    ├── PlanError            a plan that cannot be run as written; names every problem
+    ├── ToolDefinitionError  a function that cannot become a tool
+    ├── CallError            one call that cannot be run; its text is meant for the model
+    │   ├── ArgumentError    its arguments do not fit the tool
+    │   └── BadReference     a reference in it cannot be read or followed
+    ├── CallTimeout          a deadline that a call did not meet
+    ├── CallCancelled        a tool that ended itself by a cancellation that nobody asked for
+    └── MissingExtra         an optional part that is not installed
+
+Catch `DagexecError` round a whole run, `PlanError` where a plan comes from a user, `CallError`
+never: a call's error is its outcome, not an exception of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ArgumentError",
+    "BadReference",
+    "CallCancelled",
+    "CallError",
+    "CallTimeout",
+    "DagexecError",
+    "MissingExtra",
+    "PlanError",
+    "Problem",
+    "ToolDefinitionError",
+]
+
+
+class DagexecError(Exception):
+    """Base of every error that dagexec raises.
+
+    `report` holds what had finished when a run broke off, or None where no run was involved.
+    """
+
+    # Any, because the report stands above this module; `Report | None` in fact.
+    report: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a plan: its kind, the call that it is in, cause and way out.
+
+    `also` names further calls that share it: the other members of a cycle.
+    """
+
+    kind: str
+    call: str | None
+    message: str
+    also: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the message, behind the call that it is about."""
+        return self.message if self.call is None else f"call {self.call!r}: {self.message}"
+
+
+class PlanError(DagexecError, ValueError):
+    """A plan cannot be run as written; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Keep the problems, in plan order."""
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        """Return the problems, one on a line."""
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"the plan has {len(self.problems)} problems:\n{lines}"
+
+
+class ToolDefinitionError(DagexecError, TypeError):
+    """A function cannot become a tool, or a tool was declared with an option it cannot have."""
+
+
+class CallError(DagexecError):
+    """A call cannot be run as it was written; the text tells the model how to do better."""
+
+
+class ArgumentError(CallError):
+    """The arguments of a call do not fit its tool."""
+
+
+class BadReference(CallError):  # noqa: N818 - the tree above names the fault, as PEP 8 allows
+    """A reference cannot be read, or there is no value where its path leads."""
+
+
+class CallTimeout(DagexecError, TimeoutError):  # noqa: N818 - reads as what it is
+    """A call did not end before a deadline; `scope` is the deadline's, `call` to `workflow`."""
+
+    def __init__(self, message: str, scope: str) -> None:
+        """Keep the scope whose deadline expired."""
+        super().__init__(message)
+        self.scope = scope
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with both arguments; an exception's default keeps only the first."""
+        return type(self), (str(self), self.scope)
+
+
+class CallCancelled(DagexecError):  # noqa: N818 - reads as what it is
+    """A tool ended by a cancellation that neither the run nor its caller had asked for."""
+
+
+class MissingExtra(DagexecError, ImportError):  # noqa: N818 - reads as what it is
+    """An optional part of dagexec was used that is not installed; the text names the extra."""

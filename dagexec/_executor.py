@@ -1,0 +1,278 @@
+"""The executor: tools, deadlines and slots, and the runs that share them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+import anyio
+from anyio.lowlevel import current_token
+
+from dagexec._context import enclosing_call
+from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+from dagexec._order import order_conflicts
+from dagexec._plan import Call, Plan, faults
+from dagexec._refs import resolve
+from dagexec._report import Report
+from dagexec._run import Run
+from dagexec._runner import Observer, Runner, Settings, SourceError
+from dagexec._slots import UNLIMITED, Slots
+from dagexec._threads import enclosing_thread_call
+from dagexec._tools import Tool, as_tools
+
+if TYPE_CHECKING:
+    from dagexec._outcomes import Outcome
+
+DEFAULT_CONCURRENCY: Final = 20
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long things may take, in seconds; None for no limit.
+
+    `call`: one call, from when it is admitted. `layer`: a ready layer, from its start. `turn`: one
+    reply of a model and its calls, which for a single run is the run. `workflow`: everything, all
+    turns together. A tool's own `timeout` takes the place of `call`.
+    """
+
+    call: float | None = 30.0
+    layer: float | None = None
+    turn: float | None = None
+    workflow: float | None = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no duration; raise DagexecError that names the field."""
+        for field in fields(self):
+            value: object = getattr(self, field.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
+                msg = (
+                    f"Timeouts({field.name}={value!r}): a timeout is a positive number of seconds,"
+                    " or None for no limit"
+                )
+                raise DagexecError(msg)
+
+
+@final
+class Executor:
+    """Runs plans with a set of tools.
+
+    Args:
+        tools: The tools, or plain functions, which become tools with the default effect `write`.
+        timeouts: How long things may take.
+        concurrency: How many calls may run at a time, over all runs of this executor on an event
+            loop, nested ones included. None for no limit. 0 runs every call one after the other in
+            the caller's task, in plan order and with no threads: to debug. The environment
+            variable DAGEXEC_CONCURRENCY, if set, takes its place.
+        on_failure: "skip" costs a failure its dependants, "stop" ends the run.
+        barrier: Whether a layer waits until the one before has ended.
+        journal: Where runs are recorded, to be resumed after a crash.
+        observers: Called with every event and action of the scheduler, in order. They must not
+            wait; one that raises is logged and the run goes on.
+
+    Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
+        *,
+        timeouts: Timeouts | None = None,
+        concurrency: int | None = DEFAULT_CONCURRENCY,
+        on_failure: Literal["skip", "stop"] = "skip",
+        barrier: bool = False,
+        journal: object = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Check the settings; nothing is started."""
+        self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
+        self.timeouts = Timeouts() if timeouts is None else timeouts
+        self.concurrency = _concurrency(concurrency)
+        self.observers = tuple(observers)
+        if on_failure not in ("skip", "stop"):
+            msg = f'on_failure is "skip" or "stop", not {on_failure!r}'
+            raise DagexecError(msg)
+        if journal is not None:
+            msg = "this version of dagexec has no journal yet; leave journal=None"
+            raise DagexecError(msg)
+        _refuse_unbuilt(self.tools.values())
+        scope, timeout = _run_scope(self.timeouts)
+        self._settings = Settings(
+            tools=self.tools,
+            call_timeout=self.timeouts.call,
+            layer_timeout=self.timeouts.layer,
+            run_timeout=timeout,
+            run_scope=scope,
+            on_failure=on_failure,
+            barrier=barrier,
+            sequential=self.concurrency == 0,
+        )
+        self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
+        # An event loop's slots are its own: loops cannot wake each other's tasks.
+        self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
+
+    # ----------------------------------------------------------------------------------- checking
+
+    def check(self, plan: Plan) -> None:
+        """Check a plan against the tools; raise one PlanError that names every problem.
+
+        Arguments that hold references are checked as far as they can be seen.
+        """
+        self._prepare(plan)
+
+    def _prepare(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """Return validated arguments of the calls without references; raise PlanError."""
+        prepared: dict[str, dict[str, Any]] = {}
+        problems: list[Problem] = []
+        for call in plan.calls:
+            if call.problem is not None:
+                continue
+            tool = self.tools.get(call.tool)
+            if tool is None:
+                problems.append(unknown_tool(call, self.tools))
+            elif call.refs:
+                problems += (
+                    Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)
+                )
+            else:
+                try:
+                    prepared[call.id] = tool.validate(resolve(dict(call.args), _no_reference))
+                except ArgumentError as error:
+                    problems.append(Problem("bad_arguments", call.id, str(error)))
+        if problems:
+            raise PlanError(problems)
+        return prepared
+
+    # ------------------------------------------------------------------------------------ running
+
+    async def run(
+        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan, or calls as they come from an async iterator, and return the report.
+
+        Failures, timeouts and skips are outcomes in the report. Raises PlanError before anything
+        runs, DagexecError with the partial `report` when the source of a streamed plan breaks; a
+        cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
+        """
+        run = self._new_run(plan, run_id)
+        lease = _enclosing_lease()
+        waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
+        async with waiting:
+            await run.drive()
+        return run.report
+
+    def run_sync(
+        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan from code without an event loop, and return the report.
+
+        Inside a synchronous tool it runs in the event loop of the run above, under the same
+        deadline. Raises what `run` raises, and DagexecError inside a running event loop.
+        """
+        thread = enclosing_thread_call()
+        if thread is not None:
+            return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
+        if _in_event_loop():
+            msg = "run_sync() cannot wait inside a running event loop; use: await executor.run(plan)"
+            raise DagexecError(msg)
+        return anyio.run(lambda: self.run(plan, run_id=run_id))
+
+    def start(
+        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Run:
+        """Return a live run, to be entered with `async with`.
+
+        Its `report` can be read at any time, iterating gives its events, `cancel()` ends it.
+        Leaving the block waits for it; an error in the block cancels it. Raises what `run` raises.
+        """
+        return self._new_run(plan, run_id)
+
+    async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
+        """Continue a run after a crash or with answers; this version has no journal to read."""
+        del answers
+        msg = f"cannot resume {run_id!r}: this executor has no journal that knows it"
+        raise DagexecError(msg)
+
+    def _new_run(
+        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], run_id: str | None
+    ) -> Run:
+        name = uuid4().hex if run_id is None else run_id
+        if isinstance(plan, AsyncIterator) or hasattr(plan, "__aiter__"):
+            return Run(self._runner, None, aiter(plan), {}, name)  # type: ignore[arg-type]
+        if not isinstance(plan, Plan):
+            plan = Plan(plan)  # type: ignore[arg-type]
+        prepared = self._prepare(plan)
+        if self._orders:
+            plan = Plan(order_conflicts(plan.calls, self.tools))
+        return Run(self._runner, plan, None, prepared, name)
+
+    def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
+        """Make a runner in the event loop that is running now."""
+        token = current_token().native_token
+        slots = self._slots.get(token)
+        if slots is None:
+            slots = self._slots[token] = Slots(self.concurrency or UNLIMITED)
+        return Runner(self._settings, slots, run_id, (*self.observers, *observers))
+
+
+def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
+    """Return the problem of a call whose tool does not exist."""
+    names = ", ".join(tools) or "none"
+    msg = f"there is no tool {call.tool!r}; there are: {names}"
+    return Problem("unknown_tool", call.id, msg)
+
+
+def _no_reference(ref: object) -> object:
+    msg = f"{ref!r} in a call without references"
+    raise AssertionError(msg)
+
+
+def _enclosing_lease() -> AbstractAsyncContextManager[None] | None:
+    call = enclosing_call()
+    return None if call is None else call.lease
+
+
+def _concurrency(value: int | None) -> int | None:
+    text = os.environ.get("DAGEXEC_CONCURRENCY")
+    given: object = value
+    if text is not None:
+        given = int(text) if text.isascii() and text.isdecimal() else text
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
+        msg = f"concurrency is a number of calls, 0 to debug or None for no limit, not {given!r}"
+        raise DagexecError(msg)
+    return given
+
+
+def _run_scope(timeouts: Timeouts) -> tuple[str, float | None]:
+    """Return the nearer of the two deadlines round a run, the outer one if they are the same."""
+    if timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf):
+        return "turn", timeouts.turn
+    return "workflow", timeouts.workflow
+
+
+def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:
+    """Refuse what a later version will do, rather than ignore it."""
+    for tool in tools:
+        for option, is_set in (
+            ("retry", tool.retry is not None),
+            ("limits", bool(tool.limits)),
+            ('runs="process"', tool.runs == "process"),
+        ):
+            if is_set:
+                msg = f"tool {tool.name!r}: this version of dagexec does not support {option} yet"
+                raise DagexecError(msg)
+
+
+def _in_event_loop() -> bool:
+    try:
+        current_token()
+    except RuntimeError:
+        return False
+    return True

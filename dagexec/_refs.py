@@ -1,0 +1,392 @@
+"""References: another call's value as an argument.
+
+A reference is a value of its own, never a piece of text. In Python it is a `Ref` or a `Template`;
+in JSON it is an object with one key, `{"$ref": "search.items[0].url"}` or
+`{"$template": "Compare ${1} with ${2}"}`. `{"$literal": value}` passes a value that would
+otherwise read as a reference. Everything else, every plain string above all, is itself.
+
+JSON is read once, by `decode`, when a call is built. What a tool returned never passes through
+`decode`, so it cannot inject anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from dagexec._errors import BadReference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Path: TypeAlias = tuple[str | int, ...]
+
+# How deep arguments may nest: far beyond any real plan, and below Python's recursion limit.
+MAX_DEPTH: Final = 100
+
+_NAME = re.compile(r"[^.\[\]]+")
+_INDEX = re.compile(r"\[(-?\d+)\]")
+_KEY = re.compile(r'\[("(?:[^"\\]|\\.)*")\]')
+# In a template a reference ends at the first `}` outside of a quoted key.
+_PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
+_SHOWN_KEYS = 8
+
+
+class _Missing:
+    """The type of MISSING: no default was given (None is a default like any other)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of another call, or a part of it.
+
+    `path` leads into the value: names and keys as strings, positions as integers. With `default`,
+    the call that holds the reference runs even if the other call fails or the path leads nowhere,
+    and gets the default instead.
+    """
+
+    call: str
+    path: Path = ()
+    default: Any = MISSING
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be followed."""
+        if isinstance(self.path, list):  # from JSON, or by habit
+            object.__setattr__(self, "path", tuple(self.path))
+        # Callers without a type checker, and plans from files, get here with anything.
+        call: object = self.call
+        path: object = self.path
+        if not isinstance(call, str) or not call:
+            msg = f"a reference names a call by its id, a non-empty string, not {call!r}"
+            raise BadReference(msg)
+        if not isinstance(path, tuple) or not all(
+            isinstance(part, str | int) and not isinstance(part, bool) for part in path
+        ):
+            msg = f"the path of a reference is a tuple of names and positions, not {path!r}"
+            raise BadReference(msg)
+
+    @classmethod
+    def parse(cls, text: str) -> Ref:
+        """Read `search.items[0].url`; raise BadReference where it cannot be read."""
+        head = _NAME.match(text) or _KEY.match(text)
+        if head is None:
+            msg = (
+                f'{text!r} is no reference: write the id of a call and a path, as "1.items[0].url"'
+            )
+            raise BadReference(msg)
+        call = json.loads(head[1]) if head.re is _KEY else head[0]
+        return cls(call, _parse_path(text, head.end()))
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        head = self.call if _NAME.fullmatch(self.call) else f"[{json.dumps(self.call)}]"
+        return head + "".join(_segment(part) for part in self.path)
+
+    def __repr__(self) -> str:
+        """Return the shortest call that makes this reference."""
+        path = f", {self.path!r}" if self.path else ""
+        default = "" if self.default is MISSING else f", default={self.default!r}"
+        return f"Ref({self.call!r}{path}{default})"
+
+
+def _segment(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    # A closing brace in a plain name would end the reference inside a template.
+    plain = _NAME.fullmatch(part) and not set(part) & set("{}\"'")
+    return f".{part}" if plain else f"[{json.dumps(part)}]"
+
+
+def _parse_path(text: str, position: int) -> Path:
+    path: list[str | int] = []
+    while position < len(text):
+        if text[position] == "." and (match := _NAME.match(text, position + 1)):
+            path.append(match[0])
+        elif match := _INDEX.match(text, position):
+            path.append(int(match[1]))
+        elif match := _KEY.match(text, position):
+            path.append(json.loads(match[1]))
+        else:
+            msg = (
+                f"{text!r} is no reference: cannot read {text[position:]!r};"
+                ' a path is made of .name, [0] and ["any key"]'
+            )
+            raise BadReference(msg)
+        position = match.end()
+    return tuple(path)
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class Template:
+    """A text with other calls' values in it: `Template("Compare {} with {}", Ref("a"), Ref("b"))`.
+
+    Braces are doubled to stand for themselves. A string goes in as it is, any other value as JSON.
+    """
+
+    parts: tuple[str | Ref, ...]
+
+    def __init__(self, text: str, *refs: Ref) -> None:
+        """Split the text at each `{}`; raise BadReference unless there is a reference for each."""
+        parts: list[str | Ref] = []
+        remaining = iter(refs)
+        try:
+            pieces = list(Formatter().parse(text))
+        except ValueError as error:
+            msg = f"the template {text!r} cannot be read ({error}); double a brace to write it"
+            raise BadReference(msg) from None
+        holes = 0
+        for literal, name, spec, conversion in pieces:
+            parts.append(literal)
+            if name is None:
+                continue
+            if name or spec or conversion:
+                msg = f"the template {text!r} has a placeholder that is not a plain {{}}"
+                raise BadReference(msg)
+            holes += 1
+            parts.extend(ref for ref in [next(remaining, None)] if ref is not None)
+        if holes != len(refs):
+            msg = f"the template {text!r} has {holes} placeholders for {len(refs)} references"
+            raise BadReference(msg)
+        object.__setattr__(self, "parts", _merged(parts))
+
+    @classmethod
+    def from_parts(cls, parts: Sequence[str | Ref]) -> Template:
+        """Make a template from its pieces, texts and references in order."""
+        template = object.__new__(cls)
+        object.__setattr__(template, "parts", _merged(parts))
+        return template
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Read the JSON form, `Compare ${1} with ${2.name}`, in which `$$` is a dollar sign."""
+        parts: list[str | Ref] = []
+        position = 0
+        for match in _PLACEHOLDER.finditer(text):
+            parts.append(text[position : match.start()])
+            parts.append("$" if match[1] is None else Ref.parse(match[1]))
+            position = match.end()
+        parts.append(text[position:])
+        return cls.from_parts(parts)
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        return "".join(
+            part.replace("$", "$$") if isinstance(part, str) else f"${{{part}}}"
+            for part in self.parts
+        )
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """The references in it, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Ref))
+
+
+def _merged(parts: Sequence[str | Ref]) -> tuple[str | Ref, ...]:
+    """Join neighbouring texts, so that equal templates compare equal."""
+    merged: list[str | Ref] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if isinstance(part, str) and isinstance(last, str):
+            merged[-1] = last + part
+        elif part != "":
+            merged.append(part)
+    return tuple(merged)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value that is passed as it is, whatever it looks like; JSON's `{"$literal": value}`."""
+
+    value: Any
+
+
+def decode(value: Any, depth: int = 0) -> Any:
+    """Turn the JSON forms of references into values; raise BadReference for malformed ones.
+
+    Containers are copied, so that a plan cannot be changed from outside; every other value is
+    kept as it is.
+    """
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if depth > MAX_DEPTH:
+        msg = f"arguments are nested more than {MAX_DEPTH} deep"
+        raise BadReference(msg)
+    if kind is dict:
+        special = _special(value) if "$ref" in value else None
+        if special is None and ("$template" in value or "$literal" in value):
+            special = _special(value)
+        if special is not None:
+            return special
+        return {key: decode(item, depth + 1) for key, item in value.items()}
+    if kind is list:
+        return [decode(item, depth + 1) for item in value]
+    if kind is tuple:
+        return tuple(decode(item, depth + 1) for item in value)
+    return value
+
+
+def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
+    mark = next(key for key in ("$ref", "$template", "$literal") if key in value)
+    extra = [key for key in value if key != mark and not (mark == "$ref" and key == "default")]
+    if extra:
+        msg = (
+            f'an object with "{mark}" is a reference and has no other keys ({extra[0]!r} here);'
+            ' write {"$literal": ...} round it to pass it as it is'
+        )
+        raise BadReference(msg)
+    body = value[mark]
+    if mark == "$literal":
+        return Literal(body)
+    if mark == "$ref" and isinstance(body, int) and not isinstance(body, bool):
+        body = str(body)  # models write numbers as numbers
+    if not isinstance(body, str):
+        msg = f'"{mark}" takes a string, not {type(body).__name__}'
+        raise BadReference(msg)
+    if mark == "$template":
+        return Template.parse(body)
+    ref = Ref.parse(body)
+    return Ref(ref.call, ref.path, value["default"]) if "default" in value else ref
+
+
+def encode(value: Any) -> Any:
+    """Turn references into their JSON forms; the inverse of `decode`."""
+    if isinstance(value, Ref):
+        body: dict[str, Any] = {"$ref": str(value)}
+        return body if value.default is MISSING else {**body, "default": value.default}
+    if isinstance(value, Template):
+        return {"$template": str(value)}
+    if isinstance(value, Literal):
+        return {"$literal": value.value}
+    if type(value) is dict:
+        return {key: encode(item) for key, item in value.items()}
+    if type(value) is list or type(value) is tuple:
+        return [encode(item) for item in value]
+    return value
+
+
+def references(value: Any) -> Iterator[Ref]:
+    """Yield every reference in decoded arguments, in the order in which they are written."""
+    kind = type(value)
+    if kind is Ref:
+        yield value
+    elif kind is Template:
+        yield from value.refs
+    elif kind is dict:
+        for item in value.values():
+            yield from references(item)
+    elif kind is list or kind is tuple:
+        for item in value:
+            yield from references(item)
+
+
+def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:
+    """Put values in the place of references, in one pass; what goes in is never read again.
+
+    Errors: whatever `lookup` raises.
+    """
+    kind = type(value)
+    if kind is Ref:
+        return lookup(value)
+    if kind is Template:
+        return "".join(
+            part if isinstance(part, str) else as_text(lookup(part)) for part in value.parts
+        )
+    if kind is Literal:
+        return value.value
+    if kind is dict:
+        return {key: resolve(item, lookup) for key, item in value.items()}
+    if kind is list:
+        return [resolve(item, lookup) for item in value]
+    if kind is tuple:
+        return tuple(resolve(item, lookup) for item in value)
+    return value
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it stands in a template: a string as it is, else JSON, else str()."""
+    if isinstance(value, str):
+        return value
+    try:
+        return to_json(value, inf_nan_mode="constants").decode()
+    except ValueError:  # PydanticSerializationError is one, as is a reference cycle
+        return str(value)
+
+
+def follow(value: Any, path: Path) -> Any:
+    """Return what lies at `path` inside `value`; raise BadReference that says what is there."""
+    for position, part in enumerate(path):
+        found = _step(value, part)
+        if found is MISSING:
+            where = "".join(_segment(step) for step in path[:position])
+            msg = f"nothing at {_segment(part)!r}: {_described(value, where)}"
+            raise BadReference(msg)
+        value = found
+    return value
+
+
+def _step(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict):
+        if part in value:
+            return value[part]
+        # JSON keys are strings, and models do not tell [0] from ["0"].
+        other = str(part) if isinstance(part, int) else _as_index(part)
+        return MISSING if other is None else value.get(other, MISSING)
+    if isinstance(value, list | tuple) and not _names(value):
+        index = part if isinstance(part, int) else _as_index(part)
+        in_range = index is not None and -len(value) <= index < len(value)
+        return value[index] if index is not None and in_range else MISSING
+    if isinstance(part, int):
+        in_tuple = isinstance(value, tuple) and -len(value) <= part < len(value)
+        return value[part] if in_tuple else MISSING
+    # Only declared data: a path from a model must not reach methods or internals.
+    return getattr(value, part) if part in _names(value) else MISSING
+
+
+def _as_index(part: str) -> int | None:
+    return int(part) if part.isascii() and part.isdecimal() else None
+
+
+def _names(value: object) -> Sequence[str]:
+    """Return the public data attributes of an object that a path may lead through."""
+    names: Mapping[str, Any] | Sequence[str]
+    if isinstance(value, BaseModel):
+        names = [*type(value).model_fields, *(value.model_extra or ())]
+    elif is_dataclass(value):
+        names = [field.name for field in fields(value)]
+    elif isinstance(value, tuple):
+        names = getattr(value, "_fields", ())
+    else:
+        names = getattr(value, "__dict__", {})
+    return [name for name in names if not name.startswith("_")]
+
+
+def _described(value: Any, where: str) -> str:
+    subject = f"the value at {where!r}" if where else "the value"
+    if isinstance(value, list | tuple) and not _names(value):
+        return f"{subject} is a list of {len(value)}"
+    names = [str(key) for key in value] if isinstance(value, dict) else _names(value)
+    if not names:
+        return f"{subject} is a {type(value).__name__} and has no parts"
+    shown = ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")
+    return f"{subject} has {shown}"

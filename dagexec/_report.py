@@ -1,0 +1,259 @@
+"""The report of a run: every call's outcome, and what it adds up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, final
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from dagexec._diagram import Diagram, Node
+from dagexec._errors import DagexecError
+from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
+from dagexec._plan import Plan
+
+if TYPE_CHECKING:
+    from dagexec._plan import Call
+
+_VERSION: Final = 1
+
+
+@final
+class Report(Mapping[str, Outcome]):
+    """The outcomes of a run by call id, in plan order.
+
+    `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
+    thread when their deadline passed. While the run is live, calls that have not ended are not in
+    it.
+    """
+
+    __slots__ = ("_outcomes", "abandoned", "elapsed", "plan", "run_id")
+
+    def __init__(
+        self,
+        plan: Plan,
+        outcomes: Mapping[str, Outcome],
+        *,
+        run_id: str = "",
+        elapsed: float = 0.0,
+        abandoned: int = 0,
+    ) -> None:
+        """Bring the outcomes into plan order."""
+        self.plan = plan
+        self.run_id = run_id
+        self.elapsed = elapsed
+        self.abandoned = abandoned
+        self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
+
+    def __getitem__(self, key: str) -> Outcome:
+        """Return the outcome of the call with this id."""
+        return self._outcomes[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids, in plan order."""
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        """Return the number of calls that have an outcome."""
+        return len(self._outcomes)
+
+    def __repr__(self) -> str:
+        """Return the counts; never a value, which may be large or secret."""
+        return f"<Report: {self}>"
+
+    def __str__(self) -> str:
+        """Return one line: `12 calls: 9 done, 1 failed, 2 skipped in 2.31 s`."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for outcome in self._outcomes.values():
+            counts[outcome.status] += 1
+        parts = [f"{count} {status}" for status, count in counts.items() if count]
+        unfinished = len(self.plan) - len(self._outcomes)
+        parts += [f"{unfinished} unfinished"] if unfinished else []
+        total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
+        return f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
+
+    @property
+    def ok(self) -> bool:
+        """Whether every call of the plan is done."""
+        done = all(outcome.status == "done" for outcome in self._outcomes.values())
+        return done and len(self._outcomes) == len(self.plan)
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The values of the calls that are done, by id, with their types."""
+        return {
+            name: outcome.value
+            for name, outcome in self._outcomes.items()
+            if outcome.status == "done"
+        }
+
+    @property
+    def exceptions(self) -> ExceptionGroup[Exception] | None:
+        """What the failed and timed-out calls raised, as one group in plan order, or None.
+
+        Each member has a note that names its call.
+        """
+        errors: list[Exception] = []
+        for name, outcome in self._outcomes.items():
+            if outcome.error is not None:
+                _note(outcome.error, self.plan[name])
+                errors.append(outcome.error)
+        if not errors:
+            return None
+        count = f"{len(errors)} of {len(self.plan)} calls failed"
+        return ExceptionGroup(count, errors)
+
+    def raise_for_failures(self) -> None:
+        """Raise `exceptions` if a call failed or timed out, DagexecError if one is not done."""
+        group = self.exceptions
+        if group is not None:
+            raise group
+        if not self.ok:
+            left = next(
+                call.id for call in self.plan if getattr(self.get(call.id), "status", "") != "done"
+            )
+            status = self[left].status if left in self else "unfinished"
+            msg = f"call {left!r} is {status}: {self}"
+            error = DagexecError(msg)
+            error.report = self
+            raise error
+
+    @property
+    def critical_path(self) -> tuple[str, ...]:
+        """The ids of the calls that the run's end waited for, first to last.
+
+        From the call that ended last, back over the dependency that ended last, to a call that
+        waited for none.
+        """
+        ended = {
+            name: outcome.ended
+            for name, outcome in self._outcomes.items()
+            if outcome.ended is not None and outcome.started is not None
+        }
+        path: list[str] = []
+        names: list[str] = list(ended)
+        while names:
+            last = max(names, key=ended.__getitem__)
+            path.append(last)
+            call = self.plan[last]
+            names = [name for name in (*call.needs, *call.waits) if name in ended]
+        return tuple(reversed(path))
+
+    @property
+    def diagram(self) -> Diagram:
+        """The graph with what became of each call: text, mermaid or JSON."""
+        nodes: list[Node] = []
+        for call in self.plan:
+            outcome = self._outcomes.get(call.id)
+            state = "waiting" if outcome is None else outcome.status
+            nodes.append(Node(call.id, call.tool, state, "" if outcome is None else word(outcome)))
+        return Diagram(tuple(nodes), self.plan.edges, self.plan.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form. A value that JSON cannot hold is shown by its type's name."""
+        return {
+            "version": _VERSION,
+            "run_id": self.run_id,
+            "elapsed": self.elapsed,
+            "abandoned": self.abandoned,
+            "plan": _jsonable(self.plan.to_dict()),
+            "outcomes": {name: _outcome_body(each) for name, each in self._outcomes.items()},
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Report:
+        """Read what `to_json` wrote; errors come back as RecordedError with type and message.
+
+        Raises DagexecError for anything else.
+        """
+        try:
+            body = json.loads(text)
+            version = body["version"]
+            if version != _VERSION:
+                msg = f"the report has version {version!r}; this dagexec reads {_VERSION}"
+                raise DagexecError(msg)
+            outcomes = {name: _outcome(item) for name, item in body["outcomes"].items()}
+            return cls(
+                Plan.from_dict(body["plan"]),
+                outcomes,
+                run_id=body["run_id"],
+                elapsed=body["elapsed"],
+                abandoned=body["abandoned"],
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, DagexecError):
+                raise
+            msg = f"this is no report of dagexec: {error!r:.200}"
+            raise DagexecError(msg) from None
+
+
+class RecordedError(DagexecError):
+    """An error of a call, read back from a report: its type's name and its message."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        """Keep both apart."""
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind = kind
+        self.message = message
+
+
+def word(outcome: Outcome) -> str:
+    """Return a few words on how a call went, for a picture."""
+    took = ""
+    if outcome.started is not None and outcome.ended is not None:
+        took = f"{outcome.ended - outcome.started:.2f} s"
+    if outcome.status == "failed":
+        return f"{type(outcome.error).__name__} {took}".strip()
+    if outcome.status == "timed_out":
+        return f"timed out ({outcome.scope}) {took}".strip()
+    if outcome.because is not None:
+        return f"{outcome.status} because of {outcome.because}"
+    return took or outcome.status
+
+
+def _note(error: BaseException, call: Call) -> None:
+    note = f"in call {call.id!r} of tool {call.tool!r}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _outcome_body(outcome: Outcome) -> dict[str, Any]:
+    body: dict[str, Any] = {"status": outcome.status}
+    if outcome.status == "done" or outcome.value is not None:
+        body["value"] = _jsonable(outcome.value)
+    if outcome.error is not None:
+        error = outcome.error
+        kind = error.kind if isinstance(error, RecordedError) else type(error).__name__
+        text = error.message if isinstance(error, RecordedError) else str(error)
+        body["error"] = {"type": kind, "message": text}
+    for name in ("scope", "because", "question", "started", "ended", "queued"):
+        value = getattr(outcome, name)
+        if value is not None:
+            body[name] = _jsonable(value)
+    body["attempts"] = outcome.attempts
+    if outcome.maybe:
+        body["maybe"] = True
+    return body
+
+
+def _outcome(body: dict[str, Any]) -> Outcome:
+    kind = OUTCOMES[body.pop("status")]
+    if "error" in body:
+        body["error"] = RecordedError(body["error"]["type"], body["error"]["message"])
+    return kind(**body)
+
+
+def _jsonable(value: Any) -> Any:
+    try:
+        return to_jsonable_python(value, inf_nan_mode="strings", fallback=_type_name)
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return _type_name(value)
+
+
+def _type_name(value: Any) -> str:
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,164 @@
+"""A live run: its report so far, its events, its end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+
+from dagexec._errors import DagexecError
+from dagexec._outcomes import Cancelled
+from dagexec._plan import Plan, faults
+from dagexec._report import Report
+from dagexec._runner import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from dagexec._outcomes import Outcome
+    from dagexec._plan import Call
+    from dagexec._runner import Observer, Runner
+    from dagexec._scheduler import Action, Event
+
+
+@final
+class Run:
+    """One run of a plan, made by `Executor.start` and entered with `async with`.
+
+    Iterating over it gives the scheduler's events and actions as they happen; they are kept from
+    the beginning of the block on, for one reader.
+    """
+
+    def __init__(
+        self,
+        make_runner: Callable[[str, Sequence[Observer]], Runner],
+        plan: Plan | None,
+        source: AsyncIterator[Call] | None,
+        prepared: Mapping[str, dict[str, Any]],
+        run_id: str,
+    ) -> None:
+        """Keep what is needed; nothing starts before `drive` or `async with`."""
+        self.id = run_id
+        self._make_runner = make_runner
+        self._plan = plan
+        self._source = source
+        self._prepared = prepared
+        self._runner: Runner | None = None
+        self._group: TaskGroup | None = None
+        self._error: BaseException | None = None
+        self._send: MemoryObjectSendStream[Event | Action] | None = None
+        self._receive: MemoryObjectReceiveStream[Event | Action] | None = None
+
+    @property
+    def report(self) -> Report:
+        """What has ended so far; the whole report once the run is over."""
+        runner = self._runner
+        if runner is None:
+            return Report(self._plan or Plan(), {}, run_id=self.id)
+        outcomes: Mapping[str, Outcome] = runner.machine.outcomes
+        plan = self._plan or _as_plan(tuple(runner.machine.calls))
+        return Report(
+            plan,
+            outcomes,
+            run_id=self.id,
+            elapsed=runner.elapsed,
+            abandoned=runner.abandoned,
+        )
+
+    def cancel(self) -> None:
+        """End the run: what has not ended becomes cancelled, and the run returns normally."""
+        if self._runner is not None:
+            self._runner.stop(Cancelled())
+
+    async def drive(self) -> None:
+        """Run to the end in the task of the caller."""
+        if self._runner is None:
+            self._begin(())
+        assert self._runner is not None  # noqa: S101 - made just above
+        try:
+            await self._runner.drive(self._plan, self._source)
+        except SourceError as broken:
+            msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
+            error = DagexecError(msg)
+            error.report = self.report
+            raise error from broken.__cause__
+
+    def _begin(self, observers: Sequence[Observer]) -> None:
+        if self._runner is not None:
+            msg = "a run can be started once; call executor.start() again for another"
+            raise DagexecError(msg)
+        self._runner = self._make_runner(self.id, observers)
+        for name, arguments in self._prepared.items():
+            self._runner.prepare(name, arguments)
+
+    async def __aenter__(self) -> Run:
+        """Start the run."""
+        self._send, self._receive = anyio.create_memory_object_stream(math.inf)
+        self._begin((self._send.send_nowait,))
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._drive_in_background)
+        return self
+
+    async def _drive_in_background(self) -> None:
+        try:
+            await self.drive()
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised at the end of the block, bare
+            self._error = error
+        finally:
+            if self._send is not None:
+                self._send.close()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Wait for the run; an error in the block cancels it first."""
+        assert self._group is not None  # noqa: S101 - entered
+        try:
+            try:
+                swallowed = await self._group.__aexit__(kind, error, traceback)
+            except BaseExceptionGroup:
+                # The group wraps the block's error; it goes on by itself, as from any other block.
+                if error is None:
+                    raise
+                return False
+        finally:
+            if self._receive is not None:
+                self._receive.close()
+        if self._error is not None and error is None:
+            raise self._error
+        return swallowed
+
+    def __aiter__(self) -> AsyncIterator[Event | Action]:
+        """Iterate over the events; ends with the run."""
+        if self._receive is None:
+            msg = "enter the run first: async with executor.start(plan) as run"
+            raise DagexecError(msg)
+        return self._receive.__aiter__()
+
+    def __repr__(self) -> str:
+        """Return id and counts."""
+        return f"<Run {self.id}: {self.report}>"
+
+
+def _as_plan(calls: tuple[Call, ...]) -> Plan:
+    """Return a streamed plan; what was wrong with a call became its problem and its outcome."""
+    problems = {
+        name: problem.message
+        for problem in faults(calls)
+        for name in (str(problem.call), *problem.also)
+    }
+    if not problems:
+        return Plan(calls)
+    return Plan(
+        replace(call, problem=problems[call.id]) if call.id in problems else call for call in calls
+    )

@@ -1,0 +1,494 @@
+"""The runner: drives the scheduler with anyio, one runner for one run.
+
+Layers run in *lanes*. A lane is a task group under `move_on_after`, a queue of launched calls, and
+workers that take calls from the queue while they hold a slot. With `Timeouts.layer` each ready
+layer has a lane of its own; without it a layer's scope could never do anything, so all layers
+share the run's lane. A worker that ends one call goes on with the next in the queue: a chain runs
+in one task, and a fan-out has at most as many tasks as there are slots.
+
+Everything between two awaits is atomic on an event loop, so feeding the scheduler, recording
+outcomes and starting workers need no lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import deque
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+import anyio
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from dagexec._attempt import Attempt, arguments_of
+from dagexec._approval import approval_question, needs_approval
+from dagexec._errors import CallError, CallTimeout
+from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut
+from dagexec._scheduler import (
+    Abort,
+    Action,
+    Added,
+    Closed,
+    Conclude,
+    Event,
+    Expired,
+    Launch,
+    Scheduler,
+    Settled,
+    Started,
+    State,
+    Stop,
+)
+from dagexec._slots import Lease, Slots
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextvars import Context
+
+    from anyio.abc import TaskGroup
+
+    from dagexec._plan import Call, Plan
+    from dagexec._tools import Tool
+
+_log: Final = logging.getLogger("dagexec")
+
+# Calls that a worker runs before it lets the event loop turn, if none of them waited: a deadline
+# must be noticed even by a run of tools that never wait.
+BURST: Final = 32
+
+Observer: TypeAlias = "Callable[[Event | Action], object]"
+Source: TypeAlias = "Plan | AsyncIterator[Call]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a runner needs to know of its executor."""
+
+    tools: Mapping[str, Tool[..., Any]]
+    call_timeout: float | None
+    layer_timeout: float | None
+    run_timeout: float | None
+    run_scope: str
+    on_failure: str
+    barrier: bool
+    sequential: bool
+
+
+class SourceError(Exception):
+    """The source of a streamed plan broke; the cause is what it raised."""
+
+
+@final
+class _Lane:
+    """A task group under a scope, and the calls that wait for a worker in it."""
+
+    __slots__ = ("asking", "ended", "group", "layer", "left", "queue", "runner", "scope", "starting")
+
+    def __init__(self, runner: Runner, layer: int | None) -> None:
+        self.runner = runner
+        # The layer whose deadline this is, None for the lane that all layers share.
+        self.layer = layer
+        self.queue: deque[tuple[str, float]] = deque()
+        # Calls not settled; the shared lane ends with the run instead.
+        self.left = 0
+        # Workers that were started and have not looked at the queue yet.
+        self.starting = 0
+        self.ended = anyio.Event()
+        self.group: TaskGroup | None = None
+        self.scope: CancelScope | None = None
+        # Whether it stands in the queue for a slot.
+        self.asking = False
+
+    @asynccontextmanager
+    async def open(self, group: TaskGroup) -> AsyncIterator[None]:
+        """Let workers be started in `group`; closed before the group is, so that none comes late."""
+        self.group = group
+        try:
+            yield
+        finally:
+            self.group = None
+            self.runner.slots.withdraw(self)
+
+    def grant(self) -> None:
+        """Take over a slot: start a worker with it."""
+        self.asking = False
+        if len(self.queue) > self.starting and self.group is not None:
+            self.starting += 1
+            self.group.start_soon(self.runner.work, self)
+            self.runner.recruit(self)
+        else:
+            self.runner.slots.give()
+
+
+@final
+class Runner:
+    """One run. `drive` runs it to its end; `outcomes` can be read at any time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slots: Slots,
+        run_id: str,
+        observers: Sequence[Observer],
+    ) -> None:
+        """Prepare a run; its clock starts with `drive`."""
+        self.settings = settings
+        self.slots = slots
+        self.run_id = run_id
+        self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
+        self.abandoned = 0
+        self.elapsed = 0.0
+        self._observers = observers
+        self._zero = 0.0
+        # Arguments validated before the run, for calls whose arguments hold no reference.
+        self._prepared: dict[str, dict[str, Any]] = {}
+        self._context: Context = copy_context()
+        self._cancelled = get_cancelled_exc_class()
+        self._scope = CancelScope()
+        self._lane = _Lane(self, None)
+        self._lanes: dict[int, _Lane] = {}
+        # What a call that is stopped becomes, once something has stopped it.
+        self._verdict: Outcome | None = None
+        # What passes through the run bare: KeyboardInterrupt, SystemExit and their like.
+        self._fatal: BaseException | None = None
+        # One while the code that feeds the machine is a worker of the shared lane, which will look
+        # at the queue again by itself.
+        self._looking = 0
+        # Calls in a row that did not wait for anything.
+        self._burst = 0
+        self._layer_of: dict[str, int] = {}
+        # For the sequential mode: the calls to run, by plan order.
+        self._heap: list[tuple[int, str]] = []
+        self._places: dict[str, int] = {}
+
+    # ------------------------------------------------------------------------------- the whole run
+
+    async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
+        """Run to the end; raises only what is not an outcome of a call."""
+        self._zero = anyio.current_time()
+        if self.settings.run_timeout is not None:
+            self._scope.deadline = self._zero + self.settings.run_timeout
+        try:
+            with self._scope:
+                await self._drive(plan, source)
+        except BaseExceptionGroup as group:
+            raise _bare(group) from None
+        finally:
+            if not self.machine.finished:
+                self.stop(self._reason(self._lane))
+            self.elapsed = anyio.current_time() - self._zero
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
+        if self.settings.sequential:
+            await self._drive_sequentially(plan, source)
+            return
+        lane = self._lane
+        lane.scope = self._scope
+        async with create_task_group() as group, lane.open(group):
+            if source is not None:
+                group.start_soon(self._read, source)
+            elif plan is not None:
+                # The task of the run itself is the first worker: a chain needs no other.
+                self._looking = 1
+                self.feed(*(Added(call) for call in plan.calls), Closed())
+                self._looking = 0
+                if lane.queue and self.slots.take():
+                    await self.work(lane, started=False)
+                else:
+                    self.recruit(lane)
+            await lane.ended.wait()
+
+    async def _drive_sequentially(
+        self, plan: Plan | None, source: AsyncIterator[Call] | None
+    ) -> None:
+        """Run one call after the other, in plan order, in the caller's task: to debug."""
+        if source is not None:
+            await self._read(source)
+        elif plan is not None:
+            self.feed(*(Added(call) for call in plan.calls), Closed())
+        while self._heap:
+            _, name = heapq.heappop(self._heap)
+            if self.machine.state(name) is State.READY:
+                await self._one(self._lane, name, self._now(), None)
+
+    async def _read(self, source: AsyncIterator[Call]) -> None:
+        """Feed a streamed plan; a source that breaks stops the run and keeps what is done."""
+        try:
+            async with aclosing(_closable(source)) as calls:
+                async for call in calls:
+                    if self.machine.closed:
+                        return
+                    checked = self._checked(call)
+                    tool = self.settings.tools.get(checked.tool)
+                    eager = tool is not None and tool.effect.eager
+                    self.feed(Added(checked, eager=eager))
+            if not self.machine.closed:
+                self.feed(Closed())
+        except Exception as error:  # noqa: BLE001 - raised again by drive, with the report
+            broken = SourceError()
+            broken.__cause__ = error
+            self._fatal = self._fatal or broken
+            self.stop(Cancelled())
+
+    def _checked(self, call: Call) -> Call:
+        """Return a streamed call, with its problem if it cannot be run: it is too late to refuse."""
+        tool = self.settings.tools.get(call.tool)
+        if call.problem is not None:
+            return call
+        if tool is None:
+            return replace(call, problem=f"there is no tool {call.tool!r}")
+        problems = tool.problems(call.args)
+        return replace(call, problem="; ".join(problems)) if problems else call
+
+    # ------------------------------------------------------------------- the machine and its actions
+
+    def prepare(self, name: str, arguments: dict[str, Any]) -> None:
+        """Keep arguments that were validated when the plan was checked."""
+        self._prepared[name] = arguments
+
+    def stop(self, outcome: Outcome) -> None:
+        """End the run: what has not ended becomes `outcome`."""
+        self.feed(Stop(outcome))
+        self._scope.cancel()
+
+    def feed(self, *events: Event) -> None:
+        """Give events to the machine and do what it says."""
+        actions = self.machine.receive(*events)
+        if self._observers:
+            self._tell(events)
+            self._tell(actions)
+        for action in actions:
+            kind = type(action)
+            if kind is Launch:
+                self._on_launch(action)  # type: ignore[arg-type]
+            elif kind is Abort:
+                self._on_abort(action)  # type: ignore[arg-type]
+            elif kind is Conclude:
+                self._on_ended(action.call)  # type: ignore[union-attr]
+            else:
+                self._lane.ended.set()
+
+    def _tell(self, items: Sequence[Event | Action]) -> None:
+        for item in items:
+            for observer in self._observers:
+                try:
+                    observer(item)
+                except Exception:
+                    _log.exception("an observer failed on %s; the run goes on", type(item).__name__)
+
+    def _on_launch(self, action: Launch) -> None:
+        now = self._now()
+        if self.settings.sequential:
+            for name in action.calls:
+                heapq.heappush(self._heap, (self._place(name), name))
+            return
+        if self.settings.layer_timeout is None:
+            self._lane.queue.extend([(name, now) for name in action.calls])
+            self.recruit(self._lane)
+            return
+        lane = self._lanes[action.layer] = _Lane(self, action.layer)
+        lane.queue.extend([(name, now) for name in action.calls])
+        lane.left = len(lane.queue)
+        self._layer_of.update(dict.fromkeys(action.calls, action.layer))
+        if self._lane.group is not None:
+            self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
+
+    def _place(self, name: str) -> int:
+        if name not in self._places:
+            self._places.update((call.id, index) for index, call in enumerate(self.machine.calls))
+        return self._places[name]
+
+    async def _run_layer(self, lane: _Lane, timeout: float) -> None:
+        """Run one ready layer in its own task group under `move_on_after`."""
+        with anyio.move_on_after(timeout) as lane.scope:
+            async with create_task_group() as group, lane.open(group):
+                self.recruit(lane)
+                await lane.ended.wait()
+        if lane.left and not self._scope.cancel_called:
+            self.feed(Expired(lane.layer or 0))
+
+    def recruit(self, lane: _Lane) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left."""
+        if lane.group is None:
+            return  # the lane's own task will do it
+        looking = self._looking if lane is self._lane else 0
+        wanted = len(lane.queue) - lane.starting - looking
+        while wanted > 0 and self.slots.take():
+            lane.starting += 1
+            lane.group.start_soon(self.work, lane)
+            wanted -= 1
+        if wanted > 0 and not lane.asking:
+            lane.asking = True
+            self.slots.waiters.append(lane)
+
+    def _on_abort(self, action: Abort) -> None:
+        if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
+            self._verdict = self._verdict or action.outcome
+            self._scope.cancel()
+
+    def _on_ended(self, name: str) -> None:
+        if not self._layer_of:
+            return
+        lane = self._lanes.get(self._layer_of.pop(name, -1))
+        if lane is not None:
+            lane.left -= 1
+            if lane.left == 0:
+                lane.ended.set()
+
+    # ---------------------------------------------------------------------------------- one worker
+
+    async def work(self, lane: _Lane, *, started: bool = True) -> None:
+        """Run calls of a lane, one after the other, with one slot, until its queue is empty."""
+        if started:
+            lane.starting -= 1
+        lease = Lease(self.slots)
+        try:
+            while lane.queue:
+                name, since = lane.queue.popleft()
+                if self.machine.state(name) is State.READY:
+                    await self._one(lane, name, since, lease)
+                if self._must_yield(lane):
+                    break
+        finally:
+            lease.end()
+            if lane.queue:
+                self.recruit(lane)
+
+    def _must_yield(self, lane: _Lane) -> bool:
+        """Whether another run or layer is first in the queue for a slot: it has its turn now."""
+        waiters = self.slots.waiters
+        return bool(waiters) and waiters[0] is not lane
+
+    async def _one(self, lane: _Lane, name: str, since: float, lease: Lease | None) -> None:
+        """Run one call to its outcome, and tell the machine."""
+        self._burst += 1
+        if self._burst > BURST:
+            self._burst = 0
+            await checkpoint()
+        call = self.machine.call(name)
+        tool = self.settings.tools[call.tool]
+        arguments = self._prepared.pop(name, None)
+        if arguments is None:
+            try:
+                arguments = arguments_of(call, tool, self.machine.outcomes)
+            except CallError as error:
+                self._settle(lane, name, Failed(error, ended=self._now()))
+                return
+        if needs_approval(tool, arguments):
+            self._settle(lane, name, Pending(approval_question(tool, arguments)))
+            return
+        await self._attempt(lane, call, tool, arguments, since, lease)
+
+    async def _attempt(
+        self,
+        lane: _Lane,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        since: float,
+        lease: Lease | None,
+    ) -> None:
+        started = self._now()
+        self.feed(Started(call.id, started))
+        attempt = Attempt(
+            call,
+            tool,
+            arguments,
+            run_id=self.run_id,
+            context=self._context.copy(),
+            lease=lease,
+            outer=(self._scope,) if lane is self._lane or lane.scope is None
+            else (self._scope, lane.scope),
+            group=self._lane.group,
+        )
+        timeout = self.settings.call_timeout if tool.timeout is None else tool.timeout
+        outcome: Outcome | None = None
+        try:
+            outcome = await attempt.run(timeout, self._cancelled)
+        except BaseException as error:
+            if not self._is_cancellation(error):
+                self._fatal = self._fatal or error
+                self.stop(Cancelled(because=call.id))
+                return
+            raise
+        finally:
+            self.abandoned += attempt.abandoned
+            if outcome is None or self._was_interrupted(outcome, lane):
+                outcome = self._reason(lane)
+            maybe = tool.effect == "write" and outcome.status in ("timed_out", "cancelled")
+            outcome = replace(
+                outcome,
+                started=started,
+                ended=self._now(),
+                queued=started - since,
+                attempts=1,
+                maybe=maybe,
+            )
+            self._settle(lane, call.id, outcome)
+
+    def _settle(self, lane: _Lane, name: str, outcome: Outcome) -> None:
+        self._looking = 1 if lane is self._lane else 0
+        try:
+            self.feed(Settled(name, outcome))
+        finally:
+            self._looking = 0
+        self._on_ended(name)
+
+    def _now(self) -> float:
+        return anyio.current_time() - self._zero
+
+    # ----------------------------------------------------------------------- who stopped this call
+
+    def _is_cancellation(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return error.subgroup(self._cancelled) is not None
+        return isinstance(error, self._cancelled)
+
+    def _was_interrupted(self, outcome: Outcome, lane: _Lane) -> bool:
+        """Whether a tool failed only because the run was being stopped."""
+        if outcome.status not in ("failed", "cancelled"):
+            return False
+        return self._scope.cancel_called or (lane.scope is not None and lane.scope.cancel_called)
+
+    def _reason(self, lane: _Lane) -> Outcome:
+        """Return the outcome of what was cancelled in this lane: by which scope, or by the caller."""
+        if self._verdict is not None:
+            return self._verdict
+        if self._scope.cancel_called:
+            self._verdict = _late(self.settings.run_scope)
+            self.feed(Stop(self._verdict))
+            return self._verdict
+        if lane is not self._lane and lane.scope is not None and lane.scope.cancel_called:
+            return _late("layer")
+        self._verdict = Cancelled()
+        self.feed(Stop(self._verdict))
+        return self._verdict
+
+
+def _late(scope: str) -> TimedOut:
+    return TimedOut(scope, error=CallTimeout(f"the deadline of the {scope} expired", scope))
+
+
+def _bare(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what a group hides: KeyboardInterrupt and SystemExit pass bare, on both backends."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = first.exceptions
+        first = next((each for each in members if not isinstance(each, Exception)), members[0])
+    return first
+
+
+async def _closable(source: AsyncIterator[Call]) -> AsyncIterator[Call]:
+    """Close the user's iterator too when reading ends early, if it can be closed."""
+    async with AsyncExitStack() as stack:
+        if hasattr(source, "aclose"):
+            await stack.enter_async_context(aclosing(source))  # type: ignore[type-var]
+        async for call in source:
+            yield call

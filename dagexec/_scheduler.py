@@ -1,0 +1,615 @@
+"""The scheduler: a machine that decides and never waits.
+
+Events go in, actions come out, all through `Scheduler.receive`. It has no clock, no I/O, no
+randomness, and it never iterates over a set: the same events give the same actions, on any engine
+and after a crash. In what order calls end is an input, never recomputed.
+
+The states of a call:
+
+    waiting ──> held ──> ready ──> running ──> settled
+       │          │        │          └──> stopping ──┘
+       └──────────┴────────┴──> settled
+
+* waiting: it depends on calls that have not ended, or that have not arrived yet.
+* held: nothing is missing, but it must not be launched yet: its effect has to wait for the end of
+  the stream, or a barrier for the end of the layer before.
+* ready: launched in a layer, not yet admitted by the driver.
+* running: admitted; from here on it may have effects.
+* stopping: asked to stop. It may still return, and then what happened is its outcome.
+* settled: it has its outcome, exactly one.
+
+Rules that hold for every driver:
+
+1. A ready layer is what one batch of events made ready, in plan order; layers are numbered from 0
+   in the order of their launch. A call is launched at most once.
+2. A failure skips what needs the call, directly or not, and nothing else; the skip names the call
+   that failed first. With `on_failure="stop"` it cancels all that has not ended.
+3. A call that waits for a person keeps its dependants waiting; they become pending only when
+   nothing else is left, so that the order of completions cannot change any outcome.
+4. After `Stop` nothing is launched, and each running call is aborted once.
+5. An event that the state does not allow raises `Refused`, and nothing has changed. A batch is
+   taken or refused as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from dagexec._errors import BadReference, CallError, DagexecError
+from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
+from dagexec._plan import Call, cycles, unknown_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+class Refused(DagexecError):  # noqa: N818 - says what happened to the event
+    """An event came in a state that does not allow it; the machine has not changed."""
+
+
+# ---------------------------------------------------------------------------- events: what goes in
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A call arrived. One that is not `eager` is held until the plan is closed."""
+
+    call: Call
+    eager: bool = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The plan is complete: what has not arrived by now never will."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The driver admitted a call, at `at` seconds of the run; it may have effects from now on."""
+
+    call: str
+    at: float = 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A call ended with this outcome; also one that was launched and could not be started."""
+
+    call: str
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The deadline of a layer passed: what of it has not ended is timed out."""
+
+    layer: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the run: what has not ended becomes `outcome`, which is TimedOut or Cancelled.
+
+    Allowed at any time; only the first one counts.
+    """
+
+    outcome: Outcome
+
+
+Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop
+
+
+# -------------------------------------------------------------------------- actions: what comes out
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run these calls; they became ready together."""
+
+    layer: int
+    calls: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop these running calls. The driver answers for each with what became of it.
+
+    `outcome` is what to answer for a call that did stop.
+    """
+
+    calls: tuple[str, ...]
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The machine itself settled a call; it never started."""
+
+    call: str
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every call has its outcome and none will come; always the last action of a run."""
+
+
+Action: TypeAlias = Launch | Abort | Conclude | Finish
+
+
+# ------------------------------------------------------------------------------------- the machine
+
+
+class State(Enum):
+    """The state of a call; the theory is at the top of the file."""
+
+    WAITING = "waiting"
+    HELD = "held"
+    READY = "ready"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SETTLED = "settled"
+
+
+# Which event a call takes in which state. Everything else is refused.
+_TRANSITIONS: Final[dict[tuple[State, type[Event]], State]] = {
+    (State.READY, Started): State.RUNNING,
+    (State.READY, Settled): State.SETTLED,
+    (State.RUNNING, Settled): State.SETTLED,
+    (State.STOPPING, Settled): State.SETTLED,
+}
+_UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
+_LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
+# What stands in one batch may name any number of calls; every other event comes alone.
+_BATCHED: Final = (Added, Closed, Settled)
+
+
+@final
+class _Node:
+    """A call and where it stands."""
+
+    __slots__ = ("call", "dependants", "eager", "index", "layer", "missing", "state")
+
+    def __init__(self, call: Call, index: int, *, eager: bool) -> None:
+        self.call = call
+        # Position in the order of arrival: the only tie-break there is.
+        self.index = index
+        self.eager = eager
+        self.state = State.WAITING
+        # How many of its dependencies have not ended, or have been lost and still keep an order.
+        # A lost call goes on counting: what is ordered behind it may start at zero only.
+        self.missing = 0
+        # Who still waits for it, and whether for its value (True) or only for its end (False).
+        self.dependants: list[tuple[_Node, bool]] = []
+        self.layer: int | None = None
+
+
+@final
+class Scheduler:
+    """The machine. `on_failure` is "skip" or "stop"; with `barrier` layers never overlap."""
+
+    def __init__(self, *, on_failure: str = "skip", barrier: bool = False) -> None:
+        """Start with no calls, open for `Added`."""
+        self._stop_on_failure = on_failure == "stop"
+        self._barrier = barrier
+        self._nodes: dict[str, _Node] = {}
+        # Calls that others depend on and that have not arrived.
+        self._expected: dict[str, list[tuple[_Node, bool]]] = {}
+        # Nothing is missing for these; they wait for the end of the batch, stream or layer.
+        self._free: list[_Node] = []
+        self._layers: list[tuple[_Node, ...]] = []
+        self._outcomes: dict[str, Outcome] = {}
+        # Calls launched and not settled. Zero with calls left means that only a person, or a call
+        # that has not arrived, can free them.
+        self._active = 0
+        self._closed = False
+        self._stopped = False
+        self._finished = False
+        self._actions: list[Action] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Added: self._on_added,
+            Closed: self._on_closed,
+            Started: self._on_started,
+            Settled: self._on_settled,
+            Expired: self._on_expired,
+            Stop: self._on_stop,
+        }
+
+    # What a driver may read. All of it is derived from the events so far.
+
+    @property
+    def finished(self) -> bool:
+        """Whether every call has its outcome and no call can come."""
+        return self._finished
+
+    @property
+    def closed(self) -> bool:
+        """Whether the plan is complete."""
+        return self._closed
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was stopped."""
+        return self._stopped
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """The outcomes so far, in the order in which calls ended. Not to be changed."""
+        return self._outcomes
+
+    @property
+    def calls(self) -> Iterator[Call]:
+        """The calls that have arrived, in order."""
+        return (node.call for node in self._nodes.values())
+
+    def call(self, name: str) -> Call:
+        """Return the call with this id; raise KeyError for an unknown one."""
+        return self._nodes[name].call
+
+    def state(self, name: str) -> State:
+        """Return the state of a call; raise KeyError for an unknown one."""
+        return self._nodes[name].state
+
+    def missing(self, name: str) -> tuple[str, ...]:
+        """Return the dependencies of a call that have not ended, or not arrived."""
+        call = self._nodes[name].call
+        return tuple(each for each in (*call.needs, *call.waits) if each not in self._outcomes)
+
+    def receive(self, *events: Event) -> list[Action]:
+        """Take a batch of events and return what to do now.
+
+        Several `Added`, `Closed` and `Settled` may come in one batch, and what they make ready
+        together is one layer; each other event comes alone. Raises Refused, with nothing changed,
+        if the state does not allow one of them.
+        """
+        self._check(events)
+        self._actions = actions = []
+        for event in events:
+            self._handlers[type(event)](event)
+        self._apply_policy(events)
+        self._launch()
+        self._end()
+        return actions
+
+    # ---------------------------------------------------------------------------- checking events
+
+    def _check(self, events: tuple[Event, ...]) -> None:
+        if len(events) == 1 and type(events[0]) in (Started, Settled):
+            self._check_call(events[0])  # type: ignore[arg-type]
+            return
+        seen: dict[str, None] = {}
+        closed = self._closed
+        for event in events:
+            if len(events) > 1 and not isinstance(event, _BATCHED):
+                msg = f"{type(event).__name__} must come alone, not in a batch"
+                raise Refused(msg)
+            if isinstance(event, Added):
+                self._check_open(event, closed=closed)
+                name = event.call.id
+            elif isinstance(event, Started | Settled):
+                self._check_call(event)
+                name = event.call
+            else:
+                closed = self._check_run(event, closed=closed)
+                continue
+            if name in seen:
+                msg = f"two events of one batch name call {name!r}"
+                raise Refused(msg)
+            seen[name] = None
+
+    def _check_open(self, event: Added, *, closed: bool) -> None:
+        if closed:
+            msg = f"call {event.call.id!r} was added after the plan was closed"
+            raise Refused(msg)
+        if event.call.id in self._nodes:
+            msg = f"call {event.call.id!r} was added twice; give each call its own id"
+            raise Refused(msg)
+        if event.call.id in (*event.call.needs, *event.call.waits):
+            msg = f"call {event.call.id!r} refers to itself"
+            raise Refused(msg)
+
+    def _check_call(self, event: Started | Settled) -> None:
+        node = self._nodes.get(event.call)
+        state = None if node is None else node.state
+        if state is None or (state, type(event)) not in _TRANSITIONS:
+            where = "unknown" if state is None else state.value
+            msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
+            raise Refused(msg)
+
+    def _check_run(self, event: Event, *, closed: bool) -> bool:
+        """Return whether the plan is closed after this event."""
+        if isinstance(event, Closed):
+            if closed:
+                msg = "the plan was closed twice"
+                raise Refused(msg)
+            return True
+        if isinstance(event, Expired) and not 0 <= event.layer < len(self._layers):
+            msg = f"there is no layer {event.layer}"
+            raise Refused(msg)
+        return closed
+
+    # --------------------------------------------------------------------------- handlers of events
+
+    def _on_added(self, event: Added) -> None:
+        call = event.call
+        node = _Node(call, len(self._nodes), eager=event.eager)
+        self._nodes[call.id] = node
+        node.dependants = self._expected.pop(call.id, [])
+        if call.problem is not None:
+            self._conclude(node, Failed(CallError(call.problem)))
+            return
+        lost: list[str] = []
+        for names, hard in ((call.needs, True), (call.waits, False)):
+            for name in names:
+                culprit = self._depend(node, name, hard=hard)
+                if culprit is not None:
+                    lost.append(culprit)
+        if lost and not self._stop_on_failure:
+            self._conclude(node, Skipped(self._first(lost)))
+        elif node.missing == 0:
+            self._free_up(node)
+
+    def _first(self, culprits: list[str]) -> str:
+        """Return the call that failed first."""
+        if len(culprits) == 1:
+            return culprits[0]
+        return next((name for name in self._outcomes if name in culprits), culprits[0])
+
+    def _depend(self, node: _Node, name: str, *, hard: bool) -> str | None:
+        """Add a dependency; return the call to blame if it was lost already."""
+        source = self._nodes.get(name)
+        if source is None:
+            self._expected.setdefault(name, []).append((node, hard))
+            node.missing += 1
+            return None
+        outcome = self._outcomes.get(name)
+        lost = outcome is not None and outcome.status in _LOST
+        if lost:
+            holds = source.missing > 0 and _keeps(source, node, hard=hard)
+        else:
+            holds = outcome is None or outcome.status != "done"
+        if holds:
+            source.dependants.append((node, hard))
+            node.missing += 1
+        return blame(name, outcome) if outcome is not None and lost and hard else None
+
+    def _on_closed(self, _event: Closed) -> None:
+        self._closed = True
+        # Cycles first: a call in one that also refers to a missing call is reported for the cycle.
+        # A lost call that still keeps an order can close one too.
+        waiting = [node.call for node in self._nodes.values() if node.missing]
+        faulty: dict[str, str] = {}
+        groups: list[list[str]] = []
+        for problem in cycles(waiting) if self._may_cycle(waiting) else ():
+            groups.append([str(problem.call), *problem.also])
+            for name in groups[-1]:
+                faulty[name] = problem.message
+        expected, self._expected = self._expected, {}
+        for name, dependants in expected.items():
+            for node, _ in dependants:
+                problem = unknown_reference(node.call.id, name, self._nodes)
+                faulty.setdefault(node.call.id, problem.message)
+        # All are recorded before any dependant is skipped: each hears of its own fault.
+        nodes = [self._nodes[name] for name in faulty]
+        nodes = [node for node in nodes if node.state in _UNSTARTED]
+        for node in nodes:
+            self._record(node, Failed(BadReference(faulty[node.call.id])))
+        for node in nodes:
+            self._lose(node, node.call.id)
+        # What will never come, and what waits for itself, keeps no order.
+        self._release([node for dependants in expected.values() for node, _ in dependants])
+        self._release([node for group in groups for node in self._cut(group)])
+
+    def _cut(self, group: list[str]) -> list[_Node]:
+        """Take the edges inside a cycle away; return the calls that waited, once for each edge."""
+        members = dict.fromkeys(group)
+        freed: list[_Node] = []
+        for name in group:
+            source = self._nodes[name]
+            freed.extend(node for node, _ in source.dependants if node.call.id in members)
+            source.dependants = [each for each in source.dependants if each[0].call.id not in members]
+        return freed
+
+    def _may_cycle(self, waiting: list[Call]) -> bool:
+        # A cycle needs a reference to a call further down; without one the search is saved.
+        index = {call.id: self._nodes[call.id].index for call in waiting}
+        return any(
+            index.get(name, -1) > index[call.id]
+            for call in waiting
+            for name in (*call.needs, *call.waits)
+        )
+
+    def _on_started(self, event: Started) -> None:
+        self._nodes[event.call].state = State.RUNNING
+
+    def _on_settled(self, event: Settled) -> None:
+        self._active -= 1
+        self._settle(self._nodes[event.call], event.outcome)
+
+    def _on_expired(self, event: Expired) -> None:
+        self._abandon(self._layers[event.layer], TimedOut("layer"))
+
+    def _on_stop(self, event: Stop) -> None:
+        if self._stopped or self._finished:
+            return
+        self._stopped = True
+        self._closed = True
+        self._expected.clear()
+        self._abandon(self._nodes.values(), event.outcome)
+
+    # --------------------------------------------------------------------------------- consequences
+
+    def _settle(self, node: _Node, outcome: Outcome) -> None:
+        node.state = State.SETTLED
+        self._outcomes[node.call.id] = outcome
+        status = outcome.status
+        if status == "done":
+            self._release(_take_dependants(node))
+        elif status not in ("pending", "in_doubt"):
+            self._lose(node, blame(node.call.id, outcome))
+
+    def _release(self, nodes: list[_Node]) -> None:
+        """Count one dependency less for each of `nodes`; a lost one hands this on at zero."""
+        for node in nodes:
+            node.missing -= 1
+            if node.missing:
+                continue
+            if node.state is State.WAITING:
+                self._free_up(node)
+            else:
+                nodes.extend(_take_dependants(node))
+
+    def _lose(self, node: _Node, culprit: str) -> None:
+        """Skip what needs a lost call, and what needs that; by a loop, since chains are long.
+
+        Calls that conflict on a resource form a chain of neighbours; one that is lost must not
+        break the chain between those before and after it. So what is `ordered` behind it goes on
+        waiting for all that the lost call waited for.
+        """
+        if self._stop_on_failure and not self._stopped:
+            return  # the policy ends all that is left when the batch is through
+        lost = [node]
+        released: list[_Node] = []
+        for each in lost:
+            kept: list[tuple[_Node, bool]] = []
+            for dependant, hard in each.dependants:
+                if not _keeps(each, dependant, hard=hard):
+                    released.append(dependant)
+                    continue
+                kept.append((dependant, hard))
+                if hard and dependant.state in _UNSTARTED:
+                    self._record(dependant, Skipped(culprit))
+                    lost.append(dependant)
+            each.dependants = kept
+        if node.missing == 0:
+            released.extend(_take_dependants(node))
+        # Only now: nothing may become free that the loop had still to skip.
+        self._release(released)
+
+    def _record(self, node: _Node, outcome: Outcome) -> None:
+        """Give an unstarted call its outcome, and say so."""
+        if node.state is State.READY:
+            self._active -= 1
+        node.state = State.SETTLED
+        self._outcomes[node.call.id] = outcome
+        self._actions.append(Conclude(node.call.id, outcome))
+
+    def _conclude(self, node: _Node, outcome: Outcome) -> None:
+        self._record(node, outcome)
+        self._lose(node, blame(node.call.id, outcome))
+
+    def _abandon(self, nodes: Iterable[_Node], outcome: Outcome) -> None:
+        """End all of `nodes` that have not ended: abort what runs, conclude what never started."""
+        running: list[_Node] = []
+        unstarted: list[_Node] = []
+        for node in nodes:
+            if node.state is State.RUNNING:
+                node.state = State.STOPPING
+                running.append(node)
+            elif node.state in _UNSTARTED:
+                unstarted.append(node)
+        # All are recorded before any dependant is skipped: what is inside the scope is timed out
+        # even where it also depends on another call inside it.
+        for node in unstarted:
+            self._record(node, outcome)
+        for node in unstarted:
+            self._lose(node, blame(node.call.id, outcome))
+        if running:
+            self._actions.append(Abort(tuple(node.call.id for node in running), outcome))
+
+    def _free_up(self, node: _Node) -> None:
+        node.state = State.HELD
+        self._free.append(node)
+
+    # ------------------------------------------------------------------------- the end of a batch
+
+    def _apply_policy(self, events: tuple[Event, ...]) -> None:
+        if not self._stop_on_failure or self._stopped:
+            return
+        for item in (*events, *self._actions):
+            if isinstance(item, Settled | Conclude) and item.outcome.status in _LOST:
+                self._on_stop(Stop(Cancelled(because=blame(item.call, item.outcome))))
+                return
+
+    def _launch(self) -> None:
+        if not self._free:
+            return
+        if self._stopped:
+            self._free.clear()
+            return
+        if self._barrier and self._active:
+            return
+        layer: list[_Node] = []
+        kept: list[_Node] = []
+        for node in self._free:
+            if node.state is State.HELD:
+                (layer if self._closed or node.eager else kept).append(node)
+        self._free = kept
+        if not layer:
+            return
+        layer.sort(key=_by_index)
+        for node in layer:
+            node.state = State.READY
+            node.layer = len(self._layers)
+        self._active += len(layer)
+        self._actions.append(Launch(len(self._layers), tuple(node.call.id for node in layer)))
+        self._layers.append(tuple(layer))
+
+    def _end(self) -> None:
+        if self._finished or not self._closed or self._active:
+            return
+        if len(self._outcomes) < len(self._nodes):
+            self._suspend()
+        self._finished = True
+        self._actions.append(Finish())
+
+    def _suspend(self) -> None:
+        """Nothing runs and calls are left: they wait for those that wait for a person."""
+        waiting = [
+            (node, blame(node.call.id, outcome))
+            for node in self._nodes.values()
+            if (outcome := self._outcomes.get(node.call.id)) is not None
+            and outcome.status in ("pending", "in_doubt")
+        ]
+        passed: dict[str, None] = {}
+        for node, culprit in waiting:
+            for dependant, _ in node.dependants:
+                name = dependant.call.id
+                if name in passed:
+                    continue
+                passed[name] = None
+                if dependant.state in _UNSTARTED:
+                    self._record(dependant, Pending(because=culprit))
+                # Also through a lost call, which stands between two that keep an order.
+                waiting.append((dependant, culprit))
+
+
+def _by_index(node: _Node) -> int:
+    return node.index
+
+
+def _keeps(source: _Node, dependant: _Node, *, hard: bool) -> bool:
+    """Whether a lost call may still hold a dependant back; a default is there at once."""
+    return hard or source.call.id in dependant.call.ordered
+
+
+def _take_dependants(node: _Node) -> list[_Node]:
+    dependants, node.dependants = node.dependants, []
+    return [dependant for dependant, _ in dependants]
+
+
+def blame(name: str, outcome: Outcome) -> str:
+    """Return the call that failed first, given one that was lost: itself, unless it was skipped."""
+    return outcome.because if outcome.status in ("skipped", "pending") and outcome.because else name

@@ -1,0 +1,51 @@
+"""Reading responses at the edge: SDK objects and plain dicts alike, without importing an SDK."""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+
+def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
+    """Say whether a value is a JSON object; a guard, since dict alone says nothing of its items."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Say whether a value is a list, of anything."""
+    return isinstance(value, list)
+
+
+def get(source: object, name: str, default: Any = None) -> Any:
+    """Return a field of an SDK object or a dict, `default` where there is none or it is None."""
+    found: Any = source.get(name) if is_dict(source) else getattr(source, name, None)
+    return default if found is None else found
+
+
+def items(source: object, name: str) -> list[Any]:
+    """Return a field that holds a list, as a list; empty where there is none."""
+    return listed(get(source, name))
+
+
+def listed(found: Any) -> list[Any]:
+    """Return a list or tuple as a list, and anything else as an empty one."""
+    return list(found) if isinstance(found, list | tuple) else []
+
+
+def text(source: object, name: str) -> str:
+    """Return a field that holds a string; empty where there is none."""
+    found = get(source, name, "")
+    return found if isinstance(found, str) else str(found)
+
+
+def plain(value: Any) -> Any:
+    """Return a small SDK object as what goes into a request: dicts, without what is unset."""
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json", exclude_none=True) if callable(dump) else value
+
+
+def described(response: object) -> str:
+    """Return a few words on an object that is not what was expected."""
+    if is_dict(response):
+        keys = ", ".join(list(response)[:8])
+        return f"a dict with {keys}" if keys else "an empty dict"
+    return f"a {type(response).__name__}"

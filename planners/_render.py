@@ -1,0 +1,121 @@
+"""Outcomes as text for a model: what happened, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
+
+from dagexec import CallError, DagexecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dagexec import Outcome
+
+MAYBE: Final = "It may have taken effect: check that before you call it again."
+_SCOPES: Final[Mapping[str, str]] = {
+    "call": "the time limit of the call",
+    "layer": "the time limit of the calls that started together",
+    "turn": "the time limit of this turn",
+    "workflow": "the time limit of the whole run",
+}
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text: a string as it is, else JSON. Never raises."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, bytes | bytearray):
+        return _bytes_text(value)
+    try:
+        return to_json(value, inf_nan_mode="constants", fallback=_shown).decode()
+    except Exception:  # noqa: BLE001 - cycles, broken serializers: whatever a tool returned
+        return encodable(_shown(value))
+
+
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can encode: half a surrogate pair would break the next request."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _bytes_text(value: bytes | bytearray) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"<{len(value)} bytes>"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a repr may raise anything, RecursionError too
+        return f"<{type(value).__name__}>"
+
+
+def cut(text: str, limit: int | None, number: int | None) -> str:
+    """Return a text of at most `limit` characters and a note if there was more."""
+    if limit is None or len(text) <= limit:
+        return text
+    whole = "" if number is None else f'; {{"$ref": "{number}"}} passes the whole value on'
+    return f"{text[:limit]}\n[cut: {limit} of {len(text)} characters shown{whole}]"
+
+
+def error_text(error: BaseException | None, *, show: bool) -> str:
+    """Return what went wrong; the details of a tool's own exception only if `show`."""
+    if error is None:
+        return "The call failed."
+    if not (show or isinstance(error, DagexecError)):
+        return "The tool failed."
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception class of a tool may do anything
+        message = ""
+    if isinstance(error, CallError) and message:
+        return message
+    name = type(error).__name__
+    return f"{name}: {message}" if message else name
+
+
+def failure_text(
+    outcome: Outcome, *, named: Callable[[str], str], show: bool, limit: int | None
+) -> str:
+    """Return what became of a call that is not done; `named` says which call an id is."""
+    text = cut(_what_happened(outcome, named, show=show), limit, None)
+    return encodable(f"{text} {MAYBE}" if outcome.maybe else text)
+
+
+def _what_happened(outcome: Outcome, named: Callable[[str], str], *, show: bool) -> str:
+    began = outcome.started is not None
+    match outcome.status:
+        case "failed":
+            text = _failed(outcome, show=show)
+        case "timed_out" if began:
+            scope = _SCOPES.get(outcome.scope or "", "a time limit")
+            text = f"Timed out: {scope} was over before the call ended. Ask for less at a time."
+        case "timed_out":
+            scope = _SCOPES.get(outcome.scope or "", "a time limit")
+            text = f"Not run: {scope} was over before the call could start."
+        case "skipped":
+            source = named(outcome.because or "")
+            text = f"Not run: {source} gave no result to use. Write this call again without it."
+        case "cancelled":
+            why = f" because of {named(outcome.because)}" if outcome.because else ""
+            text = f"{'Cancelled' if began else 'Not run'}: the run was stopped{why}."
+        case "pending" if outcome.because is not None:
+            text = f"Not run yet: {named(outcome.because)} waits for a person's answer."
+        case "pending":
+            text = f"Not run yet: a person has to answer first: {value_text(outcome.question)}"
+        case _:
+            text = (
+                "The program broke off while this call ran, and nobody knows whether it took"
+                " effect. Check that before you call it again."
+            )
+    return text
+
+
+def _failed(outcome: Outcome, *, show: bool) -> str:
+    text = error_text(outcome.error, show=show)
+    if outcome.maybe or isinstance(outcome.error, CallError):
+        return text  # a CallError was written for the model and says what to do
+    return f"{text}\nChange the arguments, or go on without this result."

@@ -1,0 +1,82 @@
+"""Every async test on asyncio and on trio, in virtual time unless it is marked `real_time`."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dagexec.testing import fail_on_deadlock, virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+MARKERS = (
+    "slow: takes more than a second",
+    "integration: needs another program or library; see DAGEXEC_REQUIRE_INTEGRATION",
+    "real_time: needs a real clock, because of threads, processes or sockets",
+)
+# openai leaves a chat stream at "[DONE]" with generators open, its own and httpx2's; trio says so.
+SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2)\.:ResourceWarning"
+NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers that the configuration does not name, and what is not our warning."""
+    known = {line.partition(":")[0].partition("(")[0] for line in config.getini("markers")}
+    for line in MARKERS:
+        if line.partition(":")[0] not in known:
+            config.addinivalue_line("markers", line)
+    config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=NO_TRIO)])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Return the backend's name and options; a fresh virtual clock for each test."""
+    if request.node.get_closest_marker("real_time"):
+        return request.param, {}
+    return virtual_time(request.param)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Let a deadlock fail an async test on trio, as the loop itself does on asyncio."""
+    test = pyfuncitem.obj
+    guard_hypothesis(test)
+    if not iscoroutinefunction(test):
+        return (yield)
+    pyfuncitem.obj = fail_on_deadlock(test)
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
+
+
+def guard_hypothesis(test: Any) -> None:
+    """Guard the function inside a Hypothesis test, once; anyio's plugin wraps it the same way."""
+    handle = getattr(test, "hypothesis", None)
+    if handle is None:
+        return
+    inner = getattr(handle.inner_test, "_anyio_original_func", handle.inner_test)
+    if iscoroutinefunction(inner) and not hasattr(inner, "_dagexec_guarded"):
+        guarded = fail_on_deadlock(inner)
+        guarded._dagexec_guarded = True  # type: ignore[attr-defined]
+        handle.inner_test = guarded
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of an integration test into a failure where integration is required."""
+    report = yield
+    required = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if required and skipped and item.get_closest_marker("integration"):
+        reason = call.excinfo.value if call.excinfo else "no reason given"
+        report.outcome = "failed"
+        report.longrepr = f"DAGEXEC_REQUIRE_INTEGRATION=1 forbids to skip this test: {reason}"
+    return report
