@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import math
 from functools import partial
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 from anyio import CancelScope
@@ -19,7 +21,7 @@ from dagexec._refs import MISSING, Ref, follow, resolve
 from dagexec._threads import ThreadCall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Context
 
     from anyio.abc import TaskGroup
@@ -67,9 +69,15 @@ class Attempt:
         "_context",
         "_group",
         "_lease",
+        "_now",
         "_outer",
+        "_queued",
+        "_requests_before",
         "_run_id",
         "_scope",
+        "_started",
+        "_struck",
+        "_task",
         "_thread",
         "_tool",
         "_watch",
@@ -87,8 +95,19 @@ class Attempt:
         lease: Lease | None,
         outer: tuple[CancelScope, ...],
         group: TaskGroup | None,
+        cancelled: type[BaseException],
+        now: Callable[[], float],
+        started: float,
+        queued: float,
     ) -> None:
-        """Take a call with its validated arguments; `outer` are the scopes round it."""
+        """Take a call with its validated arguments; `outer` are the scopes round it.
+
+        `cancelled` is what the event loop cancels with. `now` tells the seconds of the run, to
+        stamp a value with its times as it comes: to copy the outcome would cost as much again.
+        """
+        self._now = now
+        self._started = started
+        self._queued = queued
         self._call = call
         self._tool = tool
         self._arguments = arguments
@@ -97,47 +116,67 @@ class Attempt:
         self._lease = lease
         self._outer = outer
         self._group = group
+        self._cancelled = cancelled
+        # asyncio's task, which counts the requests to cancel it; trio's scopes say it all.
+        self._task = asyncio.current_task() if cancelled is asyncio.CancelledError else None
+        self._requests_before = self._requests()
+        # Whether a cancellation was thrown into the tool.
+        self._struck = False
         self._scope: CancelScope | None = None
         self._thread: ThreadCall | None = None
         self._watch: CancelScope | None = None
         # Whether the tool still runs, in a thread that nobody waits for any more.
         self.abandoned = False
 
-    async def run(self, timeout: float | None, cancelled: type[BaseException]) -> Outcome:
-        """Run the tool and return the outcome, without its times.
+    async def run(self, seconds: float | None) -> Outcome:
+        """Run the tool and return the outcome; only that of a tool that returned has its times.
 
         Raises what is no outcome: a cancellation from outside the call, KeyboardInterrupt,
         SystemExit and their like.
         """
-        if timeout is None:
-            return await self._guarded(cancelled)
-        deadline = anyio.current_time() + timeout
+        if seconds is None:
+            return await self._guarded()
+        deadline = anyio.current_time() + seconds
         outcome: Outcome | None = None
         with CancelScope(deadline=deadline) as self._scope:
-            outcome = await self._guarded(cancelled)
-        return self._timed_out(timeout) if outcome is None else outcome
+            outcome = await self._guarded()
+        return self._timed_out(seconds) if outcome is None else outcome
 
-    async def _guarded(self, cancelled: type[BaseException]) -> Outcome:
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller's cancellation was thrown into the tool, and the tool kept it."""
+        return self._struck and self._is_cancelled_from_outside()
+
+    async def _guarded(self) -> Outcome:
         try:
-            return Done(await self._invoke())
-        except Exception as error:  # noqa: BLE001 - every failure of a tool is its outcome
-            if self._expired():
-                return self._timed_out(0.0, error)
-            return Failed(error)
-        except Asked as asked:
-            return Pending(asked.question)
-        except CancelledCall:
-            # check() in a tool that nobody waits for any more; no other call can end so
-            return Cancelled()
-        except cancelled as error:
-            if _own_cancellation(error):
-                msg = f"tool {self._tool.name!r} ended with {type(error).__name__} of its own"
-                failure = CallCancelled(msg)
-                failure.__cause__ = error
-                return Failed(failure)
-            raise
+            value = await self._invoke()
+            return Done(
+                value, started=self._started, ended=self._now(), queued=self._queued, attempts=1
+            )
+        except BaseException as error:  # noqa: BLE001 - what is no outcome is raised again
+            return self._outcome_of(error)
         finally:
             self._end_watch()
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        """Return the outcome of a tool that raised; raise what is none, out of its group."""
+        decisive = bare(error, self._cancelled)
+        match decisive:
+            case Exception():
+                # The group as it is: it tells more than its first member.
+                failure = error if isinstance(error, Exception) else decisive
+                return self._timed_out(0.0, failure) if self._expired() else Failed(failure)
+            case Asked():
+                return Pending(decisive.question)
+            case CancelledCall():
+                # check() in a tool that nobody waits for any more; no other call can end so
+                return Cancelled()
+            case asyncio.CancelledError() if self._requests() <= self._requests_before:
+                msg = f"tool {self._tool.name!r} ended with a CancelledError of its own"
+                own = CallCancelled(msg)
+                own.__cause__ = decisive
+                return Failed(own)
+        raise decisive
 
     def _expired(self) -> bool:
         return self._scope is not None and self._scope.cancel_called
@@ -166,18 +205,18 @@ class Attempt:
                     tool.name,
                 )
         if iscoroutine(value):
-            return await in_context(self._context, value, self._on_wait)
+            return await in_context(self._context, value, self._on_throw, self._on_survived)
         return value
 
     def _enter(self) -> None:
         scopes = self._outer if self._scope is None else (*self._outer, self._scope)
-        deadline = min((scope.deadline for scope in scopes), default=float("inf"))
+        deadline = min([scope.deadline for scope in scopes], default=math.inf)
         thread = self._thread
         context = CallContext(
             self._call.id,
             self._tool.name,
             self._run_id,
-            deadline=None if deadline == float("inf") else deadline,
+            deadline=None if deadline == math.inf else deadline,
             lease=self._lease,
             cancelled=bool if thread is None else (lambda: thread.abandoned),
         )
@@ -187,17 +226,39 @@ class Attempt:
 
     # A tool that goes on after its cancellation holds the run; it must not do so silently.
 
-    def _on_wait(self) -> None:
-        if self._watch is None and self._group is not None and self._is_cancelled():
+    def _on_throw(self, error: BaseException) -> None:
+        self._struck = self._struck or isinstance(error, self._cancelled)
+
+    def _on_survived(self) -> None:
+        if (
+            self._watch is None
+            and self._group is not None
+            and self._struck
+            and self._is_cancelled()
+        ):
             self._watch = CancelScope(shield=True)
             self._group.start_soon(self._warn_later, self._watch)
 
     def _is_cancelled(self) -> bool:
-        return self._expired() or any(scope.cancel_called for scope in self._outer)
+        stopped = self._expired() or any(scope.cancel_called for scope in self._outer)
+        return stopped or self._is_cancelled_from_outside()
+
+    def _is_cancelled_from_outside(self) -> bool:
+        """Whether the caller is cancelled, by a scope round it or natively."""
+        return (
+            anyio.current_effective_deadline() == -math.inf
+            or self._requests() > self._requests_before
+        )
+
+    def _requests(self) -> int:
+        """Return how many requests to cancel its task asyncio counts; a finished scope's are gone."""
+        return 0 if self._task is None else self._task.cancelling()
 
     async def _warn_later(self, scope: CancelScope) -> None:
         with scope:
             await anyio.sleep(GRACE)
+        # A scope of the tool's own may have been meant.
+        if not scope.cancel_called and self._is_cancelled():
             _log.warning(
                 "call %r: tool %r still runs %g s after it was cancelled; the run waits for it",
                 self._call.id,
@@ -210,13 +271,25 @@ class Attempt:
             self._watch.cancel()
 
 
-def _own_cancellation(error: BaseException) -> bool:
-    """Whether a CancelledError came from the tool, and not to it.
+def bare(error: BaseException, cancelled: type[BaseException]) -> BaseException:
+    """Return what a group comes down to; anything else is returned as it is.
 
-    Only asyncio lets a tool raise one: a cancelled future that it awaited, for example. A task that
-    somebody cancelled, by a scope or natively, counts the request until it is through.
+    KeyboardInterrupt, SystemExit and their like pass bare on both backends; after them comes a
+    cancellation, which its scope has to see, and then the first error.
     """
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() == 0
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = _leaves(error)
+    for kinds in ((Exception, cancelled, Asked, CancelledCall), (Exception, Asked, CancelledCall)):
+        for leaf in leaves:
+            if not isinstance(leaf, kinds):
+                return leaf
+    return next((leaf for leaf in leaves if not isinstance(leaf, Exception)), leaves[0])
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Return the single exceptions in a group, however deep; of any other one, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    members = cast("tuple[BaseException, ...]", error.exceptions)
+    return [leaf for member in members for leaf in _leaves(member)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any, final
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:
-    from dagexec._slots import Lease
+    from collections.abc import Callable
 
+    from dagexec._slots import Lease
 
 
 @final

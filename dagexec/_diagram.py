@@ -15,7 +15,7 @@ GLYPHS: Final = {
     "done": "✓",
     "failed": "✗",
     "timed_out": "!",
-    "skipped": "–",
+    "skipped": "-",
     "cancelled": "⊘",
     "pending": "?",
     "in_doubt": "‽",

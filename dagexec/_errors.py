@@ -91,11 +91,11 @@ class ArgumentError(CallError):
     """The arguments of a call do not fit its tool."""
 
 
-class BadReference(CallError):  # noqa: N818 - the tree above names the fault, as PEP 8 allows
+class BadReference(CallError):
     """A reference cannot be read, or there is no value where its path leads."""
 
 
-class CallTimeout(DagexecError, TimeoutError):  # noqa: N818 - reads as what it is
+class CallTimeout(DagexecError, TimeoutError):
     """A call did not end before a deadline; `scope` is the deadline's, `call` to `workflow`."""
 
     def __init__(self, message: str, scope: str) -> None:
@@ -108,9 +108,9 @@ class CallTimeout(DagexecError, TimeoutError):  # noqa: N818 - reads as what it 
         return type(self), (str(self), self.scope)
 
 
-class CallCancelled(DagexecError):  # noqa: N818 - reads as what it is
+class CallCancelled(DagexecError):
     """A tool ended by a cancellation that neither the run nor its caller had asked for."""
 
 
-class MissingExtra(DagexecError, ImportError):  # noqa: N818 - reads as what it is
+class MissingExtra(DagexecError, ImportError):
     """An optional part of dagexec was used that is not installed; the text names the extra."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -17,17 +17,16 @@ from anyio.lowlevel import current_token
 from dagexec._context import enclosing_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
-from dagexec._plan import Call, Plan, faults
+from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
-from dagexec._report import Report
 from dagexec._run import Run
-from dagexec._runner import Observer, Runner, Settings, SourceError
+from dagexec._runner import Observer, Runner, Settings
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
-    from dagexec._outcomes import Outcome
+    from dagexec._report import Report
 
 DEFAULT_CONCURRENCY: Final = 20
 
@@ -153,7 +152,7 @@ class Executor:
     # ------------------------------------------------------------------------------------ running
 
     async def run(
-        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
     ) -> Report:
         """Run a plan, or calls as they come from an async iterator, and return the report.
 
@@ -169,7 +168,7 @@ class Executor:
         return run.report
 
     def run_sync(
-        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
     ) -> Report:
         """Run a plan from code without an event loop, and return the report.
 
@@ -180,12 +179,12 @@ class Executor:
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
         if _in_event_loop():
-            msg = "run_sync() cannot wait inside a running event loop; use: await executor.run(plan)"
+            msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)
         return anyio.run(lambda: self.run(plan, run_id=run_id))
 
     def start(
-        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], *, run_id: str | None = None
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
     ) -> Run:
         """Return a live run, to be entered with `async with`.
 
@@ -201,13 +200,13 @@ class Executor:
         raise DagexecError(msg)
 
     def _new_run(
-        self, plan: Plan | AsyncIterator[Call] | Iterable[Call], run_id: str | None
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
     ) -> Run:
         name = uuid4().hex if run_id is None else run_id
-        if isinstance(plan, AsyncIterator) or hasattr(plan, "__aiter__"):
-            return Run(self._runner, None, aiter(plan), {}, name)  # type: ignore[arg-type]
+        if isinstance(plan, AsyncIterable):
+            return Run(self._runner, None, aiter(plan), {}, name)
         if not isinstance(plan, Plan):
-            plan = Plan(plan)  # type: ignore[arg-type]
+            plan = Plan(plan)
         prepared = self._prepare(plan)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))

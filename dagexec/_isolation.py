@@ -12,9 +12,15 @@ if TYPE_CHECKING:
 
 @types.coroutine
 def in_context(
-    context: Context, coroutine: Coroutine[Any, Any, Any], on_wait: Callable[[], object]
+    context: Context,
+    coroutine: Coroutine[Any, Any, Any],
+    on_throw: Callable[[BaseException], object] = bool,
+    on_survived: Callable[[], object] = bool,
 ) -> Generator[Any, Any, Any]:
-    """Await `coroutine` with each of its steps run in `context`; `on_wait` is told of each wait.
+    """Await `coroutine` with each of its steps run in `context`.
+
+    `on_throw` is told of each exception that is thrown into it, `on_survived` when it waits again
+    after one.
 
     Calls of one worker share its task, and must not see the ContextVars that others set. A task
     for each would cost twenty times as much as this. Otherwise it does what `await` does
@@ -24,14 +30,15 @@ def in_context(
     try:
         waits_for = run(coroutine.send, None)
         while True:
-            on_wait()
             try:
                 answer = yield waits_for
             except GeneratorExit:
                 run(coroutine.close)
                 raise
             except BaseException as error:  # noqa: BLE001 - a cancellation too goes to the tool
+                on_throw(error)
                 waits_for = run(coroutine.throw, error)
+                on_survived()
             else:
                 waits_for = run(coroutine.send, answer)
     except StopIteration as end:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from dagexec._resources import Conflicts
 
@@ -20,25 +20,45 @@ def order_conflicts(calls: Iterable[Call], tools: Mapping[str, Tool[..., Any]]) 
     Of two calls of which one writes what the other touches, the one further down waits until the
     other has ended. A reference the other way round is stronger: then there is no such edge.
     """
-    conflicts = Conflicts()
     given = list(calls)
-    sources = {call.id: (*call.needs, *call.waits) for call in given}
-    result: list[Call] = []
+    order = Order(tools)
     for call in given:
-        tool = tools.get(call.tool)
-        accesses = tool.resources(call.args) if tool is not None and call.problem is None else ()
-        earlier = conflicts.add(call.id, accesses) if accesses else ()
-        known = sources[call.id]
+        order.expect(call)
+    return [order.add(call) for call in given]
+
+
+@final
+class Order:
+    """Finds those edges call by call, in the order in which the model wrote them."""
+
+    def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
+        """Start without any call."""
+        self._tools = tools
+        self._conflicts = Conflicts()
+        self._sources: dict[str, tuple[str, ...]] = {}
+
+    def expect(self, call: Call) -> None:
+        """Take note of a call that will be added later: its references count already."""
+        self._sources[call.id] = (*call.needs, *call.waits)
+
+    def add(self, call: Call) -> Call:
+        """Return the call with its edges to earlier ones."""
+        self.expect(call)
+        tool = self._tools.get(call.tool)
+        if tool is None or call.problem is not None:
+            return call
+        accesses = tool.resources(call.args)
+        earlier = self._conflicts.add(call.id, accesses) if accesses else ()
+        known = self._sources[call.id]
         new = [
             name
             for name in earlier
-            if name not in known and not _reaches(sources, start=name, target=call.id)
+            if name not in known and not _reaches(self._sources, start=name, target=call.id)
         ]
-        if new:
-            sources[call.id] = (*known, *new)
-            call = replace(call, ordered=(*call.ordered, *new))  # noqa: PLW2901
-        result.append(call)
-    return result
+        if not new:
+            return call
+        self._sources[call.id] = (*known, *new)
+        return replace(call, ordered=(*call.ordered, *new))
 
 
 def _reaches(sources: Mapping[str, tuple[str, ...]], *, start: str, target: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Scope: TypeAlias = str
 
-STATUSES: Final = (
+STATUSES: Final[tuple[str, ...]] = (
     "done",
     "failed",
     "timed_out",

@@ -42,7 +42,7 @@ class Call:
 
     id: str
     tool: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
     after: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     problem: str | None = None
@@ -159,9 +159,7 @@ class PlanFile(BaseModel):
 
 
 def _from_file(read: CallFile) -> Call:
-    return Call(
-        read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem
-    )
+    return Call(read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem)
 
 
 def _schema_problems(error: ValidationError) -> list[Problem]:
@@ -230,7 +228,7 @@ class Plan:
 
     @cached_property
     def graph(self) -> nx.DiGraph[str]:
-        """A networkx graph: nodes carry `call`, edges `value` (False where only the order counts)."""
+        """A networkx graph; nodes carry `call`, edges `value`: False where only order counts."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         for call in self.calls:
             graph.add_node(call.id, call=call)
@@ -305,37 +303,28 @@ def faults(calls: tuple[Call, ...]) -> list[Problem]:
     """Return everything that is wrong with these calls together, in plan order."""
     known: dict[str, int] = {}
     problems: list[Problem] = []
-    forward = False
     for index, call in enumerate(calls):
         if call.id in known:
-            problems.append(_duplicate(call))
+            msg = "another call has the same id; give each call its own"
+            problems.append(Problem("duplicate_id", call.id, msg))
         known.setdefault(call.id, index)
+    forward = False
     for index, call in enumerate(calls):
         for source in (*call.needs, *call.waits):
-            position = known.get(source)
-            if position is None:
+            if source not in known or source == call.id:
                 problems.append(unknown_reference(call.id, source, known))
-            elif source == call.id:
-                problems.append(_self_reference(call))
-            elif position > index:
+            elif known[source] > index:
                 forward = True
     if forward:  # without a reference to a later call there can be no cycle
         problems.extend(cycles(calls))
     return problems
 
 
-def _duplicate(call: Call) -> Problem:
-    msg = "another call has the same id; give each call its own"
-    return Problem("duplicate_id", call.id, msg)
-
-
-def _self_reference(call: Call) -> Problem:
-    msg = "it refers to itself; refer to another call, or pass a value"
-    return Problem("self_reference", call.id, msg)
-
-
 def unknown_reference(call: str, source: str, known: Iterable[str]) -> Problem:
-    """Return the problem of a reference to a call that is not there."""
+    """Return the problem of a reference to a call that is not there, or to the call itself."""
+    if source == call:
+        msg = "it refers to itself; refer to another call, or pass a value"
+        return Problem("self_reference", call, msg)
     names = list(known)
     close = get_close_matches(source, names[:1000], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -358,7 +347,9 @@ def cycles(calls: Iterable[Call]) -> list[Problem]:
         if len(group) == 1:
             continue
         members = sorted((name for name in group if name in order), key=order.__getitem__)
-        edges = cast("list[tuple[str, str]]", nx.find_cycle(graph.subgraph(group), members[0]))
+        inner: Any = graph.subgraph(group)
+        # networkx has no types for it
+        edges = cast("list[tuple[str, str]]", nx.find_cycle(inner, members[0]))  # pyright: ignore[reportUnknownMemberType]
         path = " -> ".join([edges[0][0], *(edge[1] for edge in edges)])
         msg = f"it is in a cycle, so none of its calls can be first: {path}; remove one reference"
         problem = Problem("cycle", members[0], msg, also=tuple(members[1:]))

@@ -15,7 +15,7 @@ import json
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -226,18 +226,15 @@ def decode(value: Any, depth: int = 0) -> Any:
     Containers are copied, so that a plan cannot be changed from outside; every other value is
     kept as it is.
     """
-    kind = type(value)
+    kind = cast("object", type(value))
     if kind is str or kind is int or value is None:
         return value
     if depth > MAX_DEPTH:
         msg = f"arguments are nested more than {MAX_DEPTH} deep"
         raise BadReference(msg)
     if kind is dict:
-        special = _special(value) if "$ref" in value else None
-        if special is None and ("$template" in value or "$literal" in value):
-            special = _special(value)
-        if special is not None:
-            return special
+        if "$ref" in value or "$template" in value or "$literal" in value:
+            return _special(value)
         return {key: decode(item, depth + 1) for key, item in value.items()}
     if kind is list:
         return [decode(item, depth + 1) for item in value]
@@ -278,16 +275,17 @@ def encode(value: Any) -> Any:
         return {"$template": str(value)}
     if isinstance(value, Literal):
         return {"$literal": value.value}
-    if type(value) is dict:
+    kind = cast("object", type(value))
+    if kind is dict:
         return {key: encode(item) for key, item in value.items()}
-    if type(value) is list or type(value) is tuple:
+    if kind is list or kind is tuple:
         return [encode(item) for item in value]
     return value
 
 
 def references(value: Any) -> Iterator[Ref]:
     """Yield every reference in decoded arguments, in the order in which they are written."""
-    kind = type(value)
+    kind = cast("object", type(value))
     if kind is Ref:
         yield value
     elif kind is Template:
@@ -300,12 +298,12 @@ def references(value: Any) -> Iterator[Ref]:
             yield from references(item)
 
 
-def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:
+def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 - one a kind
     """Put values in the place of references, in one pass; what goes in is never read again.
 
     Errors: whatever `lookup` raises.
     """
-    kind = type(value)
+    kind = cast("object", type(value))
     if kind is Ref:
         return lookup(value)
     if kind is Template:
@@ -345,29 +343,32 @@ def follow(value: Any, path: Path) -> Any:
     return value
 
 
-def _step(value: Any, part: str | int) -> Any:
+def _step(value: object, part: str | int) -> Any:
     if isinstance(value, dict):
-        if part in value:
-            return value[part]
-        # JSON keys are strings, and models do not tell [0] from ["0"].
-        other = str(part) if isinstance(part, int) else _as_index(part)
-        return MISSING if other is None else value.get(other, MISSING)
-    if isinstance(value, list | tuple) and not _names(value):
-        index = part if isinstance(part, int) else _as_index(part)
-        in_range = index is not None and -len(value) <= index < len(value)
-        return value[index] if index is not None and in_range else MISSING
-    if isinstance(part, int):
-        in_tuple = isinstance(value, tuple) and -len(value) <= part < len(value)
-        return value[part] if in_tuple else MISSING
+        return _entry(cast("dict[Any, Any]", value), part)
     # Only declared data: a path from a model must not reach methods or internals.
-    return getattr(value, part) if part in _names(value) else MISSING
+    if isinstance(part, str) and part in _names(value):
+        return getattr(value, part)
+    index = part if isinstance(part, int) else _as_index(part)
+    if index is not None and isinstance(value, list | tuple):
+        items = cast("Sequence[Any]", value)
+        return items[index] if -len(items) <= index < len(items) else MISSING
+    return MISSING
+
+
+def _entry(value: dict[Any, Any], part: str | int) -> Any:
+    if part in value:
+        return value[part]
+    # JSON keys are strings, and models do not tell [0] from ["0"].
+    other = str(part) if isinstance(part, int) else _as_index(part)
+    return MISSING if other is None else value.get(other, MISSING)
 
 
 def _as_index(part: str) -> int | None:
     return int(part) if part.isascii() and part.isdecimal() else None
 
 
-def _names(value: object) -> Sequence[str]:
+def _names(value: Any) -> Sequence[str]:
     """Return the public data attributes of an object that a path may lead through."""
     names: Mapping[str, Any] | Sequence[str]
     if isinstance(value, BaseModel):
@@ -375,7 +376,7 @@ def _names(value: object) -> Sequence[str]:
     elif is_dataclass(value):
         names = [field.name for field in fields(value)]
     elif isinstance(value, tuple):
-        names = getattr(value, "_fields", ())
+        names = getattr(cast("object", value), "_fields", ())
     else:
         names = getattr(value, "__dict__", {})
     return [name for name in names if not name.startswith("_")]
@@ -383,10 +384,12 @@ def _names(value: object) -> Sequence[str]:
 
 def _described(value: Any, where: str) -> str:
     subject = f"the value at {where!r}" if where else "the value"
-    if isinstance(value, list | tuple) and not _names(value):
-        return f"{subject} is a list of {len(value)}"
-    names = [str(key) for key in value] if isinstance(value, dict) else _names(value)
+    names = _names(value)
+    if isinstance(value, list | tuple) and not names:
+        return f"{subject} is a list of {len(cast('Sequence[Any]', value))}"
+    if isinstance(value, dict):
+        names = [str(key) for key in cast("dict[Any, Any]", value)]
     if not names:
-        return f"{subject} is a {type(value).__name__} and has no parts"
+        return f"{subject} is a {type(cast('object', value)).__name__} and has no parts"
     shown = ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")
     return f"{subject} has {shown}"

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
-from dagexec._attempt import Attempt, arguments_of
 from dagexec._approval import approval_question, needs_approval
-from dagexec._errors import CallError, CallTimeout
+from dagexec._attempt import Attempt, arguments_of, bare
+from dagexec._errors import CallTimeout
+from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut
 from dagexec._scheduler import (
     Abort,
@@ -46,7 +47,7 @@ from dagexec._scheduler import (
 from dagexec._slots import Lease, Slots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from contextvars import Context
 
     from anyio.abc import TaskGroup
@@ -87,7 +88,17 @@ class SourceError(Exception):
 class _Lane:
     """A task group under a scope, and the calls that wait for a worker in it."""
 
-    __slots__ = ("asking", "ended", "group", "layer", "left", "queue", "runner", "scope", "starting")
+    __slots__ = (
+        "asking",
+        "ended",
+        "group",
+        "layer",
+        "left",
+        "queue",
+        "runner",
+        "scope",
+        "starting",
+    )
 
     def __init__(self, runner: Runner, layer: int | None) -> None:
         self.runner = runner
@@ -105,8 +116,8 @@ class _Lane:
         self.asking = False
 
     @asynccontextmanager
-    async def open(self, group: TaskGroup) -> AsyncIterator[None]:
-        """Let workers be started in `group`; closed before the group is, so that none comes late."""
+    async def open(self, group: TaskGroup) -> AsyncGenerator[None]:
+        """Let workers be started in `group`; ends before the group, so that none comes late."""
         self.group = group
         try:
             yield
@@ -142,9 +153,14 @@ class Runner:
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
+        self._began = False
         self.elapsed = 0.0
         self._observers = observers
         self._zero = 0.0
+        # asyncio's clock itself: anyio.current_time() first finds out which loop it is, each time.
+        self._clock: Callable[[], float] = getattr(
+            current_token().native_token, "time", anyio.current_time
+        )
         # Arguments validated before the run, for calls whose arguments hold no reference.
         self._prepared: dict[str, dict[str, Any]] = {}
         self._context: Context = copy_context()
@@ -170,6 +186,7 @@ class Runner:
 
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
+        self._began = True
         self._zero = anyio.current_time()
         if self.settings.run_timeout is not None:
             self._scope.deadline = self._zero + self.settings.run_timeout
@@ -177,7 +194,7 @@ class Runner:
             with self._scope:
                 await self._drive(plan, source)
         except BaseExceptionGroup as group:
-            raise _bare(group) from None
+            raise bare(group, self._cancelled) from None
         finally:
             if not self.machine.finished:
                 self.stop(self._reason(self._lane))
@@ -213,7 +230,7 @@ class Runner:
             await self._read(source)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
-        while self._heap:
+        while self._heap and not self._is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             if self.machine.state(name) is State.READY:
                 await self._one(self._lane, name, self._now(), None)
@@ -221,41 +238,48 @@ class Runner:
     async def _read(self, source: AsyncIterator[Call]) -> None:
         """Feed a streamed plan; a source that breaks stops the run and keeps what is done."""
         try:
+            order = Order(self.settings.tools)
             async with aclosing(_closable(source)) as calls:
                 async for call in calls:
                     if self.machine.closed:
                         return
-                    checked = self._checked(call)
+                    checked = order.add(self._checked(call))
                     tool = self.settings.tools.get(checked.tool)
                     eager = tool is not None and tool.effect.eager
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
                 self.feed(Closed())
-        except Exception as error:  # noqa: BLE001 - raised again by drive, with the report
+        except self._cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
             broken = SourceError()
             broken.__cause__ = error
-            self._fatal = self._fatal or broken
+            self._fatal = self._fatal or (broken if isinstance(error, Exception) else error)
             self.stop(Cancelled())
 
     def _checked(self, call: Call) -> Call:
-        """Return a streamed call, with its problem if it cannot be run: it is too late to refuse."""
+        """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
         tool = self.settings.tools.get(call.tool)
         if call.problem is not None:
             return call
+        if call.id in (*call.needs, *call.waits):
+            return replace(call, problem="it refers to itself")
         if tool is None:
             return replace(call, problem=f"there is no tool {call.tool!r}")
         problems = tool.problems(call.args)
         return replace(call, problem="; ".join(problems)) if problems else call
 
-    # ------------------------------------------------------------------- the machine and its actions
+    # ------------------------------------------------------------------ the machine and its actions
 
     def prepare(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep arguments that were validated when the plan was checked."""
         self._prepared[name] = arguments
 
     def stop(self, outcome: Outcome) -> None:
-        """End the run: what has not ended becomes `outcome`."""
-        self.feed(Stop(outcome))
+        """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
+        self._verdict = self._verdict or outcome
+        if self._began:
+            self.feed(Stop(outcome))
         self._scope.cancel()
 
     def feed(self, *events: Event) -> None:
@@ -280,7 +304,7 @@ class Runner:
             for observer in self._observers:
                 try:
                     observer(item)
-                except Exception:
+                except Exception:  # noqa: BLE001 - whoever looks on must not disturb
                     _log.exception("an observer failed on %s; the run goes on", type(item).__name__)
 
     def _on_launch(self, action: Launch) -> None:
@@ -305,9 +329,9 @@ class Runner:
             self._places.update((call.id, index) for index, call in enumerate(self.machine.calls))
         return self._places[name]
 
-    async def _run_layer(self, lane: _Lane, timeout: float) -> None:
+    async def _run_layer(self, lane: _Lane, seconds: float) -> None:
         """Run one ready layer in its own task group under `move_on_after`."""
-        with anyio.move_on_after(timeout) as lane.scope:
+        with anyio.move_on_after(seconds) as lane.scope:
             async with create_task_group() as group, lane.open(group):
                 self.recruit(lane)
                 await lane.ended.wait()
@@ -316,8 +340,8 @@ class Runner:
 
     def recruit(self, lane: _Lane) -> None:
         """Start workers for queued calls while there are slots; queue up for what is left."""
-        if lane.group is None:
-            return  # the lane's own task will do it
+        if lane.group is None or self._is_over(lane):
+            return  # the lane's own task will start or end it
         looking = self._looking if lane is self._lane else 0
         wanted = len(lane.queue) - lane.starting - looking
         while wanted > 0 and self.slots.take():
@@ -350,7 +374,7 @@ class Runner:
             lane.starting -= 1
         lease = Lease(self.slots)
         try:
-            while lane.queue:
+            while lane.queue and not self._is_over(lane):
                 name, since = lane.queue.popleft()
                 if self.machine.state(name) is State.READY:
                     await self._one(lane, name, since, lease)
@@ -369,22 +393,23 @@ class Runner:
     async def _one(self, lane: _Lane, name: str, since: float, lease: Lease | None) -> None:
         """Run one call to its outcome, and tell the machine."""
         self._burst += 1
-        if self._burst > BURST:
+        if self._burst > BURST or lease is None:
             self._burst = 0
             await checkpoint()
         call = self.machine.call(name)
         tool = self.settings.tools[call.tool]
         arguments = self._prepared.pop(name, None)
-        if arguments is None:
-            try:
+        try:
+            if arguments is None:
                 arguments = arguments_of(call, tool, self.machine.outcomes)
-            except CallError as error:
-                self._settle(lane, name, Failed(error, ended=self._now()))
-                return
-        if needs_approval(tool, arguments):
+            asks = needs_approval(tool, arguments)
+        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
+            self._settle(lane, name, Failed(error, ended=self._now()))
+            return
+        if asks:
             self._settle(lane, name, Pending(approval_question(tool, arguments)))
             return
-        await self._attempt(lane, call, tool, arguments, since, lease)
+        await self._attempt(lane, call, tool, arguments, since=since, lease=lease)
 
     async def _attempt(
         self,
@@ -392,6 +417,7 @@ class Runner:
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
+        *,
         since: float,
         lease: Lease | None,
     ) -> None:
@@ -404,16 +430,21 @@ class Runner:
             run_id=self.run_id,
             context=self._context.copy(),
             lease=lease,
-            outer=(self._scope,) if lane is self._lane or lane.scope is None
+            outer=(self._scope,)
+            if lane is self._lane or lane.scope is None
             else (self._scope, lane.scope),
             group=self._lane.group,
+            cancelled=self._cancelled,
+            now=self._now,
+            started=started,
+            queued=started - since,
         )
         timeout = self.settings.call_timeout if tool.timeout is None else tool.timeout
         outcome: Outcome | None = None
         try:
-            outcome = await attempt.run(timeout, self._cancelled)
+            outcome = await attempt.run(timeout)
         except BaseException as error:
-            if not self._is_cancellation(error):
+            if not isinstance(error, self._cancelled):
                 self._fatal = self._fatal or error
                 self.stop(Cancelled(because=call.id))
                 return
@@ -422,16 +453,19 @@ class Runner:
             self.abandoned += attempt.abandoned
             if outcome is None or self._was_interrupted(outcome, lane):
                 outcome = self._reason(lane)
-            maybe = tool.effect == "write" and outcome.status in ("timed_out", "cancelled")
-            outcome = replace(
-                outcome,
-                started=started,
-                ended=self._now(),
-                queued=started - since,
-                attempts=1,
-                maybe=maybe,
-            )
+            if outcome.status != "done":
+                outcome = replace(
+                    outcome,
+                    started=started,
+                    ended=self._now(),
+                    queued=started - since,
+                    attempts=1,
+                    maybe=tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
+                )
             self._settle(lane, call.id, outcome)
+        if attempt.interrupted and not self._is_over(lane):
+            # The tool took a cancellation for itself that was the caller's.
+            self.stop(Cancelled())
 
     def _settle(self, lane: _Lane, name: str, outcome: Outcome) -> None:
         self._looking = 1 if lane is self._lane else 0
@@ -442,23 +476,20 @@ class Runner:
         self._on_ended(name)
 
     def _now(self) -> float:
-        return anyio.current_time() - self._zero
+        return self._clock() - self._zero
 
     # ----------------------------------------------------------------------- who stopped this call
 
-    def _is_cancellation(self, error: BaseException) -> bool:
-        if isinstance(error, BaseExceptionGroup):
-            return error.subgroup(self._cancelled) is not None
-        return isinstance(error, self._cancelled)
+    def _is_over(self, lane: _Lane) -> bool:
+        """Whether a deadline or a stop has ended this lane: nothing starts in it any more."""
+        return self._scope.cancel_called or (lane.scope is not None and lane.scope.cancel_called)
 
     def _was_interrupted(self, outcome: Outcome, lane: _Lane) -> bool:
         """Whether a tool failed only because the run was being stopped."""
-        if outcome.status not in ("failed", "cancelled"):
-            return False
-        return self._scope.cancel_called or (lane.scope is not None and lane.scope.cancel_called)
+        return outcome.status in ("failed", "cancelled") and self._is_over(lane)
 
     def _reason(self, lane: _Lane) -> Outcome:
-        """Return the outcome of what was cancelled in this lane: by which scope, or by the caller."""
+        """Return the outcome of what was cancelled in this lane: which scope, or the caller."""
         if self._verdict is not None:
             return self._verdict
         if self._scope.cancel_called:
@@ -476,16 +507,7 @@ def _late(scope: str) -> TimedOut:
     return TimedOut(scope, error=CallTimeout(f"the deadline of the {scope} expired", scope))
 
 
-def _bare(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what a group hides: KeyboardInterrupt and SystemExit pass bare, on both backends."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = first.exceptions
-        first = next((each for each in members if not isinstance(each, Exception)), members[0])
-    return first
-
-
-async def _closable(source: AsyncIterator[Call]) -> AsyncIterator[Call]:
+async def _closable(source: AsyncIterator[Call]) -> AsyncGenerator[Call]:
     """Close the user's iterator too when reading ends early, if it can be closed."""
     async with AsyncExitStack() as stack:
         if hasattr(source, "aclose"):

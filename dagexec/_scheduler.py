@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-class Refused(DagexecError):  # noqa: N818 - says what happened to the event
+class Refused(DagexecError):
     """An event came in a state that does not allow it; the machine has not changed."""
 
 
@@ -275,7 +275,8 @@ class Scheduler:
         if the state does not allow one of them.
         """
         self._check(events)
-        self._actions = actions = []
+        actions: list[Action] = []
+        self._actions = actions
         for event in events:
             self._handlers[type(event)](event)
         self._apply_policy(events)
@@ -419,7 +420,9 @@ class Scheduler:
         for name in group:
             source = self._nodes[name]
             freed.extend(node for node, _ in source.dependants if node.call.id in members)
-            source.dependants = [each for each in source.dependants if each[0].call.id not in members]
+            source.dependants = [
+                each for each in source.dependants if each[0].call.id not in members
+            ]
         return freed
 
     def _may_cycle(self, waiting: list[Call]) -> bool:

@@ -37,7 +37,16 @@ IDLE_SECONDS: Final = 10.0
 class ThreadCall:
     """One synchronous call in a worker thread, seen from the event loop and from the thread."""
 
-    __slots__ = ("_function", "_lock", "_requests", "_token", "_wake", "abandoned", "done", "result")
+    __slots__ = (
+        "_function",
+        "_lock",
+        "_requests",
+        "_token",
+        "_wake",
+        "abandoned",
+        "done",
+        "result",
+    )
 
     def __init__(self, function: Callable[[], Any]) -> None:
         """Prepare the call; must be made inside the event loop that will wait for it."""
@@ -131,7 +140,7 @@ class _Request:
 
     async def serve(self) -> None:
         try:
-            value = await in_context(self._context, self._function(), bool)
+            value = await in_context(self._context, self._function())
         except Exception as error:  # noqa: BLE001 - raised again in the thread
             self._answer.put((None, error))
         except BaseException:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # As deep as dagexec takes arguments; values are checked before anything recurses into them.
 MAX_DEPTH: Final = 100
 _SHOWN: Final = 20
+_JSON_NAMES: Final = {"list": "an array", "str": "a string", "bool": "a boolean"}
 _NAMELESS: Final = "(no name)"
 _LONGEST: Final = 60
 _MARKS: Final = frozenset({"$ref", "$template", "$literal"})
@@ -281,7 +282,7 @@ def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
     if value is None:
         return {}
     if not is_dict(value):
-        what = {list: "an array", str: "a string", bool: "a boolean"}.get(type(value), "a number")
+        what = _JSON_NAMES.get(type(value).__name__, "a number")
         raise _Refused(
             f"The arguments must be a JSON object with a name for each argument, not {what}."
         )

@@ -27,8 +27,8 @@ def items(source: object, name: str) -> list[Any]:
 
 
 def listed(found: Any) -> list[Any]:
-    """Return a list or tuple as a list, and anything else as an empty one."""
-    return list(found) if isinstance(found, list | tuple) else []
+    """Return a list as it is, and anything else as an empty one."""
+    return found if is_list(found) else []
 
 
 def text(source: object, name: str) -> str:

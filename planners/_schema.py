@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from planners._edge import is_dict, is_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -181,7 +183,7 @@ def _branch(value: Any, schema: Any, root: Mapping[str, Any]) -> Schema:
     node = resolved(schema, root)
     if not is_dict(node):
         return {}
-    wanted = "items" if isinstance(value, list) else "properties"
+    wanted = "items" if is_list(value) else "properties"
     if wanted in node:
         return node
     options: list[Schema] = [

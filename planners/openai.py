@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dagexec import MissingExtra
 from planners._base import Answer, Planner
 from planners._calls import RawCall
-from planners._edge import get, items, listed, plain, text
+from planners._edge import get, is_list, items, listed, plain, text
 from planners._widen import OPENAI, Dialect
 
 if TYPE_CHECKING:
@@ -141,21 +141,20 @@ class ResponsesPlanner(Planner):
             from openai.types.responses import Response
         except ImportError as error:
             raise _missing() from error
-        if isinstance(payload, list):
+        if is_list(payload):
             return Response.construct(object="response", output=payload).output
         return Response.construct(**payload)
 
     def _read(self, response: Any) -> list[RawCall]:
-        bare = isinstance(response, list)
-        if not bare and not isinstance(get(response, "output"), list):
+        output = response if is_list(response) else get(response, "output")
+        if not is_list(output):
             raise self._refused(response)
-        status = None if bare else get(response, "status")
+        status = None if output is response else get(response, "status")
         cut = None
         if status not in (None, "completed"):
             detail = get(get(response, "incomplete_details"), "reason")
             cut = _cut(f"status {status}" + (f": {detail}" if detail else ""))
-        found = listed(response) if bare else items(response, "output")
-        calls = [_response_call(item, cut) for item in found]
+        calls = [_response_call(item, cut) for item in output]
         return [call for call in calls if call is not None]
 
     def _definition(

@@ -19,7 +19,7 @@ from dagexec._report import word
 from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from dagexec import Executor, Outcome, Report
     from dagexec.lowlevel import Action, Event
@@ -56,7 +56,9 @@ def view_for(mode: str, executor: Executor, stream: TextIO, *, verbose: bool) ->
     """Return the view of a mode: live, plain or none."""
     if mode == "none":
         return Nothing()
-    return Live(executor, stream) if mode == "live" else Plain(stream, verbose=verbose)
+    if mode == "plain":
+        return Plain(stream, verbose=verbose)
+    return Live(executor, stream, Plain(stream, verbose=True) if verbose else None)
 
 
 @dataclass(slots=True)
@@ -126,7 +128,10 @@ class Nothing:
 
 @final
 class Plain:
-    """A line for each call that fails or times out, and one each few seconds; all calls if verbose."""
+    """A line for each call that fails or times out, and now and then the counts.
+
+    `verbose`: a line for each start and each end.
+    """
 
     interval = HEARTBEAT
 
@@ -171,13 +176,17 @@ class Plain:
 
 @final
 class Live:
-    """A table of what runs, failed or is slow, drawn over itself; it leaves nothing behind."""
+    """A table of what runs, failed or is slow, drawn over itself; it leaves nothing behind.
+
+    With a `log`, the log's lines stay, above the table.
+    """
 
     interval = _REDRAW
 
-    def __init__(self, executor: Executor, stream: TextIO) -> None:
+    def __init__(self, executor: Executor, stream: TextIO, log: Plain | None = None) -> None:
         """Begin with nothing drawn."""
         self.progress = Progress()
+        self._log = log
         self._executor = executor
         self._stream = stream
         self._drawn = 0
@@ -186,6 +195,9 @@ class Live:
     def take(self, item: Item) -> None:
         """Learn what happened; it shows with the next tick."""
         self.progress.take(item)
+        if self._log is not None:
+            self.close()
+            self._log.take(item)
 
     def tick(self) -> None:
         """Draw the table over the last one."""
@@ -201,7 +213,8 @@ class Live:
 
     def close(self) -> None:
         """Take the table away; the lines at the end of the run say what stays."""
-        self._write(self._back())
+        if self._drawn:
+            self._write(self._back())
         self._drawn = 0
 
     def table(self, rows: int) -> list[tuple[str, str]]:
@@ -252,7 +265,9 @@ class Live:
 
     def _row(self, state: str, name: str, seconds: float, text: str) -> str:
         tool = self.progress.tools.get(name, "")
-        return f"  {GLYPHS[state]} {clip(tool, 20):<20} {clip(name, 12):<12} {seconds:6.1f} s  {text}"
+        return (
+            f"  {GLYPHS[state]} {clip(tool, 20):<20} {clip(name, 12):<12} {seconds:6.1f} s  {text}"
+        )
 
     def _limit(self, name: str) -> float | None:
         tool = self._executor.tools.get(self.progress.tools.get(name, ""))
@@ -272,10 +287,14 @@ class Live:
             self._stream.flush()
 
 
-def ending(report: Report) -> Iterator[str]:
-    """Return the lines that stay: the counts, and one for each call that is not done."""
+def ending(report: Report, *, told: bool) -> Iterator[str]:
+    """Return the lines that stay: the counts, and one for each call that is not done.
+
+    `told`: the failures and timeouts have had their lines already.
+    """
     yield str(report)
-    bad: Sequence[str] = [name for name in report if not report[name].ok]
+    known = {"done", *_COLOURS} if told else {"done"}
+    bad = [name for name in report if report[name].status not in known]
     for name in bad[:ROWS]:
         outcome = report[name]
         label = f"{name} {report.plan[name].tool}"

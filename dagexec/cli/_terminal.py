@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, final
 import anyio
 
 from dagexec._diagram import printable
-from dagexec.cli._display import ending, one_line, view_for
+from dagexec.cli._display import ending, view_for
 
 if TYPE_CHECKING:
     from dagexec import Executor, Plan, Report, Run
@@ -31,7 +31,7 @@ class Terminal:
     Args:
         display: how runs are shown: live, plain, none, or auto for live where stderr is a
             terminal. None asks DAGEXEC_DISPLAY, then is auto.
-        verbose: whether the plain view also tells of starts and of calls that are done.
+        verbose: whether every start and every end has a line; the run then ends without a summary.
     """
 
     def __init__(self, display: str | None = None, *, verbose: bool = False) -> None:
@@ -56,13 +56,17 @@ class Terminal:
         text = json.dumps(value, indent=indent, ensure_ascii=False)
         self.write(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
+    def write_text(self, text: str) -> None:
+        """Write a line of a result that holds what others wrote, cleaned and in one line."""
+        self.write(printable(" ".join(text.split())))
+
     def note(self, text: str) -> None:
         """Write a line for the eye, cleaned of what a terminal would obey."""
         _to_eye(self.err, printable(text) + "\n")
 
     def error(self, text: str) -> None:
         """Say in one line what is wrong."""
-        self.note(f"dagexec: {one_line(text)}")
+        self.note(f"dagexec: {' '.join(text.split())}")
 
     async def watch(self, executor: Executor, plan: Plan) -> Report:
         """Run a plan, show it while it runs, and say at its end what is not done."""
@@ -73,8 +77,8 @@ class Terminal:
         finally:
             # Also behind an interrupt: the live view must not stay half drawn.
             view.close()
-        if self.display != "none":
-            for line in ending(self.run.report):
+        if self.display != "none" and not self.verbose:
+            for line in ending(self.run.report, told=self.display == "plain"):
                 self.note(line)
         return self.run.report
 

@@ -47,6 +47,7 @@ class Dog(BaseModel):
 def closed(
     query: Annotated[str, Field(min_length=1)],
     item: Item,
+    *,
     source: Reference | None = None,
     mode: Literal["a", "b"] = "a",
     limit: Annotated[int, Field(ge=1, le=9)] = 5,

@@ -1,0 +1,133 @@
+"""The commands run, show and check."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from dagexec._errors import ArgumentError, PlanError, Problem
+from dagexec._executor import Executor, Timeouts, unknown_tool
+from dagexec._plan import Call, Plan
+from dagexec._report import Report
+from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterable
+
+    from dagexec._diagram import Diagram
+    from dagexec._tools import Tool
+    from dagexec.cli._terminal import Terminal
+
+DONE, NOT_DONE, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(options: Namespace, terminal: Terminal) -> int:
+    """Run a plan or the calls of a reply."""
+    payload = read(options.file)
+    make = chosen_planner(payload, options.planner)
+    if make is None and options.answer:
+        msg = "--answer is for the reply of a model: a plan has nobody to answer to"
+        raise UsageError(msg)
+    tools = load_tools(options.tools)
+    timeouts = Timeouts(call=options.timeout or None, workflow=options.workflow_timeout or None)
+    executor = Executor(
+        tools, timeouts=timeouts, concurrency=options.concurrency, on_failure=options.on_failure
+    )
+    planner = None if make is None else make(tools)
+    plan = Plan.from_dict(payload) if planner is None else planner.plan(payload)
+    try:
+        report = anyio.run(terminal.watch, executor, plan)
+    except KeyboardInterrupt:
+        # What has ended is worth keeping; the live run still knows it.
+        if terminal.run is not None:
+            terminal.write_json(terminal.run.report.to_dict(), indent=options.json_indent)
+        raise
+    result: Any = report.to_dict()
+    if planner is not None and not options.report:
+        result = planner.results(report)
+    terminal.write_json(result, indent=options.json_indent)
+    return DONE if report.ok else NOT_DONE
+
+
+def show(options: Namespace, terminal: Terminal) -> int:
+    """Draw the graph of a plan, of a reply's calls, or of a report."""
+    payload = read(options.file)
+    diagram = _diagram(payload, options.planner)
+    if options.form == "json":
+        terminal.write_json(diagram.to_dict(), indent=2)
+    else:
+        terminal.write(diagram.to_mermaid() if options.form == "mermaid" else str(diagram))
+    return DONE
+
+
+def _diagram(payload: Any, planner: str | None) -> Diagram:
+    if planner is None and isinstance(payload, dict) and "outcomes" in payload:
+        return Report.from_json(json.dumps(payload)).diagram
+    make = chosen_planner(payload, planner)
+    plan = Plan.from_dict(payload) if make is None else drawn_plan(make, payload)
+    return plan.diagram
+
+
+def check(options: Namespace, terminal: Terminal) -> int:
+    """Name every problem of a plan or of a reply's calls, one a line."""
+    payload = read(options.file)
+    make = chosen_planner(payload, options.planner)
+    tools = load_tools(options.tools) if options.tools else None
+    executor = None if tools is None else Executor(tools)
+    problems: list[Problem] = []
+    calls: Iterable[Call]
+    if make is not None:
+        calls = make(tools).plan(payload) if tools is not None else drawn_plan(make, payload)
+        problems += (
+            Problem("bad_call", call.id, call.problem) for call in calls if call.problem is not None
+        )
+    else:
+        try:
+            calls = Plan.from_dict(payload)
+        except PlanError as error:
+            problems += error.problems
+            calls = _readable(payload)
+    if executor is not None:
+        problems += (each for call in calls for each in _misfits(call, executor.tools))
+    for problem in problems:
+        terminal.write_text(str(problem))
+    if problems:
+        terminal.note(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
+        return WRONG
+    plan = Plan(calls)
+    terminal.note(
+        f"no problems: {len(plan)} calls, {len(plan.edges)} references and orders,"
+        f" {len(plan.layers)} layers"
+    )
+    return DONE
+
+
+def _readable(payload: Any) -> list[Call]:
+    """Return the calls of a broken plan that can be read by themselves."""
+    items: Any = cast("Any", payload)["calls"] if isinstance(payload, dict) else payload
+    calls: list[Call] = []
+    for item in cast("list[Any]", items) if isinstance(items, list) else ():
+        try:
+            calls.append(Call.from_dict(item))
+        except PlanError:
+            continue
+    return calls
+
+
+def _misfits(call: Call, tools: dict[str, Tool[..., Any]]) -> list[Problem]:
+    """Return what is wrong between a call and its tool, as far as it can be seen."""
+    if call.problem is not None:
+        return []
+    tool = tools.get(call.tool)
+    if tool is None:
+        return [unknown_tool(call, tools)]
+    if call.refs:
+        return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
+    try:
+        tool.validate(call.args)
+    except ArgumentError as error:
+        return [Problem("bad_arguments", call.id, str(error))]
+    return []

@@ -1,0 +1,1 @@
+"""The demonstration's tools and the replies of models that it answers."""

@@ -1,0 +1,138 @@
+"""The command as a process of its own: signals, pipes, a terminal, the demonstration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+TOOLS = str(Path(__file__).with_name("tools_for_cli.py"))
+COMMAND = [sys.executable, "-m", "dagexec"]
+WAITING = [
+    {"id": "s", "tool": "search", "args": {"query": "x"}},
+    {"id": "w", "tool": "wait", "args": {"seconds": 40}},
+]
+
+pytestmark = pytest.mark.real_time
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """Return a file with a plan that would take long."""
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(WAITING))
+    return str(file)
+
+
+def _environment(**more):
+    return {**os.environ, "PYTHONIOENCODING": "utf-8", **more}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console interrupt is no signal there")
+def test_an_interrupt_is_130_and_keeps_what_is_done(waiting):
+    """At once, without a traceback; the report so far is on stdout."""
+    argv = [*COMMAND, "run", waiting, "--tools", TOOLS, "--timeout", "1"]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), text=True
+    )
+    time.sleep(0.2)
+    # Ready once it is silent in its loop: a heartbeat tells that the run has begun.
+    assert process.stderr is not None
+    assert "running" in process.stderr.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    outcomes = json.loads(out)["outcomes"]
+    assert outcomes["s"]["status"] == "done"
+    assert outcomes["w"]["status"] == "cancelled"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_the_live_table(waiting):
+    """On a real terminal the table is drawn, then taken away for the lines that stay."""
+    import pty
+
+    reader, writer = pty.openpty()
+    argv = [*COMMAND, "run", waiting, "--tools", TOOLS, "--workflow-timeout", "0.7"]
+    environment = _environment(TERM="xterm", COLUMNS="100", LINES="30")
+    environment.pop("DAGEXEC_DISPLAY", None)
+    environment.pop("NO_COLOR", None)
+    with os.fdopen(reader, "rb", buffering=0) as master:
+        ended = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=writer, env=environment, check=False
+        )
+        os.close(writer)
+        seen = b""
+        try:
+            while part := master.read(65536):
+                seen += part
+        except OSError:  # Linux says EIO where the other side is closed
+            pass
+    text = seen.decode()
+    assert ended.returncode == 1
+    assert "dagexec  1/2 done  1 running" in text
+    assert "\x1b[2F\x1b[J" in text
+    assert "1 timed_out" in text.splitlines()[-2]
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """`dagexec show … | head` ends without a complaint."""
+    calls = [{"id": f"c{index}", "tool": "t", "args": {}} for index in range(50_000)]
+    with tempfile.TemporaryFile() as plan:
+        plan.write(json.dumps(calls).encode())
+        plan.seek(0)
+        process = subprocess.Popen(
+            [*COMMAND, "show", "-"], stdin=plan, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        process.wait(20)
+
+
+def test_the_demonstration():
+    """Under ten seconds, all parts there, and nothing left in the temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        ended = subprocess.run(
+            [*COMMAND, "demo"],
+            env=_environment(TMPDIR=folder, TEMP=folder, DAGEXEC_DISPLAY="plain"),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        took = time.monotonic() - began
+        assert not list(Path(folder).iterdir())
+    assert ended.returncode == 0, ended.stderr
+    assert took < 10
+    assert "Traceback" not in ended.stderr
+    out = ended.stdout
+    for part in (
+        "openai.ChatCompletion",
+        "openai.Response",
+        "anthropic.Message",
+        "8 calls: 5 done, 1 failed, 1 timed_out, 1 skipped",
+        "Dune: 7 sold, 9.5 EUR at Alba. Now only $9!",
+        '"role": "tool"',
+        '"type": "function_call_output"',
+        '"is_error": true',
+    ):
+        assert part in out
+    answered = re.findall(r'"(?:tool_call_id|call_id|tool_use_id)": "([^"]+)"', out)
+    assert len(answered) == len(set(answered)) == 8 + 5 + 5
+    assert "▶ 1 query" in ended.stderr

@@ -1,0 +1,123 @@
+"""What the packages export, and what importing them costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import dagexec
+import planners
+from dagexec import lowlevel
+
+DAGEXEC = [
+    "Approve",
+    "ArgumentError",
+    "BadReference",
+    "Call",
+    "CallCancelled",
+    "CallContext",
+    "CallError",
+    "CallTimeout",
+    "Cancelled",
+    "DagexecError",
+    "Deny",
+    "Done",
+    "Edit",
+    "Effect",
+    "Executor",
+    "Failed",
+    "InDoubt",
+    "MissingExtra",
+    "Outcome",
+    "Pending",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "Ref",
+    "Report",
+    "Run",
+    "Skipped",
+    "Template",
+    "TimedOut",
+    "Timeouts",
+    "Tool",
+    "ToolDefinitionError",
+    "ask",
+    "current_call",
+    "tool",
+]
+LOWLEVEL = [
+    "Abort",
+    "Action",
+    "Added",
+    "Closed",
+    "Conclude",
+    "Event",
+    "Expired",
+    "Finish",
+    "Launch",
+    "Refused",
+    "Scheduler",
+    "Settled",
+    "Started",
+    "State",
+    "Stop",
+    "as_text",
+    "as_tools",
+    "follow",
+    "order_conflicts",
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [(dagexec, DAGEXEC), (lowlevel, LOWLEVEL), (planners, ["Planner"])],
+    ids=["dagexec", "lowlevel", "planners"],
+)
+def test_the_public_names(module, names):
+    """Exactly these, sorted; a new one is a decision."""
+    assert module.__all__ == names
+    assert all(hasattr(module, name) for name in names)
+
+
+def _loaded(statement):
+    code = f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    return set(json.loads(out))
+
+
+def test_dagexec_loads_no_model_and_no_planner():
+    """Nor jsonschema and the command, which few programs need."""
+    loaded = _loaded("import dagexec, dagexec.lowlevel")
+    assert not loaded & {"openai", "anthropic", "planners", "jsonschema", "trio", "dagexec.cli"}
+
+
+@pytest.mark.parametrize("module", ["planners", "planners.openai", "planners.anthropic"])
+def test_planners_load_no_sdk(module):
+    """The SDKs are imported by `response()` alone, which makes their types."""
+    assert not _loaded(f"import {module}") & {"openai", "anthropic"}
+
+
+def test_the_command_loads_no_planner():
+    """It finds planners by their entry points, when it reads a reply."""
+    assert not _loaded("import dagexec.cli") & {"openai", "anthropic", "planners"}
+
+
+def _seconds(modules):
+    code = f"import time; began = time.perf_counter(); import {modules}; "
+    code += "print(time.perf_counter() - began)"
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(7)
+    ]
+    return min(runs)
+
+
+@pytest.mark.slow
+@pytest.mark.real_time
+def test_importing_dagexec_is_light():
+    """At most half as long again as what it stands on."""
+    assert _seconds("dagexec") <= 1.5 * _seconds("anyio, pydantic, networkx")
