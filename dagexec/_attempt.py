@@ -291,5 +291,5 @@ def _leaves(error: BaseException) -> list[BaseException]:
     """Return the single exceptions in a group, however deep; of any other one, itself."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
-    members = cast("tuple[BaseException, ...]", error.exceptions)
+    members: tuple[BaseException, ...] = cast("Any", error).exceptions
     return [leaf for member in members for leaf in _leaves(member)]

@@ -141,8 +141,11 @@ class Executor:
                     Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)
                 )
             else:
+                args: dict[str, Any] = {}
+                if call.args:
+                    args = resolve(dict(call.args), _no_reference)
                 try:
-                    prepared[call.id] = tool.validate(resolve(dict(call.args), _no_reference))
+                    prepared[call.id] = tool.validate(args)
                 except ArgumentError as error:
                     problems.append(Problem("bad_arguments", call.id, str(error)))
         if problems:

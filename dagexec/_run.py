@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
+from dagexec._context import enclosing_call
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
 from dagexec._plan import Plan, faults
@@ -51,6 +53,7 @@ class Run:
         self._prepared = prepared
         self._runner: Runner | None = None
         self._group: TaskGroup | None = None
+        self._waiting = AsyncExitStack()
         self._error: BaseException | None = None
         self._send: MemoryObjectSendStream[Event | Action] | None = None
         self._receive: MemoryObjectReceiveStream[Event | Action] | None = None
@@ -101,6 +104,10 @@ class Run:
         """Start the run."""
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
         self._begin((self._send.send_nowait,))
+        call = enclosing_call()
+        if call is not None and call.lease is not None:
+            # The whole block counts as waiting: a tool that reads the events of a run waits for it.
+            await self._waiting.enter_async_context(call.lease)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
@@ -122,6 +129,15 @@ class Run:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Wait for the run; an error in the block cancels it first."""
+        async with self._waiting:
+            return await self._leave(kind, error, traceback)
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
         assert self._group is not None  # noqa: S101 - entered
         try:
             try:

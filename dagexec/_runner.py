@@ -388,7 +388,10 @@ class Runner:
     def _must_yield(self, lane: _Lane) -> bool:
         """Whether another run or layer is first in the queue for a slot: it has its turn now."""
         waiters = self.slots.waiters
-        return bool(waiters) and waiters[0] is not lane
+        if waiters and waiters[0] is lane:
+            waiters.rotate(-1)  # this was its turn, with the slot that the worker keeps
+            return False
+        return bool(waiters)
 
     async def _one(self, lane: _Lane, name: str, since: float, lease: Lease | None) -> None:
         """Run one call to its outcome, and tell the machine."""

@@ -277,6 +277,10 @@ class Scheduler:
         self._check(events)
         actions: list[Action] = []
         self._actions = actions
+        if type(events[0] if events else None) is Started:
+            # It frees nothing and ends nothing, and every call has one.
+            self._on_started(events[0])  # type: ignore[arg-type]
+            return actions
         for event in events:
             self._handlers[type(event)](event)
         self._apply_policy(events)
@@ -407,8 +411,7 @@ class Scheduler:
         nodes = [node for node in nodes if node.state in _UNSTARTED]
         for node in nodes:
             self._record(node, Failed(BadReference(faulty[node.call.id])))
-        for node in nodes:
-            self._lose(node, node.call.id)
+        self._lose([(node, node.call.id) for node in nodes])
         # What will never come, and what waits for itself, keeps no order.
         self._release([node for dependants in expected.values() for node, _ in dependants])
         self._release([node for group in groups for node in self._cut(group)])
@@ -461,7 +464,7 @@ class Scheduler:
         if status == "done":
             self._release(_take_dependants(node))
         elif status not in ("pending", "in_doubt"):
-            self._lose(node, blame(node.call.id, outcome))
+            self._lose([(node, blame(node.call.id, outcome))])
 
     def _release(self, nodes: list[_Node]) -> None:
         """Count one dependency less for each of `nodes`; a lost one hands this on at zero."""
@@ -474,8 +477,8 @@ class Scheduler:
             else:
                 nodes.extend(_take_dependants(node))
 
-    def _lose(self, node: _Node, culprit: str) -> None:
-        """Skip what needs a lost call, and what needs that; by a loop, since chains are long.
+    def _lose(self, lost: list[tuple[_Node, str]]) -> None:
+        """Skip what needs these lost calls, and what needs that; chains are long, so by a loop.
 
         Calls that conflict on a resource form a chain of neighbours; one that is lost must not
         break the chain between those before and after it. So what is `ordered` behind it goes on
@@ -483,9 +486,8 @@ class Scheduler:
         """
         if self._stop_on_failure and not self._stopped:
             return  # the policy ends all that is left when the batch is through
-        lost = [node]
         released: list[_Node] = []
-        for each in lost:
+        for each, culprit in lost:
             kept: list[tuple[_Node, bool]] = []
             for dependant, hard in each.dependants:
                 if not _keeps(each, dependant, hard=hard):
@@ -494,10 +496,11 @@ class Scheduler:
                 kept.append((dependant, hard))
                 if hard and dependant.state in _UNSTARTED:
                     self._record(dependant, Skipped(culprit))
-                    lost.append(dependant)
+                    lost.append((dependant, culprit))
             each.dependants = kept
-        if node.missing == 0:
-            released.extend(_take_dependants(node))
+        for each, _ in lost:
+            if each.missing == 0:
+                released.extend(_take_dependants(each))
         # Only now: nothing may become free that the loop had still to skip.
         self._release(released)
 
@@ -511,7 +514,7 @@ class Scheduler:
 
     def _conclude(self, node: _Node, outcome: Outcome) -> None:
         self._record(node, outcome)
-        self._lose(node, blame(node.call.id, outcome))
+        self._lose([(node, blame(node.call.id, outcome))])
 
     def _abandon(self, nodes: Iterable[_Node], outcome: Outcome) -> None:
         """End all of `nodes` that have not ended: abort what runs, conclude what never started."""
@@ -527,8 +530,7 @@ class Scheduler:
         # even where it also depends on another call inside it.
         for node in unstarted:
             self._record(node, outcome)
-        for node in unstarted:
-            self._lose(node, blame(node.call.id, outcome))
+        self._lose([(node, blame(node.call.id, outcome)) for node in unstarted])
         if running:
             self._actions.append(Abort(tuple(node.call.id for node in running), outcome))
 
@@ -554,12 +556,11 @@ class Scheduler:
             return
         if self._barrier and self._active:
             return
-        layer: list[_Node] = []
-        kept: list[_Node] = []
-        for node in self._free:
-            if node.state is State.HELD:
-                (layer if self._closed or node.eager else kept).append(node)
-        self._free = kept
+        layer = [node for node in self._free if node.state is State.HELD]
+        self._free = []
+        if not self._closed:
+            self._free = [node for node in layer if not node.eager]
+            layer = [node for node in layer if node.eager]
         if not layer:
             return
         layer.sort(key=_by_index)

@@ -43,10 +43,14 @@ class Slots:
 
     def give(self) -> None:
         """Give a slot back: to the first in the queue, if there is one."""
-        if self.waiters:
+        if self.waiters and self.free >= 0:
             self.waiters.popleft().grant()
         else:
             self.free += 1
+
+    def take_on_credit(self) -> None:
+        """Take a slot that may not be free; the next that are given back pay for it."""
+        self.free -= 1
 
     def withdraw(self, waiter: Waiter) -> None:
         """Leave the queue; does nothing for one who is not in it."""
@@ -87,14 +91,23 @@ class Lease:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the wait; take the slot again, in turn, unless an error is on its way out."""
+        """End the wait; take the slot again, in turn.
+
+        An error on its way out does not wait: the tool may catch it and go on, so it counts again
+        at once.
+        """
         self.nested -= 1
-        if exc is not None or self.nested or self.held:
+        if self.nested or self.held:
             return
-        if not self.slots.take():
-            turn = _Turn(self.slots)
-            await turn.wait()
         self.held = True
+        if exc is not None:
+            self.slots.take_on_credit()
+        elif not self.slots.take():
+            try:
+                await _Turn(self.slots).wait()
+            except BaseException:
+                self.slots.take_on_credit()
+                raise
 
 
 @final

@@ -127,10 +127,10 @@ def _short(text: str) -> str:
 
 def _pretty(message: dict[str, Any]) -> str:
     """Return a message with one line for each of its blocks."""
-    if not isinstance(message.get("content"), list):
+    content = message.get("content")
+    if not isinstance(content, list):
         return json.dumps(message, ensure_ascii=False)
-    blocks = ",\n".join(
-        f"  {json.dumps(block, ensure_ascii=False)}" for block in message["content"]
-    )
+    items = cast("list[Any]", content)
+    blocks = ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in items)
     rest = json.dumps({**message, "content": "*"}, ensure_ascii=False)
     return rest.replace('"*"', f"[\n{blocks}\n]")

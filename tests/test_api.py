@@ -106,18 +106,24 @@ def test_the_command_loads_no_planner():
     assert not _loaded("import dagexec.cli") & {"openai", "anthropic", "planners"}
 
 
-def _seconds(modules):
-    code = f"import time; began = time.perf_counter(); import {modules}; "
-    code += "print(time.perf_counter() - began)"
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(7)
-    ]
-    return min(runs)
+def _cpu_seconds(*modules):
+    """Return the least that each import took of the processor, tried in turns."""
+    best = dict.fromkeys(modules, float("inf"))
+    for _ in range(7):
+        for each in modules:
+            code = f"import time; began = time.process_time(); import {each}; "
+            code += "print(time.process_time() - began)"
+            out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            best[each] = min(best[each], float(out.stdout))
+    return best.values()
 
 
 @pytest.mark.slow
 @pytest.mark.real_time
 def test_importing_dagexec_is_light():
-    """At most half as long again as what it stands on."""
-    assert _seconds("dagexec") <= 1.5 * _seconds("anyio, pydantic, networkx")
+    """At most half as long again as what it stands on.
+
+    pydantic imports itself only where a class of it is used, so a module of it is named.
+    """
+    own, below = _cpu_seconds("dagexec", "anyio, networkx, pydantic.main")
+    assert own <= 1.5 * below

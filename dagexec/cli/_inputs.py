@@ -160,10 +160,12 @@ def chosen_planner(payload: Any, name: str | None) -> Callable[..., Planner] | N
         if name not in classes:
             msg = f"there is no planner {name!r}; there are: {names}"
             raise UsageError(msg)
-        return classes[name]
+        named: Callable[..., Planner] = classes[name]
+        return named
     fitting = {key: each for key, each in classes.items() if each.recognises(payload)}
     if len(fitting) == 1:
-        return next(iter(fitting.values()))
+        only: Callable[..., Planner] = next(iter(fitting.values()))
+        return only
     if fitting:
         msg = f"several planners can read it: choose with --planner, of {', '.join(fitting)}"
         raise UsageError(msg)
@@ -177,7 +179,8 @@ def _is_plan(payload: Any) -> bool:
     if not isinstance(payload, list):
         return False
     # Output items of a reply have a type; calls of a plan have none.
-    return all(isinstance(item, dict) and "type" not in item for item in _listed(cast("object", payload)))
+    items = _listed(cast("object", payload))
+    return all(isinstance(item, dict) and "type" not in item for item in items)
 
 
 def drawn_plan(make: Callable[..., Planner], payload: Any) -> Plan:

@@ -12,11 +12,9 @@ from anyio import create_task_group, move_on_after
 from dagexec import Call, Executor, Plan, Ref, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 TIMEOUT = 30
-# How one measurement is asked for: a coroutine that returns the seconds of what counts.
-Measure = "Callable[[], Awaitable[float]]"
 
 
 async def plain() -> None:
@@ -58,8 +56,7 @@ def adding(count: int) -> Plan:
 def chain(count: int) -> Plan:
     """Return calls that each wait for the one before."""
     return Plan(
-        Call(str(index), "noop", after=(str(index - 1),) if index else ())
-        for index in range(count)
+        Call(str(index), "noop", after=(str(index - 1),) if index else ()) for index in range(count)
     )
 
 

@@ -106,9 +106,14 @@ def test_a_reader_that_leaves_is_no_error():
 
 
 def test_the_demonstration():
-    """Under ten seconds, all parts there, and nothing left in the temporary folder."""
+    """Under ten seconds, all parts there, and nothing left in the temporary folder.
+
+    The processor's seconds and the runs' own: a machine that is busy with other things is not
+    what is measured.
+    """
+    resource = pytest.importorskip("resource")
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = subprocess.run(
             [*COMMAND, "demo"],
             env=_environment(TMPDIR=folder, TEMP=folder, DAGEXEC_DISPLAY="plain"),
@@ -116,10 +121,13 @@ def test_the_demonstration():
             encoding="utf-8",
             check=False,
         )
-        took = time.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert not list(Path(folder).iterdir())
     assert ended.returncode == 0, ended.stderr
-    assert took < 10
+    runs = sum(
+        map(float, re.findall(r"^The outcomes: .* in ([\d.]+) s$", ended.stdout, re.MULTILINE))
+    )
+    assert 0 < runs + after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 10
     assert "Traceback" not in ended.stderr
     out = ended.stdout
     for part in (

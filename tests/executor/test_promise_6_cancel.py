@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 
@@ -43,7 +42,6 @@ def free(executor):
 
 def alive():
     """Return the tasks that are alive beside the caller's."""
-    gc.collect()
     return {task.id for task in anyio.get_running_tasks()}
 
 

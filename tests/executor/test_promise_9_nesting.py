@@ -37,7 +37,9 @@ class Leaves:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
-@pytest.mark.parametrize("timeouts", [Timeouts(), Timeouts(layer=500)], ids=["", "layers"])
+@pytest.mark.parametrize(
+    "timeouts", [Timeouts(call=None), Timeouts(call=None, layer=500)], ids=["", "layers"]
+)
 async def test_async_tools_nest(concurrency, timeouts):
     """Depth 3, fan-out 3: all 27 leaves run, never more at a time than asked for."""
     leaves = Leaves()
@@ -88,6 +90,32 @@ async def test_sync_tools_nest(concurrency):
     executor = Executor([leaf, node], concurrency=concurrency)
     report = await executor.run(Plan([Call("top", "node", {"depth": 2})]))
     assert report.outputs == {"top": 27}
+    assert leaves.peak == concurrency
+    free(executor)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_live_runs_nest(concurrency):
+    """A tool that follows a live run gives its slot back meanwhile."""
+    leaves = Leaves()
+
+    @tool
+    async def leaf() -> int:
+        """Be a leaf."""
+        await leaves.run(1)
+        return 1
+
+    @tool
+    async def node() -> int:
+        """Follow a run."""
+        async with executor.start(Plan([Call("a", "leaf"), Call("b", "leaf")])) as run:
+            events = [event async for event in run]
+        await leaves.run(1)
+        return len(events)
+
+    executor = Executor([leaf, node], concurrency=concurrency)
+    report = await executor.run(Plan([Call("a", "node"), Call("b", "node"), Call("c", "node")]))
+    assert report.ok
     assert leaves.peak == concurrency
     free(executor)
 

@@ -403,7 +403,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     # Events that are allowed.
 
     @precondition(lambda self: not self.model.closed)
-    @rule(data=st.data(), count=st.integers(1, 8), settled=st.integers(0, 2), dice=st.integers(0, 9))
+    @rule(
+        data=st.data(), count=st.integers(1, 8), settled=st.integers(0, 2), dice=st.integers(0, 9)
+    )
     def arrive(self, data, count: int, settled: int, dice: int) -> None:
         """Calls arrive, others settle, and perhaps the plan is complete, all in one batch."""
         calls, self.arrival = self.arrival[:count], self.arrival[count:]
@@ -432,7 +434,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         random = Random(seed)
         for _ in range(steps):
             ready, running = self.names(State.READY), self.names(State.RUNNING, State.STOPPING)
-            if self.arrival and random.random() < 0.4:
+            if self.arrival and not self.model.closed and random.random() < 0.4:
                 call, eager = self.arrival.pop(0)
                 self.feed(Added(call, eager=eager))
             elif not self.arrival and not self.model.closed and random.random() < 0.3:

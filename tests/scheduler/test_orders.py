@@ -135,9 +135,7 @@ def execute(
             continue
         for name in names:
             running.remove(name)
-        feed(
-            *(Settled(n, outcome_of(machine.call(n), ends[n], machine.outcomes)) for n in names)
-        )
+        feed(*(Settled(n, outcome_of(machine.call(n), ends[n], machine.outcomes)) for n in names))
     return log
 
 

@@ -1,0 +1,189 @@
+"""Mutation testing of the scheduler: change one thing, and a test must notice.
+
+    python tests/scheduler/mutation.py [--sample 150] [--only 17 42] [--list]
+
+Runs each mutant on a copy of the project in a temporary folder, two at a time. SURVIVORS
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path("dagexec/_scheduler.py")
+TIMEOUT = 60.0  # seconds; a mutant that hangs is killed
+FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+
+
+def variants(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
+    """Yield what a node may be replaced by; None deletes a statement."""
+    if isinstance(node, ast.Compare):
+        other = copy.deepcopy(node)
+        other.ops[0] = FLIPS[type(node.ops[0])]()
+        yield "comparison", other
+    elif isinstance(node, ast.BoolOp):
+        other = copy.deepcopy(node)
+        other.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield "and/or", other
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield "not", node.operand
+    elif isinstance(node, ast.If | ast.IfExp):
+        other = copy.deepcopy(node)
+        other.test = ast.UnaryOp(ast.Not(), node.test)
+        yield "condition", other
+    elif isinstance(node, ast.AugAssign):
+        other = copy.deepcopy(node)
+        other.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+        yield "operator", other
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield "constant", ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield "constant", ast.Constant(node.value + 1)
+    elif isinstance(node, ast.Return) and node.value is not None:
+        yield "return", ast.Return(ast.Constant(None))
+    if isinstance(node, ast.Expr | ast.Assign | ast.AugAssign | ast.Raise | ast.Continue):
+        yield "deletion", None
+    elif isinstance(node, ast.Return) and node.value is None:
+        yield "deletion", None
+
+
+def mutants(source: str) -> Iterator[tuple[int, str, str]]:
+    """Yield line, kind and text of each mutant of the functions in `source`."""
+    count = len(list(ast.walk(ast.parse(source))))
+    for index in range(count):
+        tree = ast.parse(source)
+        inside = [each for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for each in f.body]
+        mutable = [id(each) for part in inside for each in ast.walk(part)]
+        # The text of an error message is no behaviour.
+        mutable = [each for each in mutable if each not in messages(tree)]
+        node = list(ast.walk(tree))[index]
+        if id(node) not in mutable:
+            continue
+        for kind, new in variants(node):
+            fresh = ast.parse(source)
+            replace(fresh, list(ast.walk(fresh))[index], new)
+            yield node.lineno, kind, ast.unparse(ast.fix_missing_locations(fresh))
+
+
+def messages(tree: ast.AST) -> list[int]:
+    """Return what only words an error or documents: `msg = …` and docstrings."""
+    found = []
+    for node in ast.walk(tree):
+        text = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("msg", "where")
+        document = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if text or document:
+            found += [id(each) for each in ast.walk(node)]
+    return found
+
+
+def replace(tree: ast.AST, old: ast.AST, new: ast.AST | None) -> None:
+    """Put `new` where `old` stands in the tree."""
+    for parent in ast.walk(tree):
+        for name, value in ast.iter_fields(parent):
+            if value is old:
+                setattr(parent, name, new)
+            elif isinstance(value, list):
+                value[:] = [(new or ast.Pass()) if each is old else each for each in value]
+
+
+def killed(copy_of: Path, text: str) -> bool:
+    """Whether the tests notice the mutant, or hang on it."""
+    (copy_of / TARGET).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "tests/scheduler", "-x", "-q", "--no-header"]
+    command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-profile=mutation"]
+    environment = {**os.environ, "PYTHONPATH": str(copy_of), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        run = subprocess.run(
+            command, cwd=copy_of, env=environment, capture_output=True, timeout=TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return run.returncode != 0
+
+
+def copies(folder: str, count: int) -> Queue[Path]:
+    """Make copies of what the tests need."""
+    queue: Queue[Path] = Queue()
+    for number in range(count):
+        root = Path(folder) / str(number)
+        ignore = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(ROOT / "dagexec", root / "dagexec", ignore=ignore)
+        shutil.copytree(ROOT / "tests/scheduler", root / "tests/scheduler", ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", root)
+        profile = "from hypothesis import settings\nsettings.register_profile('mutation', "
+        profile += "max_examples=40, database=None, derandomize=True, phases=PHASES)\n"
+        head = "from hypothesis import Phase\nPHASES = [Phase.explicit, Phase.generate]\n"
+        (root / "tests/conftest.py").write_text(head + profile, encoding="utf-8")
+        queue.put(root)
+    return queue
+
+
+def main() -> int:
+    """Run the mutants and print the survivors; return how many there are."""
+    parser = argparse.ArgumentParser(description="Mutation testing of the scheduler.")
+    parser.add_argument("--sample", type=int, default=0, help="how many mutants; 0 means all")
+    parser.add_argument("--only", type=int, nargs="*", help="the numbers of mutants to run")
+    parser.add_argument("--list", action="store_true", help="only list the mutants")
+    options = parser.parse_args()
+    source = (ROOT / TARGET).read_text(encoding="utf-8")
+    chosen = list(enumerate(mutants(source)))
+    if options.only:
+        chosen = [each for each in chosen if each[0] in options.only]
+    if options.sample and options.sample < len(chosen):
+        chosen = random.Random(0).sample(chosen, options.sample)
+    lines = source.splitlines()
+    if options.list:
+        for number, (line, kind, _) in chosen:
+            print(f"{number}: line {line}: {kind}: {lines[line - 1].strip()}")
+        return 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        free = copies(folder, 2)
+
+        def judge(mutant: tuple[int, tuple[int, str, str]]) -> bool:
+            number, (line, kind, text) = mutant
+            root = free.get()
+            try:
+                dead = killed(root, text)
+            finally:
+                free.put(root)
+            if not dead:
+                print(f"survived {number}: line {line}: {kind}: {lines[line - 1].strip()}")
+                sys.stdout.flush()
+            return dead
+
+        if killed(free.queue[0], source):
+            print("the tests fail without a mutation")
+            return 1
+        results = list(pool.map(judge, chosen))
+    print(f"{len(results)} mutants, {sum(results)} killed, {results.count(False)} survived")
+    return results.count(False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
