@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import math
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -145,7 +144,10 @@ class Attempt:
     @property
     def interrupted(self) -> bool:
         """Whether the caller's cancellation was thrown into the tool, and the tool kept it."""
-        return self._struck and self._is_cancelled_from_outside()
+        return self._struck and (
+            anyio.current_effective_deadline() == -math.inf
+            or self._requests() > self._requests_before
+        )
 
     async def _guarded(self) -> Outcome:
         try:
@@ -230,35 +232,27 @@ class Attempt:
         self._struck = self._struck or isinstance(error, self._cancelled)
 
     def _on_survived(self) -> None:
-        if (
-            self._watch is None
-            and self._group is not None
-            and self._struck
-            and self._is_cancelled()
-        ):
+        if self._watch is None and self._group is not None and self._struck:
             self._watch = CancelScope(shield=True)
             self._group.start_soon(self._warn_later, self._watch)
 
     def _is_cancelled(self) -> bool:
+        """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
         stopped = self._expired() or any(scope.cancel_called for scope in self._outer)
-        return stopped or self._is_cancelled_from_outside()
-
-    def _is_cancelled_from_outside(self) -> bool:
-        """Whether the caller is cancelled, by a scope round it or natively."""
-        return (
-            anyio.current_effective_deadline() == -math.inf
-            or self._requests() > self._requests_before
-        )
+        return stopped or anyio.current_effective_deadline() == -math.inf
 
     def _requests(self) -> int:
-        """Return how many requests to cancel its task asyncio counts; a finished scope's are gone."""
+        """Return how many requests to cancel its task asyncio counts; 0 on trio."""
         return 0 if self._task is None else self._task.cancelling()
 
     async def _warn_later(self, scope: CancelScope) -> None:
         with scope:
             await anyio.sleep(GRACE)
-        # A scope of the tool's own may have been meant.
-        if not scope.cancel_called and self._is_cancelled():
+        if scope.cancel_called:
+            return
+        if not self._is_cancelled():
+            self._watch = None  # it was a scope of the tool's own
+        else:
             _log.warning(
                 "call %r: tool %r still runs %g s after it was cancelled; the run waits for it",
                 self._call.id,

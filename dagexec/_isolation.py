@@ -40,6 +40,13 @@ def in_context(
                 waits_for = run(coroutine.throw, error)
                 on_survived()
             else:
+                # trio sends its exceptions wrapped (outcome.Error); asyncio sends None.
+                sent = None if answer is None else getattr(answer, "error", None)
+                if sent is None:
+                    waits_for = run(coroutine.send, answer)
+                    continue
+                on_throw(sent)
                 waits_for = run(coroutine.send, answer)
+                on_survived()
     except StopIteration as end:
         return end.value

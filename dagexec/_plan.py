@@ -2,7 +2,8 @@
 
 A plan is a value. It validates itself when it is built, all problems at once, and never changes.
 networkx lives here and nowhere else: it finds cycles and layers and is what `Plan.graph` gives to
-users; running a plan needs none of it.
+users. Running a plan whose calls only refer to earlier ones needs none of it, so it is loaded when
+it is first used: it takes longer to import than all the rest.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dagexec._diagram import Diagram, Node
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._refs import MISSING, Ref, decode, encode, references
 
-_NO_ARGS: Final[Mapping[str, Any]] = {}
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @final
@@ -229,6 +230,8 @@ class Plan:
     @cached_property
     def graph(self) -> nx.DiGraph[str]:
         """A networkx graph; nodes carry `call`, edges `value`: False where only order counts."""
+        import networkx as nx
+
         graph: nx.DiGraph[str] = nx.DiGraph()
         for call in self.calls:
             graph.add_node(call.id, call=call)
@@ -241,6 +244,8 @@ class Plan:
     @cached_property
     def layers(self) -> tuple[tuple[str, ...], ...]:
         """The calls by depth: each layer depends on earlier ones only; in plan order inside."""
+        import networkx as nx
+
         position = {call.id: index for index, call in enumerate(self.calls)}
         generations = cast("Iterable[list[str]]", nx.topological_generations(self.graph))
         return tuple(tuple(sorted(layer, key=position.__getitem__)) for layer in generations)
@@ -335,6 +340,8 @@ def unknown_reference(call: str, source: str, known: Iterable[str]) -> Problem:
 
 def cycles(calls: Iterable[Call]) -> list[Problem]:
     """Return a problem for each group of calls that wait for each other, with one path as proof."""
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     order: dict[str, int] = {}
     for call in calls:

@@ -93,15 +93,19 @@ class Run:
             raise error from broken.__cause__
 
     def _begin(self, observers: Sequence[Observer]) -> None:
-        if self._runner is not None:
-            msg = "a run can be started once; call executor.start() again for another"
-            raise DagexecError(msg)
+        self._refuse_second_start()
         self._runner = self._make_runner(self.id, observers)
         for name, arguments in self._prepared.items():
             self._runner.prepare(name, arguments)
 
+    def _refuse_second_start(self) -> None:
+        if self._runner is not None:
+            msg = "a run can be started once; call executor.start() again for another"
+            raise DagexecError(msg)
+
     async def __aenter__(self) -> Run:
         """Start the run."""
+        self._refuse_second_start()
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
         self._begin((self._send.send_nowait,))
         call = enclosing_call()

@@ -234,6 +234,7 @@ class Runner:
             _, name = heapq.heappop(self._heap)
             if self.machine.state(name) is State.READY:
                 await self._one(self._lane, name, self._now(), None)
+        await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
         """Feed a streamed plan; a source that breaks stops the run and keeps what is done."""
@@ -386,12 +387,14 @@ class Runner:
                 self.recruit(lane)
 
     def _must_yield(self, lane: _Lane) -> bool:
-        """Whether another run or layer is first in the queue for a slot: it has its turn now."""
+        """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
         waiters = self.slots.waiters
-        if waiters and waiters[0] is lane:
+        if self.slots.free < 0 or not waiters:
+            return self.slots.free < 0
+        if waiters[0] is lane:
             waiters.rotate(-1)  # this was its turn, with the slot that the worker keeps
             return False
-        return bool(waiters)
+        return True
 
     async def _one(self, lane: _Lane, name: str, since: float, lease: Lease | None) -> None:
         """Run one call to its outcome, and tell the machine."""

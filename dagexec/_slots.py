@@ -65,7 +65,7 @@ class Lease:
     Without this, calls that wait for nested runs would fill all slots and wait for ever.
     """
 
-    __slots__ = ("held", "nested", "slots")
+    __slots__ = ("_returning", "held", "nested", "slots")
 
     def __init__(self, slots: Slots) -> None:
         """Hold a slot that has just been taken."""
@@ -73,6 +73,8 @@ class Lease:
         self.held = True
         # How many runs the call waits for; a tool may start several side by side.
         self.nested = 0
+        # Whether it stands in the queue for its slot.
+        self._returning = False
 
     def end(self) -> None:
         """Give the slot back for good, unless it is not held."""
@@ -97,17 +99,22 @@ class Lease:
         at once.
         """
         self.nested -= 1
-        if self.nested or self.held:
+        if self.nested or self.held or self._returning:
             return
-        self.held = True
-        if exc is not None:
-            self.slots.take_on_credit()
-        elif not self.slots.take():
-            try:
-                await _Turn(self.slots).wait()
-            except BaseException:
+        self._returning = True
+        try:
+            if exc is not None:
                 self.slots.take_on_credit()
-                raise
+            elif not self.slots.take():
+                await _Turn(self.slots).wait()
+        except BaseException:
+            self.slots.take_on_credit()
+            raise
+        finally:
+            self._returning = False
+            self.held = True
+            if self.nested:  # another run was begun meanwhile
+                self.end()
 
 
 @final

@@ -183,7 +183,7 @@ async def test_stop_reaches_calls_that_wait_for_a_slot():
 
 
 async def test_a_reference_with_a_default_survives_the_loss():
-    """A ref with a default waits for the end only, and takes the default where there is no value."""
+    """It waits for the end only, and takes the default where there is no value."""
     box = boxed(
         bad={"seconds": 1, "raises": ValueError("no")},
         good={"seconds": 2, "returns": {"a": 1}},

@@ -120,7 +120,7 @@ async def test_cancelling_after_every_step_of_the_event_loop(settings, stream):
 @pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
 @pytest.mark.parametrize("stream", [False, True], ids=["plan", "stream"])
 def test_native_cancellation_after_every_step(settings, stream):
-    """asyncio's own task.cancel() ends the run with CancelledError, wherever it strikes."""
+    """Asyncio's own task.cancel() ends the run with CancelledError, wherever it strikes."""
 
     async def main():
         box = ToolBox()
@@ -383,20 +383,29 @@ async def test_a_scope_of_the_tools_own_is_nobodys_business(caplog):
     assert caplog.records == []
 
 
-async def test_a_shielded_tool_that_outlives_its_deadline_is_named(caplog):
-    """It cannot be told, so it holds the run; the log says who does."""
+async def test_a_tool_cannot_keep_the_cancellation_of_a_scope():
+    """On both backends no further call starts, and the caller is cancelled."""
 
     @tool
-    async def shielded() -> int:
-        """Wait where no cancellation comes through."""
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(10)
-        return 1
+    async def first() -> int:
+        """Swallow it and return."""
+        try:
+            await anyio.sleep(100)
+        except anyio.get_cancelled_exc_class():
+            return 1
+        return 2
 
-    report = await Executor([shielded], timeouts=Timeouts(call=2)).run(Plan([Call("s", "shielded")]))
-    assert report["s"].status == "done"
-    assert len(caplog.records) == 1
-    assert "'s'" in caplog.records[0].getMessage()
+    for concurrency in (0, 1, 2):
+        box = ToolBox()
+        box.tool("later")
+        executor = Executor([first, *box.tools], concurrency=concurrency)
+        report = None
+        with anyio.move_on_after(1):
+            report = await executor.run(
+                Plan([Call("a", "first"), Call("b", "later", after=("a",))])
+            )
+        assert report is None
+        assert box.log == []
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))

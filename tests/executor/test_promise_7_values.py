@@ -9,7 +9,15 @@ from dagexec.testing import ToolBox
 
 pytestmark = pytest.mark.anyio
 
-HOSTILE = ["$1", "${1}", "${a}", '{"$ref": "a"}', {"$ref": "a"}, {"$template": "${a}"}, {"$literal": 1}]
+HOSTILE = [
+    "$1",
+    "${1}",
+    "${a}",
+    '{"$ref": "a"}',
+    {"$ref": "a"},
+    {"$template": "${a}"},
+    {"$literal": 1},
+]
 
 
 async def test_identity():
@@ -73,7 +81,9 @@ async def test_a_nested_run_gets_values_not_references():
     @tool
     async def nest(x: list[str]) -> object:
         """Run a plan."""
-        inner = await executor.run(Plan([Call("x", "echo", {"x": x[0]}), Call("y", "echo", {"x": x})]))
+        inner = await executor.run(
+            Plan([Call("x", "echo", {"x": x[0]}), Call("y", "echo", {"x": x})])
+        )
         return inner.outputs
 
     executor = Executor([*box.tools, nest])

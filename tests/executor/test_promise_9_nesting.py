@@ -187,7 +187,9 @@ async def test_random_trials_leak_no_slot(seed):
         concurrency=chance.choice([1, 2, 3]),
         on_failure=chance.choice(["skip", "stop"]),
         timeouts=Timeouts(
-            call=chance.choice([2, 30]), layer=chance.choice([None, 3]), workflow=chance.choice([5, 60])
+            call=chance.choice([2, 30]),
+            layer=chance.choice([None, 3]),
+            workflow=chance.choice([5, 60]),
         ),
     )
     with anyio.move_on_after(chance.choice([0, 1, 2.5, 1000])):
@@ -198,9 +200,37 @@ async def test_random_trials_leak_no_slot(seed):
     assert leaves.now == 0
     assert leaves.peak <= executor.concurrency
     box = ToolBox()
-    report = await executor.run(Plan([Call("a", "node", {"depth": 0})] + []))
+    report = await executor.run(Plan([Call("a", "node", {"depth": 0})]))
     assert len(report) == 1
     assert box.log == []
+
+
+async def test_runs_that_overlap_in_one_tool_leak_no_slot():
+    """A run that begins or ends while the tool queues up for its slot again changes nothing."""
+
+    @tool
+    async def leaf(seconds: float) -> None:
+        """Sleep."""
+        await anyio.sleep(seconds)
+
+    @tool
+    async def node() -> None:
+        """Start runs that end and begin at different times."""
+
+        async def later(start, seconds):
+            await anyio.sleep(start)
+            await executor.run(Plan([Call("x", "leaf", {"seconds": seconds})]))
+
+        async with anyio.create_task_group() as group:
+            for start in (0, 0, 1, 1.5, 2.2, 4):
+                group.start_soon(later, start, 1)
+
+    for concurrency in (1, 2, 3):
+        executor = Executor([leaf, node], concurrency=concurrency, timeouts=Timeouts(call=None))
+        calls = [Call("n", "node"), Call("m", "node")]
+        calls += [Call(str(n), "leaf", {"seconds": 0.7}) for n in range(6)]
+        assert (await executor.run(Plan(calls))).ok
+        free(executor)
 
 
 async def test_two_runs_share_the_slots_fairly():

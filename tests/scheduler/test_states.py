@@ -40,24 +40,29 @@ STOP = Stop(Cancelled())
 
 
 def call(name: str, *after: str, ordered: tuple[str, ...] = (), default: tuple[str, ...] = ()):
+    """Make a call by its edges."""
     args = {f"a{i}": Ref(each, default=None) for i, each in enumerate(default)}
     return Call(name, "t", args, after, ordered)
 
 
 def whole(*calls: Call, **options: Any) -> tuple[Scheduler, list[Action]]:
+    """Give a fresh machine a complete plan."""
     machine = Scheduler(**options)
     return machine, machine.receive(*map(Added, calls), Closed())
 
 
 def launched(actions: list[Action]) -> list[str]:
+    """Return what was launched, in order."""
     return [name for each in actions if isinstance(each, Launch) for name in each.calls]
 
 
 def concluded(actions: list[Action]) -> dict[str, Outcome]:
+    """Return what the machine settled itself."""
     return {each.call: each.outcome for each in actions if isinstance(each, Conclude)}
 
 
 def statuses(machine: Scheduler) -> dict[str, str]:
+    """Return the statuses by id."""
     return {name: machine.outcomes[name].status for name in sorted(machine.outcomes)}
 
 
@@ -181,7 +186,7 @@ def test_a_late_call_blames_the_call_that_failed_first(needs):
 def test_a_bad_call_fails_at_once_and_costs_its_dependants():
     """`problem` becomes a failed outcome with that text; the references of such a call are moot."""
     bad = Call("a", "t", {"x": Ref("nowhere")}, after=("b",), problem="no such tool")
-    machine, actions = whole(call("b", "a"), bad, call("c"))
+    _, actions = whole(call("b", "a"), bad, call("c"))
     assert launched(actions) == ["c"]
     outcomes = concluded(actions)
     assert list(outcomes) == ["a", "b"]
@@ -214,7 +219,7 @@ def test_a_default_does_not_excuse_an_unknown_call():
 
 
 def test_each_call_in_a_cycle_hears_of_it_and_dependants_are_skipped():
-    """All members fail with the cycle as the reason, also one that refers to a missing call."""
+    """All members fail for the cycle, also one that refers to a missing call."""
     calls = [call("a", "b"), call("b", "c", "ghost"), call("c", default=("a",)), call("d", "c")]
     machine, actions = whole(*calls, call("e"), call("f", ordered=("d",)))
     outcomes = concluded(actions)
@@ -233,7 +238,7 @@ def test_two_faults_below_one_another_each_keep_their_own():
 
 
 def test_a_cycle_through_a_lost_call_is_found():
-    """A skipped call that keeps an order can be part of a cycle; nothing is left without outcome."""
+    """A skipped call that keeps an order can be part of a cycle, and that is reported."""
     bad = Call("x", "t", problem="bad")
     machine, actions = whole(call("b", ordered=("a",)), bad, call("a", "b", "x"))
     assert statuses(machine) == {"a": "skipped", "b": "failed", "x": "failed"}
@@ -354,7 +359,7 @@ def test_a_call_that_arrives_behind_a_skipped_one_keeps_the_order():
 
 
 def test_on_failure_stop_cancels_all_that_is_left():
-    """Unstarted calls, dependants among them, are cancelled with the culprit; running are aborted."""
+    """Unstarted calls, also dependants, are cancelled with the culprit; running are aborted."""
     calls = [call("a"), call("b"), call("c"), call("d", "a"), call("e", default=("a",))]
     machine, _ = whole(*calls, on_failure="stop")
     machine.receive(Started("a"))
@@ -368,7 +373,7 @@ def test_on_failure_stop_cancels_all_that_is_left():
 
 
 def test_on_failure_stop_also_cancels_what_came_in_the_same_batch():
-    """A call that arrives together with the failure that it depends on is cancelled, not skipped."""
+    """A call that arrives together with the failure it depends on is cancelled, not skipped."""
     machine = Scheduler(on_failure="stop")
     machine.receive(Added(call("a")))
     actions = machine.receive(Settled("a", BOOM), Added(call("b", "a")), Added(call("c")))
@@ -547,7 +552,7 @@ def test_blame_names_the_call_itself_unless_it_fell_with_another():
     assert blame("a", Cancelled(because="b")) == "a"
 
 
-# -------------------------------------------------------------------------------------- what is refused
+# -------------------------------------------------------------------------------- what is refused
 
 ALLOWED = {
     ("ready", "Started"),
@@ -647,7 +652,7 @@ def test_a_call_may_be_added_and_others_settled_in_one_batch():
     assert actions == [Launch(1, ("new", "b"))]
 
 
-# ------------------------------------------------------------------------------- what the file may do
+# --------------------------------------------------------------------------- what the file may do
 
 SOURCE = ast.parse(Path(_scheduler.__file__).read_text(encoding="utf-8"))
 
