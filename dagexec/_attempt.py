@@ -178,7 +178,8 @@ class Attempt:
                 own = CallCancelled(msg)
                 own.__cause__ = decisive
                 return Failed(own)
-        raise decisive
+            case _:
+                raise decisive
 
     def _expired(self) -> bool:
         return self._scope is not None and self._scope.cancel_called
@@ -273,7 +274,7 @@ def bare(error: BaseException, cancelled: type[BaseException]) -> BaseException:
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
-    leaves = _leaves(error)
+    leaves = _leaves(cast("BaseException", error))
     for kinds in ((Exception, cancelled, Asked, CancelledCall), (Exception, Asked, CancelledCall)):
         for leaf in leaves:
             if not isinstance(leaf, kinds):
