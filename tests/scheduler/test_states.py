@@ -538,6 +538,18 @@ def test_who_is_to_blame_for_a_pending_call_does_not_depend_on_the_order(order):
     assert machine.outcomes["c"] == Skipped("x")
 
 
+def test_many_ways_to_a_pending_call_are_walked_once():
+    """A ladder of diamonds has 2**40 ways through it, and ends at once all the same."""
+    calls = [call("b0")]
+    for i in range(40):
+        arms = call(f"l{i}", f"b{i}"), call(f"r{i}", f"b{i}")
+        calls += [*arms, call(f"b{i + 1}", f"l{i}", f"r{i}")]
+    machine, _ = whole(*calls)
+    machine.receive(Settled("b0", ASK))
+    assert {each.because for each in machine.outcomes.values()} == {None, "b0"}
+    assert len(machine.outcomes) == len(calls)
+
+
 def test_a_pending_call_that_names_another_passes_the_blame_on():
     """A resumed run may settle a call as pending because of one that is not its own."""
     machine, _ = whole(call("a"), call("b", "a"))
