@@ -163,12 +163,10 @@ class State(Enum):
     SETTLED = "settled"
 
 
-# Which event a call takes in which state. Everything else is refused.
-_TRANSITIONS: Final[dict[tuple[State, type[Event]], State]] = {
-    (State.READY, Started): State.RUNNING,
-    (State.READY, Settled): State.SETTLED,
-    (State.RUNNING, Settled): State.SETTLED,
-    (State.STOPPING, Settled): State.SETTLED,
+# Which event takes a call from which states to which. Everything else is refused.
+_TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
+    Started: ((State.READY,), State.RUNNING),
+    Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
 }
 _UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
 _LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
@@ -277,15 +275,15 @@ class Scheduler:
         self._check(events)
         actions: list[Action] = []
         self._actions = actions
-        if type(events[0] if events else None) is Started:
-            # It frees nothing and ends nothing, and every call has one.
-            self._on_started(events[0])  # type: ignore[arg-type]
-            return actions
         for event in events:
             self._handlers[type(event)](event)
-        self._apply_policy(events)
-        self._launch()
-        self._end()
+        # Every call has two events that come alone, so what they do not need is left out.
+        if self._stop_on_failure:
+            self._apply_policy(events)
+        if self._free:
+            self._launch()
+        if not self._active:
+            self._end()
         return actions
 
     # ---------------------------------------------------------------------------- checking events
@@ -327,9 +325,8 @@ class Scheduler:
 
     def _check_call(self, event: Started | Settled) -> None:
         node = self._nodes.get(event.call)
-        state = None if node is None else node.state
-        if state is None or (state, type(event)) not in _TRANSITIONS:
-            where = "unknown" if state is None else state.value
+        if node is None or node.state not in _TRANSITIONS[type(event)][0]:
+            where = "unknown" if node is None else node.state.value
             msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
             raise Refused(msg)
 
@@ -438,7 +435,7 @@ class Scheduler:
         )
 
     def _on_started(self, event: Started) -> None:
-        self._nodes[event.call].state = State.RUNNING
+        self._nodes[event.call].state = _TRANSITIONS[Started][1]
 
     def _on_settled(self, event: Settled) -> None:
         self._active -= 1
@@ -462,7 +459,8 @@ class Scheduler:
         self._outcomes[node.call.id] = outcome
         status = outcome.status
         if status == "done":
-            self._release(_take_dependants(node))
+            if node.dependants:
+                self._release(_take_dependants(node))
         elif status not in ("pending", "in_doubt"):
             self._lose([(node, blame(node.call.id, outcome))])
 
@@ -541,7 +539,7 @@ class Scheduler:
     # ------------------------------------------------------------------------- the end of a batch
 
     def _apply_policy(self, events: tuple[Event, ...]) -> None:
-        if not self._stop_on_failure or self._stopped:
+        if self._stopped:
             return
         for item in (*events, *self._actions):
             if isinstance(item, Settled | Conclude) and item.outcome.status in _LOST:
@@ -549,8 +547,6 @@ class Scheduler:
                 return
 
     def _launch(self) -> None:
-        if not self._free:
-            return
         if self._stopped:
             self._free.clear()
             return
@@ -563,7 +559,8 @@ class Scheduler:
             layer = [node for node in layer if node.eager]
         if not layer:
             return
-        layer.sort(key=_by_index)
+        if len(layer) > 1:
+            layer.sort(key=_by_index)
         for node in layer:
             node.state = State.READY
             node.layer = len(self._layers)
@@ -572,7 +569,7 @@ class Scheduler:
         self._layers.append(tuple(layer))
 
     def _end(self) -> None:
-        if self._finished or not self._closed or self._active:
+        if self._finished or not self._closed:
             return
         if len(self._outcomes) < len(self._nodes):
             self._suspend()
