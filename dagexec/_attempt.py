@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -58,21 +59,37 @@ def arguments_of(
 
 
 @final
+@dataclass(slots=True)
+class Ground:
+    """What all calls of a lane stand on.
+
+    `clock` is the event loop's and `zero` when the run began, both in seconds; `cancelled` is what
+    the loop cancels with. Each call gets a copy of `context`. `scopes` are those round the calls,
+    `group` is where a watch over one can be started, None where there is no task but the caller's.
+    """
+
+    run_id: str
+    context: Context
+    cancelled: type[BaseException]
+    clock: Callable[[], float]
+    zero: float
+    scopes: tuple[CancelScope, ...]
+    group: TaskGroup | None = None
+
+
+@final
 class Attempt:
     """A call that is admitted and runs now."""
 
     __slots__ = (
         "_arguments",
         "_call",
-        "_cancelled",
         "_context",
-        "_group",
+        "_ground",
         "_lease",
-        "_now",
-        "_outer",
+        "_made",
         "_queued",
         "_requests_before",
-        "_run_id",
         "_scope",
         "_started",
         "_struck",
@@ -85,39 +102,29 @@ class Attempt:
 
     def __init__(
         self,
+        ground: Ground,
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
-        *,
-        run_id: str,
-        context: Context,
         lease: Lease | None,
-        outer: tuple[CancelScope, ...],
-        group: TaskGroup | None,
-        cancelled: type[BaseException],
-        now: Callable[[], float],
+        *,
         started: float,
         queued: float,
     ) -> None:
-        """Take a call with its validated arguments; `outer` are the scopes round it.
-
-        `cancelled` is what the event loop cancels with. `now` tells the seconds of the run, to
-        stamp a value with its times as it comes: to copy the outcome would cost as much again.
-        """
-        self._now = now
-        self._started = started
-        self._queued = queued
+        """Take a call with its validated arguments; times in seconds of the run."""
+        self._ground = ground
         self._call = call
         self._tool = tool
         self._arguments = arguments
-        self._run_id = run_id
-        self._context = context
         self._lease = lease
-        self._outer = outer
-        self._group = group
-        self._cancelled = cancelled
+        # To stamp a value with its times as it comes: to copy the outcome would cost as much again.
+        self._started = started
+        self._queued = queued
+        self._context = ground.context.copy()
+        self._made: CallContext | None = None
         # asyncio's task, which counts the requests to cancel it; trio's scopes say it all.
-        self._task = asyncio.current_task() if cancelled is asyncio.CancelledError else None
+        asynchronous = ground.cancelled is asyncio.CancelledError
+        self._task = asyncio.current_task() if asynchronous else None
         self._requests_before = self._requests()
         # Whether a cancellation was thrown into the tool.
         self._struck = False
@@ -135,9 +142,8 @@ class Attempt:
         """
         if seconds is None:
             return await self._guarded()
-        deadline = anyio.current_time() + seconds
         outcome: Outcome | None = None
-        with CancelScope(deadline=deadline) as self._scope:
+        with CancelScope(deadline=self._ground.clock() + seconds) as self._scope:
             outcome = await self._guarded()
         return self._timed_out(seconds) if outcome is None else outcome
 
@@ -152,8 +158,13 @@ class Attempt:
     async def _guarded(self) -> Outcome:
         try:
             value = await self._invoke()
+            ground = self._ground
             return Done(
-                value, started=self._started, ended=self._now(), queued=self._queued, attempts=1
+                value,
+                started=self._started,
+                ended=ground.clock() - ground.zero,
+                queued=self._queued,
+                attempts=1,
             )
         except BaseException as error:  # noqa: BLE001 - what is no outcome is raised again
             return self._outcome_of(error)
@@ -162,7 +173,7 @@ class Attempt:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         """Return the outcome of a tool that raised; raise what is none, out of its group."""
-        decisive = bare(error, self._cancelled)
+        decisive = bare(error, self._ground.cancelled)
         match decisive:
             case Exception():
                 # The group as it is: it tells more than its first member.
@@ -192,54 +203,66 @@ class Attempt:
 
     async def _invoke(self) -> Any:
         tool = self._tool
-        threaded = tool.runs == "thread" and self._group is not None
-        function = partial(self._context.run, tool.function, **self._arguments)
-        if threaded:
-            self._thread = ThreadCall(function)
-        self._enter()
-        try:
-            value = await self._thread.run() if self._thread is not None else function()
-        finally:
-            if self._thread is not None and self._thread.abandoned and not self._thread.done:
-                self.abandoned = True
-                _log.warning(
-                    "call %r: tool %r did not end in time; its thread is left behind",
-                    self._call.id,
-                    tool.name,
-                )
+        run = self._context.run
+        run(enter_call, self.context)
+        if tool.needs_context is not None:
+            self._arguments[tool.needs_context] = self.context()
+        if tool.runs == "thread" and self._ground.group is not None:
+            value = await self._in_thread()
+        else:
+            value = run(tool.function, **self._arguments)
         if iscoroutine(value):
             return await in_context(self._context, value, self._on_throw, self._on_survived)
         return value
 
-    def _enter(self) -> None:
-        scopes = self._outer if self._scope is None else (*self._outer, self._scope)
-        deadline = min([scope.deadline for scope in scopes], default=math.inf)
-        thread = self._thread
-        context = CallContext(
-            self._call.id,
-            self._tool.name,
-            self._run_id,
-            deadline=None if deadline == math.inf else deadline,
-            lease=self._lease,
-            cancelled=bool if thread is None else (lambda: thread.abandoned),
-        )
-        if self._tool.needs_context is not None:
-            self._arguments[self._tool.needs_context] = context
-        self._context.run(enter_call, context)
+    async def _in_thread(self) -> Any:
+        function = partial(self._context.run, self._tool.function, **self._arguments)
+        self._thread = thread = ThreadCall(function)
+        try:
+            return await thread.run()
+        finally:
+            if thread.abandoned and not thread.done:
+                self.abandoned = True
+                _log.warning(
+                    "call %r: tool %r did not end in time; its thread is left behind",
+                    self._call.id,
+                    self._tool.name,
+                )
+
+    def context(self) -> CallContext:
+        """Return what the tool can know of its call; made when it is first asked for."""
+        if self._made is None:
+            scopes = self._ground.scopes
+            if self._scope is not None:
+                scopes = (*scopes, self._scope)
+            deadline = min([scope.deadline for scope in scopes], default=math.inf)
+            self._made = CallContext(
+                self._call.id,
+                self._tool.name,
+                self._ground.run_id,
+                deadline=None if deadline == math.inf else deadline,
+                lease=self._lease,
+                cancelled=self._is_abandoned,
+            )
+        return self._made
+
+    def _is_abandoned(self) -> bool:
+        return self._thread is not None and self._thread.abandoned
 
     # A tool that goes on after its cancellation holds the run; it must not do so silently.
 
     def _on_throw(self, error: BaseException) -> None:
-        self._struck = self._struck or isinstance(error, self._cancelled)
+        self._struck = self._struck or isinstance(error, self._ground.cancelled)
 
     def _on_survived(self) -> None:
-        if self._watch is None and self._group is not None and self._struck:
+        group = self._ground.group
+        if self._watch is None and group is not None and self._struck:
             self._watch = CancelScope(shield=True)
-            self._group.start_soon(self._warn_later, self._watch)
+            group.start_soon(self._warn_later, self._watch)
 
     def _is_cancelled(self) -> bool:
         """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
-        stopped = self._expired() or any(scope.cancel_called for scope in self._outer)
+        stopped = self._expired() or any(scope.cancel_called for scope in self._ground.scopes)
         return stopped or anyio.current_effective_deadline() == -math.inf
 
     def _requests(self) -> int:

@@ -61,26 +61,28 @@ class CancelledCall(BaseException):
     """
 
 
-_current: ContextVar[CallContext] = ContextVar("dagexec_current_call")
+# What makes the context: most tools never ask for it.
+_current: ContextVar[Callable[[], CallContext]] = ContextVar("dagexec_current_call")
 
 
 def current_call() -> CallContext:
     """Return the call that this code runs for; raise DagexecError outside of a tool."""
-    context = _current.get(None)
-    if context is None:
+    make = _current.get(None)
+    if make is None:
         msg = "current_call() works inside a tool that dagexec runs; there is no call here"
         raise DagexecError(msg)
-    return context
+    return make()
 
 
 def enclosing_call() -> CallContext | None:
     """Return the call that this code runs for, or None."""
-    return _current.get(None)
+    make = _current.get(None)
+    return None if make is None else make()
 
 
-def enter_call(context: CallContext) -> None:
-    """Make `context` what `current_call` returns in this ContextVar context."""
-    _current.set(context)
+def enter_call(make: Callable[[], CallContext]) -> None:
+    """Make what `make` returns, the same each time, the `current_call` of this context."""
+    _current.set(make)
 
 
 class Asked(BaseException):

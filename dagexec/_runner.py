@@ -25,7 +25,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._approval import approval_question, needs_approval
-from dagexec._attempt import Attempt, arguments_of, bare
+from dagexec._attempt import Attempt, Ground, arguments_of, bare
 from dagexec._errors import CallTimeout
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut
@@ -91,6 +91,7 @@ class _Lane:
     __slots__ = (
         "asking",
         "ended",
+        "ground",
         "group",
         "layer",
         "left",
@@ -110,6 +111,7 @@ class _Lane:
         # Workers that were started and have not looked at the queue yet.
         self.starting = 0
         self.ended = anyio.Event()
+        self.ground: Ground
         self.group: TaskGroup | None = None
         self.scope: CancelScope | None = None
         # Whether it stands in the queue for a slot.
@@ -188,6 +190,7 @@ class Runner:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
         self._zero = anyio.current_time()
+        self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
             self._scope.deadline = self._zero + self.settings.run_timeout
         try:
@@ -209,6 +212,7 @@ class Runner:
         lane = self._lane
         lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
+            lane.ground.group = group
             if source is not None:
                 group.start_soon(self._read, source)
             elif plan is not None:
@@ -325,6 +329,9 @@ class Runner:
         if self._lane.group is not None:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
+    def _ground(self, *scopes: CancelScope) -> Ground:
+        return Ground(self.run_id, self._context, self._cancelled, self._clock, self._zero, scopes)
+
     def _place(self, name: str) -> int:
         if name not in self._places:
             self._places.update((call.id, index) for index, call in enumerate(self.machine.calls))
@@ -333,6 +340,8 @@ class Runner:
     async def _run_layer(self, lane: _Lane, seconds: float) -> None:
         """Run one ready layer in its own task group under `move_on_after`."""
         with anyio.move_on_after(seconds) as lane.scope:
+            lane.ground = self._ground(self._scope, lane.scope)
+            lane.ground.group = self._lane.ground.group
             async with create_task_group() as group, lane.open(group):
                 self.recruit(lane)
                 await lane.ended.wait()
@@ -427,23 +436,10 @@ class Runner:
         since: float,
         lease: Lease | None,
     ) -> None:
-        started = self._now()
+        started = self._clock() - self._zero
         self.feed(Started(call.id, started))
         attempt = Attempt(
-            call,
-            tool,
-            arguments,
-            run_id=self.run_id,
-            context=self._context.copy(),
-            lease=lease,
-            outer=(self._scope,)
-            if lane is self._lane or lane.scope is None
-            else (self._scope, lane.scope),
-            group=self._lane.group,
-            cancelled=self._cancelled,
-            now=self._now,
-            started=started,
-            queued=started - since,
+            lane.ground, call, tool, arguments, lease, started=started, queued=started - since
         )
         timeout = self.settings.call_timeout if tool.timeout is None else tool.timeout
         outcome: Outcome | None = None
@@ -457,9 +453,9 @@ class Runner:
             raise
         finally:
             self.abandoned += attempt.abandoned
-            if outcome is None or self._was_interrupted(outcome, lane):
-                outcome = self._reason(lane)
-            if outcome.status != "done":
+            if outcome is None or outcome.status != "done":
+                if outcome is None or self._was_interrupted(outcome, lane):
+                    outcome = self._reason(lane)
                 outcome = replace(
                     outcome,
                     started=started,
