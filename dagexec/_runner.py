@@ -212,7 +212,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if source is not None:
