@@ -105,6 +105,11 @@ async def noop(seconds: float = 0.0) -> None:
     await work(seconds)
 
 
+def arguments(load: Workload, call: str) -> dict[str, float]:
+    """Return what a call gets: nothing, if it does not wait."""
+    return {"seconds": load.seconds[call]} if load.seconds[call] else {}
+
+
 def dagexec() -> System:
     """Run the graph as one plan."""
     executor = Executor([noop], concurrency=None)
@@ -114,12 +119,7 @@ def dagexec() -> System:
         plan = plans.get(load.name)
         if plan is None:
             plan = plans[load.name] = Plan(
-                Call(
-                    call,
-                    "noop",
-                    {"seconds": load.seconds[call]} if load.seconds[call] else {},
-                    before,
-                )
+                Call(call, "noop", arguments(load, call), before)
                 for call, before in load.before.items()
             )
         begin = perf_counter()
@@ -386,7 +386,7 @@ async def measure(
 
 
 def table(loads: list[Workload], found: dict[str, dict[str, float]]) -> Iterator[str]:
-    """Yield the lines of a Markdown table: microseconds for each call, or times the critical path."""
+    """Yield the lines of a Markdown table: microseconds a call, or times the critical path."""
     names = list(dict.fromkeys(name for row in found.values() for name in row))
     yield "| | " + " | ".join(load.name for load in loads) + " |"
     yield "|---|" + "---:|" * len(loads)
@@ -398,7 +398,7 @@ def table(loads: list[Workload], found: dict[str, dict[str, float]]) -> Iterator
 def cell(load: Workload, row: dict[str, float], name: str) -> str:
     """Return one figure of the table."""
     if name not in row:
-        return "–"
+        return "-"
     if load.critical:
         return f"{row[name] / load.critical:.3f} x"
     own = row["dagexec, trio" if name.endswith("trio") else "dagexec, asyncio"]
