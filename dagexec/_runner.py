@@ -329,8 +329,10 @@ class Runner:
                 heapq.heappush(self._heap, (self._place(name), name))
             return
         if self.settings.layer_timeout is None:
-            self._lane.queue.extend([(name, now) for name in action.calls])
-            self.recruit(self._lane)
+            queue = self._lane.queue
+            queue.extend([(name, now) for name in action.calls])
+            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
+                self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])

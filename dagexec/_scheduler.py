@@ -276,15 +276,17 @@ class Scheduler:
         together is one layer; each other event comes alone. Raises Refused, with nothing changed,
         if the state does not allow one of them.
         """
-        if len(events) == 1 and type(events[0]) in _TRANSITIONS:
+        actions: list[Action] = []
+        # Every call has two events that come alone, so what they do not need is left out.
+        if len(events) == 1 and (kind := type(events[0])) in _TRANSITIONS:
             self._check_call(events[0])  # type: ignore[arg-type]
+            self._actions = actions
+            self._handlers[kind](events[0])
         else:
             self._check(events)
-        actions: list[Action] = []
-        self._actions = actions
-        for event in events:
-            self._handlers[type(event)](event)
-        # Every call has two events that come alone, so what they do not need is left out.
+            self._actions = actions
+            for event in events:
+                self._handlers[type(event)](event)
         if self._stop_on_failure:
             self._apply_policy(events)
         if self._free:
