@@ -1,0 +1,1 @@
+def ask(pid: int): return None
