@@ -116,6 +116,8 @@ class Worker:
         except BaseException:
             if self._call is not None:
                 self._end(self._runner.reason(self._lane))
+            if self._watch is not None:
+                self._watch.cancel()  # or the run would wait for it, shielded as it is
             raise
         if self._call is not None:
             # The deadline threw the tool out, and the scope kept the cancellation.
