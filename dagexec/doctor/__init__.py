@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import time
 
+from dagexec._answering import listen
 from dagexec.doctor._diagnosis import EXIT_CODES, Diagnosis, Finding, Verdict, diagnose
 from dagexec.doctor._inside import ask
-from dagexec.doctor._listen import listen
 from dagexec.doctor._reader import read
 from dagexec.doctor._values import Channel, End, Process, Sample, Thread, Wait
 
@@ -66,7 +66,5 @@ def examine(*pids: int, seconds: float = 3.0) -> Diagnosis:
         diagnosis = diagnose(samples)
         if diagnosis.verdict != "stall" or time.monotonic() - began >= seconds:
             break
-    inside = {
-        pid: answer for pid in samples[-1].processes if (answer := ask(pid)) is not None
-    }
+    inside = {pid: answer for pid in samples[-1].processes if (answer := ask(pid)) is not None}
     return diagnose(samples, inside=inside) if inside else diagnosis

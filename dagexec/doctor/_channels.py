@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from dagexec._answering import PREFIX
 from dagexec.doctor import _proc as proc
 from dagexec.doctor._fill import fill
-from dagexec.doctor._listen import is_doctors
 from dagexec.doctor._unix import LISTENING, UnixSocket, unix_sockets
 from dagexec.doctor._values import Channel, End, Wait
 
@@ -112,16 +113,17 @@ class Channels:
     # ------------------------------------------------------------------------------------ sockets
 
     def _socket(self, pid: int, interest: Interest, link: str) -> Wait:
-        fd = interest.fd
         mine = self._table_of_sockets().get(_inode(link))
-        if mine is None:
-            return Wait("outside", fd=fd, what="a network socket")
-        if mine.state == LISTENING:
-            if is_doctors(mine.path):
-                return Wait("lock", (), fd, what="the doctor's own questions")
-            return Wait("outside", fd=fd, what="a connection")
-        if not mine.peer:
-            return Wait("outside", fd=fd, what="a socket")
+        if mine is not None and mine.peer and mine.state != LISTENING:
+            return self._pair(pid, interest, link, mine)
+        if mine is not None and Path(mine.path).name.startswith(PREFIX):
+            return Wait("lock", (), interest.fd, what="the doctor's own questions")
+        what = "a network socket" if mine is None else "a connection"
+        return Wait("outside", fd=interest.fd, what=what)
+
+    def _pair(self, pid: int, interest: Interest, link: str, mine: UnixSocket) -> Wait:
+        """Return the wait for a unix socket that is connected to another."""
+        fd = interest.fd
         far = f"socket:[{mine.peer}]"
         ends = tuple(End(*each) for each in self.table.holders.get(far, ()))
         if not ends:
@@ -146,7 +148,7 @@ class Channels:
     # ---------------------------------------------------------------------------------- terminals
 
     def _terminal(self, pid: int, interest: Interest, link: str) -> Wait:
-        """Return the wait for a terminal: its slave's output is read by whoever holds its master."""
+        """Return the wait for a terminal: its slave's output goes to who holds its master."""
         fd = interest.fd
         if link.endswith("ptmx"):
             far = f"/dev/pts/{self._number(pid, fd)}"

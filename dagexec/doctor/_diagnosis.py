@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from dagexec.doctor._graph import Judgement, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dagexec.doctor._values import Channel, End, Process, Sample, Thread, Wait
 
 Verdict: TypeAlias = Literal["deadlock", "stall", "healthy"]
 
 # What the command returns; 2 is for a wrong usage, as everywhere.
-EXIT_CODES: Final[Mapping[str, int]] = {"healthy": 0, "deadlock": 1, "stall": 3}
+EXIT_CODES: Final[dict[str, int]] = {"healthy": 0, "deadlock": 1, "stall": 3}
 _STREAMS: Final = {0: "stdin", 1: "stdout", 2: "stderr"}
 _SHOWN: Final = 40  # lines of waiting threads, and names in a sentence
 
@@ -152,7 +151,9 @@ class _Words:
         found += (
             self._finding("stall", (tid,), self._stalled_writer(tid)) for tid in judgement.stalled
         )
-        found += (self._finding("stall", group, self._sleepers(group)) for group in judgement.asleep)
+        found += (
+            self._finding("stall", group, self._sleepers(group)) for group in judgement.asleep
+        )
         return found
 
     def _finding(

@@ -5,11 +5,11 @@ only if nothing that it waits for can happen. Start from what can go on by itsel
 between the samples, computes, waits for a timer, the network or a person, or cannot be seen. Add
 everything that one of those could wake, to the fixed point. The rest is stuck for good.
 
-A *deadlock* is a set of stuck threads of which one wants to write, or whose waits are all for other
-processes: nobody in it can go on, and nobody outside will help. A *stall* is less: a thread wants to
-write, not a byte has moved during the whole look, and nobody waits to read; a timer or another
-client may yet end it. Threads that sleep on locks until a signal comes are a stall too, if nothing
-below them lives.
+A *deadlock* is a set of stuck threads of which one wants to write, or whose waits are all for
+other processes: nobody in it can go on, and nobody outside will help. A *stall* is less: a thread
+wants to write, not a byte has moved during the whole look, and nobody waits to read; a timer or
+another client may yet end it. Threads that sleep on locks until a signal comes are a stall too, if
+nothing below them lives.
 
 (The knot in an OR-graph: R. C. Holt, "Some deadlock properties of computer systems", 1972.)
 """
@@ -17,7 +17,7 @@ below them lives.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import networkx as nx
 
@@ -26,7 +26,8 @@ from dagexec.doctor._values import BETWEEN, Process, Sample, Thread, Wait
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-Owned: TypeAlias = tuple[int, Thread]
+# Its stubs are generic in what is known here only as text.
+_nx: Final[Any] = nx
 
 # A reader that sleeps for no longer than this, in seconds, is slow and not gone.
 PATIENCE: Final = 10.0
@@ -128,7 +129,7 @@ class _Case:
     def _knots(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Return the deadlocks, and the groups that only sleep."""
         graph = self._graph(self.stuck)
-        whole = nx.condensation(graph)
+        whole = _nx.condensation(graph)
         knots: list[tuple[int, ...]] = []
         asleep: list[tuple[int, ...]] = []
         for component in whole.nodes:
@@ -150,7 +151,7 @@ class _Case:
         return tuple(sorted(name for kind, name in members if kind == "thread"))
 
     def _with_all_below(self, whole: Any, component: int) -> tuple[int, ...]:
-        reached = {component, *nx.descendants(whole, component)}
+        reached = {component, *_nx.descendants(whole, component)}
         return tuple(sorted(tid for each in reached for tid in self._members(whole, each)))
 
     def _graph(self, tids: Iterable[int]) -> Any:
@@ -158,7 +159,7 @@ class _Case:
 
         Through processes there are as many edges as threads and waits, not their product.
         """
-        graph: Any = nx.DiGraph()
+        graph: Any = _nx.DiGraph()
         for tid in tids:
             pid = self.owner[tid].pid
             graph.add_edge(("process", pid), ("thread", tid))
@@ -273,7 +274,7 @@ class _Case:
         graph = self._graph(self._waiting())
         return {
             name
-            for members in nx.strongly_connected_components(graph)
+            for members in _nx.strongly_connected_components(graph)
             if sum(kind == "process" for kind, _ in members) > 1 or self._is_circle(members)
             for kind, name in members
             if kind == "thread"

@@ -56,10 +56,8 @@ class Table:
 def read_table() -> Table:
     """Look at every process; those that end meanwhile are left out."""
     table = Table()
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a Path for each file of /proc takes too long
-        if not name.isdecimal():
-            continue
-        pid = int(name)
+    # A Path for each file of /proc takes too long.
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:  # noqa: PTH208
         try:
             state, parent = stat_fields(f"/proc/{pid}/stat")[:2]
         except OSError:

@@ -120,26 +120,28 @@ class _Reader:
     # ------------------------------------------------------------------------ what it waits for
 
     def _waits(self, pid: int, request: Request) -> list[Wait]:
-        waits: list[Wait] = []
         if request.unknown:
             return [Wait("unknown", what=request.unknown)]
         if request.outside:
             return [Wait("outside", what=request.outside)]
+        waits: list[Wait] = []
         if request.seconds is not None:
             waits.append(Wait("timer", seconds=request.seconds, what="a timer"))
         if request.futex is not None:
             waits.append(self._lock(pid, request))
         if request.child is not None or request.child_fd is not None:
             waits.append(self._exit(pid, request))
-        interests = request.interests
+        return waits + self._descriptors(pid, request)
+
+    def _descriptors(self, pid: int, request: Request) -> list[Wait]:
+        interests: tuple[Interest, ...] | None = request.interests
         if request.epoll is not None:
             interests = self._epoll(pid, request.epoll)
-            if interests is None:
-                return [Wait("unknown", what="an epoll that cannot be read")]
-        for interest in interests:
-            waits.append(self._descriptor(pid, interest))
+        if interests is None:
+            return [Wait("unknown", what="an epoll that cannot be read")]
+        waits = [self._descriptor(pid, interest) for interest in interests]
         if request.call in ("splice", "tee", "sendfile"):
-            waits = [each for each in waits if not self._has_room(each)] or waits
+            return [each for each in waits if not self._has_room(each)] or waits
         return waits
 
     def _has_room(self, wait: Wait) -> bool:
@@ -159,7 +161,7 @@ class _Reader:
         return tuple(found)
 
     def _lock(self, pid: int, request: Request) -> Wait:
-        by = (pid,)
+        by: tuple[int, ...] = (pid,)
         if request.shared and request.futex is not None:
             try:
                 place = proc.mapping(pid, request.futex)

@@ -41,6 +41,8 @@ NUMBERS: Final[Mapping[str, Mapping[int, str]]] = {
     "riscv64": _GENERIC,
 }
 
+_FIELDS: Final = 9
+
 # A timer further away than this is an event loop's way to say "none" (trio's is a day).
 NEVER: Final = 3600.0
 _FUTEX_PRIVATE: Final = 128
@@ -94,7 +96,7 @@ def decode(line: str, machine: str, memory: Memory) -> Request | None:
     if not fields or fields[0] == "running":
         return None
     number = int(fields[0])
-    if number < 0 or len(fields) < 9:
+    if number < 0 or len(fields) < _FIELDS:
         return Request("", unknown="it waits outside of any system call")
     args = [int(each, 16) for each in fields[1:7]]
     if int(fields[7], 16) < 1 << 32:  # another table of numbers
@@ -158,10 +160,7 @@ def _poll(name: str, args: list[int], memory: Memory) -> Request:
         fd, events, _ = struct.unpack_from("=ihh", text, 8 * index)
         if fd >= 0:
             interests += _interests(fd, events & 0xFFFF)
-    if name == "poll":
-        seconds = _milliseconds(args[2])
-    else:
-        seconds = _timespec(args[2], memory)
+    seconds = _milliseconds(args[2]) if name == "poll" else _timespec(args[2], memory)
     return Request(name, tuple(interests), near(seconds), polls=True)
 
 
@@ -182,10 +181,8 @@ def _select(name: str, args: list[int], memory: Memory) -> Request:
 
 
 def _epoll(name: str, args: list[int], memory: Memory) -> Request:
-    if name == "epoll_pwait2":
-        seconds = _timespec(args[3], memory)
-    else:
-        seconds = _milliseconds(args[3])
+    timed = name == "epoll_pwait2"
+    seconds = _timespec(args[3], memory) if timed else _milliseconds(args[3])
     return Request(name, (), near(seconds), polls=True, epoll=_signed(args[0]))
 
 
@@ -249,7 +246,7 @@ def _timespec(address: int, memory: Memory) -> float | None:
     if not address:
         return None
     seconds, nanoseconds = struct.unpack("=qq", memory(address, 16))
-    return float(seconds) + nanoseconds / 1e9
+    return float(seconds + nanoseconds / 1e9)
 
 
 def _signed(value: int) -> int:

@@ -17,6 +17,7 @@ _ROOT_MATCH_REQUEST: Final = 0x0301  # NLM_F_REQUEST | NLM_F_DUMP
 _SHOW: Final = 0x01 | 0x04 | 0x10  # UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN
 _NAME, _PEER, _QUEUE = 0, 2, 4
 _ERROR, _DONE = 2, 3
+_HEADER, _SHORT_HEADER = 16, 4  # struct nlmsghdr, struct rtattr
 LISTENING: Final = 10
 
 
@@ -37,7 +38,9 @@ def unix_sockets() -> dict[int, UnixSocket]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as link:
         link.settimeout(1.0)
         body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW, 0, 0)
-        link.send(struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _ROOT_MATCH_REQUEST, 1, 0) + body)
+        link.send(
+            struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _ROOT_MATCH_REQUEST, 1, 0) + body
+        )
         while _take(link.recv(1 << 18), found):
             pass
     return found
@@ -45,9 +48,9 @@ def unix_sockets() -> dict[int, UnixSocket]:
 
 def _take(data: bytes, found: dict[int, UnixSocket]) -> bool:
     """Read one datagram; return whether more will come."""
-    while len(data) >= 16:
+    while len(data) >= _HEADER:
         length, kind = struct.unpack_from("=IH", data)
-        if kind == _DONE or length < 16:
+        if kind == _DONE or length < _HEADER:
             return False
         if kind == _ERROR:
             number = -struct.unpack_from("=i", data, 16)[0]
@@ -60,9 +63,9 @@ def _take(data: bytes, found: dict[int, UnixSocket]) -> bool:
 
 def _details(state: int, data: bytes) -> UnixSocket:
     peer, path, queued = 0, "", None
-    while len(data) >= 4:
+    while len(data) >= _SHORT_HEADER:
         length, kind = struct.unpack_from("=HH", data)
-        if length < 4:
+        if length < _SHORT_HEADER:
             break
         value = data[4:length]
         if kind == _PEER:
