@@ -24,7 +24,7 @@ import networkx as nx
 from dagexec.doctor._values import BETWEEN, Process, Sample, Thread, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # Its stubs are generic in what is known here only as text.
 _nx: Final[Any] = nx
@@ -67,11 +67,13 @@ class _Case:
                 self.owner[thread.tid] = process
                 self.threads[thread.tid] = thread
         self.moved = self._moved()
-        self.live = self._live()
+        self.live = self._live(self._lives_by_itself)
         self.stuck = [tid for tid in self.threads if tid not in self.live]
+        self.cycles = self._cycles()
 
     def judge(self) -> Judgement:
         knots, asleep = self._knots()
+        knots = _largest([*knots, *self._knots_beside_idlers()])
         known = {tid for knot in knots for tid in knot}
         return Judgement(
             knots=tuple(knots),
@@ -92,11 +94,11 @@ class _Case:
                     moved.add(tid)
         return moved
 
-    def _live(self) -> set[int]:
+    def _live(self, lives_by_itself: Callable[[Thread], bool]) -> set[int]:
         waiting: dict[int, set[int]] = {}
         live: set[int] = set()
         for tid, thread in self.threads.items():
-            if tid in self.moved or self._lives_by_itself(thread):
+            if tid in self.moved or lives_by_itself(thread):
                 live.add(tid)
             else:
                 waiting[tid] = {by for wait in thread.waits for by in wait.by}
@@ -118,6 +120,18 @@ class _Case:
         if thread.state != "S" or not thread.waits:
             return True
         return any(wait.kind in _LIVE_KINDS for wait in thread.waits)
+
+    def _is_at_work(self, thread: Thread) -> bool:
+        """Whether a thread may do something, as above, but idlers of a pool do not count.
+
+        They wait for work and give up after a time; pools of threads end theirs after ten seconds.
+        """
+        idles = thread.tid != self.owner[thread.tid].pid and all(
+            wait.kind in ("lock", "timer") for wait in thread.waits
+        )
+        return self._lives_by_itself(thread) and not (
+            idles and any(wait.kind == "lock" for wait in thread.waits)
+        )
 
     def _is_dark(self, pid: int) -> bool:
         """Whether a process may do anything, as far as can be seen."""
@@ -144,7 +158,16 @@ class _Case:
                 knots.append(members)
             elif self._is_abandoned(members):
                 asleep.append(members)
-        return _largest(knots), asleep
+        return knots, asleep
+
+    def _knots_beside_idlers(self) -> list[tuple[int, ...]]:
+        """Return the circles with a writer in them that only idle threads keep from being stuck."""
+        live = self._live(self._is_at_work)
+        return [
+            circle
+            for circle in self.cycles
+            if any(self._writes(tid) for tid in circle) and not live.intersection(circle)
+        ]
 
     def _members(self, whole: Any, component: int) -> tuple[int, ...]:
         members: set[tuple[str, int]] = whole.nodes[component]["members"]
@@ -203,7 +226,7 @@ class _Case:
     # ----------------------------------------------------------------------------- who only might
 
     def _stalled(self) -> Iterator[int]:
-        cycles = self._cycles()
+        cycles = {tid for circle in self.cycles for tid in circle}
         for tid, thread in self.threads.items():
             if thread.state != "S" or tid in self.moved or not self.owner[tid].readable:
                 continue
@@ -269,16 +292,14 @@ class _Case:
                 return True
         return False
 
-    def _cycles(self) -> set[int]:
-        """Return the threads that wait for one another in a circle, whoever else is awake."""
+    def _cycles(self) -> list[tuple[int, ...]]:
+        """Return the threads that wait for one another in circles, whoever else is awake."""
         graph = self._graph(self._waiting())
-        return {
-            name
+        return [
+            tuple(sorted(name for kind, name in members if kind == "thread"))
             for members in _nx.strongly_connected_components(graph)
             if sum(kind == "process" for kind, _ in members) > 1 or self._is_circle(members)
-            for kind, name in members
-            if kind == "thread"
-        }
+        ]
 
     def _is_circle(self, members: set[tuple[str, int]]) -> bool:
         """Whether two threads of one process wait for one another over channels."""

@@ -12,6 +12,7 @@ from typing import Final, final
 _INTERPRETERS: Final = re.compile(r"(python|pypy|node|ruby|perl|bash|dash|zsh|sh|deno|bun)[\d.]*$")
 # HUP, USR1, USR2, ALRM, TERM. Not INT: Python itself handles that in every program.
 _TELLING: Final = sum(1 << (number - 1) for number in (1, 10, 12, 14, 15))
+_CHILD: Final = 1 << 16  # SIGCHLD
 _TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 # States of a process that has ended: zombie, dead.
 ENDED: Final = ("Z", "X", "x")
@@ -109,8 +110,18 @@ def switches(status: str) -> str:
 
 def catches(pid: int) -> bool:
     """Whether a process handles signals by which programs are told to do something."""
+    return bool(_caught(pid) & _TELLING)
+
+
+def catches_only_children(pid: int) -> bool:
+    """Whether the one thing that a process wants to be told is that a child has ended."""
+    caught = _caught(pid)
+    return bool(caught & _CHILD) and not caught & _TELLING
+
+
+def _caught(pid: int) -> int:
     found = re.search(r"^SigCgt:\s*([0-9a-f]+)", text(f"/proc/{pid}/status"), re.MULTILINE)
-    return found is not None and bool(int(found[1], 16) & _TELLING)
+    return int(found[1], 16) if found else 0
 
 
 def info(pid: int, fd: int) -> str:

@@ -123,7 +123,7 @@ class _Reader:
         if request.unknown:
             return [Wait("unknown", what=request.unknown)]
         if request.outside:
-            return [Wait("outside", what=request.outside)]
+            return [self._outside(pid, request.outside)]
         waits: list[Wait] = []
         if request.seconds is not None:
             waits.append(Wait("timer", seconds=request.seconds, what="a timer"))
@@ -132,6 +132,14 @@ class _Reader:
         if request.child is not None or request.child_fd is not None:
             waits.append(self._exit(pid, request))
         return waits + self._descriptors(pid, request)
+
+    def _outside(self, pid: int, what: str) -> Wait:
+        """Return the wait for what lies outside; a shell's `wait` is one for SIGCHLD."""
+        if what == "a signal" and proc.catches_only_children(pid):
+            children = tuple(self.table.children(pid))
+            if children:
+                return self._end_of(children)
+        return Wait("outside", what=what)
 
     def _descriptors(self, pid: int, request: Request) -> list[Wait]:
         interests: tuple[Interest, ...] | None = request.interests
