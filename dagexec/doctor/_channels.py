@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dagexec.doctor._syscalls import Interest
 
 _TERMINAL: Final = re.compile(r"/dev/(pts/\d+|tty.*|console|ptmx|pts/ptmx)$")
+# What a thread waits for that answers the doctor.
+OWN_QUESTIONS: Final = "the doctor's own questions"
 
 
 @final
@@ -117,7 +119,7 @@ class Channels:
         if mine is not None and mine.peer and mine.state != LISTENING:
             return self._pair(pid, interest, link, mine)
         if mine is not None and Path(mine.path).name.startswith(PREFIX):
-            return Wait("lock", (), interest.fd, what="the doctor's own questions")
+            return Wait("lock", (), interest.fd, what=OWN_QUESTIONS)
         what = "a network socket" if mine is None else "a connection"
         return Wait("outside", fd=interest.fd, what=what)
 

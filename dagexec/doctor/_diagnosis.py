@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from dagexec.doctor._graph import Judgement, judge
+from dagexec.doctor._values import BETWEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,9 +91,10 @@ class Diagnosis:
         lines += (f"  {each.text}" for each in self.findings)
         if self.waits:
             lines.append("who waits for whom:")
-            lines += (f"  {_edge(each)}" for each in self.waits[:_SHOWN])
-            if len(self.waits) > _SHOWN:
-                lines.append(f"  … and {len(self.waits) - _SHOWN} more (--json shows all)")
+            edges = _edges(self.waits)
+            lines += (f"  {each}" for each in edges[:_SHOWN])
+            if len(edges) > _SHOWN:
+                lines.append(f"  … and {len(edges) - _SHOWN} more (--json shows all)")
         for pid, snapshot in self.inside.items():
             lines.append(f"inside process {pid}:")
             lines += (f"  {line}" for line in str(snapshot.get("text", "")).splitlines())
@@ -167,19 +169,29 @@ class _Words:
 
     def _knot(self, knot: tuple[int, ...]) -> str:
         writers = [tid for tid in knot if self._first(tid, "write") is not None]
-        told = [self._sentence(tid) for tid in (writers or knot)[:_SHOWN]]
-        if writers:
-            others = [tid for tid in knot if tid not in writers]
-            told += (self._sentence(tid) for tid in others[:_SHOWN])
+        others = [tid for tid in knot if tid not in writers and self._waits_between(tid)]
+        locked = len(knot) - len(writers) - len(others)
+        told = [self._sentence(tid) for tid in (*writers, *others)[:_SHOWN]]
+        if locked:
+            told.append(f"{locked} {'thread waits' if locked == 1 else 'threads wait'} for these")
         return "; ".join(told)
+
+    def _waits_between(self, tid: int) -> bool:
+        own = (self.owner[tid].pid,)
+        return any(each.kind in BETWEEN and each.by != own for each in self.threads[tid].waits)
 
     def _sentence(self, tid: int) -> str:
         """Say what a thread waits for, the write first if there is one."""
         wait = self._first(tid, "write")
         if wait is not None:
             return self._writer(tid, wait)
-        waits = ", or ".join(self._wanted(each) for each in self.threads[tid].waits)
-        return f"{self.named(tid)} waits for {waits}"
+        return f"{self.named(tid)} waits for {self._all_wanted(tid)}"
+
+    def _all_wanted(self, tid: int) -> str:
+        wanted = dict.fromkeys(self._wanted(tid, each) for each in self.threads[tid].waits)
+        names = list(wanted)
+        more = f", or {len(names) - 6} more" if len(names) > 6 else ""  # noqa: PLR2004
+        return ", or ".join(names[:6]) + more
 
     def _writer(self, tid: int, wait: Wait) -> str:
         channel = self.last.channels.get(wait.channel or "")
@@ -211,7 +223,7 @@ class _Words:
             return "is stopped (SIGSTOP)"
         if not thread.waits:
             return "runs"
-        return "waits for " + " or ".join(self._wanted(each) for each in thread.waits[:4])
+        return f"waits for {self._all_wanted(thread.tid)}"
 
     def _sleepers(self, tids: tuple[int, ...]) -> str:
         pids = tuple(dict.fromkeys(self.owner[tid].pid for tid in tids))
@@ -231,23 +243,20 @@ class _Words:
     def _first(self, tid: int, kind: str) -> Wait | None:
         return next((each for each in self.threads[tid].waits if each.kind == kind), None)
 
-    def _wanted(self, wait: Wait) -> str:
+    def _wanted(self, tid: int, wait: Wait) -> str:
+        if self.threads[tid].polls and wait.by == (self.owner[tid].pid,):
+            return "a wake-up of its own"
         by = self._processes(wait.by)
         place = f" {wait.channel} (fd {wait.fd})" if wait.channel else ""
-        match wait.kind:
-            case "read":
-                return f"data in{place} from {by}"
-            case "write":
-                return f"room in{place} by {by}"
-            case "close":
-                return f"the other end of{place} to close in {by}"
-            case "exit":
-                return f"the end of {by}"
-            case "timer":
-                left = "" if wait.seconds is None else f" of {wait.seconds:.1f} s"
-                return f"{wait.what}{left}"
-            case _:
-                return wait.what or wait.kind
+        left = "" if wait.seconds is None else f" of {wait.seconds:.1f} s"
+        texts = {
+            "read": f"data in{place} from {by}",
+            "write": f"room in{place} by {by}",
+            "close": f"the other end of{place} to close in {by}",
+            "exit": f"the end of {by}",
+            "timer": f"{wait.what}{left}",
+        }
+        return texts.get(wait.kind, wait.what or wait.kind)
 
     def _processes(self, pids: Iterable[int]) -> str:
         names = [f"pid {pid}{self._name(pid)}" for pid in pids]
@@ -296,15 +305,21 @@ class _Words:
                 "for": list(wait.by),
                 "fd": wait.fd,
                 "channel": wait.channel,
-                "what": self._wanted(wait),
+                "what": self._wanted(tid, wait),
             }
             for tid in ordered
             for wait in self.threads[tid].waits
         ]
 
 
-def _edge(edge: dict[str, Any]) -> str:
-    own = f" thread {edge['tid']}" if edge["tid"] != edge["pid"] else ""
-    name = f" ({edge['name']})" if edge["name"] else ""
-    call = f", in {edge['call']}()," if edge["call"] else ""
-    return f"pid {edge['pid']}{name}{own}{call} waits for {edge['what']}"
+def _edges(waits: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one line for each thread."""
+    lines: dict[int, str] = {}
+    wanted: dict[int, dict[str, None]] = {}
+    for each in waits:
+        own = f" thread {each['tid']}" if each["tid"] != each["pid"] else ""
+        name = f" ({each['name']})" if each["name"] else ""
+        call = f", in {each['call']}()," if each["call"] else ""
+        lines[each["tid"]] = f"pid {each['pid']}{name}{own}{call} waits for "
+        wanted.setdefault(each["tid"], {})[each["what"]] = None
+    return [f"{line}{', or '.join(wanted[tid])}" for tid, line in lines.items()]

@@ -194,7 +194,14 @@ class _Case:
         return any(wait.kind == "write" for wait in self.threads[tid].waits)
 
     def _has_lock(self, tids: Iterable[int]) -> bool:
-        return any(self._is_inside(tid, wait) for tid in tids for wait in self.threads[tid].waits)
+        """Whether what these do is up to locks: of a main thread or an event loop, or of all.
+
+        The idle threads of a pool, which wait on a lock for work, say nothing.
+        """
+        waits = [(tid, wait) for tid in tids for wait in self.threads[tid].waits]
+        inside = [tid for tid, wait in waits if self._is_inside(tid, wait)]
+        leading = [tid for tid in inside if self.threads[tid].polls or tid == self.owner[tid].pid]
+        return bool(leading) or len(inside) == len(waits)
 
     def _is_inside(self, tid: int, wait: Wait) -> bool:
         """Whether a wait is for another thread of the same program."""

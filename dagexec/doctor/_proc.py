@@ -10,6 +10,8 @@ from typing import Final, final
 
 # Programs whose first argument says more than their own name.
 _INTERPRETERS: Final = re.compile(r"(python|pypy|node|ruby|perl|bash|dash|zsh|sh|deno|bun)[\d.]*$")
+# What is surely a file and no value of an option.
+_SCRIPT: Final = re.compile(r"(/[^\s]{1,200}|[^\s/-][^\s]{0,200}\.(py|pyz|[cm]?[jt]s|rb|pl|sh))$")
 # HUP, USR1, USR2, ALRM, TERM. Not INT: Python itself handles that in every program.
 _TELLING: Final = sum(1 << (number - 1) for number in (1, 10, 12, 14, 15))
 _CHILD: Final = 1 << 16  # SIGCHLD
@@ -183,8 +185,8 @@ def _script(words: list[str]) -> list[str]:
     for place, word in enumerate(words):
         if word == "-m":
             return words[place : place + 2]
-        if word == "-c":
-            return ["-c"]
-        if not word.startswith("-"):
+        if word in ("-c", "-e", "-p", "--eval", "--print"):
+            return [word]
+        if _SCRIPT.match(word):
             return [Path(word).name]
     return []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 
 from dagexec._errors import DagexecError
 from dagexec.doctor import _proc as proc
-from dagexec.doctor._channels import Channels
+from dagexec.doctor._channels import OWN_QUESTIONS, Channels
 from dagexec.doctor._syscalls import NUMBERS, Request, decode, epoll_interests, near
 from dagexec.doctor._values import Process, Sample, Thread, Wait
 
@@ -99,6 +99,8 @@ class _Reader:
         if fields[0] != "S":
             return Thread(tid, fields[0], request.call, mark=f"{mark} {line}", cpu=cpu)
         waits = tuple(self._waits(pid, request))
+        if any(wait.what == OWN_QUESTIONS for wait in waits):
+            return None  # a thread that waits for the doctor waits for nobody else
         mark = f"{mark} {line}"
         return Thread(tid, "S", request.call, waits, mark, cpu, request.polls)
 

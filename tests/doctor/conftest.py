@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,8 +52,7 @@ def descendants(pid):
     """Return all processes below one."""
     found = []
     with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            children = [int(each) for each in file.read().split()]
-        for child in children:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        for child in map(int, text.split()):
             found += [child, *descendants(child)]
     return found

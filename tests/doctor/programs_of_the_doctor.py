@@ -115,7 +115,8 @@ for line in sys.stdin:
 child = Popen([sys.executable, "-u", "-c", server], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
 ready()
 for number in range(50):
-    child.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call"}) + chr(10))
+    request = {"jsonrpc": "2.0", "id": number, "method": "tools/call"}
+    child.stdin.write(json.dumps(request) + chr(10))
     child.stdin.flush()
     child.stdout.readline()
 """,
@@ -422,7 +423,8 @@ end.wait()
 """,
     "a supervisor of a server": """
 from threading import Event
-child = Popen([sys.executable, "-c", "import socket; socket.create_server(('127.0.0.1', 0)).accept()"])
+server = "import socket; socket.create_server(('127.0.0.1', 0)).accept()"
+child = Popen([sys.executable, "-c", server])
 ready()
 Event().wait()
 """,
