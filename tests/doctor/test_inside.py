@@ -384,3 +384,20 @@ print(first)
     assert ended.returncode == 0, ended.stderr
     assert not ended.stdout.startswith(str(folder))
     assert not Path(ended.stdout.strip()).exists()
+
+
+async def test_a_call_that_waits_for_an_identical_one():
+    """It holds no slot, and names the call whose outcome it will get."""
+
+    @tool(effect="pure")
+    async def pure(number: int) -> int:
+        await anyio.sleep(60)
+        return number
+
+    executor = Executor([pure])
+    with anyio.move_on_after(5):
+        plan = [Call("a", "pure", {"number": 1}), Call("b", "pure", {"number": 1})]
+        async with executor.start(plan) as run:
+            await anyio.sleep(1)
+            found = {each.id: each for each in run.waits()}
+    assert found["b"].waits_for == ("call a, which is identical",)

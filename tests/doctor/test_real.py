@@ -159,7 +159,9 @@ def drawn(rng):
         kinds = [("sleep", [])]
         kinds += [("read", [place]) for place in reads] * 3
         kinds += [("write", [place]) for place in writes] * 3
-        kinds += [("select", reads)] * (len(reads) > 1)
+        # A process that polls a pipe which only it writes to is an event loop with its wake-up.
+        apart = [place for place in reads if pipes[place][1] != [number]]
+        kinds += [("select", apart)] * (len(apart) > 1)
         states.append(rng.choice(kinds))
     # A pipe is written or read here, not both: what one has written another could read.
     written = {states[n][1][0] for n in everyone if states[n][0] == "write"}
