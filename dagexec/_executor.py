@@ -119,9 +119,9 @@ class Executor:
         # An event loop's slots are its own: loops cannot wake each other's tasks.
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
         if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
-            from dagexec._answering import listen
+            from dagexec._answering import listen_if_possible
 
-            listen()
+            listen_if_possible()
 
     # ----------------------------------------------------------------------------------- checking
 
