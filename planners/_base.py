@@ -67,6 +67,9 @@ class Planner(ABC):
         strict: whether the provider has to keep to the schema. Tools whose schema cannot be
             strict, because an argument takes any value or any keys, are sent without it.
         show_errors: whether the model sees type and message of the exceptions that tools raise.
+        placeholders: whether a call is refused that has a placeholder such as "<result of call 1>"
+            for an argument, with an answer that shows how to refer to a result. Never without
+            `references`.
 
     A tool's value goes back as text, also where the API knows images and files.
     """
@@ -81,6 +84,7 @@ class Planner(ABC):
         limit: int | None = 20_000,
         strict: bool = False,
         show_errors: bool = True,
+        placeholders: bool = True,
     ) -> None:
         """Make the definitions; raise ToolDefinitionError for what cannot be a tool."""
         if limit is not None and limit < 1:
@@ -91,8 +95,9 @@ class Planner(ABC):
         self._limit = limit
         self._strict = strict
         self._show_errors = show_errors
+        self._placeholders = placeholders
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
-        self._conversation = Conversation(self._by_name, references=references)
+        self._conversation = self._new_conversation()
 
     @property
     def tools(self) -> list[Any]:
@@ -107,7 +112,7 @@ class Planner(ABC):
     def fresh(self) -> Self:
         """Return a planner with the same tools and options for another conversation."""
         other = copy.copy(self)
-        other._conversation = Conversation(self._by_name, references=self._references)  # noqa: SLF001
+        other._conversation = self._new_conversation()  # noqa: SLF001
         return other
 
     def plan(self, response: Any) -> Plan:
@@ -143,6 +148,11 @@ class Planner(ABC):
         for record in records:
             record.answered = True
         return self._rendered(records)
+
+    def _new_conversation(self) -> Conversation:
+        return Conversation(
+            self._by_name, references=self._references, placeholders=self._placeholders
+        )
 
     @classmethod
     @abstractmethod

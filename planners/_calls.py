@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dagexec import BadReference, Call, Plan, PlanError, Ref, Template
 from dagexec.lowlevel import as_text, follow, order_conflicts
 from planners._edge import is_dict, is_list, listed
+from planners._placeholders import Placeholders, explained
 from planners._schema import accepts, without_nulls
 
 if TYPE_CHECKING:
@@ -72,11 +73,14 @@ class _Refused(Exception):
 class Conversation:
     """The calls of one conversation, in the order in which the model wrote them."""
 
-    def __init__(self, tools: Mapping[str, Tool[..., Any]], *, references: bool) -> None:
-        """Begin without calls."""
+    def __init__(
+        self, tools: Mapping[str, Tool[..., Any]], *, references: bool, placeholders: bool = True
+    ) -> None:
+        """Begin without calls; `placeholders` says whether arguments that are some are refused."""
         self.records: list[Record] = []
         self._tools = tools
         self._references = references
+        self._placeholders = Placeholders(tools) if references and placeholders else None
         self._turn = 0
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
@@ -87,7 +91,7 @@ class Conversation:
         if not last or last[0].answered or [record.raw for record in last] != list(raws):
             self.begin()
             last = [self.add(raw) for raw in raws]
-        calls = _without_faults([self.call(record) for record in last])
+        calls = without_faults([self.call(record) for record in last])
         for record, call in zip(last, calls, strict=True):
             record.problem = call.problem
         return tuple(order_conflicts(calls, self._tools))
@@ -144,6 +148,8 @@ class Conversation:
         args = _arguments(raw, tool)
         if not self._references:
             args = {key: _plain(item) for key, item in args.items()}
+        elif self._placeholders is not None and raw.kind != "custom":
+            self._refuse_placeholder(args, record, self._placeholders)
         call = Call(record.id, tool.name, args)
         if call.refs:
             found = self._substituted(dict(call.args), record, complete=complete)
@@ -152,6 +158,20 @@ class Conversation:
         if problems:
             raise _Refused(tool.explain(problems))
         return call
+
+    def _refuse_placeholder(
+        self, args: Mapping[str, Any], record: Record, placeholders: Placeholders
+    ) -> None:
+        """Refuse a call that has a text such as "<result of call 1>" for a value."""
+        found = placeholders.find(args)
+        if found is None:
+            return
+        name, text, meant = found
+        others = [other for other in self.records if other is not record]
+        named = [other for other in others if meant and other.raw.name.lower() == meant]
+        numbered = [other for other in others if other.id == meant]
+        other = next(reversed(numbered or named or others), None)
+        raise _Refused(explained(name, text, "1" if other is None else other.id))
 
     def _tool(self, name: str) -> Tool[..., Any]:
         tool = self._tools.get(name)
@@ -354,7 +374,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_faults(calls: Sequence[Call]) -> list[Call]:
+def without_faults(calls: Sequence[Call]) -> list[Call]:
     """Replace the calls that cannot stand in one plan: those in a cycle of references."""
     found: dict[str, str] = {}
     for problem in Plan.problems(calls):

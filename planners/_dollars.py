@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from math import inf, isnan
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from dagexec import BadReference, DagexecError, Ref, Template
 from planners._edge import is_dict, is_list
@@ -33,7 +33,7 @@ _HIGHEST: Final = 10**9
 
 
 def referenced(value: Any, exists: Callable[[int], bool]) -> Any:
-    """Return a literal with references in it where its texts have them.
+    """Return a literal with references in it where its texts have them, in JSON's form.
 
     Raises BadReference for a path that cannot be read. What JSON's forms hold is left to them.
     """
@@ -46,7 +46,7 @@ def referenced(value: Any, exists: Callable[[int], bool]) -> Any:
     return value
 
 
-def _text(text: str, exists: Callable[[int], bool]) -> str | Ref | Template:
+def _text(text: str, exists: Callable[[int], bool]) -> str | dict[str, str]:
     if "$" not in text:
         return text
     parts: list[str | Ref] = []
@@ -61,9 +61,9 @@ def _text(text: str, exists: Callable[[int], bool]) -> str | Ref | Template:
     parts.append(text[position:])
     found = [part for part in parts if part != ""]
     if len(found) == 1 and isinstance(found[0], Ref):
-        return found[0]
+        return {"$ref": str(found[0])}
     if any(isinstance(part, Ref) for part in found):
-        return Template.from_parts(found)
+        return {"$template": str(Template.from_parts(found))}
     return "".join(map(str, found))
 
 
@@ -124,9 +124,8 @@ def _value(value: Any, known: Collection[str]) -> str:
         return _quoted(value.replace("$", "$$"))
     if is_dict(value):
         return _object(value, known)
-    if isinstance(value, list | tuple):
-        items: Iterable[Any] = value
-        return f"[{', '.join(_value(item, known) for item in items)}]"
+    if is_list(value):
+        return f"[{', '.join(_value(item, known) for item in value)}]"
     return _scalar(value)
 
 
@@ -158,9 +157,10 @@ def _json(value: Any) -> str:
         return _quoted(value)
     if is_dict(value):
         return f"{{{', '.join(f'{_key(key)}: {_json(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list | tuple):
-        items: Iterable[Any] = value
-        return f"[{', '.join(map(_json, items))}]"
+    if isinstance(value, tuple):  # of a `Literal`; all others are lists by now
+        return _json(list(cast("tuple[Any, ...]", value)))
+    if is_list(value):
+        return f"[{', '.join(map(_json, value))}]"
     return _scalar(value)
 
 

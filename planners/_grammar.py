@@ -14,11 +14,10 @@ each place where they are not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pydantic_core import to_json
-
+from planners._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
 from planners._literals import Arguments, Malformed
 
 if TYPE_CHECKING:
@@ -34,16 +33,12 @@ _HEAD: Final = re.compile(
 _BARE: Final = re.compile(rf"[ \t]*(?:[-*>][ \t]+)?({_TOOL})\(")
 # A number and a tool's name, and then not its arguments in brackets.
 _BROKEN: Final = re.compile(rf"[ \t]*([0-9]{{1,9}})[.):][ \t]*({_TOOL})[ \t]*(?:$|[\"'\[{{:$])")
-_ACTION: Final = re.compile(
-    r"(?:^|.*?\b(?:Action|action|ACTION):)[ \t]*\**(Finish|Replan|finish|replan|FINISH|REPLAN)[ \t]*\("
-)
+_ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**((?i:finish|replan))[ \t]*\(")
 _ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
-_DECIDES: Final = re.compile(r"""\{\s*["'](?:thought|action|answer|decision)["']\s*:""")
 # What may follow a call on its line.
 _TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*\**[ \t]*(?:(?:#|//|->|→).*)?\r?")
 _TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
-_LONGEST_END: Final = len(END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +63,13 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """What the model decided once it had the results."""
-
-    action: Literal["finish", "replan"]
-    answer: str
-    thought: str
-
-
-@dataclass(frozen=True, slots=True)
 class Thought:
     """A line that is no call."""
 
     text: str
 
 
-Item: TypeAlias = "Numbered | Join | Decided | Thought"
+Item: TypeAlias = "Numbered | Join | Decision | Thought"
 
 
 class Reader:
@@ -149,7 +135,7 @@ class Reader:
             return False
         line = text if end < 0 else text[:end]
         self._at = len(text) if end < 0 else end + 1
-        self._prose(line, text)
+        self._prose(line)
         return True
 
     def _known(self, name: str) -> bool:
@@ -160,7 +146,7 @@ class Reader:
         self._arguments = Arguments(at)
         self._state = self._join if name.lower() == JOIN else self._call
 
-    def _prose(self, line: str, text: str) -> None:
+    def _prose(self, line: str) -> None:
         """Take a whole line that begins no call."""
         stripped = line.strip()
         if stripped.startswith(END):
@@ -172,7 +158,7 @@ class Reader:
         if broken is not None and self._known(broken[2]):
             self._broken(int(broken[1]), broken[2])
             return
-        if not self._calls and not self._joined and self._decision(line, text):
+        if not self._calls and not self._joined and self._decision(line):
             return
         thought = stripped.removeprefix("Thought:").strip()
         self._thoughts.append(thought)
@@ -184,12 +170,12 @@ class Reader:
             return
         self._give(Numbered(number, name, problem="its arguments must stand in brackets behind it"))
 
-    def _decision(self, line: str, text: str) -> bool:
+    def _decision(self, line: str) -> bool:
         """Take a decision in words; True if the line is one."""
         action = _ACTION.match(line)
         if action is not None and action[1].lower() == "replan":
             reason = line[action.end() :].strip().removesuffix("**").removesuffix(")")
-            self._decide("replan", "", reason)
+            self._decide(Decision("replan", thought=reason))
             return True
         answer = _ANSWER.match(line) if action is None else None
         begin = action or answer
@@ -208,12 +194,7 @@ class Reader:
         """In an answer in words: all that is left belongs to it."""
         if not final:
             return False
-        text = self._buffer
-        for mark in (END, "<END_OF_RESPONSE>", "```"):
-            text = text.strip().removesuffix(mark)
-        if self._bracketed and ")" in text:
-            text = text[: text.rindex(")")]
-        self._decide("finish", _unquoted(text.strip()))
+        self._decide(Decision("finish", answer_in(self._buffer, bracketed=self._bracketed)))
         self._at = len(self._buffer)
         self._state = self._over
         return True
@@ -233,23 +214,22 @@ class Reader:
         return True
 
     def _take_object(self, body: dict[Any, Any]) -> None:
-        lowered = {str(key).lower(): value for key, value in body.items()}
-        action = str(lowered.get("action") or lowered.get("decision") or "").strip().lower()
-        if not action and "answer" in lowered:
-            action = "finish"
-        if action not in ("finish", "replan"):
+        found = decision_of(body)
+        if found is None:
             self._items.append(Thought(self._buffer[: self._at].strip()))
             return
-        answer = lowered.get("answer")
-        reason = lowered.get("thought") or lowered.get("reason") or ""
-        self._decide(action, _as_answer(answer), str(reason))
-        if action == "finish":
+        self._decide(found)
+        plan = body.get("plan")
+        if found.action == "finish":
             self._state = self._over
+        elif isinstance(plan, str) and plan.strip():  # as structured output has to have it
+            self._buffer, self._at = f"{plan}\n{self._buffer[self._at :]}", 0
+            self._state = self._line
 
     def _spoilt_object(self) -> None:
         """Go on behind an object that cannot be read."""
         text = self._buffer
-        if _DECIDES.match(text.lstrip(" \t")):
+        if looks_like_one(text.lstrip(" \t")):
             # A decision that was cut off or is not quite JSON. No line of it is a call.
             self._state = self._spoilt_decision
             return
@@ -268,16 +248,9 @@ class Reader:
     def _spoilt_decision(self, final: bool) -> bool:  # noqa: FBT001
         if not final:
             return False
-        text = self._buffer
-        self._at = len(text)
+        self._decide(spoilt(self._buffer))
+        self._at = len(self._buffer)
         self._state = self._over
-        action = re.search(r"""["'](?:action|decision)["']\s*:\s*["'](\w+)""", text)
-        answer = re.search(r"""["']answer["']\s*:\s*["']?(.*)""", text, re.DOTALL)
-        if action is not None and action[1].lower() == "replan":
-            self._decide("replan", "")
-        else:
-            found = text if answer is None else re.sub(r"""["']?[\s}]*\Z""", "", answer[1])
-            self._decide("finish", found.strip())
         return True
 
     def _call(self, final: bool) -> bool:  # noqa: FBT001
@@ -403,25 +376,6 @@ class Reader:
         self._calls = True
         self._items.append(call)
 
-    def _decide(self, action: Any, answer: str, thought: str = "") -> None:
-        self._items.append(Decided(action, answer, thought or "\n".join(self._thoughts)))
-
-
-def _as_answer(value: Any) -> str:
-    """Return the answer of a decision as text; a model may write it as any JSON value."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return to_json(value, inf_nan_mode="constants").decode()
-
-
-def _unquoted(text: str) -> str:
-    """Return what is in the quotes that an answer stands in; other texts as they are."""
-    if text[:1] in ('"', "'"):
-        arguments = Arguments(0)
-        try:
-            done = arguments.read(text + ")", final=True) and arguments.at > len(text)
-        except Malformed:
-            return text
-        if done and len(arguments.positional) == 1 and isinstance(arguments.positional[0], str):
-            return arguments.positional[0]
-    return text
+    def _decide(self, found: Decision) -> None:
+        thought = found.thought or "\n".join(self._thoughts)
+        self._items.append(replace(found, thought=thought))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Any, Final
 
+from planners._edge import is_dict
+
 # As deep as dagexec takes arguments.
 MAX_DEPTH: Final = 100
 
@@ -65,7 +67,7 @@ _SIMPLE: Final = {
 _LAST_CODE: Final = 0x10FFFF
 
 
-class Malformed(Exception):  # noqa: N818 - it says what the text is; nobody outside catches it
+class Malformed(Exception):
     """The text cannot be read at `at`; the message is for the model."""
 
     def __init__(self, message: str, at: int) -> None:
@@ -208,10 +210,8 @@ class Arguments:
         frame.key, frame.spread, frame.expects = None, False, "comma"
 
     def _spread(self, frame: _Frame, value: Any) -> None:
-        self._expect(
-            isinstance(value, dict) and all(isinstance(name, str) for name in value),
-            "an object with the names of arguments must follow '**'",
-        )
+        if not is_dict(value) or not all(isinstance(name, str) for name in value):
+            raise Malformed("an object with the names of arguments must follow '**'", self.at)
         clash = next((name for name in value if name in frame.named), None)
         self._expect(clash is None, f"the argument {clash!r} is given twice")
         frame.named.update(value)
@@ -353,28 +353,31 @@ def _unescaped(body: str, at: int) -> str:
         return body
 
     def replace(match: re.Match[str]) -> str:
-        newline, octal, byte, short, long, name, char = match.groups()
-        if newline is not None:
-            return ""
-        if octal is not None:
-            return chr(int(octal, 8))
-        code = byte or short or long
-        if code is not None:
-            number = int(code, 16)
-            if number > _LAST_CODE:
-                raise Malformed(f"{match[0]!r} is no character", at)
-            return chr(number)
-        if name is not None:
-            try:
-                return unicodedata.lookup(name)
-            except KeyError:
-                raise Malformed(f"{match[0]!r} is no character", at) from None
-        if char in "xuUN":
-            raise Malformed(f"\\{char} in a text needs its digits; write a backslash as two", at)
-        return _SIMPLE.get(char, match[0])
+        found = _character(match)
+        if found is None:
+            digits = match[0][1] in "xuU"
+            why = "needs its digits; write a backslash as two" if digits else "is no character"
+            raise Malformed(f"{match[0]} in a text {why}", at)
+        return found
 
     text = _ESCAPE.sub(replace, body)
     return _PAIR.sub(_joined, text)
+
+
+def _character(escape: re.Match[str]) -> str | None:
+    """Return what an escape stands for, None if for nothing."""
+    newline, octal, byte, short, long, name, char = escape.groups()
+    if newline is not None:
+        return ""
+    if name is not None:
+        try:
+            return unicodedata.lookup(name)
+        except KeyError:
+            return None
+    if char is not None:
+        return None if char in "xuUN" else _SIMPLE.get(char, escape[0])
+    code = int(octal, 8) if octal is not None else int(byte or short or long, 16)
+    return chr(code) if code <= _LAST_CODE else None
 
 
 def _joined(pair: re.Match[str]) -> str:
