@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -238,13 +238,13 @@ def _said(reply: Reply) -> dict[str, Any]:
 def _events(source: object) -> AsyncIterator[Any] | Iterator[Any]:
     """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
     if isinstance(source, AsyncIterator):
-        return source
+        return cast("AsyncIterator[Any]", source)
     if isinstance(source, AsyncIterable):
-        return aiter(source)
+        return aiter(cast("AsyncIterable[Any]", source))
     if hasattr(source, "model_dump") or isinstance(source, str | dict):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
     if isinstance(source, Iterable) and not isinstance(source, bytes):
-        return iter(source)
+        return iter(cast("Iterable[Any]", source))
     if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
         msg = (
             f"stream() takes the stream itself, not {described(source)}: await the SDK's"

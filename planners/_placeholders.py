@@ -62,7 +62,12 @@ _INSIDE: Final = re.compile(
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])")
 _GAP: Final = re.compile(r"[\s_.\-:/'\"]+")
 _IDENTIFIER: Final = re.compile(r"[$@#]?[A-Za-z][A-Za-z0-9_.\-]*(?:\[[0-9]+\][A-Za-z0-9_.]*)?")
-_DIGITS: Final = re.compile(r"[1-9][0-9]{0,2}")
+_MARKS_OF_PROSE: Final = re.compile(r"[(),:;#!…\u2013\u2014]|\.{2,}|(?<!\S)-(?!\S)|\.\Z")
+# `{{get_user.id}}`: a tool's name and a field, with a dot between them.
+_FIELD: Final = re.compile(
+    r"\s*([A-Za-z0-9_/:-]+)(?:\(\))?((?:\[[0-9]+\]|\.[A-Za-z_][A-Za-z0-9_]*)+)\s*"
+)
+_OF_FIELD: Final = re.compile(r"<([^<>]+)>|\{\{([^{}]+)\}\}")
 
 
 def _patterns(tool: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
@@ -93,7 +98,7 @@ def _patterns(tool: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[s
         rf"(?:the )?{output} {n[7]}",
         rf"(?:the )?{_CALL}s? \d{{1,3}} [a-z0-9 ]{{1,40}}",
         rf"{_UNKNOWN}",
-        rf"{_LATER} .{{0,60}}\b(?:{_BEFORE} {_STEP}|{named[4]}|{_CALL} \d{{1,3}})\b.{{0,30}}",
+        rf"{_LATER} .{{0,60}}\b(?:{_BEFORE} (?:{_STEP}|{output})|{named[4]}|{_CALL} \d+)\b.{{0,30}}",
     )
     inside = (plain[0], plain[2], plain[4], plain[5])
     return (_any(plain), _any((*plain, *bracketed)), _any(inside))
@@ -141,6 +146,10 @@ class Placeholders:
             found = form.fullmatch(_normal(body, prose=prose))
             if found is not None:
                 return stripped, _target(found)
+            field = _OF_FIELD.fullmatch(stripped)
+            part = None if field is None else _FIELD.fullmatch(field[1] or field[2])
+            if part is not None and part[1] in self._tools:
+                return stripped, _normal(part[1])
         for held in _INSIDE.finditer(text):
             found = inside.fullmatch(_normal(held[1]))
             if found is not None:
@@ -150,7 +159,7 @@ class Placeholders:
 
 _HINTS: Final = re.compile(
     r"result|output|response|answer|step|call|tbd|placeholder|to be |from|previous|here|pending"
-    r"|value|data|content|of",
+    r"|value|data|content|of|by|[.][a-z_]+[ }>]",
     re.IGNORECASE,
 )
 
@@ -163,7 +172,7 @@ def _worth(text: str) -> bool:
 def _normal(text: str, *, prose: bool = False) -> str:
     """Return the words of a text or a name in small letters, one space between two."""
     if prose:
-        return " ".join(text.lower().rstrip(".!").replace("'s", " s").replace("#", "").split())
+        return " ".join(_MARKS_OF_PROSE.sub(" ", text.lower().replace("'s", " s")).split())
     return _GAP.sub(" ", _HUMP.sub(" ", text.lstrip("$@#"))).strip().lower()
 
 
