@@ -237,10 +237,9 @@ def _said(reply: Reply) -> dict[str, Any]:
 
 def _events(source: object) -> AsyncIterator[Any] | Iterator[Any]:
     """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
-    if isinstance(source, AsyncIterator):
-        return cast("AsyncIterator[Any]", source)
     if isinstance(source, AsyncIterable):
-        return aiter(cast("AsyncIterable[Any]", source))
+        events = cast("AsyncIterable[Any]", source)
+        return events if isinstance(events, AsyncIterator) else aiter(events)
     if hasattr(source, "model_dump") or isinstance(source, str | dict):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
     if isinstance(source, Iterable) and not isinstance(source, bytes):

@@ -98,7 +98,7 @@ def _patterns(tool: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[s
         rf"(?:the )?{output} {n[7]}",
         rf"(?:the )?{_CALL}s? \d{{1,3}} [a-z0-9 ]{{1,40}}",
         rf"{_UNKNOWN}",
-        rf"{_LATER} .{{0,60}}\b(?:{_BEFORE} (?:{_STEP}|{output})|{named[4]}|{_CALL} \d+)\b.{{0,30}}",
+        rf"{_LATER} .{{0,60}}\b(?:{_BEFORE} (?:{_STEP}|{output})|{named[4]}|{_CALL} \d+)\b.*",
     )
     inside = (plain[0], plain[2], plain[4], plain[5])
     return (_any(plain), _any((*plain, *bracketed)), _any(inside))
