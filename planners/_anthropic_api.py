@@ -77,4 +77,6 @@ def _blank(block: dict[str, Any]) -> bool:
 
 def _sent(block: dict[str, Any]) -> dict[str, Any]:
     """Return a block without nulls, nested ones apart: what a tool was given stays as it is."""
-    return {key: value for key, value in block.items() if value is not None and key != "parsed_output"}
+    return {
+        key: value for key, value in block.items() if value is not None and key != "parsed_output"
+    }

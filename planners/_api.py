@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 from dagexec import DagexecError
@@ -54,11 +55,24 @@ class Api(ABC):
 
         Raises what the SDK raises, and DagexecError for a client that is not of this API.
         """
+        return await self._resource(client).create(**request)
+
+    async def ask_raw(
+        self, client: Any, request: Mapping[str, Any]
+    ) -> tuple[Any, Mapping[Any, Any]]:
+        """Send a request; return what `ask` returns, and the headers of the HTTP response."""
+        raw = getattr(self._resource(client), "with_raw_response", None)
+        if raw is None:
+            return await self.ask(client, request), {}
+        answer = await raw.create(**request)
+        reply = answer.parse()
+        return (await reply if isawaitable(reply) else reply), answer.headers
+
+    def _resource(self, client: Any) -> Any:
         found = client
         for name in self.resource.split("."):
             found = getattr(found, name, None)
-        create = getattr(found, "create", None)
-        if create is None:
+        if not hasattr(found, "create"):
             raise DagexecError(
                 f"a {type(client).__name__} has no {self.resource}.create, which this planner asks"
                 f" through: give an {self.client}, or another planner"
@@ -68,4 +82,4 @@ class Api(ABC):
                 f"{type(client).__name__} is the synchronous client, which would block the event"
                 f" loop: give an {self.client}"
             )
-        return await create(**request)
+        return found

@@ -104,9 +104,19 @@ class Planner(ABC):
         return copy.deepcopy(self._definitions)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tools."""
+        return tuple(self._by_name)
+
+    @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
         return _INSTRUCTIONS if self._references else ""
+
+    @property
+    def calls(self) -> Conversation:
+        """The calls of the conversation so far, for what leads it (`Dialogue`)."""
+        return self._conversation
 
     def fresh(self) -> Self:
         """Return a planner with the same tools and options for another conversation."""

@@ -96,6 +96,11 @@ class Conversation:
             record.problem = call.problem
         return tuple(order_conflicts(calls, self._tools))
 
+    @property
+    def number_of_turn(self) -> int:
+        """The turn that goes on, counted from 1; 0 before the first."""
+        return self._turn
+
     def begin(self) -> None:
         """Begin a turn without calls."""
         self._turn += 1

@@ -150,8 +150,10 @@ def _merge(message: dict[str, Any], delta: Any) -> None:
 _ENDS: Final = {
     "response.completed": "completed",
     "response.incomplete": "incomplete",
-    "response.failed": "failed",
-    "response.cancelled": "cancelled",
+}
+_FAILED: Final = {
+    "response.failed": "the response failed",
+    "response.cancelled": "the response was cancelled",
 }
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 
@@ -194,6 +196,8 @@ class ResponsesAssembler(Assembler):
         response = get(event, "response")
         if response is not None:
             self._response = plain(response)
+        if kind in _FAILED:
+            raise stream_error(get(response, "error", _FAILED[kind]))
         if kind in _ENDS:
             self.ended = True
             self._response["status"] = self._response.get("status") or _ENDS[kind]

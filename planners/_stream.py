@@ -141,7 +141,8 @@ class CallStream(AsyncIterator[Call]):
     was nothing.
 
     `broken` says why the calls of a reply must not go on although the stream came to an end: the
-    provider cut the reply off. The executor then starts nothing more.
+    provider cut the reply off. The executor then starts nothing more. `whole` says whether the
+    reply has come to its end.
 
     Raises what the SDK's stream raises, and DagexecError where the stream ends before the reply
     does, or is no stream of this API.
@@ -160,8 +161,9 @@ class CallStream(AsyncIterator[Call]):
         """Read nothing yet."""
         self.response: dict[str, Any] | None = None
         self.broken: str | None = None
+        self.whole = False
         self._source = source
-        self._events = _events(source, refused)
+        self._events: AsyncIterator[Any] | Iterator[Any] = _events(source, refused)
         self._assembler = assembler
         self._conversation = conversation
         self._read = read
@@ -234,7 +236,7 @@ class CallStream(AsyncIterator[Call]):
                 " What was complete is kept; ask again for the rest"
             )
             raise DagexecError(msg)
-        self._over = True
+        self._over = self.whole = True
         self.response = self._assembler.response()
         raws = self._read(self.response) if self.response is not None else []
         records = list(self._records.values())
@@ -300,16 +302,14 @@ async def _next(events: AsyncIterator[Any] | Iterator[Any]) -> Any:
     return next(events, None)
 
 
-def _events(
-    source: object, refused: Callable[[object], DagexecError]
-) -> AsyncIterator[Any] | Iterator[Any]:
+def _events(source: Any, refused: Callable[[object], DagexecError]) -> Any:
     """Return an iterator over the events of a stream; raise for what is none."""
     # The SDKs' streams are their own iterators; what their __aiter__ returns is one more generator.
-    if isinstance(source, AsyncIterator):
+    if hasattr(source, "__anext__"):
         return source
-    if isinstance(source, AsyncIterable):
+    if hasattr(source, "__aiter__"):
         return aiter(source)
-    if isinstance(source, Iterable) and not isinstance(source, str | bytes | dict):
+    if hasattr(source, "__iter__") and not isinstance(source, str | bytes):
         return iter(source)
     if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
         msg = (
