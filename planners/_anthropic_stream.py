@@ -89,7 +89,7 @@ class MessagesAssembler(Assembler):
             block = self._blocks[key] = _Block(dict(plain(get(event, "content_block"))))
             if block.is_call:
                 block.begun = True
-                yield Begun(key)
+                yield Begun(key, text(block.body, "id"))
             return
         found = self._blocks.get(key)
         if found is None:

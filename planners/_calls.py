@@ -108,31 +108,34 @@ class Conversation:
 
     def add(self, raw: RawCall) -> Record:
         """Number a call."""
-        record = self.place()
-        self._register(record, raw)
+        record = self.place(raw.id)
+        record.raw = raw
         return record
 
-    def place(self) -> Record:
-        """Number a call that the model has begun to write."""
-        record = Record(len(self.records) + 1, self._turn, RawCall("", "", None))
+    def place(self, id_: str) -> Record:
+        """Number a call that the model has begun to write; its id may still be unknown ("")."""
+        record = Record(len(self.records) + 1, self._turn, RawCall(id_, "", None))
         self.records.append(record)
+        self._claim(record)
         return record
 
     def fill(self, record: Record, raw: RawCall) -> Call:
         """Return a call whose arguments have arrived; others of its reply may still follow."""
-        self._register(record, raw)
+        known, record.raw = record.raw.id, raw
+        if raw.id != known:
+            self._claim(record)
         call = self.call(record, complete=False)
         record.problem = call.problem
         return call
 
-    def _register(self, record: Record, raw: RawCall) -> None:
-        record.raw = raw
+    def _claim(self, record: Record) -> None:
+        id_ = record.raw.id
         # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
-        if raw.id and raw.id in self._own:
-            record.repeats = self._aliases[raw.id]
-        elif raw.id:
-            self._own.add(raw.id)
-            self._aliases[raw.id] = record
+        if id_ and id_ in self._own:
+            record.repeats = self._aliases[id_]
+        elif id_:
+            self._own.add(id_)
+            self._aliases[id_] = record
 
     def last(self) -> list[Record]:
         """Return the calls of the last turn."""

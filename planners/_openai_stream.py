@@ -109,7 +109,7 @@ class ChatAssembler(Assembler):
         if call is None or (id_ and call.body["id"] not in ("", id_)):
             call = self._at[index] = _ChatCall()
             self._calls.append(call)
-            yield Begun(call)
+            yield Begun(call, id_)
         if call.add(fragment) and not call.written:
             call.written = True
             yield Written(call, self._read(call.body))
@@ -189,8 +189,7 @@ class ResponsesAssembler(Assembler):
             self.recognised = True
             raise stream_error(get(event, "error", event))
         if not kind.startswith("response."):
-            # "keepalive" and the like may come at any time.
-            self.recognised = self.recognised or (bool(kind) and get(event, "choices") is None)
+            self.recognised = self.recognised or kind in ("keepalive", "ping")
             return
         self.recognised = True
         response = get(event, "response")
@@ -221,7 +220,7 @@ class ResponsesAssembler(Assembler):
             return
         if not item.begun:
             item.begun = True
-            yield Begun(key)
+            yield Begun(key, text(item.body, "call_id") or text(item.body, "id"))
         yield from self._look(key, item, whole=done)
 
     def _on_delta(self, kind: str, event: Any) -> Iterator[Progress]:

@@ -39,6 +39,7 @@ class Begun:
     """The model has begun to write a call; `key` is the assembler's name for it."""
 
     key: object
+    id: str
 
 
 @final
@@ -216,7 +217,7 @@ class CallStream(AsyncIterator[Call]):
             self._on_event(event)
         for progress in self._assembler.feed(event):
             if isinstance(progress, Begun):
-                self._records[progress.key] = self._conversation.place()
+                self._records[progress.key] = self._conversation.place(progress.id)
             else:
                 self._give(self._records[progress.key], progress.raw)
         if not self._assembler.recognised:
@@ -240,7 +241,7 @@ class CallStream(AsyncIterator[Call]):
         self.response = self._assembler.response()
         raws = self._read(self.response) if self.response is not None else []
         records = list(self._records.values())
-        records += [self._conversation.place() for _ in raws[len(records) :]]
+        records += [self._conversation.place(raw.id) for raw in raws[len(records) :]]
         for record, raw in zip(records, raws, strict=False):
             if record.number not in self._given:
                 self._give(record, raw)
