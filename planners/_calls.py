@@ -59,6 +59,8 @@ class Record:
     problem: str | None = None
     outcome: Outcome | None = None
     answered: bool = False
+    # The model began to write it and the stream broke off: it is no part of the conversation.
+    void: bool = False
 
     @property
     def id(self) -> str:
@@ -82,6 +84,8 @@ class Conversation:
         self._references = references
         self._placeholders = Placeholders(tools) if references and placeholders else None
         self._turn = 0
+        # Whether a `Dialogue` keeps the messages that these calls belong to.
+        self.owned = False
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
 
@@ -96,6 +100,11 @@ class Conversation:
             record.problem = call.problem
         return tuple(order_conflicts(calls, self._tools))
 
+    @property
+    def number_of_turn(self) -> int:
+        """The turn that goes on, counted from 1; 0 before the first."""
+        return self._turn
+
     def begin(self) -> None:
         """Begin a turn without calls."""
         self._turn += 1
@@ -103,25 +112,47 @@ class Conversation:
 
     def add(self, raw: RawCall) -> Record:
         """Number a call."""
-        record = Record(len(self.records) + 1, self._turn, raw)
-        # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
-        if raw.id and raw.id in self._own:
-            record.repeats = self._aliases[raw.id]
-        elif raw.id:
-            self._own.add(raw.id)
-            self._aliases[raw.id] = record
-        self.records.append(record)
+        record = self.place(raw.id)
+        record.raw = raw
         return record
+
+    def place(self, id_: str) -> Record:
+        """Number a call that the model has begun to write; its id may still be unknown ("")."""
+        record = Record(len(self.records) + 1, self._turn, RawCall(id_, "", None))
+        self.records.append(record)
+        self._claim(record)
+        return record
+
+    def fill(self, record: Record, raw: RawCall) -> Call:
+        """Return a call whose arguments have arrived; others of its reply may still follow."""
+        known, record.raw = record.raw.id, raw
+        if raw.id != known:
+            self._claim(record)
+        call = self.call(record, complete=False)
+        record.problem = call.problem
+        return call
+
+    def _claim(self, record: Record) -> None:
+        id_ = record.raw.id
+        # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
+        if id_ and id_ in self._own:
+            record.repeats = self._aliases[id_]
+        elif id_:
+            self._own.add(id_)
+            self._aliases[id_] = record
 
     def last(self) -> list[Record]:
         """Return the calls of the last turn."""
-        return [record for record in self.records if record.turn == self._turn]
+        return self._of(self._turn)
+
+    def _of(self, turn: int) -> list[Record]:
+        return [record for record in self.records if record.turn == turn and not record.void]
 
     def turn_of(self, ids: Iterable[str]) -> list[Record]:
         """Return the calls of the turn that a report belongs to; of the last one if it has none."""
         known = {record.id: record for record in self.records}
         turn = next((known[id_].turn for id_ in ids if id_ in known), self._turn)
-        return [record for record in self.records if record.turn == turn]
+        return self._of(turn)
 
     def call(self, record: Record, *, complete: bool = True) -> Call:
         """Return a call as a plan takes it.
@@ -206,8 +237,9 @@ class Conversation:
         """Return a reference inside the turn, or the value that an earlier turn left."""
         other = self._record(ref)
         if other is None:
-            if not complete and (_number(ref.call) or 0) > len(self.records):
-                return ref
+            number = _number(ref.call) or 0
+            if not complete and number > len(self.records):
+                return Ref(str(number), ref.path, ref.default)
             raise _Refused(self._unknown(ref, record))
         if other is record:
             raise _Refused(

@@ -38,9 +38,12 @@ def text(source: object, name: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a small SDK object as what goes into a request: dicts, without what is unset."""
+    """Return an SDK object as what goes into a request: dicts, without what is unset."""
     dump = getattr(value, "model_dump", None)
-    return dump(mode="json", exclude_none=True) if callable(dump) else value
+    if not callable(dump):
+        return value
+    # Aliases, as in "async"; what a server adds or gets wrong is passed on, not warned of.
+    return dump(mode="json", exclude_none=True, by_alias=True, warnings=False)
 
 
 def described(response: object) -> str:
