@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -102,6 +102,8 @@ class Reply:
         self.joined = False
         self.cut = False
         self.late: list[str] = []
+        # Whether the model was asked to go on after it, where it has no calls.
+        self.urged = False
         self._call = call
         self._reader = Reader(frozenset(names))
 
@@ -232,18 +234,20 @@ class TextStream(AsyncIterator[Call]):
 
 
 def _said(reply: Reply) -> dict[str, Any]:
-    return {"role": "assistant", "content": reply.text}
+    said = {"role": "assistant", "content": reply.text}
+    return {**said, "stop_reason": "max_tokens"} if reply.cut else said
 
 
-def _events(source: object) -> AsyncIterator[Any] | Iterator[Any]:
+def _events(source: Any) -> Any:
     """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
-    if isinstance(source, AsyncIterable):
-        events = cast("AsyncIterable[Any]", source)
-        return events if isinstance(events, AsyncIterator) else aiter(events)
-    if hasattr(source, "model_dump") or isinstance(source, str | dict):
+    if hasattr(source, "__anext__"):
+        return source
+    if hasattr(source, "__aiter__"):
+        return aiter(source)
+    if hasattr(source, "model_dump") or type(source) in (str, dict):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
-        return iter(cast("Iterable[Any]", source))
+    if hasattr(source, "__iter__") and type(source) is not bytes:
+        return iter(source)
     if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
         msg = (
             f"stream() takes the stream itself, not {described(source)}: await the SDK's"
@@ -253,9 +257,9 @@ def _events(source: object) -> AsyncIterator[Any] | Iterator[Any]:
     raise refused(source)
 
 
-async def _next(events: AsyncIterator[Any] | Iterator[Any]) -> Any:
+async def _next(events: Any) -> Any:
     """Return the next event; None at the end."""
-    if isinstance(events, AsyncIterator):
+    if hasattr(events, "__anext__"):
         return await anext(events, None)
     await checkpoint()  # calls start while the pieces of a list are read, too
     return next(events, None)

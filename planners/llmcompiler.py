@@ -18,6 +18,7 @@ from dagexec.lowlevel import order_conflicts
 from planners import _compiler_prompt as prompt
 from planners._base import Planner
 from planners._calls import RawCall, Record, without_faults
+from planners._compiler_api import CompilerApi
 from planners._compiler_reply import Numbers, Reply, TextStream
 from planners._decisions import Decision
 from planners._dollars import referenced, written
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from typing import Self
 
-    from dagexec import Tool
+    from dagexec import Outcome, Tool
+    from planners._api import Api
     from planners._base import Answer
     from planners._calls import Conversation
 
@@ -64,6 +66,7 @@ class LLMCompilerPlanner(Planner):
     """
 
     dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = CompilerApi()
 
     decision_schema: ClassVar[Mapping[str, Any]] = prompt.DECISION
     """The JSON Schema of a decision, for an API that can be held to one."""
@@ -145,20 +148,20 @@ class LLMCompilerPlanner(Planner):
             record.problem = call.problem
         return Plan(order_conflicts(calls, self._by_name))
 
-    def stream(
+    def stream(  # type: ignore[override]  # one with the same face as the others'
         self,
-        source: str | AsyncIterable[Any] | Iterable[Any],
+        sdk_stream: str | AsyncIterable[Any] | Iterable[Any],
         *,
         on_event: Callable[[Any], object] | None = None,
     ) -> TextStream:
         """Return an iterator over the calls of a reply, each as soon as its line is complete.
 
-        `source` gives pieces of text, or an API's events. It goes into `executor.run`.
+        `sdk_stream` gives pieces of text, or an API's events. It goes into `executor.run`.
 
-        Errors, while it is read: what `source` raises; DagexecError where the stream says that it
-        failed, ends before the reply does, or holds something else.
+        Errors, while it is read: what `sdk_stream` raises; DagexecError where the stream says that
+        it failed, ends before the reply does, or holds something else.
         """
-        return TextStream(self._begin, source, on_event)
+        return TextStream(self._begin, sdk_stream, on_event)
 
     def format(self, plan: Iterable[Call]) -> str:
         """Return a plan as text; reading it gives the same calls.
@@ -250,19 +253,28 @@ class LLMCompilerPlanner(Planner):
 
     # ----------------------------------------------------------------------------------- answering
 
-    def results(self, report: Any) -> list[Any]:
+    def results(self, report: Mapping[str, Outcome]) -> list[Any]:
         """Return the results of a plan and the request to decide, as one message from the user.
 
         Where the reply announced a new plan and did not write it, the message asks for it. Empty
         where the reply was an answer.
         """
-        answers = super().results(report)
+        return super().results(report) or self._urged()
+
+    def close_out(self) -> list[Any]:
+        """Return answers for the calls of the last plan that have none, or what `results` would."""
+        return super().close_out() or self._urged()
+
+    def _urged(self) -> list[Any]:
+        """Return what moves the model on after a reply without calls that is no answer; once."""
         reply = self._reply
-        if answers or self._conversation.last():
-            return answers
+        if self._conversation.last() or reply.urged:
+            return []
+        reply.urged = True
         if reply.decided is not None and reply.decided.action == "replan":
             return [_message(prompt.replan(self._numbers.following))]
-        return [self._asked("The plan has no calls.")] if reply.joined else []
+        empty = reply.decided is None and reply.joined
+        return [self._asked("The plan has no calls.")] if empty else []
 
     def _rendered(self, records: Sequence[Record]) -> list[Any]:
         if not records:
