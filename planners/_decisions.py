@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
-from pydantic_core import to_json
-
 from planners._literals import Arguments, Malformed
+from planners._render import value_text
 
 _DECIDES: Final = re.compile(r"""[ \t]*\{\s*["'](?:thought|action|answer|decision)["']\s*:""")
 _ACTION: Final = re.compile(r"""["'](?:action|decision)["']\s*:\s*["'](\w+)""")
@@ -50,9 +49,7 @@ def decision_of(body: dict[Any, Any]) -> Decision | None:
 
 def _as_text(value: Any) -> str:
     """Return an answer as text; a model may write it as any JSON value."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return to_json(value, inf_nan_mode="constants").decode()
+    return "" if value is None else value_text(value)
 
 
 def looks_like_one(text: str) -> bool:

@@ -33,7 +33,7 @@ _HEAD: Final = re.compile(
 _BARE: Final = re.compile(rf"[ \t]*(?:[-*>][ \t]+)?({_TOOL})\(")
 # A number and a tool's name, and then not its arguments in brackets.
 _BROKEN: Final = re.compile(rf"[ \t]*([0-9]{{1,9}})[.):][ \t]*({_TOOL})[ \t]*(?:$|[\"'\[{{:$])")
-_ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**((?i:finish|replan))[ \t]*\(")
+_ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**[ \t]*((?i:finish|replan))[ \t]*\(")
 _ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
 # What may follow a call on its line.
 _TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*\**[ \t]*(?:(?:#|//|->|→).*)?\r?")
@@ -182,7 +182,7 @@ class Reader:
         if begin is None:
             return False
         before = line[: begin.start(1)] if action is not None else ""
-        thought = re.sub(r"(?i)\baction:\W*$", "", before).removeprefix("Thought:").strip()
+        thought = re.sub(r"(?i)\W*\baction:\W*$", "", before).removeprefix("Thought:").strip()
         if thought:
             self._thoughts.append(thought)
         self._at = begin.end()  # both patterns begin where the line does
