@@ -72,6 +72,12 @@ class Thought:
 Item: TypeAlias = "Numbered | Join | Decision | Thought"
 
 
+def looks_like_plan(text: str) -> bool:
+    """Whether a line of a text begins a numbered call."""
+    heads = (_HEAD.match(line) for line in text.splitlines())
+    return any(head is not None and not head[3] for head in heads)
+
+
 class Reader:
     """Reads the text of one reply; `feed` and `close` give what is complete.
 

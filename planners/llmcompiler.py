@@ -22,7 +22,7 @@ from planners._compiler_api import CompilerApi
 from planners._compiler_reply import Numbers, Reply, TextStream
 from planners._decisions import Decision
 from planners._dollars import referenced, written
-from planners._grammar import JOIN, Numbered
+from planners._grammar import JOIN, Numbered, looks_like_plan
 from planners._render import failure_text, value_text
 from planners._reply_text import whole
 from planners._widen import OPENAI, Dialect
@@ -173,8 +173,8 @@ class LLMCompilerPlanner(Planner):
 
     @classmethod
     def recognises(cls, payload: Any) -> bool:
-        """Whether this is a text; responses of APIs belong to the APIs' own planners."""
-        return isinstance(payload, str)
+        """Whether this is the text of a plan; responses belong to their APIs' own planners."""
+        return isinstance(payload, str) and looks_like_plan(payload)
 
     @classmethod
     def response(cls, payload: Any) -> Any:
@@ -238,6 +238,8 @@ class LLMCompilerPlanner(Planner):
         if tool is None or not item.positional:
             return item.named
         names = list(tool.parameters.get("properties") or ())
+        if not names and tool.parameters.get("additionalProperties") is True:
+            names = [f"arg{at}" for at, _ in enumerate(item.positional, 1)]
         if len(item.positional) > len(names):
             takes = f"{tool.name}({prompt.signature(tool.parameters)})"
             return f"{len(item.positional)} arguments without a name are too many for {takes}."

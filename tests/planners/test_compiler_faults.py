@@ -184,7 +184,10 @@ async def test_16_17_18_references_inside_of_values_keep_their_type(streamed):
     """In dicts too; a number stays a number."""
     text = '1. echo([1, {"a": 2.5}])\n2. echo({"q": "$1", "r": ["$1", {"s": $1}]})'
     value = [1, {"a": 2.5}]
-    assert (await ran(text, streamed=streamed))["2"].value == {"q": value, "r": [value, {"s": value}]}
+    assert (await ran(text, streamed=streamed))["2"].value == {
+        "q": value,
+        "r": [value, {"s": value}],
+    }
 
 
 async def test_19_a_list_is_one_argument(streamed):
@@ -207,7 +210,7 @@ async def test_20_paths(streamed):
 
 def test_20_a_quoted_key_in_a_text():
     """Inside of quotes the key's own quotes are escaped, or others."""
-    plan = planned("1. echo(1)\n2. echo('<${1[\"a b\"]}>')\n3. echo(\"<${1[\\\"a}b\\\"]}>\")")
+    plan = planned('1. echo(1)\n2. echo(\'<${1["a b"]}>\')\n3. echo("<${1[\\"a}b\\"]}>")')
     assert plan["2"].refs == (Ref("1", ("a b",)),)
     assert plan["3"].refs == (Ref("1", ("a}b",)),)
 
@@ -297,11 +300,11 @@ QUERY = {"type": "object", "properties": {"query": {"type": "string"}}}
 MATH = {"type": "object", "properties": {"problem": {"type": "string"}, "context": {}}}
 
 
-# ----------------------------------------------------------------------------- joiner and replanning
+# ---------------------------------------------------------------------------- joiner and replans
 
 
 def test_the_joiner_reads_the_whole_answer():
-    """The original cuts at the first bracket and at the first line, and takes words for a replan."""
+    """The original cuts at the first bracket and line, and takes words for a replan."""
     planner = LLMCompilerPlanner(TOOLS)
     for answer in ("First for Women (magazine)", "Replan the city", "two\nlines", "f(x) = (x)"):
         planner.plan(f"Thought: done\nAction: Finish({answer})")
@@ -315,7 +318,9 @@ async def test_replans_go_on_with_the_numbers_and_can_use_all_results():
     first = planner.plan('1. echo({"a": [7]})\n2. join()')
     (message,) = planner.results(await executor.run(first))
     assert "begin at 2" in message["content"]
-    second = planner.plan('{"action": "replan"}\n2. echo(${1.a[0]})\n3. echo("$1 and $2")\n4. join()')
+    second = planner.plan(
+        '{"action": "replan"}\n2. echo(${1.a[0]})\n3. echo("$1 and $2")\n4. join()'
+    )
     report = await executor.run(second)
     assert list(report.outputs.values()) == [7, '{"a":[7]} and 7']
     planner.results(report)

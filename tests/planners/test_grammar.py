@@ -38,7 +38,7 @@ two')
 '''
 DECISIONS = [
     '{"thought": "ok", "action": "finish", "answer": "42\\n43"}',
-    'Thought: x\n{"action": "replan", "thought": "more"}\n4. search("x")\n5. join()<END_OF_PLAN>\nno',
+    'Thought: x\n{"action": "replan", "thought": "more"}\n4. search("x")\n5. join()<END_OF_PLAN>\n',
     '{"action": "replan", "plan": "4. search(\\"x\\")\\n5. join()"}',
     "Thought: done\nAction: Finish(First for Women (magazine))",
     '{"action": "finish", "answer": "cut off in the mid',
