@@ -8,6 +8,8 @@ from planners._api import Api
 from planners._edge import get, is_dict, items, nameable, once, plain, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from planners._api import Ending
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
@@ -41,6 +43,13 @@ class MessagesApi(Api):
         if not blocks:
             return []
         return [{"role": "assistant", "content": once(blocks, ("tool_use",), "id")}]
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the `id` of each `tool_use`, and each `tool_use_id`."""
+        for block in (block for message in messages for block in items(message, "content")):
+            kind = get(block, "type")
+            if is_dict(block) and kind in ("tool_use", "tool_result"):
+                yield block, "id" if kind == "tool_use" else "tool_use_id"
 
     def text(self, response: Any) -> str:
         """Return the texts of all blocks."""

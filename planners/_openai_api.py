@@ -8,6 +8,8 @@ from planners._api import Api
 from planners._edge import get, is_dict, is_list, items, listed, nameable, once, plain, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from planners._api import Ending
 
 _CHAT_CALLS: Final = ("function", "custom", None)
@@ -43,6 +45,15 @@ class ChatApi(Api):
             message["tool_calls"] = once(calls, _CHAT_CALLS, "id")
         says = ("content", "tool_calls", "function_call", "refusal", "audio")
         return [message] if any(name in message for name in says) else []
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the `id` of each call, and each `tool_call_id`."""
+        for message in messages:
+            for call in items(message, "tool_calls"):
+                if is_dict(call):
+                    yield call, "id"
+            if is_dict(message) and message.get("role") == "tool":
+                yield message, "tool_call_id"
 
     def text(self, response: Any) -> str:
         """Return content, or what the model says instead of it when it refuses."""
@@ -98,6 +109,12 @@ class ResponsesApi(Api):
     def reply(self, response: Any) -> list[Any]:
         """Return the output items; texts keep their annotations, which are part of the input."""
         return once([_item(plain(item)) for item in _output(response)], _CALLS, "call_id")
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield each `call_id`."""
+        for item in messages:
+            if is_dict(item) and str(item.get("type")).removesuffix("_output") in _CALLS:
+                yield item, "call_id"
 
     def text(self, response: Any) -> str:
         """Return the texts of all messages, or the refusals if there are none."""
