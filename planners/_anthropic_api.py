@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from planners._api import Api
-from planners._edge import get, is_dict, items, plain, text
+from planners._edge import get, is_dict, items, nameable, once, plain, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from planners._api import Ending
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
@@ -40,7 +42,14 @@ class MessagesApi(Api):
             blocks.pop()
         if not blocks:
             return []
-        return [{"role": "assistant", "content": blocks}]
+        return [{"role": "assistant", "content": once(blocks, ("tool_use",), "id")}]
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the `id` of each `tool_use`, and each `tool_use_id`."""
+        for block in (block for message in messages for block in items(message, "content")):
+            kind = get(block, "type")
+            if is_dict(block) and kind in ("tool_use", "tool_result"):
+                yield block, "id" if kind == "tool_use" else "tool_use_id"
 
     def text(self, response: Any) -> str:
         """Return the texts of all blocks."""
@@ -77,6 +86,8 @@ def _blank(block: dict[str, Any]) -> bool:
 
 def _sent(block: dict[str, Any]) -> dict[str, Any]:
     """Return a block without nulls, nested ones apart: what a tool was given stays as it is."""
-    return {
-        key: value for key, value in block.items() if value is not None and key != "parsed_output"
-    }
+    sent = {key: value for key, value in block.items() if value is not None}
+    sent.pop("parsed_output", None)
+    if block.get("type") == "tool_use":
+        sent["name"] = nameable(text(block, "name"))
+    return sent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 from dagexec import DagexecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Ending: TypeAlias = Literal["answered", "goes_on", "cut_off", "refused", "failed"]
 
@@ -35,6 +35,10 @@ class Api(ABC):
     @abstractmethod
     def reply(self, response: Any) -> list[Any]:
         """Return what a reply adds to the conversation."""
+
+    @abstractmethod
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield where the ids of calls and of their answers stand: a dict and its key."""
 
     @abstractmethod
     def text(self, response: Any) -> str:

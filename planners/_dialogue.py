@@ -74,7 +74,26 @@ class Dialogue:
             self.reports.append(report)
             self._answers.append(answers)
         if whole or answers:
+            self._tell_apart(said, answers)
             self.messages += [*said, *answers]
+
+    def _tell_apart(self, said: list[Any], answers: list[Any]) -> None:
+        """Give calls whose id an earlier turn had, or that have none, an id of their own.
+
+        Some servers count from the beginning in each reply, and others refuse what comes of it.
+        """
+        places = self.planner.api.places
+        used = {str(at[key]) for at, key in places(self.messages)}
+        renamed: dict[str, str] = {}
+        for part in (said, answers):
+            nameless = 0
+            for at, key in places(part):
+                id_ = str(at.get(key) or "")
+                if not id_:  # answers come in the order of the calls
+                    nameless += 1
+                if not id_ or id_ in used:
+                    new = f"{id_[:20] or f'call{nameless}'}-{self.turns}"
+                    at[key] = renamed.setdefault(new, _unused(new, used))
 
     def update(self, report: Report) -> None:
         """Put the outcomes of a report in the place of what is known of the same calls.
@@ -92,9 +111,12 @@ class Dialogue:
                 f" {', '.join(report) or 'none'}"
             )
         start, end = self._place(self._answers[at])
-        new = self.planner.results(report)
         if start == end:
             raise DagexecError("the answers of this turn are not in `messages` any more")
+        new = self.planner.results(report)
+        places = self.planner.api.places
+        for (known, _), (answer, key) in zip(places(self._answers[at]), places(new), strict=True):
+            answer[key] = known[key]
         self.messages[start:end] = new
         self.reports[at], self._answers[at] = report, new
 
@@ -153,6 +175,16 @@ class Dialogue:
         found._answers = [found.messages[start:end] for start, end in body["answers"]]
         _restore(found.planner.calls, body["calls"], found.reports)
         return found
+
+
+def _unused(id_: str, used: set[str]) -> str:
+    """Return an id that no call has; at most 40 characters, which is what the APIs take."""
+    found = id_
+    number = 2
+    while found in used:
+        found = f"{id_}-{number}"
+        number += 1
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
@@ -35,6 +42,27 @@ def text(source: object, name: str) -> str:
     """Return a field that holds a string; empty where there is none."""
     found = get(source, name, "")
     return found if isinstance(found, str) else str(found)
+
+
+def nameable(name: str) -> str:
+    """Return the name of a tool as every API takes it; models write others, and APIs send them."""
+    return _NOT_IN_NAMES.sub("_", name)[:64] or "unnamed"
+
+
+def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
+    """Return a list without the calls whose id an earlier one has: an API takes each id once.
+
+    Calls are the dicts whose `type` is one of `kinds`; `name` is where their id is.
+    """
+    seen: set[str] = set()
+    kept: list[Any] = []
+    for item in found:
+        id_ = text(item, name) if get(item, "type") in kinds else ""
+        if id_ not in seen:
+            kept.append(item)
+        if id_:
+            seen.add(id_)
+    return kept
 
 
 def plain(value: Any) -> Any:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from planners._api import Api
-from planners._edge import get, is_dict, is_list, items, plain, text
+from planners._edge import get, is_dict, is_list, items, listed, nameable, once, plain, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from planners._api import Ending
 
-# What the SDK puts into its own objects, or the API into replies only.
-_NOT_SENT: Final = frozenset({"annotations", "parsed", "parsed_arguments", "index"})
+_CHAT_CALLS: Final = ("function", "custom", None)
+_CALLS: Final = ("function_call", "custom_tool_call")
 _CHAT_ENDS: Final[dict[str, Ending]] = {"length": "cut_off", "content_filter": "refused"}
 
 
-def _sent(value: Any) -> Any:
-    """Return part of a reply as it may be sent back: no nulls, nothing of the SDK's own."""
-    if is_dict(value):
-        return {
-            key: _sent(item)
-            for key, item in value.items()
-            if item is not None and key not in _NOT_SENT
-        }
-    return [_sent(item) for item in value] if is_list(value) else value
+def _sent(body: dict[str, Any], *left_out: str) -> dict[str, Any]:
+    """Return part of a reply as it may be sent back: no nulls, nothing of the SDK's own.
+
+    What is inside stays as it is: servers put signatures there that they want to see again.
+    """
+    return {key: value for key, value in body.items() if value is not None and key not in left_out}
 
 
 class ChatApi(Api):
@@ -38,13 +37,23 @@ class ChatApi(Api):
         found = plain(_message(response))
         if not is_dict(found):
             return []
-        message = {"role": "assistant", **_sent(found)}
+        message = {"role": "assistant", **_sent(found, "annotations", "parsed")}
         if "audio" in message:
             message["audio"] = {"id": get(message["audio"], "id")}
-        if not message.get("tool_calls"):
-            message.pop("tool_calls", None)
+        calls = [_chat_call(call) for call in listed(message.pop("tool_calls", None))]
+        if calls:
+            message["tool_calls"] = once(calls, _CHAT_CALLS, "id")
         says = ("content", "tool_calls", "function_call", "refusal", "audio")
         return [message] if any(name in message for name in says) else []
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the `id` of each call, and each `tool_call_id`."""
+        for message in messages:
+            for call in items(message, "tool_calls"):
+                if is_dict(call):
+                    yield call, "id"
+            if is_dict(message) and message.get("role") == "tool":
+                yield message, "tool_call_id"
 
     def text(self, response: Any) -> str:
         """Return content, or what the model says instead of it when it refuses."""
@@ -72,6 +81,17 @@ class ChatApi(Api):
         return {**body, "tools": tools} if tools else body
 
 
+def _chat_call(call: Any) -> Any:
+    if not is_dict(call):
+        return call
+    sent = _sent(call, "index")
+    for kind in ("function", "custom"):
+        if is_dict(inner := sent.get(kind)):
+            name = nameable(text(inner, "name"))
+            sent[kind] = {**_sent(inner, "parsed_arguments"), "name": name}
+    return sent
+
+
 def _message(response: Any) -> Any:
     if get(response, "choices") is not None:
         choices = items(response, "choices")
@@ -88,7 +108,13 @@ class ResponsesApi(Api):
 
     def reply(self, response: Any) -> list[Any]:
         """Return the output items; texts keep their annotations, which are part of the input."""
-        return [_item(plain(item)) for item in _output(response)]
+        return once([_item(plain(item)) for item in _output(response)], _CALLS, "call_id")
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield each `call_id`."""
+        for item in messages:
+            if is_dict(item) and str(item.get("type")).removesuffix("_output") in _CALLS:
+                yield item, "call_id"
 
     def text(self, response: Any) -> str:
         """Return the texts of all messages, or the refusals if there are none."""
@@ -130,10 +156,10 @@ def _output(response: Any) -> list[Any]:
 def _item(item: Any) -> Any:
     if not is_dict(item):
         return item
-    if item.get("type") != "message":
-        return _sent(item)
-    parts = [
-        {key: value for key, value in part.items() if value is not None and key != "parsed"}
-        for part in items(item, "content")
-    ]
-    return {**{key: value for key, value in item.items() if value is not None}, "content": parts}
+    sent = _sent(item, "parsed_arguments")
+    if item.get("type") in _CALLS:
+        sent["name"] = nameable(text(item, "name"))
+    if item.get("type") == "message":
+        parts = items(item, "content")
+        sent["content"] = [_sent(part, "parsed") if is_dict(part) else part for part in parts]
+    return sent

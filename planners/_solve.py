@@ -71,7 +71,7 @@ async def solve(
         after_turn: called with each `Turn` when its calls are answered. Both may be async.
         on_event: called with each event of the streams.
         limiter: admits each request, `dagexec.limits.Limiter` or what has the same methods.
-        options: more arguments for the SDK's `create`, such as `temperature`. `tools` are added
+        options: more arguments for the SDK's `create`, such as `tool_choice`. `tools` are added
             to the planner's. Anthropic's `max_tokens` is 8192 if it is not given.
 
     When a deadline expires or `max_turns` is reached, the solution holds what the model has said

@@ -574,7 +574,8 @@ async def test_responses_as_the_api_sends_them():
     kinds = [item["type"] for item in planner.reply(stream.response)]
     items = [event for event in found if event["type"].endswith("item.done")]
     items.sort(key=lambda event: event["output_index"])
-    assert kinds == [event["item"]["type"] for event in items]
+    # The last has the id of another, and an API takes an id once.
+    assert kinds == [event["item"]["type"] for event in items[:-1]]
     assert planner.close_out()[1]["caller"] == {"type": "direct"}
     only = [
         {
