@@ -42,6 +42,8 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._sharing import Sharing
+from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
 
 
 class SourceError(Exception):
@@ -121,6 +125,11 @@ class Lane:
         finally:
             self.group = None
             self.runner.slots.withdraw(self)
+
+    def put(self, name: str, since: float) -> None:
+        """Queue a call that is ready, since so many seconds of the run."""
+        self.queue.append((name, since))
+        self.runner.recruit(self)
 
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
@@ -172,6 +181,8 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
+        self.sharing = Sharing(self) if settings.shares else None
+        self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -203,7 +214,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if source is not None:
@@ -218,6 +228,7 @@ class Runner:
                 else:
                     self.recruit(lane)
             await lane.ended.wait()
+            self.watchdog.end()
 
     async def _drive_sequentially(
         self, plan: Plan | None, source: AsyncIterator[Call] | None
@@ -323,8 +334,10 @@ class Runner:
                 heapq.heappush(self._heap, (self._place(name), name))
             return
         if self.settings.layer_timeout is None:
-            self._lane.queue.extend([(name, now) for name in action.calls])
-            self.recruit(self._lane)
+            queue = self._lane.queue
+            queue.extend([(name, now) for name in action.calls])
+            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
+                self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])
@@ -352,19 +365,25 @@ class Runner:
         if lane.left and not self._scope.cancel_called:
             self.feed(Expired(lane.layer or 0))
 
-    def recruit(self, lane: Lane) -> None:
-        """Start workers for queued calls while there are slots; queue up for what is left."""
-        looking = self._looking if lane is self._lane else 0
+    def recruit(self, lane: Lane, looking: int = 0) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left.
+
+        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
+        by the first few, and a task for each of thousands would have been for nothing.
+        """
+        if lane is self._lane:
+            looking += self._looking
         wanted = len(lane.queue) - lane.starting - looking
         if wanted <= 0 or lane.group is None or self.is_over(lane):
             return  # or the lane's own task will start or end it
-        while wanted > 0 and self.slots.take():
+        for _ in range(min(wanted, 2)):
+            if not self.slots.take():
+                if not lane.asking:
+                    lane.asking = True
+                    self.slots.waiters.append(lane)
+                return
             lane.starting += 1
             lane.group.start_soon(self.work, lane)
-            wanted -= 1
-        if wanted > 0 and not lane.asking:
-            lane.asking = True
-            self.slots.waiters.append(lane)
 
     def _on_abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
@@ -386,6 +405,7 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
+            self.recruit(lane, looking=1)
         await Worker(self, lane).run()
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
@@ -397,6 +417,8 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def now(self) -> float:
         """Return the seconds since the run began."""
