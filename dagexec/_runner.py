@@ -28,7 +28,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground
-from dagexec._errors import CallTimeout
+from dagexec._errors import CallTimeout, DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -256,8 +256,8 @@ class Runner:
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
             await checkpoint()
-            worker.coroutine = worker.burst()
-            await worker.coroutine
+            worker.running = worker.burst()
+            await worker.running
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -273,7 +273,12 @@ class Runner:
                     eager = tool is not None and tool.effect.eager
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
-                self.feed(Closed())
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    self.feed(Closed())
+                else:
+                    self.stop(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
@@ -417,9 +422,9 @@ class Runner:
             self.recruit(lane, looking=1)
         worker = Worker(self, lane)
         self.workers[worker] = None
-        worker.coroutine = worker.run()
+        worker.running = worker.run()
         try:
-            await worker.coroutine
+            await worker.running
         finally:
             del self.workers[worker]
 

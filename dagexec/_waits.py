@@ -286,7 +286,7 @@ def _frames(
 
     What they show to be waited for is added to `waits`.
     """
-    found = _until_a_run(worker.coroutine, waits)
+    found = _until_a_run(worker.running, waits)
     thread = next(
         (each.local("self") for each in found if each.code is ThreadCall.run.__code__), None
     )

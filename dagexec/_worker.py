@@ -65,7 +65,7 @@ class Worker:
         "_task",
         "_tool",
         "_waited",
-        "coroutine",
+        "running",
     )
 
     def __init__(self, runner: Runner, lane: Lane) -> None:
@@ -90,8 +90,8 @@ class Worker:
         self._waited = False
         # Whether a cancellation was thrown into the tool.
         self._struck = False
-        # What works, for those who look where it stands.
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        # The coroutine that works, for those who look where it stands.
+        self.running: Coroutine[Any, Any, Any] | None = None
 
     def look(self) -> tuple[Call, float, float, bool] | None:
         """Return the call that runs, when it began, its deadline, whether it holds its slot.
@@ -346,7 +346,7 @@ class Worker:
             self._runner.watchdog.expect(self, self._runner.clock())
 
     @property
-    def running(self) -> tuple[str, str]:
+    def names(self) -> tuple[str, str]:
         """The call that runs, and its tool."""
         return self._call.id if self._call else "", self._tool.name
 
