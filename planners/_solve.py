@@ -193,7 +193,11 @@ class _Loop:
             model=self.model, system=talk.instructions, messages=talk.messages, tools=tools
         )
         rest = {name: value for name, value in self.options.items() if name != "tools"}
-        return {**request, **rest, **({"stream": True} if self.streams else {})}
+        if not self.streams:
+            return {**request, **rest}
+        # Without a limiter nobody asks what a reply used.
+        streaming = talk.planner.api.streaming(usage=self.asking.limiter is not None)
+        return {**request, **streaming, **rest}
 
     def _solution(self, status: Status, scope: str | None = None) -> Solution:
         last = self.last
