@@ -164,6 +164,12 @@ class Worker:
             arguments = self._admit(call, tool, arguments)
             if arguments is None:
                 return
+        if (
+            runner.sharing is not None
+            and tool.effect.shares
+            and runner.sharing.joins(self._lane, call, arguments, since)
+        ):
+            return
         clock = runner.clock
         now = clock()
         self._since = since
