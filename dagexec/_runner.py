@@ -51,13 +51,16 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from dagexec._guarded import Guard
+    from dagexec._notices import Notice
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
     from dagexec._tools import Tool
+    from dagexec.limits._retry import Budget, Retry
 
 _log: Final = logging.getLogger("dagexec")
 
-Observer: TypeAlias = "Callable[[Event | Action], object]"
+Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -76,6 +79,8 @@ class Settings:
     sequential: bool
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
+    # What stands before the calls of tools with limits or retries; None where no tool has any.
+    guards: Mapping[str, Guard] | None = None
 
 
 class SourceError(Exception):
@@ -181,6 +186,10 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        self.guards = settings.guards
+        self._worker = Worker if settings.guards is None else _guarded_worker()
+        # Retries that this run may still make, by key.
+        self._budgets: dict[str, Budget] = {}
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -236,7 +245,7 @@ class Runner:
             await self._read(source)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
-        worker = Worker(self, self._lane)
+        worker = self._worker(self, self._lane)
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
@@ -312,7 +321,12 @@ class Runner:
             else:
                 self._lane.ended.set()
 
-    def _tell(self, items: Sequence[Event | Action]) -> None:
+    def tell(self, notice: Notice) -> None:
+        """Let observers hear of something that is no event of the machine."""
+        if self._observers:
+            self._tell((notice,))
+
+    def _tell(self, items: Sequence[Event | Action | Notice]) -> None:
         for item in items:
             for observer in self._observers:
                 try:
@@ -390,7 +404,7 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
-        await Worker(self, lane).run()
+        await self._worker(self, lane).run()
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
@@ -403,6 +417,13 @@ class Runner:
             self._on_ended(name)
         if self.sharing is not None:
             self.sharing.ended(name)
+
+    def budget(self, key: str, retry: Retry) -> Budget:
+        """Return the retries that this run may still make with a key."""
+        found = self._budgets.get(key)
+        if found is None:
+            found = self._budgets[key] = retry.run_budget()
+        return found
 
     def now(self) -> float:
         """Return the seconds since the run began."""
@@ -427,6 +448,13 @@ class Runner:
         self._verdict = Cancelled()
         self.feed(Stop(self._verdict))
         return self._verdict
+
+
+def _guarded_worker() -> type[Worker]:
+    # Only where a tool has limits or retries: `import dagexec` does not load them.
+    from dagexec._guarded import GuardedWorker
+
+    return GuardedWorker
 
 
 def _late(scope: str) -> TimedOut:
