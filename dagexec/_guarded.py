@@ -291,9 +291,7 @@ class GuardedWorker(Worker):
             with CancelScope(deadline=deadline) as scope:
                 self._scope, self._armed = scope, deadline
                 try:
-                    value = await self._invoke(
-                        call, tool, arguments, (self._attempt, trial.permit)
-                    )
+                    value = await self._invoke(call, tool, arguments, (self._attempt, trial.permit))
                 except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
                     outcome = self._outcome_of(error)
                 else:

@@ -21,6 +21,8 @@ from dagexec.limits._rates import Rate, is_amount
 if TYPE_CHECKING:
     from typing import Self
 
+    from dagexec.limits._store import Store
+
 _MAX_PRIORITY: Final = 8
 
 # How each provider counts, by dimension; the presets say where it is written.
@@ -50,6 +52,10 @@ class Limiter:
         margin: The share of each bucket that is kept back, because clocks and estimates differ.
         oversize: What becomes of a call that needs more than a bucket holds: "debt" lets it go
             when the bucket is full, and what comes after works it off; "reject" refuses it.
+        peers: How many processes use the key, this one included, if they have no store: each keeps
+            to its part, and to its part of what headers say that the others leave.
+        store: What they share instead, such as a `PostgresStore`: then they are served as if they
+            were one, in the order in which their calls come. `in_flight` is for each of them.
         random: Returns a number from 0 to 1, for jitter.
 
     One limiter may serve any number of executors and `async with` blocks on one event loop, and
@@ -66,13 +72,15 @@ class Limiter:
         rates: Mapping[str, Rate | float] | None = None,
         margin: float = 0.02,
         oversize: Oversize = "debt",
+        peers: int = 1,
+        store: Store | None = None,
         random: Callable[[], float] = default_random,
     ) -> None:
         """Check the settings; buckets start full."""
         self.key = key
         self.rates = _rates(key, rates or {})
         self.random = random
-        _check(key, in_flight, margin, oversize)
+        _check(key, in_flight, margin, oversize, peers)
         self.ledger = Ledger(
             key,
             self.rates,
@@ -80,7 +88,13 @@ class Limiter:
             in_flight=in_flight,
             margin=margin,
             oversize=oversize,
+            peers=peers,
         )
+        self.store = store
+        if store is not None:
+            self.ledger.owed = {}
+        # Whose turn it is to book with the store; made anew for each event loop.
+        self.turn = anyio.Lock()
         # The event loop that it served last, and the thread of that.
         self._loop: ref[Any] | None = None
         self._thread = 0
@@ -239,6 +253,7 @@ class Limiter:
             self.ledger.reset()
         then, real = self._last
         passed = time.monotonic() - real
+        self.turn = anyio.Lock()
         self.ledger.shift(now - then - (passed if self._loop is not None else 0.0))
         self._loop = ref(token)
         self._thread = thread
@@ -320,7 +335,9 @@ def _rates(key: str, rates: Mapping[str, Rate | float]) -> dict[str, Rate]:
     return checked
 
 
-def _check(key: str, in_flight: object, margin: object, oversize: object) -> None:
+def _check(
+    key: str, in_flight: object, margin: object, oversize: object, peers: object
+) -> None:
     text: object = key
     if not isinstance(text, str) or not text:
         msg = f"the key of a limiter is a text such as 'openai:gpt-5.5', not {key!r}"
@@ -328,6 +345,9 @@ def _check(key: str, in_flight: object, margin: object, oversize: object) -> Non
     whole = isinstance(in_flight, int) and not isinstance(in_flight, bool)
     if in_flight is not None and not (whole and cast("int", in_flight) > 0):
         msg = f"in_flight={in_flight!r} of limiter {key!r}: a number of calls from 1, or None"
+        raise DagexecError(msg)
+    if not isinstance(peers, int) or isinstance(peers, bool) or peers < 1:
+        msg = f"peers={peers!r} of limiter {key!r}: a number of processes from 1"
         raise DagexecError(msg)
     if not is_amount(margin) or cast("float", margin) >= 1:
         msg = f"margin={margin!r} of limiter {key!r}: a share of the bucket, from 0 to below 1"

@@ -51,6 +51,7 @@ class Ticket:
     __slots__ = (
         "admitted",
         "asks",
+        "booked",
         "deadline",
         "held",
         "holds_slot",
@@ -70,6 +71,8 @@ class Ticket:
         self.priority = priority
         self.waiting = False
         self.holds_slot = False
+        # Whether a store has charged what is held.
+        self.booked = False
         # When it was admitted last; None if it never was.
         self.admitted: float | None = None
         # Amounts held, for each of `asks`; None while it is not admitted.
@@ -142,6 +145,7 @@ class Ledger:
         "in_flight",
         "key",
         "oversize",
+        "owed",
         "pinned",
         "used",
     )
@@ -155,12 +159,15 @@ class Ledger:
         in_flight: int | None = None,
         margin: float = 0.0,
         oversize: Oversize = "debt",
+        peers: int = 1,
     ) -> None:
         """Start with full buckets, free slots and an open gate."""
         self.key = key
-        self.buckets = {name: Bucket(rate, margin, now) for name, rate in rates.items()}
+        self.buckets = {name: Bucket(rate, margin, now, peers) for name, rate in rates.items()}
         self.in_flight = math.inf if in_flight is None else in_flight
         self.oversize = oversize
+        # Changes of levels after the admission that a store has not heard of; None without one.
+        self.owed: dict[str, float] | None = None
         self.used = 0
         # Nothing is admitted before this time.
         self.gate = -math.inf
@@ -243,6 +250,11 @@ class Ledger:
         if admitted:
             self._turn = max(self._turn, line.passed)
             line.passed += line.stride
+
+    def note(self, name: str, change: float) -> None:
+        """Keep a change of a level for the store."""
+        if self.owed is not None:
+            self.owed[name] = self.owed.get(name, 0.0) + change
 
     def close_gate(self, until: float) -> None:
         """Let nothing go before `until`; a gate that is closed for longer stays so."""
@@ -369,8 +381,11 @@ def withdraw(ticket: Ticket) -> None:
     release(ticket)
     for (ledger, _), held in zip(ticket.asks, ticket.held or (), strict=False):
         for name, amount in held.items():
-            ledger.buckets[name].cancel(amount)
+            change = ledger.buckets[name].cancel(amount)
+            if ticket.booked:
+                ledger.note(name, change)
     ticket.held = None
+    ticket.booked = False
 
 
 def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float) -> None:
@@ -379,16 +394,17 @@ def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float)
     It asked to come back `after` seconds, to which `spread` is added, and `said` what is left.
     """
     release(ticket)
-    ledger, needs = ticket.asks[0]
     for (ledger, _), held in zip(ticket.asks, ticket.held or (), strict=False):
         for name, amount in held.items():
             bucket = ledger.buckets[name]
             if bucket.rule.refund:
-                bucket.cancel(amount)
+                ledger.note(name, bucket.cancel(amount))
             else:
                 bucket.close(amount)
     ticket.held = None
+    ticket.booked = False
     observe(ticket, said, now)
+    ledger, needs = ticket.asks[0]
     for name, left in said.items():
         if name in needs:
             ledger.buckets[name].lacked(needs[name], left, after, now)
@@ -400,7 +416,8 @@ def settle(ticket: Ticket, used: Needs) -> None:
     for (ledger, needs), held in zip(ticket.asks, ticket.held or (), strict=False):
         for name, amount in used.items():
             if name in held:
-                ledger.buckets[name].settle(needs[name], held.pop(name), amount)
+                change = ledger.buckets[name].settle(needs[name], held.pop(name), amount)
+                ledger.note(name, change)
 
 
 def close(ticket: Ticket) -> None:

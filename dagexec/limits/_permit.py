@@ -6,13 +6,14 @@ import math
 import random
 from typing import TYPE_CHECKING, Any, Final, final
 
-from anyio import Event, current_time, move_on_after
+from anyio import CancelScope, Event, current_time, move_on_after, sleep
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
 from dagexec.limits._rates import is_amount
+from dagexec.limits._store import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ MAX_GATE: Final = 3600.0
 # The window of the jitter after a refusal: so many seconds, doubled each time, at most the other.
 _SPREAD: Final = 0.5
 _MAX_SPREAD: Final = 8.0
+# Seconds that leaving a block may wait for a store while it is being cancelled.
+_PARTING: Final = 5.0
 
 
 @final
@@ -42,12 +45,16 @@ class Permit:
     `queued` is how long it has waited, in seconds; `refusals` how often it was refused.
     """
 
-    __slots__ = ("_limiters", "_ticket", "_waits", "queued", "refusals")
+    __slots__ = ("_gate", "_limiters", "_shared", "_ticket", "_waits", "queued", "refusals")
 
     def __init__(self, limiters: Sequence[Limiter], ticket: machine.Ticket) -> None:
         """Take a ticket that has not queued up yet."""
         self._limiters = limiters
         self._ticket = ticket
+        # Those of them that have a store.
+        self._shared = [each for each in limiters if each.store is not None]
+        # Seconds for which the first one's gate has to be closed in its store.
+        self._gate = 0.0
         self._waits = False
         self.queued = 0.0
         self.refusals = 0
@@ -77,6 +84,8 @@ class Permit:
     ) -> None:
         """Give the slot back."""
         self.close()
+        if self._shared:
+            await self.flush()
 
     def enter_now(self) -> bool:
         """Go without waiting if that is possible now, else stand in the queue; for drivers.
@@ -91,7 +100,7 @@ class Permit:
         if now + least > ticket.deadline:
             raise self._late(least)
         machine.join(ticket)
-        return machine.admit(ticket, now) == 0.0
+        return machine.admit(ticket, now) == 0.0 and not self._shared
 
     async def _enter(self) -> None:
         await checkpoint_if_cancelled()
@@ -100,26 +109,69 @@ class Permit:
 
     async def wait(self) -> None:
         """Wait in the queue, and leave it if the wait ends otherwise than by admission."""
-        ticket = self._ticket
-        begun = now = current_time()
+        begun = current_time()
         self._waits = True
         try:
-            while (seconds := self._look(now)) > 0.0:
-                event = Event()
-                ticket.wake = event
-                with move_on_after(min(seconds, ticket.deadline - now)):
-                    await event.wait()
-                # On trio, a cancellation at the instant of the wake-up would come only later.
-                await checkpoint_if_cancelled()
-                now = current_time()
+            if not self.held:
+                await self._queue(begun)
+            for limiter in self._shared:
+                await self._book(limiter)
         except BaseException:
-            machine.leave(ticket)
+            machine.leave(self._ticket)
+            machine.withdraw(self._ticket)
             raise
         finally:
             self._waits = False
-            ticket.wake = None
+            self._ticket.wake = None
             self.queued += current_time() - begun
             self._wake()
+
+    async def _queue(self, now: float) -> None:
+        ticket = self._ticket
+        while (seconds := self._look(now)) > 0.0:
+            event = Event()
+            ticket.wake = event
+            with move_on_after(min(seconds, ticket.deadline - now)):
+                await event.wait()
+            # On trio, a cancellation at the instant of the wake-up would come only later.
+            await checkpoint_if_cancelled()
+            now = current_time()
+        self._wake()
+
+    async def _book(self, limiter: Limiter) -> None:
+        """Have the store charge what the machine has charged, and wait as long as it says."""
+        store, ledger, ticket = limiter.store, limiter.ledger, self._ticket
+        assert store is not None  # noqa: S101 - one of `_shared`
+        index = next(i for i, (led, _) in enumerate(ticket.asks) if led is ledger)
+        asks: dict[str, Ask] = {}
+        for name, held in (ticket.held or [])[index].items():
+            bucket = ledger.buckets[name]
+            amount = bucket.booked(held)
+            asks[name] = Ask(amount, amount + bucket.margin, bucket.rate, bucket.cap)
+        async with limiter.turn:
+            await self.flush()
+            ticket.booked = True  # also if the answer gets lost: what is not used comes back
+            seconds = await store.book(ledger.key, asks)
+            while seconds > 0:
+                if current_time() + seconds > ticket.deadline:
+                    raise self._late(seconds)
+                await sleep(seconds)
+                seconds = await store.gate(ledger.key)
+        ticket.admitted = current_time()
+
+    async def flush(self) -> None:
+        """Tell the stores what has changed; a cancellation gives it a few seconds."""
+        for limiter in self._shared:
+            owed, limiter.ledger.owed = limiter.ledger.owed, {}
+            seconds, self._gate = self._gate, 0.0
+            store = limiter.store
+            if store is None or not (owed or seconds):
+                continue
+            with CancelScope(shield=True, deadline=current_time() + _PARTING):
+                if seconds and limiter is self._limiters[0]:
+                    await store.gate(limiter.key, seconds)
+                if owed:
+                    await store.add(limiter.key, owed)
 
     def _look(self, now: float) -> float:
         """Return 0 if it is admitted now, else the seconds until it has to look again."""
@@ -138,7 +190,9 @@ class Permit:
     def _late(self, seconds: float) -> AdmissionTimeout:
         keys = ", ".join(limiter.key for limiter in self._limiters)
         when = "" if seconds == math.inf else f": it would have to wait {seconds:.3g} s"
-        return AdmissionTimeout(f"the limit {keys!r} cannot let it go before its deadline{when}", "call")
+        return AdmissionTimeout(
+            f"the limit {keys!r} cannot let it go before its deadline{when}", "call"
+        )
 
     def _wake(self) -> None:
         """Let those look who may be next."""
@@ -185,6 +239,7 @@ class Permit:
         spread = window * self._limiters[0].random()
         after = longest(asked, MAX_GATE)
         machine.refuse(self._ticket, remaining_in(headers), after, spread, current_time())
+        self._gate = after + spread
         self._wake()
         # Those that cannot go before their deadline now should hear of it at once.
         gate = self._limiters[0].ledger.gate
@@ -198,6 +253,8 @@ class Permit:
             msg = "again() waits after rejected(); this permit is admitted or waits already"
             raise DagexecError(msg)
         await checkpoint_if_cancelled()
+        if self._shared:
+            await self.flush()
         machine.join(self._ticket)
         await self.wait()
 

@@ -92,16 +92,21 @@ class Bucket:
         "level",
         "margin",
         "open",
+        "peers",
         "rate",
         "rule",
     )
 
-    def __init__(self, rule: Rate, margin: float, now: float) -> None:
-        """Start full; `margin` is the share of the bucket that is kept back."""
+    def __init__(self, rule: Rate, margin: float, now: float, peers: int = 1) -> None:
+        """Start full; `margin` is the share of the bucket that is kept back.
+
+        With `peers`, so many processes use the key, and this is one's part of it.
+        """
         self.rule = rule
+        self.peers = peers
         # Per second.
-        self.rate = rule.limit / rule.per
-        self.cap = float(rule.limit if rule.burst is None else rule.burst)
+        self.rate = rule.limit / rule.per / peers
+        self.cap = float(rule.limit if rule.burst is None else rule.burst) / peers
         self.margin = margin * self.cap
         self.level = self.cap
         self.at = now
@@ -152,6 +157,13 @@ class Bucket:
         lack = min(room, self.cap) - self.level
         return lack / self.rate if lack > 0 else 0.0
 
+    def booked(self, held: float) -> float:
+        """Return what a store charges where this much is held.
+
+        That is all of what is expected: what the calls of other processes use is heard of late.
+        """
+        return held / _EVENLY if self.rule.settle == "expected" else held
+
     def soonest(self, need: float, ahead: float, now: float) -> float:
         """Return the seconds that `need` waits at least behind `ahead`, as far as one can know.
 
@@ -185,11 +197,12 @@ class Bucket:
         index = bisect_right(self._times, moment)
         return max(0.0, self._sent - (self._totals[index - 1] if index else 0.0))
 
-    def cancel(self, held: float) -> None:
-        """Undo a charge."""
+    def cancel(self, held: float) -> float:
+        """Undo a charge; return what a store gets back."""
         self.close(held)
         self._sent -= held
         self._add(held)
+        return self.booked(held)
 
     def close(self, held: float) -> None:
         """Leave a charge as it is: the call ended, and nobody said what it used."""
@@ -197,16 +210,18 @@ class Bucket:
         if self.rule.settle == "expected":
             del self._under_way[bisect_left(self._under_way, held)]
 
-    def settle(self, need: float, held: float, used: float) -> None:
-        """Put what was used in the place of what was held."""
+    def settle(self, need: float, held: float, used: float) -> float:
+        """Put what was used in the place of what was held; return what a store gets back."""
         self.close(held)
         if self.rule.settle == "reserved":
-            self.level -= max(0.0, used - need)
-            return
-        self._add(held - used)
+            change = min(0.0, need - used)
+            self._add(change)
+            return change
         if need > 0:
             self._asked = self._asked * _MEMORY + need
             self._used = self._used * _MEMORY + used
+        self._add(held - used)
+        return self.booked(held) - used
 
     def _add(self, amount: float) -> None:
         self.level = min(self.cap, self.level + amount)
@@ -214,15 +229,16 @@ class Bucket:
     def observe(self, remaining: float, since: float, own: float, now: float) -> None:
         """Take the other side's word for what is left, if that is less than we think.
 
-        It never raises the level: other processes may use the same key, and a minute's limit may
-        be enforced in pieces. The call that brought the word went out at `since`, and `own` is
-        what is still held for it.
+        It never raises the level above our own model of it: other processes may use the same key,
+        and a minute's limit may be enforced in pieces. The call that brought the word went out at
+        `since`, and `own` is what is still held for it.
         """
         if not is_amount(remaining):
             return
         self.sync(now)
+        rate = self.rate * self.peers
         # If it was stamped when the call came in: less what came in later, plus the refill.
-        early = remaining + self.rate * max(0.0, now - since) - self._sent_after(since + _REORDER)
+        early = remaining + rate * max(0.0, now - since) - self._sent_after(since + _REORDER)
         if self.rule.settle == "reserved":
             level = early
         elif self.rule.settle == "actual":
@@ -231,7 +247,24 @@ class Bucket:
         else:
             # Stamped at the end: what is under way has not been counted.
             level = remaining - (self.open - own)
+        if self.peers > 1:
+            self._take_part(remaining, since, now)
         self.level = min(self.level, max(level, -self.cap))
+
+    def _take_part(self, remaining: float, since: float, now: float) -> None:
+        """Raise the level to this process's part of what is left: the others used less.
+
+        What they sent since then is not known; they are taken to have sent as much as this one. A
+        limit of a minute that is enforced in pieces shows more than there is.
+        """
+        left = remaining - max(0.0, self.rule.limit - self.cap * self.peers)
+        if self.rule.settle == "expected":
+            left -= self.peers * self.open / _EVENLY
+        else:
+            left -= self.peers * self._sent_after(since - _REORDER)
+        if self.rule.settle == "reserved":
+            left += self.rate * (now - since)
+        self.level = max(self.level, min(self.cap, left / self.peers))
 
     def lacked(self, need: float, remaining: float, seconds: float, now: float) -> None:
         """Learn from a refusal how deep the level really is.
