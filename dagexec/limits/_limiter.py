@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dagexec.limits._store import Store
 
 _MAX_PRIORITY: Final = 8
+# Enough where headers correct the model; what it costs is this share of a bucket, once.
+_MARGIN: Final = 0.005
+_SHARED_MARGIN: Final = 0.02
 
 # How each provider counts, by dimension; the presets say where it is written.
 _OPENAI: Final[dict[str, Callable[[float], Rate]]] = {
@@ -49,7 +52,8 @@ class Limiter:
         rates: How much of what may go in what time, by dimension: `{"requests": Rate(500),
             "tokens": Rate(300_000)}`. Each call counts as one of "requests"; the other amounts
             are what `acquire` is given.
-        margin: The share of each bucket that is kept back, because clocks and estimates differ.
+        margin: The share of each bucket that is kept back, because clocks and estimates differ;
+            by default 0.005, and 0.02 for a key that several processes use.
         oversize: What becomes of a call that needs more than a bucket holds: "debt" lets it go
             when the bucket is full, and what comes after works it off; "reject" refuses it.
         peers: How many processes use the key, this one included, if they have no store: each keeps
@@ -70,7 +74,7 @@ class Limiter:
         *,
         in_flight: int | None = None,
         rates: Mapping[str, Rate | float] | None = None,
-        margin: float = 0.02,
+        margin: float | None = None,
         oversize: Oversize = "debt",
         peers: int = 1,
         store: Store | None = None,
@@ -79,6 +83,8 @@ class Limiter:
         """Check the settings; buckets start full."""
         self.key = key
         self.rates = _rates(key, rates or {})
+        if margin is None:
+            margin = _MARGIN if peers == 1 and store is None else _SHARED_MARGIN
         self.random = random
         _check(key, in_flight, margin, oversize, peers)
         self.ledger = Ledger(
@@ -159,7 +165,8 @@ class Limiter:
         "tokens" are those of the prompt alone. Gemini sends no headers about its limits.
         """
         rates = {"requests": Rate(requests), "tokens": Rate(tokens)}
-        return cls(key, in_flight=in_flight, rates=rates, **{"oversize": "reject", **options})
+        given: dict[str, Any] = {"oversize": "reject", "margin": _SHARED_MARGIN, **options}
+        return cls(key, in_flight=in_flight, rates=rates, **given)
 
     @classmethod
     def from_headers(cls, key: str, headers: Mapping[Any, Any], **options: Any) -> Self:

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
-from dagexec.limits._rates import is_amount
+from dagexec.limits._rates import EPS, is_amount
 from dagexec.limits._store import Ask
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Permit:
             await self.flush()
             ticket.booked = True  # also if the answer gets lost: what is not used comes back
             seconds = await store.book(ledger.key, asks)
-            while seconds > 0:
+            while seconds > EPS:
                 if current_time() + seconds > ticket.deadline:
                     raise self._late(seconds)
                 await sleep(seconds)

@@ -38,8 +38,8 @@ class Rate:
             `Rate(500, burst=83)`.
         settle: When the other side counts, and what.
             "actual": what was really used; what was reserved and not used comes back at once.
-            "reserved": what was announced, at the start; nothing comes back (OpenAI counts
-            `max_tokens`), and what was used beyond it is charged.
+            "reserved": what was announced, at the start, and nothing comes back (OpenAI counts
+            `max_tokens`), so settling changes nothing.
             "expected": what was really used, at the end (Anthropic's output tokens). Meanwhile
             room is kept for the largest call under way, as far as the share that calls have used
             of their estimates of late lets one expect; the level may go below zero and is then
@@ -214,9 +214,7 @@ class Bucket:
         """Put what was used in the place of what was held; return what a store gets back."""
         self.close(held)
         if self.rule.settle == "reserved":
-            change = min(0.0, need - used)
-            self._add(change)
-            return change
+            return 0.0
         if need > 0:
             self._asked = self._asked * _MEMORY + need
             self._used = self._used * _MEMORY + used
