@@ -214,7 +214,8 @@ class Bucket:
         """Put what was used in the place of what was held; return what a store gets back."""
         self.close(held)
         if self.rule.settle == "reserved":
-            return 0.0
+            # Headers correct our own model; a store has nothing but what it is told.
+            return min(0.0, need - used)
         if need > 0:
             self._asked = self._asked * _MEMORY + need
             self._used = self._used * _MEMORY + used
