@@ -88,10 +88,8 @@ class Ground:
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
 # Most tools never ask for one, so each call pays for a tuple only.
 # Where calls may be tried again, the number of the attempt and its permit come last.
-Facts: TypeAlias = (
-    "tuple[Call, Ground, Lease | None, float, ThreadCall | None]"
-    " | tuple[Call, Ground, Lease | None, float, ThreadCall | None, tuple[int, Any]]"
-)
+Trial: TypeAlias = tuple[int, Any]
+Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None, *tuple[Trial, ...]]"
 
 _current: ContextVar[Facts] = ContextVar("dagexec_current_call")
 
@@ -118,8 +116,8 @@ def enter_call(facts: Facts) -> None:
 
 def context_of(facts: Facts) -> CallContext:
     """Return what a tool can know of a call."""
-    call, ground, lease, own, thread = facts[:5]
-    attempt, permit = facts[5] if len(facts) > 5 else (1, None)  # noqa: PLR2004 - the last place
+    call, ground, lease, own, thread, *trial = facts
+    attempt, permit = trial[0] if trial else (1, None)
     deadline = min([scope.deadline for scope in ground.scopes], default=own)
     deadline = min(deadline, own)
     return CallContext(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 from anyio import CancelScope
@@ -24,6 +23,8 @@ from dagexec.limits._limiter import Limiter, acquire, named
 from dagexec.limits._retry import Budget, KeyState, Retry, counts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
     from dagexec._tools import Tool
@@ -113,11 +114,15 @@ class GuardedWorker(Worker):
         return self._attempt
 
     async def _guarded(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
+        self,
+        guard: Guard,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        since: float,
     ) -> None:
         """Run one call through its limits, and again where it failed and may be."""
         runner = self._runner
-        guard = runner.guards[tool.name]
         retry = guard.retry
         state = None if retry is None else retry.state(guard.key, current_token().native_token)
         try:
@@ -309,32 +314,47 @@ class GuardedWorker(Worker):
         self, trial: _Trial, outcome: Outcome, refusal: Refusal | None
     ) -> float | None:
         """Return the seconds until the next attempt, None if the outcome is final."""
-        retry, error = trial.guard.retry, outcome.error
-        late = outcome.status == "timed_out"
-        if retry is None or not self._tool.effect.retries or error is None:
+        retry = trial.guard.retry
+        if retry is None or not self._may_repeat(outcome):
             return None
-        if outcome.status not in ("failed", "timed_out") or self._runner.is_over(self._lane):
+        wait = (
+            self._after_failure(trial, retry, outcome)
+            if refusal is None
+            else self._after_refusal(trial, retry, refusal)
+        )
+        if wait is None:
             return None
-        if refusal is not None:
-            trial.refusals += 1
-            if trial.refusals > retry.refusals:
-                return None
-            # With a limiter the gate says when.
-            wait = 0.0 if trial.permit else retry.wait(trial.refusals, refusal.retry_after)
-        else:
-            trial.failures += 1
-            if trial.failures >= retry.attempts or not (late or retry.covers(error)):
-                return None
-            wait = retry.wait(trial.failures)
-            if trial.state is not None and trial.state.closed_for(self._runner.clock()):
-                return None
+        why = ""
         if wait >= trial.left:
-            _add_note(outcome, f"it was not tried again: {max(0.0, trial.left):.3g} s are left")
-            return None
-        if refusal is None and not self._spend(trial):
-            _add_note(outcome, f"it was not tried again: no retries of {trial.guard.key!r} left")
+            why = f"{max(0.0, trial.left):.3g} s are left"
+        elif refusal is None and not self._spend(trial):
+            why = f"the budget of {trial.guard.key!r} has no retries left"
+        if why:
+            _add_note(outcome, f"it was not tried again: {why}")
             return None
         return wait
+
+    def _may_repeat(self, outcome: Outcome) -> bool:
+        failed = outcome.status in ("failed", "timed_out") and outcome.error is not None
+        return failed and self._tool.effect.retries and not self._runner.is_over(self._lane)
+
+    @staticmethod
+    def _after_refusal(trial: _Trial, retry: Retry, refusal: Refusal) -> float | None:
+        trial.refusals += 1
+        if trial.refusals > retry.refusals:
+            return None
+        # With a limiter the gate says when.
+        return 0.0 if trial.permit else retry.wait(trial.refusals, refusal.retry_after)
+
+    def _after_failure(self, trial: _Trial, retry: Retry, outcome: Outcome) -> float | None:
+        trial.failures += 1
+        error = outcome.error
+        late = outcome.status == "timed_out"
+        if trial.failures >= retry.attempts or not (late or (error and retry.covers(error))):
+            return None
+        if trial.state is not None and trial.state.closed_for(self._runner.clock()):
+            return None
+        return retry.wait(trial.failures)
 
     @staticmethod
     def _spend(trial: _Trial) -> bool:
@@ -345,4 +365,4 @@ class GuardedWorker(Worker):
 
 def _add_note(outcome: Outcome, text: str) -> None:
     if outcome.error is not None:
-        cast("Exception", outcome.error).add_note(text)
+        outcome.error.add_note(text)

@@ -32,7 +32,8 @@ from dagexec._threads import ThreadCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagexec._context import Facts
+    from dagexec._context import Facts, Trial
+    from dagexec._guarded import Guard
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
     from dagexec._tools import Tool
@@ -154,7 +155,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:
+    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
@@ -170,8 +171,8 @@ class Worker:
             and runner.sharing.joins(self._lane, call, arguments, since)
         ):
             return
-        if runner.guards is not None and call.tool in runner.guards:
-            await self._guarded(call, tool, arguments, since)
+        if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
+            await self._guarded(guard, call, tool, arguments, since)
             return
         clock = runner.clock
         now = clock()
@@ -218,7 +219,12 @@ class Worker:
             self._armed = self._scope.deadline = deadline
 
     async def _guarded(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
+        self,
+        guard: Guard,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        since: float,
     ) -> None:
         """Run a call that has limits or may be tried again: see `_guarded.GuardedWorker`."""
         raise NotImplementedError
@@ -231,7 +237,7 @@ class Worker:
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
-        trial: tuple[int, Any] | None = None,
+        trial: Trial | None = None,
     ) -> Any:
         ground = self._lane.ground
         context = ground.context.copy()

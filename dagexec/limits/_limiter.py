@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast, final
 from weakref import WeakValueDictionary, ref
 
@@ -19,6 +18,7 @@ from dagexec.limits._permit import Permit, default_random
 from dagexec.limits._rates import Rate, is_amount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from dagexec.limits._store import Store
@@ -126,7 +126,8 @@ class Limiter:
         start. Refused requests count, and requests are enforced over 10 seconds.
         """
         rates = _rates_of(_OPENAI, {"requests": requests, "tokens": tokens})
-        return cls(key, in_flight=in_flight, rates=rates, **{"oversize": "reject", **options})
+        given: dict[str, Any] = {"oversize": "reject", **options}
+        return cls(key, in_flight=in_flight, rates=rates, **given)
 
     @classmethod
     def anthropic(
@@ -288,7 +289,7 @@ def acquire(
     if not -_MAX_PRIORITY <= priority <= _MAX_PRIORITY:
         msg = f"priority={priority!r}: it is a number from {-_MAX_PRIORITY} to {_MAX_PRIORITY}"
         raise DagexecError(msg)
-    amounts = {} if cost is None else cost
+    amounts: Mapping[str, float] = {} if cost is None else cost
     _check_cost(limiters, amounts)
     asks: list[tuple[Ledger, dict[str, float]]] = []
     for limiter in dict.fromkeys(limiters):
@@ -342,9 +343,7 @@ def _rates(key: str, rates: Mapping[str, Rate | float]) -> dict[str, Rate]:
     return checked
 
 
-def _check(
-    key: str, in_flight: object, margin: object, oversize: object, peers: object
-) -> None:
+def _check(key: str, in_flight: object, margin: object, oversize: object, peers: object) -> None:
     text: object = key
     if not isinstance(text, str) or not text:
         msg = f"the key of a limiter is a text such as 'openai:gpt-5.5', not {key!r}"

@@ -248,7 +248,7 @@ class Permit:
                 _wake(each)
 
     async def again(self) -> None:
-        """Wait for the turn again after a refusal, in the old place; raises what entering raises."""
+        """Wait for the turn again after a refusal, in the old place; raises as entering does."""
         if self.held or self._waits:
             msg = "again() waits after rejected(); this permit is admitted or waits already"
             raise DagexecError(msg)

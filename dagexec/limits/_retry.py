@@ -6,7 +6,6 @@ All of it is arithmetic over times that are given; the executor drives it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 from weakref import ref
@@ -17,6 +16,8 @@ from dagexec.limits._permit import MAX_GATE, default_random
 from dagexec.limits._rates import is_amount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dagexec._outcomes import Outcome
 
 On: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]"
@@ -113,7 +114,7 @@ class Retry:
     breaker: Breaker | None = field(default=None, kw_only=True)
     random: Callable[[], float] = field(default=default_random, kw_only=True, repr=False)
     _keys: dict[str, KeyState] = field(
-        default_factory=dict, init=False, repr=False, compare=False, hash=False
+        default_factory=lambda: {}, init=False, repr=False, compare=False, hash=False
     )
 
     def __post_init__(self) -> None:
@@ -128,7 +129,8 @@ class Retry:
                 raise DagexecError(msg)
         if self.timeout is not None:
             _seconds("Retry(timeout", self.timeout)
-        kinds: tuple[object, ...] = self.on if isinstance(self.on, tuple) else (self.on,)
+        on: Any = self.on
+        kinds = cast("tuple[object, ...]", on if isinstance(on, tuple) else (on,))
         if not all(callable(kind) for kind in kinds):
             msg = f"Retry(on={self.on!r}): exception classes, or a function of the exception"
             raise DagexecError(msg)
@@ -138,9 +140,8 @@ class Retry:
 
     def covers(self, error: Exception) -> bool:
         """Whether this error is worth another attempt."""
-        if isinstance(self.on, tuple | type):
-            return isinstance(error, self.on)
-        return self.on(error)
+        on: Any = self.on
+        return isinstance(error, on) if isinstance(on, tuple | type) else bool(on(error))
 
     def wait(self, failures: int, retry_after: float | None = None) -> float:
         """Return the seconds to wait after so many failures."""

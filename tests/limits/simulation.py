@@ -173,7 +173,7 @@ class Provider:
                 total[name] += amount
         fluid = max((total[name] - b.cap) / b.rate for name, b in self.buckets.items())
         seconds = [request.seconds for request in requests]
-        return max(fluid + min(seconds), max(seconds)) + 2 * WIRE
+        return max(fluid + min(seconds), *seconds) + 2 * WIRE
 
 
 def cost(shape, request):
@@ -211,7 +211,15 @@ class Figures:
 
 
 def simulate(
-    shape, *, seed=0, count=1000, clients=1, backend="asyncio", hangs=0.0, timeout=None, options=dict
+    shape,
+    *,
+    seed=0,
+    count=1000,
+    clients=1,
+    backend="asyncio",
+    hangs=0.0,
+    timeout=None,
+    options=dict,
 ):
     """Send all requests at once, through so many clients; `options` makes those of a limiter."""
     requests = load(count, seed)

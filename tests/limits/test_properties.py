@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from itertools import pairwise
 
 import anyio
@@ -266,6 +267,11 @@ def test_several_limiters_charge_in_one_step_and_never_lock_up(backend, plan, in
         assert limiter.ledger.pinned is None
 
 
+def cancel_first(scopes):
+    """Cancel the scope that has been noted by then."""
+    scopes[0].cancel()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @relaxed
 @given(
@@ -296,7 +302,7 @@ def test_a_cancellation_at_the_instant_of_the_wake_up(backend, gap, early, count
                 cancel = first.cancel
             else:
                 group.start_soon(wait, 0, scopes)
-                first, cancel = None, lambda: scopes[0].cancel()
+                first, cancel = None, partial(cancel_first, scopes)
             await anyio.sleep(0.01)
             for number in range(1, count):
                 group.start_soon(wait, number, [])
