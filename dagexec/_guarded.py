@@ -203,6 +203,7 @@ class GuardedWorker(Worker):
         self, seconds: float, permit: Permit | None, admitted: Callable[[], Any] | None
     ) -> None:
         """Give the slot back, wait so long and then for the limits, and take it again in turn."""
+        self._waited = True
         try:
             async with self._lease or nullcontext():
                 if seconds > 0:
@@ -306,7 +307,7 @@ class GuardedWorker(Worker):
         if outcome is None:
             msg = f"tool {tool.name!r} did not end within {seconds:g} s"
             outcome = TimedOut("call", error=CallTimeout(msg, "call"))
-        if self._struck or self._watch is not None:
+        if self._struck:
             self._look_back()
         return outcome
 

@@ -114,7 +114,7 @@ class Retry:
     breaker: Breaker | None = field(default=None, kw_only=True)
     random: Callable[[], float] = field(default=default_random, kw_only=True, repr=False)
     _keys: dict[str, KeyState] = field(
-        default_factory=lambda: {}, init=False, repr=False, compare=False, hash=False
+        default_factory=dict["str", "KeyState"], init=False, repr=False, compare=False, hash=False
     )
 
     def __post_init__(self) -> None:
