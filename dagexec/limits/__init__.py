@@ -25,17 +25,21 @@ from dagexec.limits._limiter import Limiter, acquire
 from dagexec.limits._permit import Permit
 from dagexec.limits._rates import Rate
 from dagexec.limits._retry import Breaker, Retry, transient
+from dagexec.limits._store import Ask, MemoryStore, Store
 
 __all__ = [
     "AdmissionTimeout",
+    "Ask",
     "Breaker",
     "BreakerOpen",
     "Limiter",
+    "MemoryStore",
     "OversizeError",
     "Permit",
     "Rate",
     "RateLimited",
     "Retry",
+    "Store",
     "acquire",
     "current_permit",
     "transient",

@@ -58,7 +58,7 @@ class Limiter:
             when the bucket is full, and what comes after works it off; "reject" refuses it.
         peers: How many processes use the key, this one included, if they have no store: each keeps
             to its part, and to its part of what headers say that the others leave.
-        store: What they share instead, such as a `PostgresStore`: then they are served as if they
+        store: What they share instead, a `Store`: then they are served as if they
             were one, in the order in which their calls come. `in_flight` is for each of them.
         random: Returns a number from 0 to 1, for jitter.
 

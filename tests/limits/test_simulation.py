@@ -11,8 +11,7 @@ import anyio
 import pytest
 
 from dagexec import Call, Executor, Timeouts, tool
-from dagexec.limits import RateLimited, Retry, current_permit
-from dagexec.limits._store import MemoryStore
+from dagexec.limits import MemoryStore, RateLimited, Retry, current_permit
 from dagexec.testing import run_virtual
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
