@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -257,7 +258,25 @@ def simulate(
             limiters=limiters,
         )
 
-    return run_virtual(main, backend=backend)
+    with repeatable(backend, seed):
+        return run_virtual(main, backend=backend)
+
+
+@contextmanager
+def repeatable(backend, seed):
+    """Let trio, which runs tasks in any order, take the same one each time."""
+    if backend != "trio":
+        yield
+        return
+    import trio._core._run as scheduling
+
+    before = scheduling._ALLOW_DETERMINISTIC_SCHEDULING
+    scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True
+    scheduling._r.seed(seed)
+    try:
+        yield
+    finally:
+        scheduling._ALLOW_DETERMINISTIC_SCHEDULING = before
 
 
 async def talk(provider, request, permit):
