@@ -27,6 +27,7 @@ from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
+    from dagexec._guarded import Guard
     from dagexec._report import Report
     from dagexec._waits import Snapshot
 
@@ -111,6 +112,7 @@ class Executor:
             barrier=barrier,
             sequential=self.concurrency == 0,
             shares=any(tool.effect.shares for tool in self.tools.values()),
+            guards=_guards(self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
@@ -294,14 +296,18 @@ def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
 def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:
     """Refuse what a later version will do, rather than ignore it."""
     for tool in tools:
-        for option, is_set in (
-            ("retry", tool.retry is not None),
-            ("limits", bool(tool.limits)),
-            ('runs="process"', tool.runs == "process"),
-        ):
-            if is_set:
-                msg = f"tool {tool.name!r}: this version of dagexec does not support {option} yet"
-                raise DagexecError(msg)
+        if tool.runs == "process":
+            msg = f'tool {tool.name!r}: this version of dagexec does not support runs="process" yet'
+            raise DagexecError(msg)
+
+
+def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
+    """Return what stands before the calls of tools that have limits or retries, by tool."""
+    if not any(tool.limits or tool.retry is not None or tool.cost is not None for tool in tools):
+        return None
+    from dagexec._guarded import guards_of  # with dagexec.limits, which few programs need
+
+    return guards_of(tools)
 
 
 def _in_event_loop() -> bool:
