@@ -11,9 +11,11 @@ runs in the task that waits for the thread, so it is inside the same deadline an
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -22,12 +24,15 @@ from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
 from dagexec._context import CancelledCall
+from dagexec._errors import DagexecError
 from dagexec._isolation import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger("dagexec")
 
 # Seconds that an idle thread is kept for the next call.
 IDLE_SECONDS: Final = 10.0
@@ -158,6 +163,31 @@ class _Request:
         if error is not None:
             raise error
         return value
+
+
+async def run_in_thread(function: Callable[[], T]) -> T:
+    """Call a synchronous function in a daemon thread, in this context, and return its value.
+
+    When cancelled, it leaves the thread behind. For a tool that is async and calls what is not.
+    """
+    thread = ThreadCall()
+    try:
+        return await thread.run(partial(copy_context().run, function))  # type: ignore[no-any-return]
+    finally:
+        if thread.abandoned and not thread.done:
+            _log.warning("a synchronous function did not end in time; its thread is left behind")
+
+
+def run_in_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run an async function from a synchronous tool's thread, in the loop that waits for the tool.
+
+    Raises DagexecError in any other thread, CancelledCall if nobody waits for the tool any more.
+    """
+    thread = enclosing_thread_call()
+    if thread is None:
+        msg = "run_in_loop() works in the thread of a synchronous tool that dagexec runs"
+        raise DagexecError(msg)
+    return thread.run_in_loop(function)
 
 
 def enclosing_thread_call() -> ThreadCall | None:

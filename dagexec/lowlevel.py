@@ -4,6 +4,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 `dagexec._scheduler`.
 """
 
+from dagexec._context import Asked
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
 from dagexec._scheduler import (
@@ -23,12 +24,14 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
+from dagexec._threads import run_in_loop, run_in_thread
 from dagexec._tools import as_tools
 
 __all__ = [
     "Abort",
     "Action",
     "Added",
+    "Asked",
     "Closed",
     "Conclude",
     "Event",
@@ -45,4 +48,6 @@ __all__ = [
     "as_tools",
     "follow",
     "order_conflicts",
+    "run_in_loop",
+    "run_in_thread",
 ]
