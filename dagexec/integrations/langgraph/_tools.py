@@ -1,0 +1,172 @@
+"""LangChain's tools as dagexec's, and dagexec's as LangChain's."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import Tool as SingleInputTool
+from langgraph.prebuilt import tool_node as stock
+
+from dagexec import Tool, ToolDefinitionError, current_call
+from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+    from dagexec._options import ToolOptions
+
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
+_LONGEST: Final = 128
+
+
+def fitting_name(name: str) -> str:
+    """Return a name as dagexec takes it, for one that LangChain takes."""
+    return _UNFIT.sub("_", name)[:_LONGEST] or "_"
+
+
+def is_async(tool: BaseTool) -> bool:
+    """Whether the tool has an async implementation of its own."""
+    if type(tool).ainvoke not in _DELEGATING:
+        return True
+    if isinstance(tool, StructuredTool | SingleInputTool):
+        return tool.coroutine is not None
+    return type(tool)._arun is not BaseTool._arun  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+# These call `invoke` in a thread where there is nothing async.
+_DELEGATING: Final = (BaseTool.ainvoke, StructuredTool.ainvoke, SingleInputTool.ainvoke)
+
+
+def is_async_only(tool: BaseTool) -> bool:
+    """Whether the tool can only be awaited."""
+    if isinstance(tool, StructuredTool | SingleInputTool):
+        return tool.func is None and tool.coroutine is not None
+    return False
+
+
+# ------------------------------------------------------------------------ the value before its text
+
+
+def recording(tool: BaseTool) -> BaseTool:
+    """Return a copy that tells the current record what the tool returned.
+
+    LangChain makes text of a tool's value before it hands it out, and a reference passes the value
+    on with its type.
+    """
+    twin = copy.copy(tool)
+    object.__setattr__(twin, "__class__", _recorder(type(tool)))
+    return twin
+
+
+@functools.lru_cache(maxsize=256)
+def _recorder(kind: type[BaseTool]) -> type[BaseTool]:
+    members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    inner: Any = cast("Any", kind)._run  # noqa: SLF001
+
+    @functools.wraps(inner)
+    def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        return _noted(self, inner(self, *args, **kwargs))
+
+    members["_run"] = run
+    ainner: Any = cast("Any", kind)._arun  # noqa: SLF001
+    # LangChain looks whether the class has its own.
+    if ainner is not cast("Any", BaseTool)._arun:  # noqa: SLF001
+
+        @functools.wraps(ainner)
+        async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+            return _noted(self, await ainner(self, *args, **kwargs))
+
+        members["_arun"] = arun
+    return type(kind.__name__, (kind,), members)
+
+
+def _noted(tool: BaseTool, value: Any) -> Any:
+    record = CURRENT.get()
+    if record is not None:
+        split = tool.response_format == "content_and_artifact" and isinstance(value, tuple)
+        # The model has seen the content and refers to that; the artifact is for the program.
+        record.raw = cast("Any", value)[0] if split and value else value
+    return value
+
+
+# ---------------------------------------------------------------------------- tools for an executor
+
+
+def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., Any]:
+    """Return a LangChain tool as a dagexec tool, to be used with any `Executor`.
+
+    Name, description and schema are its own, as are validation, callbacks and errors. The value is
+    what the tool returned. `options` are those of `dagexec.tool`; the default effect is `write`.
+
+    Raises ToolDefinitionError for a tool that needs a graph's state, store or runtime: those are
+    there in `DagToolNode` only.
+    """
+    found = stock._get_all_injected_args(tool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if found.state or found.store or found.runtime:
+        msg = (
+            f"tool {tool.name!r} takes a graph's state, store or runtime, which only a graph has:"
+            " give it to DagToolNode"
+        )
+        raise ToolDefinitionError(msg)
+    twin = recording(tool)
+
+    def prepared(args: dict[str, Any]) -> tuple[Any, Record]:
+        call: Any = {"name": tool.name, "args": args, "id": current_call().id, "type": "tool_call"}
+        record = Record(call["id"], call, "dict", cast("Any", None))
+        record.wanted = True
+        CURRENT.set(record)
+        return call, record
+
+    def value(record: Record, answer: Any) -> Any:
+        if isinstance(answer, ToolMessage) and answer.status == "error":
+            raise ErrorAnswer(str(answer.content))
+        return record.raw
+
+    async def arun(**args: Any) -> Any:
+        call, record = prepared(args)
+        return value(record, await twin.ainvoke(call))
+
+    def run(**args: Any) -> Any:
+        call, record = prepared(args)
+        return value(record, twin.invoke(call))
+
+    schema: Any = tool.tool_call_schema
+    parameters = schema if isinstance(schema, dict) else schema.model_json_schema()
+    function: Callable[..., Any] = arun if is_async(tool) else run
+    chosen: ToolOptions = {"description": tool.description, **options}
+    return Tool.from_schema(fitting_name(tool.name), parameters, function, **chosen)
+
+
+def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
+    """Return a dagexec tool as a LangChain tool with the same name, texts and schema.
+
+    `DagToolNode` does so with the dagexec tools that it is given, and keeps their options. The
+    text of an argument that does not fit reaches the model as it does through a planner.
+    """
+
+    def arguments(args: dict[str, Any]) -> dict[str, Any]:
+        checked = tool.validate(args)
+        if tool.needs_context is not None:
+            checked[tool.needs_context] = current_call()
+        return checked
+
+    def run(**args: Any) -> Any:
+        return tool.function(**arguments(args))
+
+    async def arun(**args: Any) -> Any:
+        return await tool.function(**arguments(args))
+
+    asynchronous = tool.runs == "async"
+    return StructuredTool(
+        name=tool.name,
+        description=tool.description or tool.name,
+        args_schema=tool.parameters,
+        func=None if asynchronous else run,
+        coroutine=arun if asynchronous else None,
+    )
