@@ -20,7 +20,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
-from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
 from dagexec._context import CancelledCall
@@ -44,9 +43,9 @@ class ThreadCall:
 
     __slots__ = (
         "_function",
+        "_in_loop",
         "_lock",
         "_requests",
-        "_token",
         "_wake",
         "abandoned",
         "done",
@@ -56,7 +55,13 @@ class ThreadCall:
     def __init__(self) -> None:
         """Prepare the call; must be made inside the event loop that will wait for it."""
         self._function: Callable[[], Any]
-        self._token = current_token()
+        native: Any = current_token().native_token
+        # Not anyio's own: that makes the thread wait until the loop has turned.
+        self._in_loop: Callable[[Callable[[], object]], object] = (
+            native.call_soon_threadsafe
+            if hasattr(native, "call_soon_threadsafe")
+            else native.run_sync_soon
+        )
         self._wake = anyio.Event()
         self._lock = threading.Lock()
         self._requests: deque[_Request] = deque()
@@ -105,6 +110,9 @@ class ThreadCall:
         finally:
             del _here.call
         self.done = True
+
+    def tell(self) -> None:
+        """Wake the loop, when the function has ended and the thread is free for another."""
         self._notify()
 
     def run_in_loop(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -124,7 +132,7 @@ class ThreadCall:
         if self.abandoned:
             return
         try:
-            call_in_loop(self._set, token=self._token)
+            self._in_loop(self._set)
         except RuntimeError:  # the loop has ended, and with it whoever waited
             return
 
@@ -219,5 +227,6 @@ def _serve(queue: SimpleQueue[ThreadCall]) -> None:
                 continue
             return
         call.execute()
-        del call  # values must not live on in an idle thread
         _idle.append(queue)
+        call.tell()
+        del call  # values must not live on in an idle thread
