@@ -116,6 +116,7 @@ class Executor:
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
+            shares=any(tool.effect.shares for tool in self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.

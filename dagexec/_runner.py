@@ -42,6 +42,8 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._sharing import Sharing
+from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
 
 
 class SourceError(Exception):
@@ -121,6 +125,11 @@ class Lane:
         finally:
             self.group = None
             self.runner.slots.withdraw(self)
+
+    def put(self, name: str, since: float) -> None:
+        """Queue a call that is ready, since so many seconds of the run."""
+        self.queue.append((name, since))
+        self.runner.recruit(self)
 
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
@@ -172,6 +181,8 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
+        self.sharing = Sharing(self) if settings.shares else None
+        self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -203,7 +214,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if source is not None:
@@ -218,6 +228,7 @@ class Runner:
                 else:
                     self.recruit(lane)
             await lane.ended.wait()
+            self.watchdog.end()
 
     async def _drive_sequentially(
         self, plan: Plan | None, source: AsyncIterator[Call] | None
@@ -392,6 +403,8 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def now(self) -> float:
         """Return the seconds since the run began."""
