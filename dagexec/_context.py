@@ -101,6 +101,11 @@ def current_call() -> CallContext:
     return context_of(facts)
 
 
+def current_id() -> str:
+    """Return the id of `current_call()` without the rest; raises LookupError outside of a tool."""
+    return _current.get()[0].id
+
+
 def enclosing_lease() -> Lease | None:
     """Return the slot of the call that this code runs for, or None.
 

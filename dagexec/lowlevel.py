@@ -4,7 +4,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 `dagexec._scheduler`.
 """
 
-from dagexec._context import Asked
+from dagexec._context import Asked, current_id
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
 from dagexec._scheduler import (
@@ -46,6 +46,7 @@ __all__ = [
     "Stop",
     "as_text",
     "as_tools",
+    "current_id",
     "follow",
     "order_conflicts",
     "run_in_loop",

@@ -7,21 +7,21 @@ import threading
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables.config import get_config_list, var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
 
-from dagexec import Call, CallError, Executor, Plan, Tool, current_call
+from dagexec import Call, CallError, Executor, Plan, Tool, tool
 from dagexec._errors import CallCancelled
 from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._ledger import merged, open_ledger
 from dagexec.integrations.langgraph._record import CURRENT, Record
 from dagexec.integrations.langgraph._references import References, is_marked, without_faults
 from dagexec.integrations.langgraph._tools import fitting_name
-from dagexec.lowlevel import Asked, Conclude, Settled
+from dagexec.lowlevel import Asked, Conclude, Settled, current_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,15 +62,16 @@ def as_dag_tool(
     is open. `direct` is how a tool is awaited under `invoke`.
     """
 
-    async def arun(**args: Any) -> Any:
-        return await _MESSAGE.get().awaited(args, direct=direct)
+    def arun(**args: Any) -> Any:  # a coroutine: a function that awaits it would cost a frame
+        return _MESSAGE.get().awaited(args, direct=direct)
 
     def run(**args: Any) -> Any:
         return _MESSAGE.get().called(args)
 
     function: Callable[..., Any] = arun if asynchronous else run
-    schema = {"type": "object"}
-    return Tool.from_schema(_own_name(name), schema, function, **options)
+    runs: Literal["async", "thread"] = "async" if asynchronous else "thread"
+    chosen: ToolOptions = {"description": "", **options, "name": _own_name(name), "runs": runs}
+    return tool(function, **chosen)
 
 
 def _own_name(name: str) -> str:
@@ -112,6 +113,7 @@ class Message:
                     own = self._ledger.config(record, position, record.runtime.config)
                     record.runtime.config = own
         self._references: References | None = None
+        self._arun = hooks._arun_one  # noqa: SLF001
 
     def _tool_runtime(
         self, call: ToolCall, config: RunnableConfig, state: Any, runtime: Any
@@ -198,21 +200,20 @@ class Message:
             shown = bool(self._node.settings.observers)
             calls: list[Call] = []
             for record in left:
-                tool = tools[record.call["name"]]
+                known = tools[record.call["name"]]
                 args: dict[str, Any] = {}
-                if shown or tool.templates:
+                if shown or known.templates:
                     args = dict(record.call["args"])
                     if record.id in marked:
                         args = {key: {"$literal": value} for key, value in args.items()}
-                calls.append(Call(record.id, tool.name, args))
+                calls.append(Call(record.id, known.name, args))
             return calls
         self._references = References(self._messages, self.records)
         found: list[Call] = []
         for record in left:
             name = record.call["name"]
-            known = self._node.tools_by_name.get(name)
-            call = self._references.call(record, tools[name].name, known)
-            found.append(call)
+            own = self._node.tools_by_name.get(name)
+            found.append(self._references.call(record, tools[name].name, own))
         return without_faults(found)
 
     # ------------------------------------------------------------------------------------ one call
@@ -220,7 +221,7 @@ class Message:
     async def awaited(self, args: dict[str, Any], *, direct: bool) -> Any:
         """Run the current call in the event loop, and return its value."""
         record, call = self._begin(args)
-        run = self._node.run_awaited if direct else self._hooks._arun_one  # noqa: SLF001
+        run = self._node.run_awaited if direct else self._arun
         try:
             answer = await run(call, record.input_type, record.runtime)
         except GraphInterrupt as interrupt:
@@ -237,10 +238,11 @@ class Message:
         return record.take(answer)
 
     def _begin(self, args: dict[str, Any]) -> tuple[Record, ToolCall]:
-        record = self._by_id[current_call().id]
+        record = self._by_id[current_id()]
         CURRENT.set(record)
-        # What `interrupt()` and `get_config()` read, also in a wrapper, before any tool is called.
-        var_child_runnable_config.set(record.runtime.config)
+        if self._ledger is not None:
+            # What `interrupt()` reads, also in a wrapper, before any tool is called.
+            var_child_runnable_config.set(record.runtime.config)
         return record, record.begin(args or None)
 
     # ----------------------------------------------------------------------------------- the answers

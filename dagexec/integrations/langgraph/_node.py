@@ -19,7 +19,7 @@ from dagexec import DagexecError, Timeouts, Tool
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
 from dagexec.integrations.langgraph._message import Message, Settings, as_dag_tool
 from dagexec.integrations.langgraph._record import CURRENT
-from dagexec.integrations.langgraph._tools import is_async, is_async_only, recording, to_langchain
+from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
 from dagexec._threads import enclosing_thread_call
 from dagexec.lowlevel import run_in_loop, run_in_thread
 
@@ -119,6 +119,7 @@ class DagToolNode(ToolNode):
             stream_calls=stream_calls,
         )
         self._dag_tools: dict[tuple[str, bool], tuple[BaseTool, Tool[..., Any]]] = {}
+        self._twins: dict[str, tuple[BaseTool, BaseTool]] = {}
         for tool in self.tools_by_name:  # bad options are errors now, not at the first call
             self.dag_tool(tool, blocking=False)
         kind = type(self)
@@ -249,11 +250,11 @@ class DagToolNode(ToolNode):
             return self._refuse(call)
         args: Any = {**self._inject_tool_args(call, runtime, tool), "type": "tool_call"}
         try:
-            tool = _watched(tool)
+            twin = self._twin(call["name"], tool)
             if is_async_only(tool) and enclosing_thread_call() is not None:
-                response = run_in_loop(partial(tool.ainvoke, args, config))
+                response = run_in_loop(partial(twin.ainvoke, args, config))
             else:
-                response = tool.invoke(args, config)
+                response = twin.invoke(args, config)
             return self._answer(response, call, input_type)
         except Exception as error:  # noqa: BLE001 - what nobody handles is raised again
             return self._answer_to(error, call)
@@ -270,14 +271,23 @@ class DagToolNode(ToolNode):
             return self._refuse(call)
         args: Any = {**self._inject_tool_args(call, runtime, tool), "type": "tool_call"}
         try:
-            tool = _watched(tool)
+            twin = self._twin(call["name"], tool)
             if is_async(tool):
-                response = await tool.ainvoke(args, config)
+                response = await twin.ainvoke(args, config)
             else:
-                response = await run_in_thread(partial(tool.invoke, args, config))
+                response = await run_in_thread(partial(twin.invoke, args, config))
             return self._answer(response, call, input_type)
         except Exception as error:  # noqa: BLE001 - what nobody handles is raised again
             return self._answer_to(error, call)
+
+    def _twin(self, name: str, tool: BaseTool) -> BaseTool:
+        kept = self._twins.get(name)
+        if kept is not None and kept[0] is tool:
+            return kept[1]
+        twin = twin_of(tool)
+        if self.tools_by_name.get(name) is tool:
+            self._twins[name] = (tool, twin)
+        return twin
 
     def _refuse(self, call: ToolCall) -> ToolMessage:
         message = self._validate_tool_call(call)
@@ -305,11 +315,6 @@ class DagToolNode(ToolNode):
         if record is not None:
             record.caught = error
         return message
-
-
-def _watched(tool: BaseTool) -> BaseTool:
-    record = CURRENT.get()
-    return tool if record is None or not record.wanted else recording(tool)
 
 
 def _kept(tool: Tool[..., Any]) -> dict[str, Any]:

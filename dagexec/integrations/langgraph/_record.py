@@ -85,7 +85,7 @@ class Record:
 
     def produced(self, answer: Any) -> None:
         """Take note of what was made of the tool's own value."""
-        if self.wanted and isinstance(answer, ToolMessage):
+        if isinstance(answer, ToolMessage):
             self.made = (answer, answer.content)
 
     def value(self) -> Any:

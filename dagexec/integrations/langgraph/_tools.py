@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import functools
+import inspect
 import re
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SingleInputTool
+from langchain_core.tools import base as base_module
 from langgraph.prebuilt import tool_node as stock
 
 from dagexec import Tool, ToolDefinitionError, current_call
 from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Unpack
 
     from dagexec._options import ToolOptions
@@ -53,46 +55,118 @@ def is_async_only(tool: BaseTool) -> bool:
 # ------------------------------------------------------------------------ the value before its text
 
 
-def recording(tool: BaseTool) -> BaseTool:
-    """Return a copy that tells the current record what the tool returned.
+def twin_of(tool: BaseTool) -> BaseTool:
+    """Return a live view of a tool that tells the current record what the tool returned.
 
     LangChain makes text of a tool's value before it hands it out, and a reference passes the value
-    on with its type.
+    on with its type. The view also answers once what LangChain asks of a tool's signature at each
+    call, which is a third of the price of a call.
     """
-    twin = copy.copy(tool)
-    object.__setattr__(twin, "__class__", _recorder(type(tool)))
+    twin = object.__new__(_twin_class(type(tool)))
+    set_ = object.__setattr__
+    known = getattr(tool, "_injected_args_keys", None)  # found through annotations, then kept
+    set_(twin, "__dict__", tool.__dict__)
+    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        set_(twin, slot, getattr(tool, slot, None))
+    del known
     return twin
 
 
 @functools.lru_cache(maxsize=256)
-def _recorder(kind: type[BaseTool]) -> type[BaseTool]:
+def _twin_class(kind: type[BaseTool]) -> type[BaseTool]:
+    given: Any = kind
+    base: Any = BaseTool
+    structured: Any = StructuredTool
     members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    inner: Any = cast("Any", kind)._run  # noqa: SLF001
-
-    @functools.wraps(inner)
-    def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        return _noted(self, inner(self, *args, **kwargs))
-
-    members["_run"] = run
-    ainner: Any = cast("Any", kind)._arun  # noqa: SLF001
+    run = _lean_run if given._run is structured._run else given._run  # noqa: SLF001
+    members["_run"] = _answering(given._run, _noting(run))  # noqa: SLF001
     # LangChain looks whether the class has its own.
-    if ainner is not cast("Any", BaseTool)._arun:  # noqa: SLF001
-
-        @functools.wraps(ainner)
-        async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-            return _noted(self, await ainner(self, *args, **kwargs))
-
-        members["_arun"] = arun
+    if given._arun is not base._arun:  # noqa: SLF001
+        arun = _lean_arun if given._arun is structured._arun else given._arun  # noqa: SLF001
+        members["_arun"] = _answering(given._arun, _anoting(arun))  # noqa: SLF001
     return type(kind.__name__, (kind,), members)
 
 
-def _noted(tool: BaseTool, value: Any) -> Any:
+def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        value = inner(self, *args, **kwargs)
+        _note(self, value)
+        return value
+
+    return run
+
+
+def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
+    async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        value = await inner(self, *args, **kwargs)
+        _note(self, value)
+        return value
+
+    return arun
+
+
+def _note(tool: BaseTool, value: Any) -> None:
     record = CURRENT.get()
     if record is not None:
         split = tool.response_format == "content_and_artifact" and isinstance(value, tuple)
         # The model has seen the content and refers to that; the artifact is for the program.
         record.raw = cast("Any", value)[0] if split and value else value
-    return value
+
+
+def _answering(original: Callable[..., Any], function: Any) -> Any:
+    """Give a method the signature and the annotations of another, as they are asked for."""
+    function.__name__ = original.__name__
+    function.__qualname__ = original.__qualname__
+    function.__signature__ = inspect.signature(original)
+    param = base_module._get_runnable_config_param(original)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    function.__annotations__ = {} if param is None else {param: RunnableConfig}
+    return function
+
+
+@functools.lru_cache(maxsize=1024)
+def _asks(function: Callable[..., Any]) -> tuple[bool, str | None]:
+    """Say whether a tool's function takes callbacks, and which parameter takes the config."""
+    param = base_module._get_runnable_config_param(function)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    try:
+        return "callbacks" in inspect.signature(function).parameters, param
+    except (TypeError, ValueError):
+        return False, param
+
+
+def _given(
+    function: Callable[..., Any], config: RunnableConfig, run_manager: Any, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    callbacks, param = _asks(function) if isinstance(function, Hashable) else _asks_now(function)
+    if callbacks and run_manager:
+        kwargs["callbacks"] = run_manager.get_child()
+    if param:
+        kwargs[param] = config
+    return kwargs
+
+
+_asks_now = _asks.__wrapped__
+
+
+def _lean_run(
+    self: Any, *args: Any, config: RunnableConfig, run_manager: Any = None, **kwargs: Any
+) -> Any:
+    """Do what `StructuredTool._run` does."""
+    function = self.func
+    if not function:
+        msg = "StructuredTool does not support sync invocation."
+        raise NotImplementedError(msg)
+    return function(*args, **_given(function, config, run_manager, kwargs))
+
+
+async def _lean_arun(
+    self: Any, *args: Any, config: RunnableConfig, run_manager: Any = None, **kwargs: Any
+) -> Any:
+    """Do what `StructuredTool._arun` does."""
+    function = self.coroutine
+    if not function:
+        original: Any = BaseTool._arun  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return await original(self, *args, config=config, run_manager=run_manager, **kwargs)
+    return await function(*args, **_given(function, config, run_manager, kwargs))
 
 
 # ---------------------------------------------------------------------------- tools for an executor
@@ -114,7 +188,7 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
             " give it to DagToolNode"
         )
         raise ToolDefinitionError(msg)
-    twin = recording(tool)
+    twin = twin_of(tool)
 
     def prepared(args: dict[str, Any]) -> tuple[Any, Record]:
         call: Any = {"name": tool.name, "args": args, "id": current_call().id, "type": "tool_call"}
