@@ -8,16 +8,26 @@ Needs `pip install 'dagexec[langgraph]'`, and runs on asyncio only, because Lang
 model's side, tools that take references, is `planners.langchain`.
 """
 
+from importlib import import_module
+
 from dagexec._errors import MissingExtra
 
 try:
-    import langgraph.prebuilt.tool_node  # noqa: F401 - the extra is there if this is
+    import_module("langgraph.prebuilt.tool_node")
 except ImportError as error:
     _MSG = "LangGraph is not installed: pip install 'dagexec[langgraph]'"
     raise MissingExtra(_MSG) from error
 
 from dagexec.integrations.langgraph._agent import dag_agent
 from dagexec.integrations.langgraph._node import DagToolNode
+from dagexec.integrations.langgraph._references import FIRST_CALL, numbered
 from dagexec.integrations.langgraph._tools import from_langchain, to_langchain
 
-__all__ = ["DagToolNode", "dag_agent", "from_langchain", "to_langchain"]
+__all__ = [
+    "FIRST_CALL",
+    "DagToolNode",
+    "dag_agent",
+    "from_langchain",
+    "numbered",
+    "to_langchain",
+]

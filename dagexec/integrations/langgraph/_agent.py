@@ -1,8 +1,13 @@
 """Agents that LangChain and LangGraph build, with a message's calls in one node.
 
-`create_agent` and `create_react_agent(version="v2")` send each call to the tools' node by itself, so
-that the node never sees two calls together. Here the edge that sends them sends them together.
+`create_agent` and `create_react_agent(version="v2")` send each call to the tools' node by itself,
+so that the node never sees two calls together. Here the edge sends them together.
 """
+
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
 
 from __future__ import annotations
 
@@ -85,7 +90,7 @@ def together(result: Any, nodes: Collection[str]) -> Any:
     found: list[Any] = []
     whole: dict[str, Any] = {}
     for packet in packets:
-        name = packet.node if isinstance(packet, Send) else None
+        name = packet.node if isinstance(packet, Send) else ""
         calls = _calls(packet) if name in nodes else None
         if calls is None:
             found.append(packet)

@@ -1,8 +1,13 @@
 """What the model is told of a call that has no result, and which errors it is told of at all."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphBubbleUp
@@ -54,7 +59,7 @@ def answer_to(error: Exception, call: ToolCall, flag: Any) -> ToolMessage:
         return error_message(f"Error: {error}", call)
     if not flag or not isinstance(error, _handled_types(flag)):
         raise error
-    return error_message(stock._handle_tool_error(error, flag=flag), call)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return error_message(stock._handle_tool_error(error, flag=flag), call)  # noqa: SLF001
 
 
 def _handled_types(flag: Any) -> tuple[type[Exception], ...]:
@@ -63,7 +68,7 @@ def _handled_types(flag: Any) -> tuple[type[Exception], ...]:
     if isinstance(flag, tuple):
         return flag
     if callable(flag) and not isinstance(flag, type):
-        return stock._infer_handled_types(flag)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return stock._infer_handled_types(cast("Any", flag))  # noqa: SLF001
     return (Exception,)
 
 

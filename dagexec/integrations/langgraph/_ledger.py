@@ -9,6 +9,11 @@ This stands on names that LangGraph does not document (all of them are used here
 Where they are missing, `open_ledger` returns None, says so once, and LangGraph's own way is used.
 """
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import copy
@@ -16,6 +21,7 @@ import dataclasses
 import itertools
 import warnings
 from hashlib import blake2b
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from langchain_core.messages import ToolMessage
@@ -30,21 +36,23 @@ if TYPE_CHECKING:
 
     from dagexec.integrations.langgraph._record import Record
 
-try:
-    from langgraph._internal import _constants as names
-    from langgraph._internal._scratchpad import PregelScratchpad
 
-    _SCRATCHPAD: str = names.CONFIG_KEY_SCRATCHPAD
-    _SEND: str = names.CONFIG_KEY_SEND
-    _ANSWERS: str = names.CONFIG_KEY_RESUME_MAP
-    _NAMESPACE: str = names.CONFIG_KEY_CHECKPOINT_NS
-    _RESUME: str = names.RESUME
-    _FIELDS = {each.name for each in dataclasses.fields(PregelScratchpad)}
-    _COMPLETE = {"interrupt_counter", "get_null_resume", "resume", "subgraph_counter"} <= _FIELDS
-except (ImportError, AttributeError):  # a LangGraph that is built differently
-    _SCRATCHPAD = "__pregel_scratchpad"
-    _COMPLETE = False
+def _find_names() -> tuple[type[Any], str, str, str, str] | None:
+    """Return LangGraph's class of scratchpads and the keys of a config, None if any is missing."""
+    try:
+        keys: Any = import_module("langgraph._internal._constants")
+        kind: Any = import_module("langgraph._internal._scratchpad").PregelScratchpad
+        fields = {each.name for each in dataclasses.fields(kind)}
+        if not {"interrupt_counter", "get_null_resume", "resume", "subgraph_counter"} <= fields:
+            return None
+        found = (keys.CONFIG_KEY_SEND, keys.CONFIG_KEY_RESUME_MAP, keys.CONFIG_KEY_CHECKPOINT_NS)
+    except (ImportError, AttributeError, TypeError):
+        return None
+    return (kind, *found, keys.RESUME)
 
+
+_SCRATCHPAD: Final = "__pregel_scratchpad"
+NAMES: Final = _find_names()
 _MARK: Final = "dagexec"
 _VERSION: Final = 1
 _warned: list[bool] = []
@@ -59,7 +67,7 @@ def open_ledger(config: RunnableConfig, records: Sequence[Record]) -> Ledger | N
     scratchpad = settings.get(_SCRATCHPAD)
     if scratchpad is None:
         return None
-    if not (_COMPLETE and isinstance(scratchpad, PregelScratchpad) and _SEND in settings):
+    if NAMES is None or not isinstance(scratchpad, NAMES[0]) or NAMES[1] not in settings:
         _warn()
         return None
     left: list[Any] = scratchpad.resume
@@ -86,7 +94,7 @@ class Ledger:
     def __init__(
         self,
         settings: dict[str, Any],
-        scratchpad: PregelScratchpad,
+        scratchpad: Any,
         records: Sequence[Record],
         kept: dict[str, Any],
     ) -> None:
@@ -94,8 +102,10 @@ class Ledger:
         self._settings = settings
         self._scratchpad = scratchpad
         self._records = records
-        self._namespace = str(settings.get(_NAMESPACE, ""))
-        self._given: dict[str, Any] = settings.get(_ANSWERS) or {}
+        assert NAMES is not None  # noqa: S101 - `open_ledger` has looked
+        _, self._send_key, answers, namespace, self._resume_key = NAMES
+        self._namespace = str(settings.get(namespace, ""))
+        self._given: dict[str, Any] = settings.get(answers) or {}
         self._done: dict[str, dict[str, Any]] = kept.get("done", {})
         self._asked: dict[str, list[Any]] = kept.get("asked", {})
         waiting: list[str] = kept.get("waiting", [])
@@ -126,7 +136,7 @@ class Ledger:
         settings = {
             **config.get("configurable", {}),
             _SCRATCHPAD: scratchpad,
-            _SEND: self._sender(record),
+            self._send_key: self._sender(record),
         }
         return {**config, "configurable": settings}
 
@@ -136,7 +146,7 @@ class Ledger:
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _plain_answer(self, record: Record) -> Callable[..., Any]:
-        def get(consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - LangGraph's signature
+        def get(consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - as it is called
             if self._first_asker not in (None, record.id):
                 return None
             return self._scratchpad.get_null_resume(consume)
@@ -144,12 +154,12 @@ class Ledger:
         return get
 
     def _sender(self, record: Record) -> Callable[[Iterable[tuple[str, Any]]], None]:
-        send = self._settings[_SEND]
+        send = self._settings[self._send_key]
 
         def sending(writes: Iterable[tuple[str, Any]]) -> None:
             others: list[tuple[str, Any]] = []
             for channel, value in writes:
-                if channel == _RESUME:
+                if channel == self._resume_key:
                     self._asked[record.id] = list(value)
                 else:
                     others.append((channel, value))
@@ -158,7 +168,7 @@ class Ledger:
 
         return sending
 
-    # ------------------------------------------------------------------------------ leaving the node
+    # ----------------------------------------------------------------------------- leaving the node
 
     def interrupts(self, record: Record) -> tuple[Interrupt[Any], ...]:
         """Return a call's interrupts with its own ids; those of graphs inside it keep theirs."""
@@ -187,7 +197,7 @@ class Ledger:
         kept = {_MARK: _VERSION, "done": self._done, "asked": asked, "waiting": waiting}
         # A retry in this process reads the list, a later run what was sent.
         self._scratchpad.resume[:] = [kept]
-        self._settings[_SEND]([(_RESUME, [kept])])
+        self._settings[self._send_key]([(self._resume_key, [kept])])
 
 
 def _entry(record: Record) -> dict[str, Any] | None:

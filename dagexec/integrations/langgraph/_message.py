@@ -1,11 +1,17 @@
 """One message's tool calls: from what LangGraph hands in to the answers in the model's order."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import asyncio
 import threading
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
@@ -162,7 +168,11 @@ class Message:
         plan, executor = self._prepared()
         context = copy_context()
         context.run(_MESSAGE.set, self)
-        run = lambda: context.run(executor.run_sync, plan, run_id=self._run_id())  # noqa: E731
+        in_loop = partial(executor.run_sync, plan, run_id=self._run_id())
+
+        def run() -> Report:
+            return context.run(in_loop)
+
         report = _in_thread(run) if _in_event_loop() else run()
         return self._answers(report)
 
@@ -245,7 +255,7 @@ class Message:
             var_child_runnable_config.set(record.runtime.config)
         return record, record.begin(args or None)
 
-    # ----------------------------------------------------------------------------------- the answers
+    # ---------------------------------------------------------------------------------- the answers
 
     def _answers(self, report: Report) -> list[Any]:
         for record in self.records:

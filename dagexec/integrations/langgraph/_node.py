@@ -1,32 +1,36 @@
 """`DagToolNode`: LangGraph's `ToolNode`, run by dagexec."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from langchain_core.messages import ToolMessage
 from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import tool_node as stock
 from langgraph.prebuilt.tool_node import (
     ToolCallRequest,
     ToolInvocationError,
 )
-from langgraph.prebuilt import tool_node as stock
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from dagexec import DagexecError, Timeouts, Tool
+from dagexec._threads import enclosing_thread_call
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
 from dagexec.integrations.langgraph._message import Message, Settings, as_dag_tool
 from dagexec.integrations.langgraph._record import CURRENT
 from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
-from dagexec._threads import enclosing_thread_call
 from dagexec.lowlevel import run_in_loop, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from langchain_core.messages import ToolCall
+    from langchain_core.messages import ToolCall, ToolMessage
     from langchain_core.runnables import RunnableConfig
     from langchain_core.tools import BaseTool
     from langgraph.prebuilt import ToolRuntime
@@ -73,7 +77,7 @@ class DagToolNode(ToolNode):
         *,
         name: str = "tools",
         tags: list[str] | None = None,
-        handle_tool_errors: Any = stock._default_handle_tool_errors,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        handle_tool_errors: Any = stock._default_handle_tool_errors,  # noqa: SLF001
         messages_key: str = "messages",
         wrap_tool_call: Any = None,
         awrap_tool_call: Any = None,
@@ -143,15 +147,15 @@ class DagToolNode(ToolNode):
 
     # --------------------------------------------------------------------------------- one message
 
-    def _func(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:
+    def _func(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:  # noqa: A002
         message = Message(self, input, config, runtime, blocking=True)
         return self._combine_tool_outputs(message.run_blocking(), message.input_type)
 
-    async def _afunc(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:
+    async def _afunc(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:  # noqa: A002
         message = Message(self, input, config, runtime, blocking=False)
         return self._combine_tool_outputs(await message.run(), message.input_type)
 
-    def _parse_input(self, input: Any) -> tuple[list[ToolCall], Any]:
+    def _parse_input(self, input: Any) -> tuple[list[ToolCall], Any]:  # noqa: A002
         if isinstance(input, list) and not input:
             msg = "No message found in input"  # the stock class: IndexError
             raise ValueError(msg)
@@ -159,7 +163,7 @@ class DagToolNode(ToolNode):
             return input["tool_calls"], "tool_calls"
         return super()._parse_input(input)
 
-    def _extract_state(self, input: Any, config: RunnableConfig) -> Any:
+    def _extract_state(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002
         if isinstance(input, dict) and input.get("__type") == "tool_calls_with_context":
             return input["state"]
         return super()._extract_state(input, config)
@@ -306,7 +310,7 @@ class DagToolNode(ToolNode):
     def _answer_to(self, error: Exception, call: ToolCall) -> ToolMessage:
         if isinstance(error, ValidationError) and not is_invalid_resume(error):
             injected = self._injected_args.get(call["name"])
-            shown = stock._filter_validation_errors(error, injected)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            shown = stock._filter_validation_errors(error, injected)  # noqa: SLF001
             invalid = ToolInvocationError(call["name"], error, call["args"], shown)
             invalid.__cause__ = error
             error = invalid

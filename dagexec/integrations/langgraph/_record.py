@@ -1,5 +1,10 @@
 """One tool call of a message: what came in, and what became of it."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from contextvars import ContextVar

@@ -1,5 +1,10 @@
 """References between calls: numbers of a conversation, ids of its calls, values of its messages."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import json

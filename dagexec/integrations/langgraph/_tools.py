@@ -1,5 +1,10 @@
 """LangChain's tools as dagexec's, and dagexec's as LangChain's."""
 
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import functools
@@ -38,7 +43,7 @@ def is_async(tool: BaseTool) -> bool:
         return True
     if isinstance(tool, StructuredTool | SingleInputTool):
         return tool.coroutine is not None
-    return type(tool)._arun is not BaseTool._arun  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return type(tool)._arun is not BaseTool._arun  # noqa: SLF001
 
 
 # These call `invoke` in a thread where there is nothing async.
@@ -118,7 +123,7 @@ def _answering(original: Callable[..., Any], function: Any) -> Any:
     function.__name__ = original.__name__
     function.__qualname__ = original.__qualname__
     function.__signature__ = inspect.signature(original)
-    param = base_module._get_runnable_config_param(original)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    param = base_module._get_runnable_config_param(original)  # noqa: SLF001
     function.__annotations__ = {} if param is None else {param: RunnableConfig}
     return function
 
@@ -126,7 +131,7 @@ def _answering(original: Callable[..., Any], function: Any) -> Any:
 @functools.lru_cache(maxsize=1024)
 def _asks(function: Callable[..., Any]) -> tuple[bool, str | None]:
     """Say whether a tool's function takes callbacks, and which parameter takes the config."""
-    param = base_module._get_runnable_config_param(function)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    param = base_module._get_runnable_config_param(function)  # noqa: SLF001
     try:
         return "callbacks" in inspect.signature(function).parameters, param
     except (TypeError, ValueError):
@@ -164,7 +169,7 @@ async def _lean_arun(
     """Do what `StructuredTool._arun` does."""
     function = self.coroutine
     if not function:
-        original: Any = BaseTool._arun  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        original: Any = BaseTool._arun  # noqa: SLF001
         return await original(self, *args, config=config, run_manager=run_manager, **kwargs)
     return await function(*args, **_given(function, config, run_manager, kwargs))
 
@@ -181,7 +186,7 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
     Raises ToolDefinitionError for a tool that needs a graph's state, store or runtime: those are
     there in `DagToolNode` only.
     """
-    found = stock._get_all_injected_args(tool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    found = stock._get_all_injected_args(tool)  # noqa: SLF001
     if found.state or found.store or found.runtime:
         msg = (
             f"tool {tool.name!r} takes a graph's state, store or runtime, which only a graph has:"
@@ -214,7 +219,8 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
     parameters = schema if isinstance(schema, dict) else schema.model_json_schema()
     function: Callable[..., Any] = arun if is_async(tool) else run
     chosen: ToolOptions = {"description": tool.description, **options}
-    return Tool.from_schema(fitting_name(tool.name), parameters, function, **chosen)
+    name = fitting_name(tool.name)
+    return Tool.from_schema(name, parameters, function, **chosen)  # pyright: ignore[reportArgumentType]
 
 
 def to_langchain(tool: Tool[..., Any]) -> StructuredTool:

@@ -126,9 +126,7 @@ def release():
 
 def contents_of(result):
     """Return the contents of the answers in a result."""
-    return [
-        message.content for message in result["messages"] if not isinstance(message, AIMessage)
-    ]
+    return [message.content for message in result["messages"] if not isinstance(message, AIMessage)]
 
 
 @pytest.fixture(scope="session")

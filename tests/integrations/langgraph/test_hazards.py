@@ -35,7 +35,7 @@ def test_nothing_outlives_a_failure(way, state, graph):
     given = state(("fails", {}), ("writes", {"name": "a"}), ("writes", {"name": "b"}))
     for runnable in (node, graph(node)):
         effects.clear()
-        with pytest.raises(ValueError, match="^broken"):
+        with pytest.raises(ValueError, match=r"^broken"):
             way.run(runnable, given)
         assert sorted(effects) == ["a", "b"]
         assert not way.orphans
@@ -243,7 +243,10 @@ def test_arguments_that_depend_on_other_calls(way, state, contents):
         return f"{text} {len(items)}"
 
     given = state(
-        ("join", {"text": {"$template": "of ${2}, ${3.items[0].url}"}, "items": {"$ref": "3.items"}}),
+        (
+            "join",
+            {"text": {"$template": "of ${2}, ${3.items[0].url}"}, "items": {"$ref": "3.items"}},
+        ),
         ("double", {"number": {"$ref": "c3.count"}}),
         ("search", {"query": "$5"}),
     )
