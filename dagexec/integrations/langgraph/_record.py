@@ -100,7 +100,8 @@ class Record:
         the tool returned messages or commands, it is the content that the model sees.
         """
         answer = self.answer
-        if self.made is not None and self.made[0] is answer and self.made[1] == answer.content:
+        own = self.made is not None and self.made[0] is answer and self.made[1] == answer.content
+        if own and not isinstance(self.raw, ToolMessage | Command):
             return self.raw
         return next(
             (
