@@ -66,10 +66,26 @@ def widen(tool: BaseTool | Tool[..., Any] | Callable[..., Any]) -> BaseTool:
     return StructuredTool(
         name=known.name,
         description=known.description,
-        args_schema=dict(widened(parameters)),
+        args_schema=_sayable(widened(parameters)),
         extras=known.extras,
         func=_not_to_be_called,
     )
+
+
+def _sayable(node: Any) -> Any:
+    """Return a schema without a property that is named `$ref`.
+
+    LangChain takes each key of that name for a pointer, wherever it stands, and raises.
+    """
+    if isinstance(node, list):
+        return [_sayable(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    known = cast("dict[str, Any]", node)
+    if known.get("required") in (["$ref"], ["$template"]) and "properties" in known:
+        rest = {key: value for key, value in known.items() if key != "properties"}
+        return {**rest, "additionalProperties": {"type": "string"}}
+    return {key: _sayable(value) for key, value in known.items()}
 
 
 def _not_to_be_called(**args: Any) -> Any:
