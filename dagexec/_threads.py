@@ -81,11 +81,11 @@ class ThreadCall:
         try:
             while True:
                 await self._wake.wait()
+                if self.done:  # and its thread has asked for nothing that it did not get
+                    break
                 self._wake = anyio.Event()
                 while self._requests:
                     await self._requests.popleft().serve()
-                if self.done:
-                    break
         except BaseException:
             self._abandon()
             raise

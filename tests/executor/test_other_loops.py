@@ -16,6 +16,7 @@ from dagexec.lowlevel import run_in_loop, run_in_thread
 @pytest.mark.anyio
 async def test_a_run_in_a_thread_of_the_tools_own_leaves_the_slots_of_the_loop_above_alone():
     """It has a loop of its own, so it neither gives back nor takes what that loop counts."""
+
     @tool
     def inner(text: str) -> str:
         return text
@@ -70,6 +71,7 @@ async def test_an_async_tool_calls_what_is_synchronous_and_back_again():
 
 def test_run_in_loop_needs_a_tools_thread():
     """Anywhere else there is no loop that waits."""
+
     async def nothing() -> None:
         pass
 

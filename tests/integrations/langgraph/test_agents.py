@@ -39,8 +39,8 @@ class Script(BaseChatModel):
     """A chat model that says what is in its script, and keeps what it was sent."""
 
     replies: list
-    requests: list = []
-    tools: list = []
+    requests: list
+    tools: list
 
     @property
     def _llm_type(self):
@@ -138,37 +138,33 @@ def test_settings_reach_the_node_and_the_given_agent_stays(way, make, message):
     assert isinstance(agent.nodes["tools"].bound, DagToolNode)
 
 
-def test_middleware_and_approval_of_people(way, message, thread, contents):
+def test_middleware_and_approval_of_people(message, thread):
     """Wrappers and the approval of LangChain's middleware work as before."""
-    if not way.asynchronous:
-        seen = []
+    seen = []
 
-        @wrap_tool_call
-        def watch(request, handler):
-            seen.append(request.tool_call["args"]["title"])
-            return handler(request)
+    @wrap_tool_call
+    def watch(request, handler):
+        seen.append(request.tool_call["args"]["title"])
+        return handler(request)
 
-        people = HumanInTheLoopMiddleware(interrupt_on={"price": True})
-        replies = [
-            message(("price", {"title": "Emma"}), ("price", {"title": "Dune!"})),
-            AIMessage("Done."),
-        ]
-        model = Script(replies=replies, requests=[], tools=[])
-        made = create_agent(
-            model, [price], middleware=[watch, people], checkpointer=InMemorySaver()
-        )
-        agent = dag_agent(made)
-        way.run(agent, {"messages": [HumanMessage("Go.")]}, thread)
-        decisions = [{"type": "approve"}, {"type": "reject", "message": "too dear"}]
-        result = way.run(agent, Command(resume={"decisions": decisions}), thread)
-        answers = {
-            each.tool_call_id: each.content
-            for each in result["messages"]
-            if isinstance(each, ToolMessage)
-        }
-        assert answers["c1"] == '{"amount": 4, "currency": "EUR"}'
-        assert "too dear" in answers["c2"]
-        assert seen == ["Emma"]
+    @tool
+    def look_up(title: str) -> str:
+        """Look up."""
+        return title.upper()
+
+    people = HumanInTheLoopMiddleware(interrupt_on={"look_up": True})
+    replies = [message(("look_up", {"title": "Emma"}), ("look_up", {"title": "Dune"}))]
+    model = Script(replies=[*replies, AIMessage("Done.")], requests=[], tools=[])
+    middleware = [watch, people]
+    made = create_agent(model, [look_up], middleware=middleware, checkpointer=InMemorySaver())
+    agent = dag_agent(made)
+    agent.invoke({"messages": [HumanMessage("Go.")]}, thread)
+    decisions = [{"type": "approve"}, {"type": "reject", "message": "too dear"}]
+    found = agent.invoke(Command(resume={"decisions": decisions}), thread)["messages"]
+    answers = {each.tool_call_id: each.content for each in found if isinstance(each, ToolMessage)}
+    assert answers["c1"] == "EMMA"
+    assert "too dear" in answers["c2"]
+    assert seen == ["Emma"]
 
 
 def test_what_is_no_agent_is_refused():
