@@ -97,5 +97,7 @@ def test_the_oldest_langgraph(tmp_path):
     needed = [*oldest, *project["dependencies"], "pytest>=9", "pytest-timeout>=2.4", "trio"]
     run([*PIP, "--python", python, "install", *needed])
     folder = Path(__file__).parent.relative_to(ROOT)
-    command = [python, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", folder]
+    # Half of the ways: each method and each kind of tool is still there.
+    some = ["-m", "not slow", "-k", "not ([ainvoke-waits or [invoke-blocks)"]
+    command = [python, "-m", "pytest", "-q", *some, "-p", "no:cacheprovider", folder]
     run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
