@@ -13,7 +13,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import tool_node as stock
 
-from dagexec import CallError
+from dagexec import Approve, CallError, DagexecError, Deny, Edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,26 @@ def _handled_types(flag: Any) -> tuple[type[Exception], ...]:
     if callable(flag) and not isinstance(flag, type):
         return stock._infer_handled_types(cast("Any", flag))  # noqa: SLF001
     return (Exception,)
+
+
+def decided(call: ToolCall, answer: object) -> ToolCall:
+    """Return a call as a person has decided on it; raise CallError if it must not run."""
+    match answer:
+        case True | Approve() | {"type": "approve"}:
+            return call
+        case Edit(args) | {"type": "edit", "args": dict(args)}:
+            return cast("ToolCall", {**call, "args": dict(cast("dict[str, Any]", args))})
+        case False | {"type": "deny"} | Deny():
+            reason = answer.get("reason") if isinstance(answer, dict) else None
+            reason = answer.reason if isinstance(answer, Deny) else reason
+            msg = f"a person has denied this call{f': {reason}' if reason else ''}"
+            raise CallError(msg)
+        case _:
+            msg = (
+                "the answer to an approval is True, False, Approve, Deny or Edit, or as JSON"
+                ' {"type": "deny", "reason": …} and its like; not this one'
+            )
+            raise DagexecError(msg)
 
 
 def outcome_text(outcome: Outcome, named: Callable[[str], str]) -> str:

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +17,12 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables.config import get_config_list, var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
+from langgraph.types import interrupt
 
 from dagexec import Call, CallError, Executor, Plan, Tool, tool
 from dagexec._errors import CallCancelled
-from dagexec.integrations.langgraph._answers import error_message, outcome_text
+from dagexec.integrations.langgraph._answers import decided, error_message, outcome_text
+from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._ledger import merged, open_ledger
 from dagexec.integrations.langgraph._record import CURRENT, Record
 from dagexec.integrations.langgraph._references import References, is_marked, without_faults
@@ -77,7 +77,11 @@ def as_dag_tool(
     function: Callable[..., Any] = arun if asynchronous else run
     runs: Literal["async", "thread"] = "async" if asynchronous else "thread"
     chosen: ToolOptions = {"description": "", **options, "name": _own_name(name), "runs": runs}
-    return tool(function, **chosen)
+    # People are asked by an interrupt of the graph.
+    chosen["approval"] = False
+    made = tool(function, **chosen)
+    # Calls do not share an execution: their arguments are not all that LangChain hands to a tool.
+    return tool(made, effect="read") if made.effect == "pure" else made
 
 
 def _own_name(name: str) -> str:
@@ -173,7 +177,7 @@ class Message:
         def run() -> Report:
             return context.run(in_loop)
 
-        report = _in_thread(run) if _in_event_loop() else run()
+        report = in_thread(run) if in_event_loop() else run()
         return self._answers(report)
 
     def _run_id(self) -> str | None:
@@ -233,6 +237,7 @@ class Message:
         record, call = self._begin(args)
         run = self._node.run_awaited if direct else self._arun
         try:
+            call = self._approved(call)
             answer = await run(call, record.input_type, record.runtime)
         except GraphInterrupt as interrupt:
             raise _asked(record, interrupt) from interrupt
@@ -242,6 +247,7 @@ class Message:
         """Run the current call in this thread, and return its value."""
         record, call = self._begin(args)
         try:
+            call = self._approved(call)
             answer = self._hooks._run_one(call, record.input_type, record.runtime)  # noqa: SLF001
         except GraphInterrupt as interrupt:
             raise _asked(record, interrupt) from interrupt
@@ -254,6 +260,13 @@ class Message:
             # What `interrupt()` reads, also in a wrapper, before any tool is called.
             var_child_runnable_config.set(record.runtime.config)
         return record, record.begin(args or None)
+
+    def _approved(self, call: ToolCall) -> ToolCall:
+        """Return a call that a person has agreed to, perhaps with other arguments."""
+        approval = self._node.settings.options.get(call["name"], {}).get("approval", False)
+        if not approval or (callable(approval) and not approval(**call["args"])):
+            return call
+        return decided(call, interrupt({"type": "approval", **_shown(call)}))
 
     # ---------------------------------------------------------------------------------- the answers
 
@@ -339,6 +352,10 @@ class Message:
             )
 
 
+def _shown(call: ToolCall) -> dict[str, Any]:
+    return {"tool_call_id": call["id"], "name": call["name"], "args": call["args"]}
+
+
 def _asked(record: Record, interrupt: GraphInterrupt) -> Asked:
     record.interrupt = interrupt
     return Asked([getattr(each, "value", None) for each in interrupt.args[0]])
@@ -370,30 +387,3 @@ def _limit(own: int | None, given: int | None) -> int:
 
 
 _DEFAULT_LIMIT: Final = 20
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _in_thread(run: Callable[[], Report]) -> Report:
-    """Run in a thread of its own: here an event loop waits, and can wait for no other."""
-    found: list[Report] = []
-    raised: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            found.append(run())
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            raised.append(error)
-
-    thread = threading.Thread(target=target, name="dagexec langgraph", daemon=True)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return found[0]

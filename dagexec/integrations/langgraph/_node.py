@@ -19,7 +19,7 @@ from langgraph.prebuilt.tool_node import (
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
-from dagexec import DagexecError, Timeouts, Tool
+from dagexec import DagexecError, Timeouts, Tool, ToolDefinitionError
 from dagexec._threads import enclosing_thread_call
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
 from dagexec.integrations.langgraph._message import Message, Settings, as_dag_tool
@@ -64,7 +64,10 @@ class DagToolNode(ToolNode):
         observers: called with every event and action of the scheduler.
         references: whether arguments may refer to other calls' results, by number or by id.
         options: options of `dagexec.tool` by the tool's name, such as
-            `{"search": {"effect": "read", "timeout": 5}}`.
+            `{"search": {"effect": "read", "timeout": 5}}`. With `approval` the call interrupts the
+            graph before it runs; the answer is True, False, `Approve`, `Deny` or `Edit`, or as
+            JSON `{"type": "edit", "args": {…}}`. Each call runs by itself, also of a `pure` tool:
+            it has callbacks and an id of its own.
         stream_calls: whether each call, as it ends, is written to the graph's `custom` stream, as
             `{"type": "tool_call", "tool_call_id": …, "name": …, "status": …, "message": …}`.
 
@@ -107,11 +110,11 @@ class DagToolNode(ToolNode):
         if unknown:
             msg = f"options for {unknown[0]!r}: the tools are {', '.join(self.tools_by_name)}"
             raise DagexecError(msg)
-        chosen: dict[str, ToolOptions] = {
-            name: cast("ToolOptions", _kept(tool)) for name, tool in own.items()
-        }
-        for name_, more in (options or {}).items():
-            chosen[name_] = {**chosen.get(name_, {}), **more}
+        chosen = {name: _kept(tool) for name, tool in own.items()}
+        for tool_name, more in (options or {}).items():
+            chosen[tool_name] = {**chosen.get(tool_name, {}), **more}
+        for tool_name, each in chosen.items():
+            _check(tool_name, each)
         self.settings = Settings(
             timeouts=timeouts or DEFAULT_TIMEOUTS,
             concurrency=concurrency,
@@ -321,7 +324,20 @@ class DagToolNode(ToolNode):
         return message
 
 
-def _kept(tool: Tool[..., Any]) -> dict[str, Any]:
+def _kept(tool: Tool[..., Any]) -> ToolOptions:
     """Return the options of a dagexec tool that the node has to know; the rest is in its schema."""
-    names = ("effect", "timeout", "retry", "limits", "cost", "reads", "writes")
-    return {name: getattr(tool, name) for name in names}
+    names = ("effect", "timeout", "retry", "limits", "cost", "reads", "writes", "approval")
+    kept = {name: getattr(tool, name) for name in names}
+    if tool.runs == "process":
+        kept["runs"] = tool.runs
+    return cast("ToolOptions", kept)
+
+
+def _check(name: str, options: ToolOptions) -> None:
+    for option in ("runs", "name", "description", "secret"):
+        if option in options:
+            msg = (
+                f"{option}= of {name!r}: in a DagToolNode that is the tool's own affair;"
+                ' runs="process" is for tools of an Executor'
+            )
+            raise ToolDefinitionError(msg)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from typing import Annotated
 
 import pytest
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import InjectedToolCallId
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
+from dagexec import Deny, Edit
 from dagexec.integrations.langgraph import DagToolNode, _ledger
 
 
@@ -162,8 +166,6 @@ def test_a_wrapper_may_ask(way, state, graph, thread, contents):
     def wrapper(request, execute):
         name = request.tool_call["args"]["name"]
         if interrupt(f"delete {name}?") != "yes":
-            from langchain_core.messages import ToolMessage
-
             return ToolMessage("refused", tool_call_id=request.tool_call["id"])
         return execute(request)
 
@@ -254,6 +256,77 @@ def test_errors_that_were_answered_are_not_tried_again(way, state, graph, thread
     assert "call 1 (breaks) gave no result" in found[1]
     assert found[2] == "yes"
     assert runs == {"breaks": 1}
+
+
+def test_commands_are_kept_as_well(way, state, graph, thread):
+    """Also one for the graph above, which leaves the node when the questions are answered."""
+    runs = Counter()
+
+    @way.tool
+    def approve() -> str:
+        return interrupt("go on?")
+
+    @way.tool
+    def updates(call_id: Annotated[str, InjectedToolCallId]) -> Command:
+        runs["updates"] += 1
+        return Command(update={"messages": [ToolMessage("updated", tool_call_id=call_id)]})
+
+    made = graph(DagToolNode([approve, updates]), checkpointer=InMemorySaver())
+    assert asked_of(way.run(made, state(("updates", {}), ("approve", {})), thread))
+    messages = way.run(made, Command(resume="yes"), thread)["messages"]
+    assert {each.content for each in messages[1:]} == {"updated", "yes"}
+    assert runs == {"updates": 1}
+
+
+def test_a_command_that_leaves_waits_for_the_answers(way, state, graph, thread):
+    """A tool that hands over to the graph above runs once, and hands over in the end."""
+    runs = Counter()
+
+    @way.tool
+    def approve() -> str:
+        return interrupt("go on?")
+
+    @way.tool
+    def leaves() -> str:
+        runs["leaves"] += 1
+        raise ParentCommand(Command(graph=Command.PARENT, goto="after"))
+
+    inner = graph(DagToolNode([approve, leaves]))
+    builder = StateGraph(MessagesState)
+    builder.add_node("inner", inner)
+    builder.add_node("after", lambda state: {"messages": [("ai", "after")]})
+    builder.add_edge(START, "inner")
+    made = builder.compile(checkpointer=InMemorySaver())
+    assert asked_of(way.run(made, state(("leaves", {}), ("approve", {})), thread))
+    messages = way.run(made, Command(resume="yes"), thread)["messages"]
+    assert messages[-1].content == "after"
+    assert runs == {"leaves": 1}
+
+
+def test_approval_is_an_interrupt(way, state, graph, thread, contents):
+    """The option of a tool: asked with name and arguments, answered by a decision."""
+
+    @way.tool
+    def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    options = {"pay": {"approval": lambda amount: amount > 1}}
+    made = graph(DagToolNode([pay], options=options), checkpointer=InMemorySaver())
+    given = state(*(("pay", {"amount": n}) for n in range(1, 8)))
+    asked = way.run(made, given, thread)["__interrupt__"]
+    assert [each.value["args"]["amount"] for each in asked] == [2, 3, 4, 5, 6, 7]
+    assert asked[0].value["name"] == "pay"
+    denied = {"type": "deny", "reason": "no need"}
+    edited = {"type": "edit", "args": {"amount": 70}}
+    decisions = [True, False, Deny("too dear"), Edit({"amount": 50}), denied, edited]
+    answers = {each.id: answer for each, answer in zip(asked, decisions, strict=True)}
+    found = contents(way.run(made, Command(resume=answers), thread))
+    assert found[:2] == ["paid 1", "paid 2"]
+    assert "denied this call" in found[2]
+    assert "too dear" in found[3]
+    assert found[4] == "paid 50"
+    assert "no need" in found[5]
+    assert found[6] == "paid 70"
 
 
 def test_outside_of_a_graph_nothing_is_said(way, state):

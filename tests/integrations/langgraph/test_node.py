@@ -570,6 +570,25 @@ def test_settings_that_cannot_be():
         DagToolNode([add], options={"add": {"effect": "often"}})
     with pytest.raises(ToolDefinitionError, match="no option"):
         DagToolNode([add], options={"add": {"retries": 3}})
+    with pytest.raises(ToolDefinitionError, match="runs= of 'add'"):
+        DagToolNode([add], options={"add": {"runs": "process"}})
+
+
+def test_identical_calls_of_a_pure_tool_run_each_by_itself(way, state):
+    """They have ids and callbacks of their own, and each is answered."""
+    seen = []
+
+    @way.tool
+    def double(number: int) -> int:
+        seen.append(number)
+        return number * 2
+
+    node = DagToolNode([double], options={"double": {"effect": "pure"}})
+    given = state(*(("double", {"number": n}) for n in (1, 1, 2)))
+    messages = way.run(node, given)["messages"]
+    assert [each.tool_call_id for each in messages] == ["c1", "c2", "c3"]
+    assert [each.content for each in messages] == ["2", "2", "4"]
+    assert sorted(seen) == [1, 1, 2]
 
 
 def test_langchain_tools_in_an_executor(way):
