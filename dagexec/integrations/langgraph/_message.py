@@ -216,7 +216,7 @@ class Message:
             for record in left:
                 known = tools[record.call["name"]]
                 args: dict[str, Any] = {}
-                if shown or known.templates:
+                if shown or known.templates or known.cost is not None:
                     args = dict(record.call["args"])
                     if record.id in marked:
                         args = {key: {"$literal": value} for key, value in args.items()}
