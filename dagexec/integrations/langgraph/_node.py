@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -135,8 +136,14 @@ class DagToolNode(ToolNode):
 
     @classmethod
     def from_tool_node(cls, node: ToolNode, **settings: Any) -> DagToolNode:
-        """Return a node that does what a `ToolNode` does, with more settings of this class."""
+        """Return a node that does what a `ToolNode` does, with more settings of this class.
+
+        Of a node of this class the settings are kept, but for those that are given.
+        """
         given: Any = node
+        if isinstance(node, DagToolNode):
+            kept = {each.name: getattr(node.settings, each.name) for each in fields(Settings)}
+            settings = {**kept, **settings}
         return cls(
             list(node.tools_by_name.values()),
             name=node.name or "tools",

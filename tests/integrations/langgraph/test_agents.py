@@ -138,6 +138,15 @@ def test_settings_reach_the_node_and_the_given_agent_stays(way, make, message):
     assert isinstance(agent.nodes["tools"].bound, DagToolNode)
 
 
+def test_an_agent_that_was_given_a_node_keeps_its_settings():
+    """And takes more of them."""
+    model = Script(replies=[], requests=[], tools=[])
+    options = {"price": {"effect": "read"}}
+    agent = dag_agent(react_agent(model, DagToolNode([price], options=options)), concurrency=3)
+    settings = agent.nodes["tools"].bound.settings
+    assert (settings.options, settings.concurrency) == (options, 3)
+
+
 def test_middleware_and_approval_of_people(message, thread):
     """Wrappers and the approval of LangChain's middleware work as before."""
     seen = []
