@@ -118,10 +118,10 @@ def test_a_failed_run_goes_on_with_what_failed(way, state, graph, thread, conten
 @pytest.mark.parametrize(
     ("timeouts", "text"),
     [
-        (Timeouts(call=0.3), "its time limit"),
-        (Timeouts(call=None, layer=0.3), "the calls that started together"),
-        (Timeouts(call=None, turn=0.3), "this turn"),
-        (Timeouts(call=None, workflow=0.3), "all calls together"),
+        (Timeouts(call=0.8), "its time limit"),
+        (Timeouts(call=None, layer=0.8), "the calls that started together"),
+        (Timeouts(call=None, turn=0.8), "this turn"),
+        (Timeouts(call=None, workflow=0.8), "all calls together"),
     ],
     ids=["call", "layer", "turn", "workflow"],
 )
@@ -175,7 +175,7 @@ def test_a_timeout_of_the_node_ends_async_tools(state, graph):
             cancelled.append(True)
         return "late"
 
-    made = graph(DagToolNode([hangs]), timeout=0.2)
+    made = graph(DagToolNode([hangs]), timeout=1.0)
 
     async def run():
         with pytest.raises(Exception, match="timeout"):

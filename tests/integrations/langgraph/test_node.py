@@ -438,7 +438,7 @@ def test_effects_order_what_touches_the_same(way, state):
     """Two writers of a file keep the model's order; the others run beside them."""
     log = []
 
-    @way.tool(seconds=lambda path, text: 0.1 if text == "first" else 0)
+    @way.tool(seconds=lambda path, text: 0.5 if text == "first" else 0)
     def write(path: str, text: str) -> str:
         log.append(text)
         return text
