@@ -18,7 +18,9 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Send
 
 import dagexec
+import planners.langchain
 from dagexec import DagexecError, Executor, ToolDefinitionError, current_call
+from dagexec.integrations import langgraph as integration
 from dagexec.integrations.langgraph import DagToolNode, from_langchain, to_langchain
 from dagexec.lowlevel import Settled, Started
 
@@ -651,6 +653,15 @@ def test_changes_to_a_tool_are_seen(way, state, contents):
     fails.handle_tool_error = "sorry"
     (message,) = way.run(node, state(("fails", {})))["messages"]
     assert (message.content, message.status) == ("sorry", "error")
+
+
+def test_the_public_names():
+    """Exactly these; a new one is a decision."""
+    assert sorted(integration.__all__) == [
+        *("DagToolNode", "FIRST_CALL", "dag_agent"),
+        *("from_langchain", "numbered", "to_langchain"),
+    ]
+    assert planners.langchain.__all__ == ["bind", "instructions", "references", "widen"]
 
 
 def test_without_the_extra_the_error_names_it():
