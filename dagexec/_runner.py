@@ -28,7 +28,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground
-from dagexec._errors import CallTimeout
+from dagexec._errors import CallTimeout, DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -214,10 +214,10 @@ class Runner:
         except BaseExceptionGroup as group:
             raise bare(group, self.cancelled) from None
         finally:
+            del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
-            del live[self]
         if self._fatal is not None:
             raise self._fatal
 
@@ -273,7 +273,12 @@ class Runner:
                     eager = tool is not None and tool.effect.eager
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
-                self.feed(Closed())
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    self.feed(Closed())
+                else:
+                    self.stop(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
