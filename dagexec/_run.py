@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from dagexec._context import enclosing_call
+from dagexec._context import enclosing_lease
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
 from dagexec._plan import Plan, faults
@@ -120,10 +120,10 @@ class Run:
         self._refuse_second_start()
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
         self._begin((self._send.send_nowait,))
-        call = enclosing_call()
-        if call is not None and call.lease is not None:
+        lease = enclosing_lease()
+        if lease is not None:
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
-            await self._waiting.enter_async_context(call.lease)
+            await self._waiting.enter_async_context(lease)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
