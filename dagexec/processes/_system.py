@@ -119,7 +119,7 @@ class Spawning:
         options: dict[str, Any] = {"start_new_session": True}
         if WINDOWS:
             options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-        process = subprocess.Popen[bytes](  # noqa: S603 - the user's command, never through a shell
+        process = subprocess.Popen[bytes](
             list(self._command),
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
