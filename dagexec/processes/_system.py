@@ -34,13 +34,13 @@ WINDOWS: Final = sys.platform == "win32"
 async def in_thread(function: Callable[..., Any], *args: object) -> Any:
     """Run a short function in a thread of dagexec's own; shielded from cancellation."""
     with CancelScope(shield=True):
-        return await ThreadCall(partial(function, *args)).run()
+        return await ThreadCall().run(partial(function, *args))
 
 
 async def read(fd: int) -> bytes:
     """Return the next bytes of a pipe, none at its end."""
     if WINDOWS:
-        return bytes(await ThreadCall(partial(os.read, fd, CHUNK)).run())
+        return bytes(await ThreadCall().run(partial(os.read, fd, CHUNK)))
     while True:
         try:
             chunk = os.read(fd, CHUNK)
@@ -56,7 +56,7 @@ async def read(fd: int) -> bytes:
 async def write(fd: int, data: memoryview) -> int:
     """Write what fits; return how many bytes that were. Raises OSError if nobody can read it."""
     if WINDOWS:
-        return int(await ThreadCall(partial(os.write, fd, data)).run())
+        return int(await ThreadCall().run(partial(os.write, fd, data)))
     while True:
         try:
             return os.write(fd, data)
@@ -72,7 +72,7 @@ async def exit_of(process: subprocess.Popen[bytes]) -> int:
     try:
         fd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # not Linux, or not allowed to
-        return int(await ThreadCall(process.wait).run())
+        return int(await ThreadCall().run(process.wait))
     try:
         await anyio.wait_readable(fd)
     finally:
