@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A call says how far it is; no event of the scheduler, but it comes where those come.
+
+    `done` and `total` are in whatever unit the tool counts in; `at` is in seconds of the run.
+    """
+
+    call: str
+    done: float
+    total: float | None = None
+    message: str | None = None
+    at: float = 0.0
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class CallContext:
     """The call that a tool runs for.
@@ -42,6 +57,17 @@ class CallContext:
     # that a pool cannot lock itself. The driver's own affair.
     lease: Lease | None = field(default=None, repr=False)
     cancelled: Callable[[], bool] = field(default=bool, repr=False)
+    # Takes the call's progress to those who look on, from any thread.
+    tell: Callable[[Progress], object] | None = field(default=None, repr=False)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell those who look on, observers and live runs, how far this call is.
+
+        They get a `dagexec.lowlevel.Progress`. Costs nothing when nobody looks on, and nothing
+        comes after the call has ended.
+        """
+        if self.tell is not None:
+            self.tell(Progress(self.id, done, total, message))
 
     @property
     def idempotency_key(self) -> str:
@@ -81,6 +107,7 @@ class Ground:
     context: Context
     scopes: tuple[CancelScope, ...]
     group: TaskGroup | None = None
+    tell: Callable[[Progress], object] | None = None
 
 
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
@@ -122,6 +149,7 @@ def context_of(facts: Facts) -> CallContext:
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
+        tell=ground.tell,
     )
 
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import deque
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
@@ -49,14 +51,16 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from anyio.abc import TaskGroup
+    from anyio.lowlevel import EventLoopToken
 
+    from dagexec._context import Progress
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
 
-Observer: TypeAlias = "Callable[[Event | Action], object]"
+Observer: TypeAlias = "Callable[[Event | Action | Progress], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -303,7 +307,13 @@ class Runner:
             else:
                 self._lane.ended.set()
 
-    def _tell(self, items: Sequence[Event | Action]) -> None:
+    def progress(self, item: Progress) -> None:
+        """Tell those who look on how far a call is, unless it has ended."""
+        if item.call in self.machine.outcomes:
+            return
+        self._tell((replace(item, at=self.now()),))
+
+    def _tell(self, items: Sequence[Event | Action | Progress]) -> None:
         for item in items:
             for observer in self._observers:
                 try:
@@ -329,7 +339,8 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        return Ground(self.run_id, self._context, scopes)
+        tell = partial(_tell_from_anywhere, self, current_token()) if self._observers else None
+        return Ground(self.run_id, self._context, scopes, tell=tell)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -416,6 +427,19 @@ class Runner:
         self._verdict = Cancelled()
         self.feed(Stop(self._verdict))
         return self._verdict
+
+
+def _tell_from_anywhere(runner: Runner, loop: EventLoopToken, item: Progress) -> None:
+    """Take progress to the event loop of its run, from a task of it or from a thread."""
+    try:
+        here = current_token()
+    except RuntimeError:
+        here = None
+    if here == loop:
+        runner.progress(item)
+        return
+    with suppress(RuntimeError):  # the loop has ended, and with it whoever looked on
+        call_in_loop(runner.progress, item, token=loop)
 
 
 def _late(scope: str) -> TimedOut:

@@ -50,6 +50,13 @@ GRACE: Final = 1.0
 TOLERANCE: Final = 1e-4
 
 
+def _may_have_begun(outcome: Outcome) -> bool:
+    """Whether what a call that is not done does to the world may have happened."""
+    if outcome.status == "failed":
+        return getattr(outcome.error, "maybe", False) is True  # a server died over it, say
+    return outcome.status in ("timed_out", "cancelled")
+
+
 @final
 class Worker:
     """One task that runs calls of a lane; holds a slot as long as it lives."""
@@ -263,7 +270,7 @@ class Worker:
                 ended=runner.now(),
                 queued=self._started - self._since,
                 attempts=1,
-                maybe=self._tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
+                maybe=self._tool.effect == "write" and _may_have_begun(outcome),
             ),
         )
 

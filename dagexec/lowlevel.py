@@ -4,6 +4,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 `dagexec._scheduler`.
 """
 
+from dagexec._context import Progress
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
 from dagexec._scheduler import (
@@ -35,6 +36,7 @@ __all__ = [
     "Expired",
     "Finish",
     "Launch",
+    "Progress",
     "Refused",
     "Scheduler",
     "Settled",

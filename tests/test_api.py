@@ -59,6 +59,7 @@ LOWLEVEL = [
     "Expired",
     "Finish",
     "Launch",
+    "Progress",
     "Refused",
     "Scheduler",
     "Settled",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dagexec import Executor, Outcome, Report
     from dagexec.lowlevel import Action, Event
 
-Item: TypeAlias = "Event | Action"
+Item: TypeAlias = "Event | Action | Progress"
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0

@@ -44,6 +44,8 @@ QUIET: Final = 0.2
 LEFTOVERS: Final = 1.0
 # Seconds after SIGKILL until a process that does not die is given up, with a line in the log.
 UNKILLABLE: Final = 5.0
+# Characters of stderr that are shown with the end of a child.
+LAST_WORDS: Final = 500
 # Seconds between two looks at a guard that has to be looked at.
 LOOK: Final = 0.25
 
@@ -259,6 +261,11 @@ class Child:
             self._heard = self._moved = anyio.current_time()
         self._expected += change
 
+    async def exited(self) -> int | None:
+        """Wait until it has ended itself, whatever still holds its output; return its exit code."""
+        await self._exited.wait()
+        return self.returncode
+
     async def wait(self) -> int:
         """Wait until it and its tree have ended; return its exit code.
 
@@ -275,9 +282,12 @@ class Child:
         if self.failure is not None:
             return self.failure
         if self.returncode is not None:
-            said = self.stderr.text.strip()[-500:]
-            says = f"; its stderr ends with: {said}" if said else ""
-            return ProcessGone(f"{self} ended with exit code {self.returncode}{says}")
+            gone = ProcessGone(f"{self} ended with exit code {self.returncode}")
+            said = self.stderr.text.strip()[-LAST_WORDS:]
+            if said:
+                # Not in its text, which a model may get to see.
+                gone.add_note(f"Its stderr ends with: {said}")
+            return gone
         return ProcessGone(f"{self} has closed its input or output")
 
     def __str__(self) -> str:

@@ -136,8 +136,9 @@ async def test_its_end_is_seen_apart_from_the_end_of_its_output(mark):
     async with Child(python(code, mark), lines=True) as child:
         assert [line async for line in child.lines()] == []
         assert await child.wait() == 3
-        with pytest.raises(ProcessGone, match="exit code 3; its stderr ends with: the reason"):
+        with pytest.raises(ProcessGone, match="exit code 3") as caught:
             await child.send(b"x")
+        assert caught.value.__notes__ == ["Its stderr ends with: the reason"]
     assert time.perf_counter() - start < 10
 
 

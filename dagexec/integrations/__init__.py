@@ -1,0 +1,1 @@
+"""What joins dagexec to other libraries; each module needs the extra of its name."""
