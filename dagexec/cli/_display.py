@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dagexec import Executor, Outcome, Report
-    from dagexec.lowlevel import Action, Event
+    from dagexec.lowlevel import Action, Event, Progress
 
 Item: TypeAlias = "Event | Action | Progress"
 

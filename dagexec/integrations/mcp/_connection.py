@@ -24,7 +24,7 @@ from dagexec._errors import DagexecError, GuardExpired, ProcessError, ProcessGon
 from dagexec._host import Host
 from dagexec._restart import Restart, Restarts
 from dagexec.integrations.mcp._servers import StdioServer
-from dagexec.integrations.mcp._transport import Pipes
+from dagexec.integrations.mcp._transport import AFTERMATH, Pipes
 from dagexec.processes import Child, Guards
 
 if TYPE_CHECKING:
@@ -183,10 +183,10 @@ class Connection:
     async def _reason(self) -> BaseException:
         pipes = self._pipes
         if pipes is not None:
-            with anyio.move_on_after(RELUCTANCE):
+            # Nobody looks at the pipes any more when the handshake was cut off.
+            with anyio.move_on_after(2 * AFTERMATH):
                 await pipes.ended.wait()
-            if pipes.error is not None:
-                return pipes.error
+            return pipes.error or pipes.child.gone()
         return self._cause or ProcessGone("the connection was closed")
 
     async def _until_up(self) -> None:
@@ -382,12 +382,10 @@ async def _all_tools(client: Client) -> list[Any]:
 
 def _single(error: BaseException) -> BaseException:
     """Return the one error in a group, or the group."""
-    while isinstance(error, BaseExceptionGroup):
-        members = cast("tuple[BaseException, ...]", error.exceptions)  # type: ignore[redundant-cast]
-        if len(members) > 1:
-            break
-        error = members[0]
-    return error
+    found: Any = error
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = cast("Any", found).exceptions[0]
+    return cast("BaseException", found)
 
 
 def _version() -> str:
