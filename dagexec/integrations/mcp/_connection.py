@@ -313,14 +313,15 @@ class Connection:
                     client_info=Implementation(name="dagexec", version=_version()),
                 )
                 await inner.enter_async_context(client)
-            except MCPError as error:
+            except Exception as raised:
                 # The handshake of the protocol until 2025-11 is tried first: a server that does
                 # not know the newer question may leave it without an answer.
-                closed = error.error.code == CONNECTION_CLOSED
+                error = _single(raised)
+                closed = isinstance(error, MCPError) and error.error.code == CONNECTION_CLOSED
                 reason = await self._reason() if closed else error
                 await inner.aclose()
-                if closed or mode == modes[-1]:
-                    raise reason from error
+                if closed or not isinstance(error, MCPError) or mode == modes[-1]:
+                    raise reason from (None if reason is error else error)
             except BaseException:
                 await inner.aclose()
                 raise
@@ -383,8 +384,11 @@ async def _all_tools(client: Client) -> list[Any]:
 def _single(error: BaseException) -> BaseException:
     """Return the one error in a group, or the group."""
     found: Any = error
-    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = cast("Any", found).exceptions[0]
+    while isinstance(found, BaseExceptionGroup):
+        members: tuple[Any, ...] = cast("Any", found).exceptions
+        if len(members) > 1:
+            break
+        found = members[0]
     return cast("BaseException", found)
 
 
