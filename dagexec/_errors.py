@@ -8,6 +8,7 @@
     │   └── BadReference     a reference in it cannot be read or followed
     ├── CallTimeout          a deadline that a call did not meet
     ├── CallCancelled        a tool that ended itself by a cancellation that nobody asked for
+    ├── PoolDeadlock         a call that would wait for what cannot end before it
     ├── ProcessError         a child process that did not do what was asked of it
     │   ├── CommandFailed    it ended with another exit code than 0
     │   ├── GuardExpired     it broke one of its guards and was stopped
@@ -39,6 +40,7 @@ __all__ = [
     "LineTooLong",
     "MissingExtra",
     "PlanError",
+    "PoolDeadlock",
     "Problem",
     "ProcessError",
     "ProcessGone",
@@ -124,6 +126,10 @@ class CallCancelled(DagexecError):
 
 class MissingExtra(DagexecError, ImportError):
     """An optional part of dagexec was used that is not installed; the text names the extra."""
+
+
+class PoolDeadlock(DagexecError):
+    """A call needs what another holds that waits for it; the text names both."""
 
 
 class ProcessError(DagexecError):

@@ -13,8 +13,9 @@ outcomes and starting workers need no lock.
 from __future__ import annotations
 
 import heapq
+import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -27,10 +28,11 @@ from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
+from dagexec._capacities import Hold, holding
 from dagexec._context import Ground
 from dagexec._errors import CallTimeout
 from dagexec._order import Order
-from dagexec._outcomes import Cancelled, Outcome, TimedOut
+from dagexec._outcomes import STATUSES, Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
     Abort,
     Action,
@@ -53,9 +55,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from anyio.lowlevel import EventLoopToken
 
+    from dagexec._capacities import Capacities
     from dagexec._context import Progress
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
+    from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
@@ -77,6 +81,7 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    uses: bool = False
 
 
 class SourceError(Exception):
@@ -147,10 +152,16 @@ class Runner:
         slots: Slots,
         run_id: str,
         observers: Sequence[Observer],
+        capacities: Capacities | None = None,
     ) -> None:
         """Prepare a run; its clock starts with `drive`."""
         self.settings = settings
         self.slots = slots
+        # None in the sequential mode, where no two calls run at a time.
+        self._capacities = capacities
+        self._holds: dict[str, Hold] = {}
+        # Calls whose threads were left behind.
+        self._left: list[str] = []
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
@@ -199,6 +210,10 @@ class Runner:
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
+            if self._capacities is not None:
+                self._capacities.withdraw(self.run_id)
+            if self._left or self._holds or _log.isEnabledFor(logging.INFO):
+                self._log_end()
         if self._fatal is not None:
             raise self._fatal
 
@@ -407,6 +422,67 @@ class Runner:
     def now(self) -> float:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
+
+    # --------------------------------------------------------------------------- what calls hold
+
+    def hold(self, lane: Lane, call: Call, tool: Tool[..., Any], since: float) -> bool:
+        """Return whether a call has what its tool uses; if not, it comes back when it has.
+
+        Raises PoolDeadlock if it would never come back.
+        """
+        capacities = self._capacities
+        if capacities is None or call.id in self._holds:
+            return True
+
+        def granted(hold: Hold) -> bool:
+            if self.is_over(lane) or lane.group is None:
+                return False
+            self._holds[call.id] = hold
+            lane.queue.appendleft((call.id, since))
+            self.recruit(lane)
+            return True
+
+        above = lane.ground.context.get(holding, ())
+        hold = Hold(call.id, tool.name, self.run_id, tool.uses, above, granted)
+        if not capacities.take(hold):
+            return False
+        self._holds[call.id] = hold
+        return True
+
+    def enter_hold(self, name: str) -> None:
+        """Let the code of a call know what it holds, for the runs that it starts."""
+        hold = self._holds.get(name)
+        if hold is not None:
+            holding.set((*hold.above, hold))
+
+    def give_back(self, name: str) -> None:
+        """Give back what a call held; what a thread that was left behind uses stays held."""
+        if self._capacities is not None and name in self._holds and name not in self._left:
+            self._capacities.give(self._holds.pop(name))
+
+    def leave_behind(self, call: Call | None, thread: ThreadCall) -> None:
+        """Count a thread that nobody waits for any more; it keeps what it uses until it ends."""
+        self.abandoned += 1
+        name = "" if call is None else call.id
+        self._left.append(name)
+        hold, capacities = self._holds.get(name), self._capacities
+        if hold is not None and capacities is not None:
+            thread.late = partial(capacities.give, hold)
+
+    def _log_end(self) -> None:
+        """Say in one line how the run ended, and what it left behind."""
+        counts = Counter(outcome.status for outcome in self.machine.outcomes.values())
+        held = {name: dict(hold.uses) for name, hold in self._holds.items()}
+        facts = {
+            "run_id": self.run_id,
+            "calls": len(self.machine.calls),
+            **{status: counts[status] for status in STATUSES},
+            "elapsed": round(self.elapsed, 6),
+            "active": list(self._left),
+            "held": held,
+        }
+        level = logging.WARNING if self._left or held else logging.INFO
+        _log.log(level, "run ended %s", json.dumps(facts, default=str), extra={"dagexec": facts})
 
     # ----------------------------------------------------------------------- who stopped this call
 

@@ -45,6 +45,7 @@ class ThreadCall:
         "_wake",
         "abandoned",
         "done",
+        "late",
         "result",
     )
 
@@ -57,6 +58,8 @@ class ThreadCall:
         self._requests: deque[_Request] = deque()
         self.done = False
         self.abandoned = False
+        # Called in the event loop when an abandoned thread ends after all.
+        self.late: Callable[[], object] | None = None
         self.result: tuple[Any, BaseException | None] = (None, None)
 
     # In the event loop.
@@ -116,10 +119,11 @@ class ThreadCall:
         return request.wait()  # type: ignore[no-any-return]
 
     def _notify(self) -> None:
-        if self.abandoned:
+        tell = self.late if self.abandoned else self._set
+        if tell is None:
             return
         try:
-            call_in_loop(self._set, token=self._token)
+            call_in_loop(tell, token=self._token)
         except RuntimeError:  # the loop has ended, and with it whoever waited
             return
 

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from dagexec._admission import approval_question, arguments_of, needs_approval
 from dagexec._bare import bare
 from dagexec._context import Asked, CancelledCall, context_of, enter_call
-from dagexec._errors import CallCancelled, CallTimeout
+from dagexec._errors import CallCancelled, CallTimeout, PoolDeadlock
 from dagexec._isolation import go_on
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
 from dagexec._scheduler import Started, State
@@ -171,6 +171,8 @@ class Worker:
             arguments = self._admit(call, tool, arguments)
             if arguments is None:
                 return
+        if tool.uses and not self._hold(call, tool, arguments, since):
+            return
         clock = runner.clock
         now = clock()
         self._since = since
@@ -189,6 +191,8 @@ class Worker:
         else:
             outcome = done(value, started, clock() - runner.zero, started - since)
             self._call = None
+            if tool.uses:
+                runner.give_back(name)
             runner.settle(self._lane, name, outcome)
         if (self._struck or self._watch is not None) and not self._scope.cancel_called:
             self._look_back()
@@ -210,6 +214,20 @@ class Worker:
         runner.settle(self._lane, call.id, outcome)
         return None
 
+    def _hold(
+        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
+    ) -> bool:
+        """Return whether the call has all that it uses; if not, it is launched when it has."""
+        runner = self._runner
+        try:
+            if runner.hold(self._lane, call, tool, since):
+                return True
+        except PoolDeadlock as error:
+            runner.settle(self._lane, call.id, Failed(error, ended=runner.now()))
+            return False
+        runner.prepared[call.id] = arguments
+        return False
+
     def _arm(self, deadline: float) -> None:
         # Never late, and early by no more than can be seen.
         if not 0.0 <= deadline - self._armed <= TOLERANCE and deadline != self._armed:
@@ -224,6 +242,8 @@ class Worker:
             thread = ThreadCall()
         facts = (call, ground, self._lease, self._armed, thread)
         run(enter_call, facts)
+        if tool.uses:
+            run(self._runner.enter_hold, call.id)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
@@ -245,7 +265,7 @@ class Worker:
             return await thread.run(function)
         finally:
             if thread.abandoned and not thread.done:
-                self._runner.abandoned += 1
+                self._runner.leave_behind(self._call, thread)
                 _log.warning(
                     "call %r: tool %r did not end in time; its thread is left behind",
                     self._call and self._call.id,
@@ -261,6 +281,8 @@ class Worker:
         if outcome.status in ("failed", "cancelled") and runner.is_over(self._lane):
             outcome = runner.reason(self._lane)  # it failed only because the run was being stopped
         self._call = None
+        if self._tool.uses:
+            runner.give_back(call.id)
         runner.settle(
             self._lane,
             call.id,

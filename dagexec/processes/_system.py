@@ -104,10 +104,20 @@ class Spawning:
         self._unwanted = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self, *, stdin: bool, cwd: str | os.PathLike[str] | None) -> Any:
-        """Return the process; raise OSError if it cannot be started."""
+    async def start(
+        self, *, stdin: bool, cwd: str | os.PathLike[str] | None = None, stderr: bool = True
+    ) -> Any:
+        """Return the process; raise OSError if it cannot be started.
+
+        Without `stderr` it writes to this process's own.
+        """
+        pipes = {
+            "stdin": subprocess.PIPE if stdin else subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE if stderr else None,
+        }
         try:
-            return await in_thread(self._start, stdin, cwd)
+            return await in_thread(self._start, pipes, cwd)
         except BaseException:
             with self._lock:
                 self._unwanted = True
@@ -115,18 +125,18 @@ class Spawning:
                 discard(self._process, self._tag)
             raise
 
-    def _start(self, stdin: bool, cwd: str | os.PathLike[str] | None) -> subprocess.Popen[bytes]:  # noqa: FBT001 - called by position, from a thread
+    def _start(
+        self, pipes: dict[str, int | None], cwd: str | os.PathLike[str] | None
+    ) -> subprocess.Popen[bytes]:
         options: dict[str, Any] = {"start_new_session": True}
         if WINDOWS:
             options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         process = subprocess.Popen[bytes](
             list(self._command),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             cwd=cwd,
             env=dict(self._environment),
             bufsize=0,
+            **pipes,
             **options,
         )
         watchdog.add(process.pid, self._tag)

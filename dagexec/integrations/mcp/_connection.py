@@ -313,7 +313,7 @@ class Connection:
                     client_info=Implementation(name="dagexec", version=_version()),
                 )
                 await inner.enter_async_context(client)
-            except Exception as raised:
+            except Exception as raised:  # noqa: BLE001 - raised again below
                 # The handshake of the protocol until 2025-11 is tried first: a server that does
                 # not know the newer question may leave it without an answer.
                 error = _single(raised)
@@ -386,9 +386,9 @@ def _single(error: BaseException) -> BaseException:
     found: Any = error
     while isinstance(found, BaseExceptionGroup):
         members: tuple[Any, ...] = cast("Any", found).exceptions
-        if len(members) > 1:
+        if len(members) != 1:
             break
-        found = members[0]
+        (found,) = members
     return cast("BaseException", found)
 
 
