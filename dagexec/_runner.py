@@ -46,6 +46,8 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._sharing import Sharing
+from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
-    uses: bool = False
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
 
 
 class SourceError(Exception):
@@ -130,6 +133,11 @@ class Lane:
         finally:
             self.group = None
             self.runner.slots.withdraw(self)
+
+    def put(self, name: str, since: float) -> None:
+        """Queue a call that is ready, since so many seconds of the run."""
+        self.queue.append((name, since))
+        self.runner.recruit(self)
 
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
@@ -187,6 +195,8 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
+        self.sharing = Sharing(self) if settings.shares else None
+        self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -212,6 +222,8 @@ class Runner:
             self.elapsed = anyio.current_time() - self.zero
             if self._capacities is not None:
                 self._capacities.withdraw(self.run_id)
+                for name in tuple(self._holds):  # of calls that got it and never began
+                    self.give_back(name)
             if self._left or self._holds or _log.isEnabledFor(logging.INFO):
                 self._log_end()
         if self._fatal is not None:
@@ -222,7 +234,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if source is not None:
@@ -237,6 +248,7 @@ class Runner:
                 else:
                     self.recruit(lane)
             await lane.ended.wait()
+            self.watchdog.end()
 
     async def _drive_sequentially(
         self, plan: Plan | None, source: AsyncIterator[Call] | None
@@ -418,6 +430,8 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def now(self) -> float:
         """Return the seconds since the run began."""
@@ -438,8 +452,7 @@ class Runner:
             if self.is_over(lane) or lane.group is None:
                 return False
             self._holds[call.id] = hold
-            lane.queue.appendleft((call.id, since))
-            self.recruit(lane)
+            lane.put(call.id, since)
             return True
 
         above = lane.ground.context.get(holding, ())
@@ -475,7 +488,7 @@ class Runner:
         held = {name: dict(hold.uses) for name, hold in self._holds.items()}
         facts = {
             "run_id": self.run_id,
-            "calls": len(self.machine.calls),
+            "calls": sum(1 for _ in self.machine.calls),
             **{status: counts[status] for status in STATUSES},
             "elapsed": round(self.elapsed, 6),
             "active": list(self._left),

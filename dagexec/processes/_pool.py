@@ -24,12 +24,22 @@ from anyio import CancelScope, create_task_group
 from dagexec._context import current_call
 from dagexec._errors import DagexecError, ProcessGone, ToolDefinitionError
 from dagexec._functions import unwrapped
-from dagexec.processes._system import Spawning, discard, exit_of, in_thread, read, write
+from dagexec.processes._system import (
+    SEES_EXIT,
+    Spawning,
+    discard,
+    exit_of,
+    has_ended,
+    in_thread,
+    read,
+    write,
+)
 from dagexec.processes._tree import tagged
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Awaitable, Callable
+    from weakref import WeakMethod
 
     from dagexec._tools import Tool
 
@@ -61,7 +71,7 @@ class Remote:
             )
             raise ToolDefinitionError(msg)
         # What only this side needs may be anything, also what cannot be sent.
-        plain = replace(tool, approval=False, limits=(), retry=None, cost=None)
+        plain = replace(tool, approval=False, limits=(), retry=None, cost=None, uses={})
         try:
             self.pickled = pickle.dumps(plain)
         except Exception as error:  # noqa: BLE001 - pickle raises what it likes
@@ -114,7 +124,7 @@ class Pool:
     """The worker processes of one executor; they end with it."""
 
     def __init__(
-        self, tools: tuple[str, ...], run: Callable[..., Awaitable[Any]] | None = None
+        self, tools: tuple[str, ...], run: WeakMethod[Callable[..., Awaitable[Any]]]
     ) -> None:
         """Start nothing yet. `run` is the executor's own, for plans that tools run themselves."""
         self._tools = tools
@@ -202,11 +212,24 @@ class Pool:
         )
 
     async def _take(self, remote: Remote) -> _Process:
+        dead: list[_Process] = []
+        found = self._idle_one(remote, dead)
+        for each in dead:
+            await in_thread(discard, each.process, each.tag)
+        return await self._start(remote) if found is None else found
+
+    def _idle_one(self, remote: Remote, dead: list[_Process]) -> _Process | None:
+        """Take an idle process that can run this tool; collect those that have ended."""
         with self._lock:
             for index in range(len(self._idle) - 1, -1, -1):
                 found = self._idle[index]
-                if (found.knows_main or not remote.main) and found.process.poll() is None:
+                if has_ended(found.process):
+                    dead.append(self._idle.pop(index))
+                elif found.knows_main or not remote.main:
                     return self._idle.pop(index)
+        return None
+
+    async def _start(self, remote: Remote) -> _Process:
         environment, tag = tagged(os.environ)
         spawning = Spawning((sys.executable, str(_PROGRAM)), environment, tag)
         process: subprocess.Popen[bytes] = await spawning.start(stdin=True, stderr=False)
@@ -225,7 +248,8 @@ class Pool:
         result: tuple[str, Any, bool] | None = None
         fault: BaseException | None = None
         async with create_task_group() as group:
-            group.start_soon(_cancel_at_exit, worker.process, group.cancel_scope)
+            if SEES_EXIT:
+                group.start_soon(_cancel_at_exit, worker.process, group.cancel_scope)
             try:
                 await worker.send(frame)
                 while result is None:
@@ -253,8 +277,9 @@ class Pool:
         _, plan, run_id = answer
         reply: tuple[str, Any]
         try:
-            assert self._run is not None  # noqa: S101 - an executor gave it
-            reply = ("report", await self._run(plan, run_id=run_id))
+            run = self._run()
+            assert run is not None  # noqa: S101 - its executor runs this call
+            reply = ("report", await run(plan, run_id=run_id))
         except Exception as error:  # noqa: BLE001 - raised again in the process
             reply = ("raise", error)
         try:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 256 * 1024
 WINDOWS: Final = sys.platform == "win32"
+# Whether the end of a process can be waited for without a thread, and without reaping it.
+SEES_EXIT: Final = hasattr(os, "pidfd_open")
 
 
 async def in_thread(function: Callable[..., Any], *args: object) -> Any:
@@ -87,6 +89,16 @@ async def exit_of(process: subprocess.Popen[bytes]) -> int:
     return found.si_status if exited else -found.si_status
 
 
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended; it is not reaped where that can be avoided."""
+    if not SEES_EXIT:
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
+
+
 @final
 class Spawning:
     """Starts a process in a thread: fork takes long in a large process.
@@ -128,15 +140,15 @@ class Spawning:
     def _start(
         self, pipes: dict[str, int | None], cwd: str | os.PathLike[str] | None
     ) -> subprocess.Popen[bytes]:
-        options: dict[str, Any] = {"start_new_session": True}
+        options: dict[str, Any] = {**pipes, "start_new_session": True}
         if WINDOWS:
-            options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+            flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            options = {**pipes, "creationflags": flags}
         process = subprocess.Popen[bytes](
             list(self._command),
             cwd=cwd,
             env=dict(self._environment),
             bufsize=0,
-            **pipes,
             **options,
         )
         watchdog.add(process.pid, self._tag)

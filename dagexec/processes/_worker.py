@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 LENGTH = struct.Struct(">Q")
@@ -169,10 +170,9 @@ def leftovers() -> bool:
     """Whether the tool left something running here: children, or threads that are no daemons."""
     threads = any(not each.daemon for each in threading.enumerate()[1:])
     try:
-        for task in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{task}/children", "rb") as children:  # noqa: PTH123
-                if children.read().strip():
-                    return True
+        for task in Path("/proc/self/task").iterdir():
+            if (task / "children").read_bytes().strip():
+                return True
     except OSError:
         return threads
     return threads
