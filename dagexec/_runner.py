@@ -452,7 +452,8 @@ class Runner:
             if self.is_over(lane) or lane.group is None:
                 return False
             self._holds[call.id] = hold
-            lane.put(call.id, since)
+            lane.queue.appendleft((call.id, since))  # others wait for what it holds
+            self.recruit(lane)
             return True
 
         above = lane.ground.context.get(holding, ())
