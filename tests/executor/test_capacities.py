@@ -275,7 +275,7 @@ def test_what_cannot_be_used_is_refused_at_once():
     with pytest.raises(ToolDefinitionError, match="uses="):
         tool(lambda: 1, name="t", uses={"gpu": 0})
     needy = tool(lambda: 1, name="t", uses={"gpu": 2})
-    with pytest.raises(DagexecError, match="'t' uses 2 of 'gpu'.*capacities"):
+    with pytest.raises(DagexecError, match=r"'t' uses 2 of 'gpu'.*capacities"):
         Executor([needy], capacities={"gpu": 1})
     with pytest.raises(DagexecError, match="capacities"):
         Executor([needy])
