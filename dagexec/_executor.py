@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dagexec._remote import Link
     from dagexec._report import Report
     from dagexec._services import Service
+    from dagexec._waits import Snapshot
     from dagexec.processes._pool import Pool
 
 DEFAULT_CONCURRENCY: Final = 20
@@ -117,17 +119,15 @@ class Executor:
             msg = "this version of dagexec has no journal yet; leave journal=None"
             raise DagexecError(msg)
         _refuse_unbuilt(self.tools.values())
-        scope, timeout = _run_scope(self.timeouts)
         self.capacities = capacities_for(capacities or {}, self.tools.values())
         # Worker processes for tools with runs="process", None without such tools.
         self._pool: Pool | None = None
         self._services: list[Service] = []
+        # What this is a copy of, with other timeouts; it owns the processes.
+        self._origin: Executor | None = None
         self._settings = Settings(
             tools=self._driven(),
-            call_timeout=self.timeouts.call,
-            layer_timeout=self.timeouts.layer,
-            run_timeout=timeout,
-            run_scope=scope,
+            **_deadlines(self.timeouts),
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
@@ -137,6 +137,10 @@ class Executor:
         # An event loop's slots are its own: loops cannot wake each other's tasks.
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
+        if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
+            from dagexec._answering import listen
+
+            listen()
 
     def _driven(self) -> dict[str, Tool[..., Any]]:
         """Return the tools as they are run: one that runs in a process is called in the loop."""
@@ -194,8 +198,10 @@ class Executor:
     ) -> Report:
         """Run a plan, or calls as they come from an async iterator, and return the report.
 
-        Failures, timeouts and skips are outcomes in the report. Raises PlanError before anything
-        runs, DagexecError with the partial `report` when the source of a streamed plan breaks; a
+        Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
+        `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
+        is done is kept and the rest is cancelled. Raises PlanError before anything runs,
+        DagexecError with the partial `report` when the source of a streamed plan breaks; a
         cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
         """
         link = self._elsewhere()
@@ -237,11 +243,32 @@ class Executor:
         """
         return self._new_run(plan, run_id)
 
+    def snapshot(self) -> Snapshot:
+        """What each unfinished call of all runs holds, waits for, and where it stands.
+
+        Can be asked for from any thread, also while the event loop is blocked. Raises DagexecError
+        if another thread asks while the runs change without a pause.
+        """
+        from dagexec._waits import snapshot_of
+
+        return snapshot_of(self._settings, self.concurrency)
+
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
         """Continue a run after a crash or with answers; this version has no journal to read."""
         del answers
         msg = f"cannot resume {run_id!r}: this executor has no journal that knows it"
         raise DagexecError(msg)
+
+    def within(self, timeouts: Timeouts) -> Executor:
+        """Return this executor with other timeouts: the same tools, slots and observers.
+
+        For what spans several runs, such as a conversation: each run gets what is left of it.
+        """
+        other = copy.copy(self)
+        other.timeouts = timeouts
+        other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
+        other._origin = self._origin or self  # noqa: SLF001 - its own
+        return other
 
     # ------------------------------------------------------------------------ longer than a run
 
@@ -268,14 +295,15 @@ class Executor:
             raise DagexecError(msg)
         called = name or str(getattr(function, "__name__", "service"))
         service = Service(function, args, called, Restart() if restart is None else restart)
-        self._services = [each for each in self._services if each.running]
+        self._services[:] = [each for each in self._services if each.running]
         self._services.append(service)
         return service
 
     async def aclose(self) -> None:
         """End the background services of this event loop and the idle worker processes."""
         loop = current_token().native_token
-        services, self._services = self._services, []
+        services = self._services.copy()
+        self._services.clear()
         async with anyio.create_task_group() as group:
             for service in services:
                 if service.loop is loop:  # the others have ended with theirs
@@ -381,11 +409,18 @@ def _concurrency(value: int | None) -> int | None:
     return given
 
 
-def _run_scope(timeouts: Timeouts) -> tuple[str, float | None]:
-    """Return the nearer of the two deadlines round a run, the outer one if they are the same."""
-    if timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf):
-        return "turn", timeouts.turn
-    return "workflow", timeouts.workflow
+def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
+    """Return the deadlines of a run.
+
+    Of the two round the whole run the nearer one counts, the outer one if they are the same.
+    """
+    turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
+    return {
+        "call_timeout": timeouts.call,
+        "layer_timeout": timeouts.layer,
+        "run_timeout": timeouts.turn if turn else timeouts.workflow,
+        "run_scope": "turn" if turn else "workflow",
+    }
 
 
 def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import threading
+import time
 from collections import Counter, deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
@@ -30,7 +32,7 @@ from anyio.lowlevel import checkpoint, current_token
 from dagexec._bare import bare
 from dagexec._capacities import Hold, holding
 from dagexec._context import Ground
-from dagexec._errors import CallTimeout
+from dagexec._errors import CallTimeout, DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import STATUSES, Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -65,6 +67,9 @@ if TYPE_CHECKING:
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
+
+# The runs that are being driven in this process, for those who look on.
+live: Final[dict[Runner, None]] = {}
 
 Observer: TypeAlias = "Callable[[Event | Action | Progress], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
@@ -173,6 +178,10 @@ class Runner:
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
+        # The workers at work, and the thread of the event loop, for those who look on.
+        self.workers: dict[Worker, None] = {}
+        self.thread = threading.get_ident()
+        self.began = 0.0  # on the machine's clock, which any thread can read
         self._began = False
         self.elapsed = 0.0
         self._observers = observers
@@ -207,6 +216,8 @@ class Runner:
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
+        live[self] = None
+        self.began = time.monotonic()
         self.zero = anyio.current_time()
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
@@ -220,6 +231,7 @@ class Runner:
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
+            del live[self]
             if self._capacities is not None:
                 self._capacities.withdraw(self.run_id)
                 for name in tuple(self._holds):  # of calls that got it and never began
@@ -259,11 +271,13 @@ class Runner:
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
         worker = Worker(self, self._lane)
+        self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
             await checkpoint()
-            await worker.burst()
+            worker.running = worker.burst()
+            await worker.running
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -279,7 +293,12 @@ class Runner:
                     eager = tool is not None and tool.effect.eager
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
-                self.feed(Closed())
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    self.feed(Closed())
+                else:
+                    self.stop(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
@@ -355,8 +374,10 @@ class Runner:
                 heapq.heappush(self._heap, (self._place(name), name))
             return
         if self.settings.layer_timeout is None:
-            self._lane.queue.extend([(name, now) for name in action.calls])
-            self.recruit(self._lane)
+            queue = self._lane.queue
+            queue.extend([(name, now) for name in action.calls])
+            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
+                self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])
@@ -385,19 +406,25 @@ class Runner:
         if lane.left and not self._scope.cancel_called:
             self.feed(Expired(lane.layer or 0))
 
-    def recruit(self, lane: Lane) -> None:
-        """Start workers for queued calls while there are slots; queue up for what is left."""
-        looking = self._looking if lane is self._lane else 0
+    def recruit(self, lane: Lane, looking: int = 0) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left.
+
+        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
+        by the first few, and a task for each of thousands would have been for nothing.
+        """
+        if lane is self._lane:
+            looking += self._looking
         wanted = len(lane.queue) - lane.starting - looking
         if wanted <= 0 or lane.group is None or self.is_over(lane):
             return  # or the lane's own task will start or end it
-        while wanted > 0 and self.slots.take():
+        for _ in range(min(wanted, 2)):
+            if not self.slots.take():
+                if not lane.asking:
+                    lane.asking = True
+                    self.slots.waiters.append(lane)
+                return
             lane.starting += 1
             lane.group.start_soon(self.work, lane)
-            wanted -= 1
-        if wanted > 0 and not lane.asking:
-            lane.asking = True
-            self.slots.waiters.append(lane)
 
     def _on_abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
@@ -419,7 +446,14 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
-        await Worker(self, lane).run()
+            self.recruit(lane, looking=1)
+        worker = Worker(self, lane)
+        self.workers[worker] = None
+        worker.running = worker.run()
+        try:
+            await worker.running
+        finally:
+            del self.workers[worker]
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
@@ -436,6 +470,11 @@ class Runner:
     def now(self) -> float:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of this run."""
+        return [self._lane, *self._lanes.values()]
 
     # --------------------------------------------------------------------------- what calls hold
 
