@@ -10,14 +10,13 @@ may be what it holds. Such a call is refused when it asks, with the names of bot
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 from dagexec._errors import PoolDeadlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @final
@@ -39,10 +38,6 @@ class Hold:
         return f"call {self.call!r} of tool {self.tool!r} ({used})"
 
 
-# What the call that this code runs for holds, and what the calls above it hold.
-holding: Final[ContextVar[tuple[Hold, ...]]] = ContextVar("dagexec_holding", default=())
-
-
 @final
 class Capacities:
     """How much there is of each resource, who holds it and who waits for it, on one event loop."""
@@ -54,6 +49,13 @@ class Capacities:
         self._total = dict(total)
         self.held: dict[Hold, None] = {}
         self._parked: dict[Hold, None] = {}
+
+    def held_by(self, calls: Iterable[tuple[str, str]]) -> tuple[Hold, ...]:
+        """Return what these calls hold, given as the ids of run and call."""
+        if not self.held:
+            return ()
+        by_call = {(each.run_id, each.call): each for each in self.held}
+        return tuple(by_call[each] for each in calls if each in by_call)
 
     def take(self, hold: Hold) -> bool:
         """Take all that a call uses, or park it; return whether it was there.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextvars import Context
 
     from anyio import CancelScope
@@ -130,6 +130,14 @@ def enclosing_call() -> CallContext | None:
     """Return the call that this code runs for, or None."""
     facts = _current.get(None)
     return None if facts is None else context_of(facts)
+
+
+def enclosing_calls(context: Context) -> Iterator[tuple[str, str]]:
+    """Iterate over the calls that a context is nested in, innermost first: ids of run and call."""
+    facts = context.get(_current)
+    while facts is not None:
+        yield facts[1].run_id, facts[0].id
+        facts = facts[1].context.get(_current)
 
 
 def enter_call(facts: Facts) -> None:

@@ -13,11 +13,10 @@ outcomes and starting workers need no lock.
 from __future__ import annotations
 
 import heapq
-import json
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -30,11 +29,11 @@ from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
-from dagexec._capacities import Hold, holding
 from dagexec._context import Ground
 from dagexec._errors import CallTimeout, DagexecError
+from dagexec._holdings import Holdings, log_end
 from dagexec._order import Order
-from dagexec._outcomes import STATUSES, Cancelled, Outcome, TimedOut
+from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
     Abort,
     Action,
@@ -171,8 +170,7 @@ class Runner:
         self.settings = settings
         self.slots = slots
         # None in the sequential mode, where no two calls run at a time.
-        self._capacities = capacities
-        self._holds: dict[str, Hold] = {}
+        self.holdings = None if capacities is None else Holdings(self, capacities)
         # Calls whose threads were left behind.
         self._left: list[str] = []
         self.run_id = run_id
@@ -205,6 +203,8 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        # Whether calls have to do with each other beyond their references.
+        self.coupled = settings.shares or capacities is not None
         self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
@@ -232,12 +232,9 @@ class Runner:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
             del live[self]
-            if self._capacities is not None:
-                self._capacities.withdraw(self.run_id)
-                for name in tuple(self._holds):  # of calls that got it and never began
-                    self.give_back(name)
-            if self._left or self._holds or _log.isEnabledFor(logging.INFO):
-                self._log_end()
+            if self.holdings is not None:
+                self.holdings.end()
+            log_end(self, self._left)
         if self._fatal is not None:
             raise self._fatal
 
@@ -464,6 +461,13 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.coupled:
+            self._uncouple(name)
+
+    def _uncouple(self, name: str) -> None:
+        """Let those go on who wait for a call that has been settled, or for what it held."""
+        if self.holdings is not None:
+            self.holdings.give(name)
         if self.sharing is not None:
             self.sharing.ended(name)
 
@@ -476,66 +480,13 @@ class Runner:
         """The lanes of this run."""
         return [self._lane, *self._lanes.values()]
 
-    # --------------------------------------------------------------------------- what calls hold
-
-    def hold(self, lane: Lane, call: Call, tool: Tool[..., Any], since: float) -> bool:
-        """Return whether a call has what its tool uses; if not, it comes back when it has.
-
-        Raises PoolDeadlock if it would never come back.
-        """
-        capacities = self._capacities
-        if capacities is None or call.id in self._holds:
-            return True
-
-        def granted(hold: Hold) -> bool:
-            if self.is_over(lane) or lane.group is None:
-                return False
-            self._holds[call.id] = hold
-            lane.queue.appendleft((call.id, since))  # others wait for what it holds
-            self.recruit(lane)
-            return True
-
-        above = lane.ground.context.get(holding, ())
-        hold = Hold(call.id, tool.name, self.run_id, tool.uses, above, granted)
-        if not capacities.take(hold):
-            return False
-        self._holds[call.id] = hold
-        return True
-
-    def enter_hold(self, name: str) -> None:
-        """Let the code of a call know what it holds, for the runs that it starts."""
-        hold = self._holds.get(name)
-        if hold is not None:
-            holding.set((*hold.above, hold))
-
-    def give_back(self, name: str) -> None:
-        """Give back what a call held; what a thread that was left behind uses stays held."""
-        if self._capacities is not None and name in self._holds and name not in self._left:
-            self._capacities.give(self._holds.pop(name))
-
     def leave_behind(self, call: Call | None, thread: ThreadCall) -> None:
         """Count a thread that nobody waits for any more; it keeps what it uses until it ends."""
-        self.abandoned += 1
         name = "" if call is None else call.id
+        self.abandoned += 1
         self._left.append(name)
-        hold, capacities = self._holds.get(name), self._capacities
-        if hold is not None and capacities is not None:
-            thread.late = partial(capacities.give, hold)
-
-    def _log_end(self) -> None:
-        """Say in one line how the run ended, and what it left behind."""
-        counts = Counter(outcome.status for outcome in self.machine.outcomes.values())
-        held = {name: dict(hold.uses) for name, hold in self._holds.items()}
-        facts = {
-            "run_id": self.run_id,
-            "calls": sum(1 for _ in self.machine.calls),
-            **{status: counts[status] for status in STATUSES},
-            "elapsed": round(self.elapsed, 6),
-            "active": list(self._left),
-            "held": held,
-        }
-        level = logging.WARNING if self._left or held else logging.INFO
-        _log.log(level, "run ended %s", json.dumps(facts, default=str), extra={"dagexec": facts})
+        if self.holdings is not None:
+            self.holdings.keep(name, thread)
 
     # ----------------------------------------------------------------------- who stopped this call
 

@@ -181,7 +181,7 @@ class Worker:
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
-        if arguments is None or tool.approval or tool.uses or runner.sharing is not None:
+        if arguments is None or tool.approval or runner.coupled:
             arguments = self._admit(call, tool, arguments, since)
             if arguments is None:
                 return
@@ -203,8 +203,6 @@ class Worker:
         else:
             outcome = done(value, started, clock() - runner.zero, started - since)
             self._call = None
-            if tool.uses:
-                runner.give_back(name)
             runner.settle(self._lane, name, outcome)
         if self._struck and not self._scope.cancel_called:
             self._look_back()
@@ -223,7 +221,8 @@ class Worker:
             if arguments is None:
                 arguments = arguments_of(call, tool, runner.machine.outcomes)
             if not needs_approval(tool, arguments):
-                return None if self._waits(call, tool, arguments, since) else arguments
+                waits = runner.coupled and self._waits(call, tool, arguments, since)
+                return None if waits else arguments
             outcome = Pending(approval_question(tool, arguments))
         except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
             outcome = Failed(error, ended=runner.now())
@@ -238,7 +237,8 @@ class Worker:
         sharing = runner.sharing if tool.effect.shares else None
         if sharing is not None and sharing.joins(self._lane, call, arguments, since):
             return True
-        if not tool.uses or runner.hold(self._lane, call, tool, since):
+        holdings = runner.holdings if tool.uses else None
+        if holdings is None or holdings.take(self._lane, call, tool, since):
             return False
         runner.prepared[call.id] = arguments
         return True
@@ -257,8 +257,6 @@ class Worker:
             thread = ThreadCall()
         facts = (call, ground, self._lease, self._armed, thread)
         run(enter_call, facts)
-        if tool.uses:
-            run(self._runner.enter_hold, call.id)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
@@ -305,8 +303,6 @@ class Worker:
         if outcome.status in ("failed", "cancelled") and runner.is_over(self._lane):
             outcome = runner.reason(self._lane)  # it failed only because the run was being stopped
         self._call = None
-        if self._tool.uses:
-            runner.give_back(call.id)
         runner.settle(
             self._lane,
             call.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from dagexec import Call, Executor, Plan, tool
+from dagexec import Call, Executor, Plan, current_call, tool
 
 
 def plan_of(calls: list) -> Plan:
@@ -12,13 +12,22 @@ def plan_of(calls: list) -> Plan:
     return Plan(Call(str(n), each["tool"], each["args"]) for n, each in enumerate(calls))
 
 
+def note(word: str) -> None:
+    """Say when a leaf begins or ends."""
+    current_call().progress(time.monotonic(), None, word)
+
+
 @tool(runs="process", effect="read")
 def process_leaf(seconds: float = 0, fails: bool = False) -> int:
     """Be a leaf in a process."""
-    time.sleep(seconds)
-    if fails:
-        raise ValueError
-    return 1
+    note("in")
+    try:
+        time.sleep(seconds)
+        if fails:
+            raise ValueError
+        return 1
+    finally:
+        note("out")
 
 
 @tool(runs="process", effect="read")
