@@ -39,7 +39,7 @@ class Host:
         self._function = function
         self._scope = CancelScope()
         self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only a weak reference
-        loop = current_token().native_token
+        self.loop = loop = current_token().native_token
         if isinstance(loop, asyncio.AbstractEventLoop):
             self._task = loop.create_task(self._run(), name=name, context=Context())
         else:

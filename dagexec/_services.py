@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 from anyio import CancelScope
-from anyio.lowlevel import current_token
 
 from dagexec._errors import DagexecError
 from dagexec._host import Host
@@ -44,8 +43,8 @@ class Service:
         self._function = function
         self._args = args
         self._policy = Restarts(restart)
-        self.loop: object = current_token().native_token
         self._host = Host(f"the service {name!r}", self._live)
+        self.loop: object = self._host.loop
 
     @property
     def running(self) -> bool:

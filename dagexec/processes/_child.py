@@ -91,6 +91,8 @@ class Child:
         self.stderr = Output(keep)
         self.returncode: int | None = None
         """The exit code, minus the number of the signal that ended it; None while it runs."""
+        self.sent = 0
+        """How many bytes it was sent."""
         self.failure: ProcessError | None = None
         """The guard that it broke, or None."""
         self.grace = grace
@@ -202,6 +204,7 @@ class Child:
             try:
                 while view:
                     sent = await write(pipe.fileno(), view)
+                    self.sent += sent
                     view = view[sent:]
                     self._half_sent = bool(view) and (self._half_sent or sent > 0)
             except (OSError, ValueError, ClosedResourceError) as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 from anyio import CancelScope, create_task_group
+from anyio.lowlevel import current_token
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -48,7 +49,7 @@ MOST_PAGES: Final = 100
 class Asking:
     """One request, made by a call and carried out by the connection's task."""
 
-    __slots__ = ("done", "error", "handed", "scope", "value")
+    __slots__ = ("done", "error", "handed", "pipes", "scope", "value")
 
     def __init__(self) -> None:
         """Must be made in the event loop."""
@@ -58,6 +59,8 @@ class Asking:
         self.error: BaseException | None = None
         # Whether the client has it: from then on the server may have it too.
         self.handed = False
+        # What it was sent by, if the server has pipes.
+        self.pipes: Pipes | None = None
 
 
 @final
@@ -172,7 +175,7 @@ class Connection:
         closed = isinstance(error, MCPError) and error.error.code == CONNECTION_CLOSED
         if not closed and not isinstance(error, _Lost):
             return error
-        cause = await self._reason()
+        cause = await self._reason(asking.pipes)
         lost: ProcessError = ProcessGone(f"{self}: {what} was cut off: {cause}")
         if isinstance(cause, GuardExpired):
             lost = GuardExpired(str(lost), cause.guard)
@@ -180,8 +183,7 @@ class Connection:
         lost.__cause__ = cause
         return lost
 
-    async def _reason(self) -> BaseException:
-        pipes = self._pipes
+    async def _reason(self, pipes: Pipes | None) -> BaseException:
         if pipes is not None:
             # Nobody looks at the pipes any more when the handshake was cut off.
             with anyio.move_on_after(2 * AFTERMATH):
@@ -190,6 +192,9 @@ class Connection:
         return self._cause or ProcessGone("the connection was closed")
 
     async def _until_up(self) -> None:
+        if self._host is not None and self._host.loop is not current_token().native_token:
+            msg = f"{self} was opened in another event loop; open its tools in this one"
+            raise DagexecError(msg)
         while self._client is None:
             if self._host is None or self._closing:
                 msg = f"{self} is not connected: use its tools inside `async with MCPTools(...)`"
@@ -207,18 +212,17 @@ class Connection:
 
     async def _insist(self, asking: Asking) -> None:
         """End a connection whose client or server does not let go of a request."""
-        pipes = self._pipes
-        deadline = anyio.current_time() + RELUCTANCE
-        while not asking.done.is_set() or (pipes is not None and pipes.unsent):
-            if anyio.current_time() > deadline:
-                self._lose(ProcessGone(f"{self} does not read its input any more"))
-                return
-            await anyio.sleep(RELUCTANCE / 20)
+        with anyio.move_on_after(RELUCTANCE):
+            await asking.done.wait()
+        pipes = asking.pipes
+        if not asking.done.is_set() or (pipes is not None and not await _is_read(pipes)):
+            self._lose(ProcessGone(f"{self} does not read its input any more"))
 
     async def _carry_out(
         self, function: Callable[[Client, Asking], Awaitable[Any]], asking: Asking
     ) -> None:
         client, child = self._client, self._child
+        asking.pipes = self._pipes
         asking.error = _Lost()  # unless it comes to another end
         try:
             with asking.scope, nullcontext() if child is None else child.expecting():
@@ -318,7 +322,7 @@ class Connection:
                 # not know the newer question may leave it without an answer.
                 error = _single(raised)
                 closed = isinstance(error, MCPError) and error.error.code == CONNECTION_CLOSED
-                reason = await self._reason() if closed else error
+                reason = await self._reason(self._pipes) if closed else error
                 await inner.aclose()
                 if closed or not isinstance(error, MCPError) or mode == modes[-1]:
                     raise reason from (None if reason is error else error)
@@ -355,6 +359,18 @@ class Connection:
 
     def __str__(self) -> str:
         return f"MCP server {self.name!r}"
+
+
+async def _is_read(pipes: Pipes) -> bool:
+    """Wait until all that was queued has been written; return False if nothing moves."""
+    queued, sent, since = pipes.queued, pipes.child.sent, anyio.current_time()
+    while pipes.sent < queued:
+        if pipes.child.sent != sent:
+            sent, since = pipes.child.sent, anyio.current_time()
+        elif anyio.current_time() - since > RELUCTANCE:
+            return False
+        await anyio.sleep(RELUCTANCE / 20)
+    return True
 
 
 class _Lost(Exception):

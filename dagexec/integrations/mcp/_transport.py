@@ -38,7 +38,7 @@ class Pipes:
     """Messages to and from a child.
 
     `ended` is set when no more can come, and `error` then says why. `junk` counts lines that were
-    no messages; `unsent` is how many messages wait to be written, one being written among them.
+    no messages; `queued` and `sent` count the messages to it.
     """
 
     def __init__(self, child: Child) -> None:
@@ -47,7 +47,8 @@ class Pipes:
         self.ended = anyio.Event()
         self.error: ProcessError | None = None
         self.junk = 0
-        self.unsent = 0
+        self.queued = 0
+        self.sent = 0
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Any]:
@@ -108,7 +109,7 @@ class Pipes:
             except ProcessError:
                 await self._end_by_child()
                 return
-            self.unsent -= 1
+            self.sent += 1
 
     async def _watch(self) -> None:
         """See its end apart from the end of its output, which others may hold open."""
@@ -124,14 +125,14 @@ class Pipes:
 
 @final
 class _Counting:
-    """The stream that the client writes to; counts what is on its way."""
+    """The stream that the client writes to; counts what comes."""
 
     def __init__(self, stream: MemoryObjectSendStream[SessionMessage], pipes: Pipes) -> None:
         self._stream = stream
         self._pipes = pipes
 
     async def send(self, item: SessionMessage) -> None:
-        self._pipes.unsent += 1
+        self._pipes.queued += 1
         await self._stream.send(item)
 
     async def aclose(self) -> None:

@@ -138,6 +138,24 @@ async def test_a_deaf_server(bad):
         assert connection.restarts == 1
 
 
+async def test_giving_up_a_call_of_a_slow_reader_costs_the_others_nothing(bad):
+    """It reads, only not at once: no reason to end the connection."""
+    async with MCPTools(bad(), guards=Guards(request=30)) as tools:
+        executor = Executor(tools)
+        calls = [Call(str(n), "echo", {"text": "x" * 500_000}) for n in range(30)]
+        async with anyio.create_task_group() as group:
+
+            async def give_up():
+                with anyio.move_on_after(0.05):
+                    await executor.run([Call("h", "hang")])
+
+            group.start_soon(give_up)
+            report = await executor.run(Plan([*calls, Call("add", "add", {"a": 1, "b": 1})]))
+        assert report.ok
+        (connection,) = tools.connections.values()
+        assert connection.restarts == 0
+
+
 @pytest.mark.parametrize(
     ("name", "args", "said"),
     [

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 pytest.importorskip("mcp")
@@ -148,6 +149,18 @@ async def test_outside_of_the_block(good):
         add = tools["add"]
     report = await Executor([add]).run([Call("a", "add", {"a": 1, "b": 2})])
     assert "inside `async with MCPTools(...)`" in str(report["a"].error)
+
+
+async def test_in_another_event_loop(good):
+    """The error says so; it would hang."""
+    async with MCPTools(good) as tools:
+        executor = Executor(tools)
+
+        def elsewhere():
+            return executor.run_sync([Call("a", "add", {"a": 1, "b": 2})])
+
+        report = await anyio.to_thread.run_sync(elsewhere)
+        assert "another event loop" in str(report["a"].error)
 
 
 def test_cells_of_a_notebook(good):
