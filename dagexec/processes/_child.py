@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 from anyio import CancelScope, ClosedResourceError, create_task_group
@@ -15,6 +14,7 @@ from anyio import CancelScope, ClosedResourceError, create_task_group
 from dagexec._errors import DagexecError, GuardExpired, ProcessError, ProcessGone
 from dagexec.processes._guards import Guards
 from dagexec.processes._output import KEEP, Lines, Output
+from dagexec.processes._sentry import LOOK, Expecting, Sentry
 from dagexec.processes._system import (
     Spawning,
     close_pipes,
@@ -46,8 +46,6 @@ LEFTOVERS: Final = 1.0
 UNKILLABLE: Final = 5.0
 # Characters of stderr that are shown with the end of a child.
 LAST_WORDS: Final = 500
-# Seconds between two looks at a guard that has to be looked at.
-LOOK: Final = 0.25
 
 
 @final
@@ -114,11 +112,7 @@ class Child:
         self._stdin_open = stdin
         self._half_sent = False
         self._writing: anyio.Lock
-        # What is expected of it, since when nothing has been seen of it, and its processor time.
-        self._expected = 0
-        self._heard = 0.0
-        self._moved = 0.0
-        self._ticks: int | None = None
+        self._sentry: Sentry
 
     # ------------------------------------------------------------------------------ the block
 
@@ -133,7 +127,7 @@ class Child:
         self._writing = anyio.Lock()
         spawning = Spawning(self.command, self._environment, self._tag)
         self._process = await spawning.start(stdin=self._has_stdin, cwd=self._cwd)
-        self._began = self._heard = self._moved = anyio.current_time()
+        self._sentry = Sentry(self.guards, self._process.pid, self._tag)
         try:
             group = await self._stack.enter_async_context(create_task_group())
             group.start_soon(self._serve)
@@ -163,7 +157,7 @@ class Child:
 
     async def _serve(self) -> None:
         """Watch over it; shielded, because it must be watched until it has ended."""
-        process, guards = self._process, self.guards
+        process = self._process
         assert process.stdout is not None  # noqa: S101 - both were asked for
         assert process.stderr is not None  # noqa: S101
         with self._scope:
@@ -171,8 +165,7 @@ class Child:
                 self._group.start_soon(self._watch)
                 self._group.start_soon(self._drain, process.stdout.fileno(), self.stdout)
                 self._group.start_soon(self._drain, process.stderr.fileno(), self.stderr)
-                if guards.liveness or guards.progress or guards.wall:
-                    self._group.start_soon(self._guard)
+                self._group.start_soon(self._sentry.watch, self._break)
         if not self._stopped.is_set():
             # Cancelled by the event loop itself, past every shield.
             discard(process, self._tag)
@@ -254,15 +247,9 @@ class Child:
             msg = f"{self}: no answer within {seconds:g} s"
             raise GuardExpired(msg, "request")
 
-    def expecting(self) -> _Expecting:
+    def expecting(self) -> Expecting:
         """Return a context in which the guards `liveness` and `progress` hold."""
-        return _Expecting(self)
-
-    def expect(self, change: int) -> None:
-        """Count what is expected of it up or down."""
-        if not self._expected:
-            self._heard = self._moved = anyio.current_time()
-        self._expected += change
+        return Expecting(self._sentry)
 
     async def exited(self) -> int | None:
         """Wait until it has ended itself, whatever still holds its output; return its exit code."""
@@ -399,7 +386,7 @@ class Child:
         limit = self.guards.stderr if output is self.stderr else None
         while chunk := await read(fd):
             output.add(chunk)
-            self._heard = self._moved = anyio.current_time()
+            self._sentry.hear()
             if limit is not None and output.bytes > limit:
                 self._break("stderr", f"wrote more than {limit} bytes to stderr")
             if lines is not None:
@@ -416,56 +403,13 @@ class Child:
         """Leave the pipe alone; the child does nothing wrong meanwhile."""
         with anyio.move_on_after(LOOK):
             await lines.changed()
-        self._heard = self._moved = anyio.current_time()
-
-    async def _guard(self) -> None:
-        """Look at the guards that are about time, as often as they need it."""
-        guards = self.guards
-        times = [each for each in (guards.liveness, guards.progress, guards.wall) if each]
-        pause = min(LOOK, min(times) / 4)
-        while not self._stopping:
-            now = anyio.current_time()
-            if now - self._began >= (guards.wall or math.inf):
-                self._break("wall", f"ran longer than {guards.wall:g} s")
-            elif self._expected and now - self._heard >= (guards.progress or math.inf):
-                self._break("progress", f"wrote nothing for {guards.progress:g} s")
-            elif self._expected and now - self._moved >= (guards.liveness or math.inf) / 2:
-                await self._look_for_life(now)
-            await anyio.sleep(pause)
-
-    async def _look_for_life(self, now: float) -> None:
-        """Ask for its processor time, which costs more than to wait for output."""
-        tree: dict[int, Any] = await in_thread(members, self._process.pid, self._tag)
-        ticks = sum(each.ticks for each in tree.values())
-        before, self._ticks = self._ticks, ticks
-        if before not in (None, ticks):
-            self._moved = now
-        elif now - self._moved >= (self.guards.liveness or math.inf):
-            self._break(
-                "liveness", f"neither wrote nor computed anything for {self.guards.liveness:g} s"
-            )
+        self._sentry.hear()
 
     def _break(self, guard: str, what: str) -> None:
         """Stop it for a guard that it broke."""
         if self.failure is None and not self._stopping:
             self.failure = GuardExpired(f"{self} {what}; it was stopped", guard)
             self._group.start_soon(self.stop)
-
-
-@final
-class _Expecting:
-    """Counts one more thing that is expected of a child."""
-
-    __slots__ = ("_child",)
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    def __enter__(self) -> None:
-        self._child.expect(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._child.expect(-1)
 
 
 def checked(command: Sequence[str]) -> tuple[str, ...]:
