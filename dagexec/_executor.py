@@ -138,9 +138,9 @@ class Executor:
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
         if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
-            from dagexec._answering import listen
+            from dagexec._answering import listen_if_possible
 
-            listen()
+            listen_if_possible()
 
     def _driven(self) -> dict[str, Tool[..., Any]]:
         """Return the tools as they are run: one that runs in a process is called in the loop."""

@@ -228,10 +228,10 @@ class Runner:
         except BaseExceptionGroup as group:
             raise bare(group, self.cancelled) from None
         finally:
+            del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
-            del live[self]
             if self.holdings is not None:
                 self.holdings.end()
             log_end(self, self._left)

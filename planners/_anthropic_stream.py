@@ -9,7 +9,7 @@ from planners._edge import get, is_dict, is_list, plain, text
 from planners._stream import Assembler, Begun, JsonEnd, Written, stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from planners._calls import RawCall
     from planners._stream import Progress
@@ -100,6 +100,8 @@ class MessagesAssembler(Assembler):
             _add(found, get(event, "delta"))
         if found.end.closed:
             yield from self._written(key, found)
+        elif found.stopped and found.is_call and not found.json.strip():
+            yield Written(key, self._read({**found.body, "input": found.arguments}), sure=False)
 
     def _look_again(self) -> Iterator[Progress]:
         """Take calls that have stopped for complete, though their input is no closed object."""
@@ -128,16 +130,21 @@ class MessagesAssembler(Assembler):
                 block.stopped = True
             yield from self._look_again()
 
-    def response(self, *, partial: bool = False) -> dict[str, Any] | None:
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return a `message`."""
         if not self.recognised:
             return None
-        blocks = list(self._blocks.values())
-        if not partial:
-            return {**self._message, "content": [block.whole() for block in blocks]}
-        last = max((at for at, block in enumerate(blocks) if block.written), default=-1)
-        kept = [block for block in blocks[: last + 1] if block.written or block.stopped]
-        kept += [block for block in blocks[last + 1 :] if block.body.get("type") == "text"]
+        if given is None:
+            blocks = [block.whole() for block in self._blocks.values()]
+            return {**self._message, "content": blocks}
+        found = list(self._blocks.items())
+        last = max((at for at, (key, _) in enumerate(found) if key in given), default=-1)
+        kept = [
+            block
+            for key, block in found[: last + 1]
+            if key in given or (block.stopped and not block.is_call)
+        ]
+        kept += [block for _, block in found[last + 1 :] if block.body.get("type") == "text"]
         message = {**self._message, "content": [block.whole() for block in kept]}
         message["stop_reason"] = None
         return message

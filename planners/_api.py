@@ -54,6 +54,11 @@ class Api(ABC):
     ) -> dict[str, Any]:
         """Return the arguments of `create`."""
 
+    def streaming(self, *, usage: bool) -> dict[str, Any]:
+        """Return what makes a request stream; with `usage`, its end says what it used."""
+        del usage
+        return {"stream": True}
+
     async def ask(self, client: Any, request: Mapping[str, Any]) -> Any:
         """Send a request; return the SDK's reply, or its stream if `request` asks for one.
 

@@ -180,7 +180,7 @@ class Conversation:
         if not self._references:
             args = {key: _plain(item) for key, item in args.items()}
         elif self._placeholders is not None and raw.kind != "custom":
-            self._refuse_placeholder(args, record, self._placeholders)
+            self._refuse_placeholder(args, record, tool, self._placeholders)
         call = Call(record.id, tool.name, args)
         if call.refs:
             found = self._substituted(dict(call.args), record, complete=complete)
@@ -191,13 +191,18 @@ class Conversation:
         return call
 
     def _refuse_placeholder(
-        self, args: Mapping[str, Any], record: Record, placeholders: Placeholders
+        self,
+        args: Mapping[str, Any],
+        record: Record,
+        tool: Tool[..., Any],
+        placeholders: Placeholders,
     ) -> None:
         """Refuse a call that has a text such as "<result of call 1>" for a value."""
         found = placeholders.find(args)
         if found is None:
             return
         name, text, meant = found
+        text = "…" if name in tool.secret else text
         others = [other for other in self.records if other is not record]
         named = [other for other in others if meant and other.raw.name.lower() == meant]
         numbered = [other for other in others if other.id == meant]

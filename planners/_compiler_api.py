@@ -13,7 +13,7 @@ from planners._openai_api import ChatApi
 from planners._reply_text import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from planners._api import Ending
 
@@ -32,6 +32,11 @@ class CompilerApi(Api):
         """Return the reply's text as a message; nothing where it is empty."""
         text = whole(response).text
         return [{"role": "assistant", "content": text}] if text.strip() else []
+
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield nothing: in texts there are no ids of the provider's."""
+        del messages
+        return iter(())
 
     def text(self, response: Any) -> str:
         """Return the answer of a decision, else the text itself."""

@@ -47,11 +47,12 @@ class Numbers(Conversation):
         """Begin without calls."""
         super().__init__(*args, **options)
         self.numbered: dict[int, Record] = {}
+        self._highest = 0
 
     @property
     def following(self) -> int:
         """The number that the next call should have."""
-        return max(self.numbered, default=0) + 1
+        return self._highest + 1
 
     def begin(self) -> None:
         """Begin a turn; calls of a reply that never went back are forgotten, numbers and all."""
@@ -59,6 +60,7 @@ class Numbers(Conversation):
         if last and not any(record.answered for record in last):
             self.records = [record for record in self.records if record not in last]
             self.numbered = {record.number: record for record in self.records if record.number}
+            self._highest = max(self.numbered, default=0)
         super().begin()
 
     def write(self, number: int | None, raw: RawCall) -> Record:
@@ -83,6 +85,7 @@ class Numbers(Conversation):
         self.records.append(record)
         if numbered:
             self.numbered[record.number] = record
+            self._highest = max(self._highest, record.number)
         return record
 
     def _record(self, ref: Any) -> Record | None:
@@ -101,6 +104,7 @@ class Reply:
         self.decided: Decision | None = None
         self.joined = False
         self.cut = False
+        self.closed = False
         self.late: list[str] = []
         # Whether the model was asked to go on after it, where it has no calls.
         self.urged = False
@@ -114,6 +118,7 @@ class Reply:
 
     def close(self) -> list[Call]:
         """Take the end of the text."""
+        self.closed = True
         return self._take(self._reader.close())
 
     def _take(self, items: Iterable[Item]) -> list[Call]:

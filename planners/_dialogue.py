@@ -55,7 +55,9 @@ class Dialogue:
     @property
     def instructions(self) -> str:
         """The whole system prompt: `system` and the planner's instructions."""
-        return "\n\n".join(part for part in (self.system, self.planner.instructions) if part)
+        own = self.planner.instructions
+        own = "" if own in self.system else own
+        return "\n\n".join(part for part in (self.system, own) if part)
 
     def say(self, text: str) -> None:
         """Add a message of the user."""

@@ -28,7 +28,7 @@ JOIN: Final = "join"
 
 _TOOL: Final = r"(?=[^\s(]*[A-Za-z_])[A-Za-z0-9_.:/-]*[A-Za-z0-9_]"
 _HEAD: Final = re.compile(
-    rf"[ \t]*(?:[-*>][ \t]+)?\**([0-9]{{1,9}})[.):]\**[ \t]*({_TOOL})([ \t]*)\("
+    rf"[ \t]*(?:[-*>][ \t]+)?[*`]*([0-9]{{1,9}})[.):]\**[ \t]*`?({_TOOL})([ \t]*)\("
 )
 _BARE: Final = re.compile(rf"[ \t]*(?:[-*>][ \t]+)?({_TOOL})\(")
 # A number and a tool's name, and then not its arguments in brackets.
@@ -36,7 +36,7 @@ _BROKEN: Final = re.compile(rf"[ \t]*([0-9]{{1,9}})[.):][ \t]*({_TOOL})[ \t]*(?:
 _ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**[ \t]*((?i:finish|replan))[ \t]*\(")
 _ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
 # What may follow a call on its line.
-_TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*\**[ \t]*(?:(?:#|//|->|→).*)?\r?")
+_TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*[*`]*[ \t]*(?:(?:#|//|->|→).*)?\r?")
 _TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
 

@@ -80,6 +80,11 @@ class ChatApi(Api):
         body: dict[str, Any] = {"model": model, "messages": [*head, *messages]}
         return {**body, "tools": tools} if tools else body
 
+    def streaming(self, *, usage: bool) -> dict[str, Any]:
+        """Ask for the usage only if it is needed: not every server knows the option."""
+        options = {"stream_options": {"include_usage": True}} if usage else {}
+        return {"stream": True, **options}
+
 
 def _chat_call(call: Any) -> Any:
     if not is_dict(call):

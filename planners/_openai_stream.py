@@ -15,7 +15,7 @@ from planners._edge import get, is_dict, is_list, items, plain, text
 from planners._stream import Assembler, Begun, JsonEnd, Written, stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from planners._calls import RawCall
     from planners._stream import Progress
@@ -114,17 +114,17 @@ class ChatAssembler(Assembler):
             call.written = True
             yield Written(call, self._read(call.body))
 
-    def response(self, *, partial: bool = False) -> dict[str, Any] | None:
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return a `chat.completion` with one choice."""
         if not self.recognised:
             return None
         message = {key: value for key, value in self._message.items() if key != "function_call"}
-        calls = [call.body for call in self._calls if call.written or not partial]
+        calls = [call.body for call in self._calls if given is None or call in given]
         if calls:
             message["tool_calls"] = calls
-        if not partial and "function_call" in self._message:
+        if given is None and "function_call" in self._message:
             message["function_call"] = self._message["function_call"]
-        reason = None if partial else self._reason
+        reason = self._reason if given is None else None
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         return {"object": "chat.completion", **self._head, "choices": [choice]}
 
@@ -259,35 +259,35 @@ class ResponsesAssembler(Assembler):
             item.written = True
             yield Written(key, raw)
 
-    def response(self, *, partial: bool = False) -> dict[str, Any] | None:
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return a `response`; the items of the stream are its output."""
         if not self.recognised:
             return None
         response = {"object": "response", **self._response}
-        if partial:
+        if given is not None:
             response.pop("status", None)
-            response["output"] = self._kept()
+            response["output"] = self._kept(given)
         elif self._items:
             response["output"] = [item.body for item in self._items.values()]
         return response
 
-    def _kept(self) -> list[dict[str, Any]]:
+    def _kept(self, given: Collection[object]) -> list[dict[str, Any]]:
         """Return the items up to the last complete call, without those that are not complete.
 
         The server knows nothing of a response that broke off: a reasoning item that does not carry
         its own content cannot be sent back, and what it led to must not name itself. A text that
         broke off is kept where no call follows it.
         """
-        found = list(self._items.values())
-        last = max((at for at, item in enumerate(found) if item.written), default=-1)
+        found = list(self._items.items())
+        last = max((at for at, (key, _) in enumerate(found) if key in given), default=-1)
         kept = [
             {**item.body, "status": "completed"}
-            for item in found[: last + 1]
-            if item.written or (item.whole and _stands_alone(item.body))
+            for key, item in found[: last + 1]
+            if key in given or (item.whole and _stands_alone(item.body))
         ]
         kept += [
             {**item.body, "status": "incomplete"}
-            for item in found[last + 1 :]
+            for _, item in found[last + 1 :]
             if item.body.get("type") == "message" and item.body.get("content")
         ]
         return [{key: value for key, value in body.items() if key != "id"} for body in kept]

@@ -193,7 +193,11 @@ class _Loop:
             model=self.model, system=talk.instructions, messages=talk.messages, tools=tools
         )
         rest = {name: value for name, value in self.options.items() if name != "tools"}
-        return {**request, **rest, **({"stream": True} if self.streams else {})}
+        if not self.streams:
+            return {**request, **rest}
+        # Without a limiter nobody asks what a reply used.
+        streaming = talk.planner.api.streaming(usage=self.asking.limiter is not None)
+        return {**request, **streaming, **rest}
 
     def _solution(self, status: Status, scope: str | None = None) -> Solution:
         last = self.last
@@ -244,10 +248,18 @@ class _Loop:
         asked = await self._asked(turn, deadlines)
         response = plain(asked.reply)
         asked.close(response)
+        await self._planned(turn, response, deadlines)
+
+    async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+        """Run the calls of a whole reply, as a dict, wherever it comes from."""
         plan = self.conversation.planner.plan(response)
-        turn.response, turn.whole = response, True
+        self._heard(turn, response, whole=True)
         if len(plan):
             await self._executed(turn, plan, deadlines)
+
+    def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
+        """Take note of a reply. All of them come through here, so this is where to record them."""
+        turn.response, turn.whole = response, whole
 
     async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
         """Ask for a reply and run its calls while they come."""
@@ -257,7 +269,7 @@ class _Loop:
             await self._executed(turn, calls, deadlines)
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
-            turn.response, turn.whole = calls.response, calls.whole
+            self._heard(turn, calls.response, whole=calls.whole)
             asked.close(calls.response)
             if turn.report is not None and not len(turn.report.plan):
                 turn.report = None
@@ -265,7 +277,7 @@ class _Loop:
             raise _Expired(deadlines.scope)
 
     async def _asked(self, turn: Turn, deadlines: _Deadlines) -> Asked:
-        """Send the request of a turn. Every reply comes through here, to be recorded one day."""
+        """Send the request of a turn; all of them go out here."""
         try:
             return await _by(deadlines, self.asking.ask(turn.request, deadlines.nearest))
         except CallTimeout:  # the limiter: there will be no turn for it before the deadline

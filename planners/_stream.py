@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -45,10 +45,15 @@ class Begun:
 @final
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A call that had begun is complete."""
+    """A call that had begun is complete.
+
+    One that is not `sure` has ended without arguments, which may be all of it or the place where a
+    reply was cut off: it counts if it can run as it is.
+    """
 
     key: object
     raw: RawCall
+    sure: bool = True
 
 
 Progress: TypeAlias = Begun | Written
@@ -69,11 +74,11 @@ class Assembler(ABC):
         """Take one event, an SDK's object or a dict; raise DagexecError for an error event."""
 
     @abstractmethod
-    def response(self, *, partial: bool = False) -> dict[str, Any] | None:
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return the reply in its API's form, or None where nothing has arrived.
 
-        `partial` leaves out what cannot stand in a conversation: calls that are not complete, and
-        what follows the last complete one.
+        Of a reply that broke off, `given` are the keys of its complete calls: the others, and what
+        else cannot stand in a conversation, are left out.
         """
 
 
@@ -219,12 +224,16 @@ class CallStream(AsyncIterator[Call]):
             if isinstance(progress, Begun):
                 self._records[progress.key] = self._conversation.place(progress.id)
             else:
-                self._give(self._records[progress.key], progress.raw)
+                self._give(self._records[progress.key], progress.raw, sure=progress.sure)
         if not self._assembler.recognised:
             raise self._refused(event)
 
-    def _give(self, record: Record, raw: RawCall) -> None:
+    def _give(self, record: Record, raw: RawCall, *, sure: bool = True) -> None:
+        if record.number in self._given:
+            return
         call = self._conversation.fill(record, raw)
+        if call.problem is not None and not sure:
+            return  # the end of the reply says more
         self._given[record.number] = call
         self._ready.append(call)
 
@@ -266,7 +275,8 @@ class CallStream(AsyncIterator[Call]):
         self._over = True
         for record in self._records.values():
             record.void = record.number not in self._given
-        self.response = self._assembler.response(partial=True)
+        given = [key for key, record in self._records.items() if not record.void]
+        self.response = self._assembler.response(given)
         raws = self._read(self.response) if self.response is not None else []
         kept = [record for record in self._records.values() if not record.void]
         for record, raw in zip(kept, raws, strict=False):

@@ -117,7 +117,7 @@ class LLMCompilerPlanner(Planner):
         reply = self._reply
         if reply.decided is not None:
             return reply.decided
-        if reply.calls or reply.joined:
+        if reply.calls or reply.joined or not reply.closed:
             return None
         return Decision("finish", _without_heading(reply.text))
 
@@ -137,10 +137,12 @@ class LLMCompilerPlanner(Planner):
         """
         found = whole(response)
         last = self._conversation.last()
-        again = self._reply.text == found.text and not any(each.answered for each in last)
-        if not (again and [call.id for call in self._reply.calls] == [each.id for each in last]):
+        given = self._reply
+        again = given.text == found.text and given.closed and not given.urged
+        if not again or any(each.answered for each in last) or len(last) != len(given.calls):
             reply = self._begin()
-            reply.feed(found.text)
+            for line in found.text.splitlines(keepends=True):  # a buffer that stays short
+                reply.feed(line)
             reply.close()
         self._reply.cut = found.cut
         calls = without_faults(self._reply.calls)
@@ -276,25 +278,25 @@ class LLMCompilerPlanner(Planner):
         if reply.decided is not None and reply.decided.action == "replan":
             return [_message(prompt.replan(self._numbers.following))]
         empty = reply.decided is None and reply.joined
-        return [self._asked("The plan has no calls.")] if empty else []
+        return [self._asked(["The plan has no calls."])] if empty else []
 
     def _rendered(self, records: Sequence[Record]) -> list[Any]:
         if not records:
             return []
-        texts = [self._text_of(record) for record in records]
-        if self._reply.late:
-            late = ", ".join(self._reply.late)
-            texts.append(f"Not run, because they stand behind join(): {late}.")
-        if self._reply.cut:
-            texts.append("Your reply was cut off; what you meant to write behind is missing.")
-        return [self._asked("\n\n".join(texts))]
+        return [self._asked([self._text_of(record) for record in records])]
 
-    def _asked(self, text: str) -> dict[str, Any]:
+    def _asked(self, texts: list[str]) -> dict[str, Any]:
+        """Return texts, what else there is to say of the reply, and the request to decide."""
+        late = ", ".join(self._reply.late)
+        if late:
+            texts = [*texts, f"Not run, because they stand behind join(): {late}."]
+        if self._reply.cut:
+            texts = [*texts, "Your reply was cut off; what you meant to write behind is missing."]
         results = any(record.answered for record in self._conversation.records)
         question = prompt.decide(
             self._numbers.following, results=results, references=self._references
         )
-        return _message(f"{text}\n\n{question}")
+        return _message("\n\n".join([*texts, question]))
 
     def _text_of(self, record: Record) -> str:
         outcome = record.outcome

@@ -47,6 +47,7 @@ SUFFIXES = """
 .tex .tmpl .toml .ts .tsx .txt .xml .yaml .yml
 """
 DOCUMENTS = frozenset(SUFFIXES.split())
+INSTALLED = "site-packages"
 SHOWN = 40
 
 
@@ -54,7 +55,9 @@ def texts(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Yield each text with its kind and its file."""
     for path in sorted(folder.rglob("*")):
         kind = "constants of Python" if path.suffix == ".py" else "documents"
-        if not path.is_file() or (path.suffix != ".py" and path.suffix not in DOCUMENTS):
+        wanted = path.suffix == ".py" or path.suffix in DOCUMENTS
+        # Below the standard library's folder there may be a site-packages, which is read by itself.
+        if not wanted or not path.is_file() or INSTALLED in path.relative_to(folder).parts:
             continue
         try:
             source = path.read_text("utf-8")

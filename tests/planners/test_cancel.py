@@ -28,15 +28,20 @@ SCRIPT = [
 class Steps:
     """Counts the steps of the tasks below `run`, and cancels after one of them."""
 
-    def __init__(self, at):
+    def __init__(self, at, *, native=False):
         self.at = at
+        # Cancel the task itself, as asyncio's own tools do, instead of a scope round it.
+        self.native = native
+        self.task = None
         self.count = 0
         self.scope = anyio.CancelScope()
 
     def step(self):
         """Take note of a step."""
         self.count += 1
-        if self.count == self.at:
+        if self.count == self.at and self.native:
+            self.task.cancel()
+        elif self.count == self.at:
             self.scope.cancel()
 
     async def run(self, function):
@@ -48,10 +53,23 @@ class Steps:
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._task)
         try:
-            with self.scope:
-                await _Counted(function(), self)
+            if self.native:
+                await self._in_a_task(function)
+            else:
+                with self.scope:
+                    await _Counted(function(), self)
         finally:
             loop.set_task_factory(None)
+
+    async def _in_a_task(self, function):
+        self.task = asyncio.ensure_future(function())
+        try:
+            await asyncio.wait([self.task])
+            self.task.result()
+        except asyncio.CancelledError:
+            self.scope.cancel()
+            with self.scope:
+                await anyio.lowlevel.checkpoint()
 
     def _task(self, loop, coro, **options):
         async def counted():
@@ -108,7 +126,7 @@ def others():
     return [task for n in trio.lowlevel.current_task().child_nurseries for task in n.child_tasks]
 
 
-async def cancelled_after(api, at, *, stream):
+async def cancelled_after(api, at, *, stream, native=False):
     """Cancel after a step, look at what is left, go on; return the steps if it was not reached."""
     box = ToolBox()
     box.tool("look", seconds=0.3, returns="seen", effect="read")
@@ -135,7 +153,7 @@ async def cancelled_after(api, at, *, stream):
             )
         )
 
-    steps = Steps(at)
+    steps = Steps(at, native=native)
     await steps.run(ask)
     assert others() == before, at
     assert box.running == [], at
@@ -162,14 +180,14 @@ async def cancelled_after(api, at, *, stream):
     return None if steps.scope.cancelled_caught else steps.count
 
 
-async def every(api, stride, *, stream):
+async def every(api, stride, **how):
     """Cancel after each step, or after one in so many; return how many steps there are."""
     at, reached = 1, None
     with warnings.catch_warnings():
         # The SDK's generators that were left in the middle; see tests/conftest.py.
         warnings.simplefilter("ignore", ResourceWarning)
         while reached is None:
-            reached = await cancelled_after(api, at, stream=stream)
+            reached = await cancelled_after(api, at, **how)
             at += stride
         gc.collect()
     return reached
@@ -179,6 +197,13 @@ async def every(api, stride, *, stream):
 async def test_cancelling_after_every_step(api):
     """Nothing is left running, and the conversation can be sent again."""
     assert await every(api, 1, stream=False) > 14
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_cancelling_the_task_itself(anyio_backend, stream):
+    """As `asyncio.timeout` and `Task.cancel` do."""
+    assert await every("chat", 5, stream=stream, native=True) > 14
 
 
 @pytest.mark.parametrize("api", PLANNERS)

@@ -84,6 +84,28 @@ def test_a_plan_is_read():
     assert bad == {2, 3, 7, 10, None, 11}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '1. search("x")',
+        '  1) search("x");',
+        '1: search("x")  # why',
+        '- 1. search("x")',
+        '**1.** search("x")',
+        '`1. search("x")`',
+        '1. `search("x")`',
+        '1. search ("x")',
+        '1. search("x")\r',
+        '1.search( "x" , )<END_OF_PLAN>',
+        '1. search("x"\n)',
+    ],
+)
+def test_the_ways_in_which_models_write_a_line(line):
+    """Bullets, bold, code, comments: all are the same call."""
+    (call,) = [item for item in read(f"{line}\n") if isinstance(item, Numbered)]
+    assert call == Numbered(1, "search", ("x",))
+
+
 @pytest.mark.parametrize("text", [PLAN, *DECISIONS])
 def test_cutting_at_every_position_changes_nothing(text):
     """Two pieces at every cut, single characters, and lines give the same items."""

@@ -47,9 +47,8 @@ async def test_what_was_used_is_settled(api, stream):
         "m", rates={"input_tokens": limits.Rate(90_000), "output_tokens": limits.Rate(90_000)}
     )
     options, _ = setting(api, ["Done."])
-    extra = {"stream_options": {"include_usage": True}} if api == "chat" and stream else {}
     start = limiter.level("output_tokens")
-    await solve("Go.", **options, stream=stream, limiter=limiter, **extra)
+    await solve("Go.", **options, stream=stream, limiter=limiter)
     assert limiter.level("output_tokens") > start - 20
 
 

@@ -228,6 +228,7 @@ def test_a_reply_that_never_went_back_is_forgotten(planner):
 @pytest.mark.anyio
 async def test_decisions(planner):
     """None for a plan; an answer in words is one; a replan may bring its plan along or not."""
+    assert planner.decision is None
     assert planner.plan(PLAN)
     assert planner.decision is None
     planner.results({"1": Done({"items": []})})
@@ -240,13 +241,15 @@ async def test_decisions(planner):
     assert planner.decision == Decision("replan", "", "more")
     assert "its numbers begin at 4" in content(planner.results({}))
     assert planner.results({}) == planner.close_out() == []
+    planner.plan('{"thought": "more", "action": "replan"}')
+    assert "its numbers begin at 4" in content(planner.close_out())
     plan = planner.plan('{"action": "replan", "plan": "4. send(\\"x\\")\\n5. join()"}')
     assert [call.id for call in plan] == ["4"]
     assert planner.decision.action == "replan"
     planner.results({})
-    assert not planner.plan("5. join()")
+    assert not planner.plan("5. join()\n6. send(1)")
     assert planner.decision is None
-    assert "The plan has no calls." in content(planner.close_out())
+    assert "The plan has no calls.\n\nNot run, because" in content(planner.close_out())
 
 
 def test_the_decisions_schema_is_one_for_strict_modes():
@@ -348,6 +351,31 @@ async def test_an_sdks_stream_is_read(planner, api):
         planner.fresh().stream(second)
     async with second as events:
         assert [call async for call in planner.fresh().stream(events)] == expected
+
+
+@pytest.mark.anyio
+async def test_an_sdks_reply_is_read(planner):
+    """As the object that it is."""
+    model = ScriptedModel([PLAN] * 3)
+    said = [{"role": "user", "content": "?"}]
+    client = model.openai()
+    replies = [
+        await client.chat.completions.create(model="m", messages=said),
+        await client.responses.create(model="m", input="?"),
+        await model.anthropic().messages.create(model="m", messages=said, max_tokens=99),
+    ]
+    plan = planner.plan(PLAN)
+    for reply in replies:
+        assert planner.fresh().plan(reply) == plan
+        assert [call async for call in planner.fresh().stream(reply)] == list(plan)
+
+
+def test_a_plan_of_thousands_of_calls_takes_time_in_proportion(planner):
+    """5,000 lines, each of which refers to the one before."""
+    lines = ['1. send("a")', *(f"{at}. send(${at - 1})" for at in range(2, 5_001))]
+    plan = planner.plan("\n".join(lines))
+    assert len(plan) == 5_000
+    assert plan["5000"].needs == ("4999",)
 
 
 @pytest.mark.anyio

@@ -706,3 +706,30 @@ async def test_a_reference_to_what_comes_further_down_waits_for_it():
     assert report["3"].status == "failed"
     text = planner.results(report)[2]["content"]
     assert "9" in text
+
+
+@pytest.mark.anyio
+async def test_a_block_without_arguments_is_complete_when_it_stops():
+    """Unless its tool needs some: then the reply may have been cut off there."""
+    found = [
+        BEGIN,
+        *block(0, "tool_use", json_delta(""), id="a", name="look", input={}),
+        *block(1, "tool_use", id="b", name="run_code", input={}),
+    ]
+    planner = MessagesPlanner(TOOLS)
+    stream = planner.stream([*found, *message_end("max_tokens")])
+    first = await anext(stream)
+    assert (first.id, first.args, stream.whole) == ("1", {}, False)
+    (second,) = [call async for call in stream]
+    assert "cut off" in second.problem
+    assert "cut off" in stream.broken
+    planner = MessagesPlanner(TOOLS)
+    stream = planner.stream(iter(found))
+    await anext(stream)
+    await stream.aclose()
+    body = conversation(planner, stream.response, planner.close_out())
+    assert check_conversation("messages", body) == []
+    assert len(body["messages"]) == 3
+    calls, stream = await streamed(MessagesPlanner(TOOLS), [*found, *message_end("tool_use")])
+    assert "code: missing" in calls[1].problem
+    assert stream.broken is None
