@@ -160,16 +160,18 @@ class Child:
         process = self._process
         assert process.stdout is not None  # noqa: S101 - both were asked for
         assert process.stderr is not None  # noqa: S101
-        with self._scope:
-            async with create_task_group() as self._group:
-                self._group.start_soon(self._watch)
-                self._group.start_soon(self._drain, process.stdout.fileno(), self.stdout)
-                self._group.start_soon(self._drain, process.stderr.fileno(), self.stderr)
-                self._group.start_soon(self._sentry.watch, self._break)
-        if not self._stopped.is_set():
-            # Cancelled by the event loop itself, past every shield.
-            discard(process, self._tag)
-            self._finish()
+        try:
+            with self._scope:
+                async with create_task_group() as self._group:
+                    self._group.start_soon(self._watch)
+                    self._group.start_soon(self._drain, process.stdout.fileno(), self.stdout)
+                    self._group.start_soon(self._drain, process.stderr.fileno(), self.stderr)
+                    self._group.start_soon(self._sentry.watch, self._break)
+        finally:
+            if not self._stopped.is_set():
+                # Cancelled by the event loop itself, past every shield: nobody watches any more.
+                discard(process, self._tag)
+                self._finish()
 
     # -------------------------------------------------------------------------- what it is for
 
@@ -319,6 +321,8 @@ class Child:
             await in_thread(self._signal, False)  # noqa: FBT003
             with anyio.move_on_after(grace * (1 - QUIET if self._has_stdin else 1)):
                 await self._exited.wait()
+        if self._stopped.is_set():
+            return  # its event loop has ended it meanwhile
         if not self._exited.is_set() or await self._leaves_some(min(grace, LEFTOVERS)):
             await self._kill()
         with anyio.move_on_after(LEFTOVERS):
@@ -355,6 +359,8 @@ class Child:
 
     def _finish(self) -> None:
         """Reap it and let go of everything."""
+        if self._stopped.is_set():
+            return
         self._process.poll()
         if self.returncode is None:
             self.returncode = self._process.returncode
