@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from dagexec._errors import DagexecError
+from dagexec._notices import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
     from dagexec._plan import Call
     from dagexec._slots import Lease
     from dagexec._threads import ThreadCall
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A call says how far it is; no event of the scheduler, but it comes where those come.
-
-    `done` and `total` are in whatever unit the tool counts in; `at` is in seconds of the run.
-    """
-
-    call: str
-    done: float
-    total: float | None = None
-    message: str | None = None
-    at: float = 0.0
 
 
 @final
@@ -59,6 +45,9 @@ class CallContext:
     cancelled: Callable[[], bool] = field(default=bool, repr=False)
     # Takes the call's progress to those who look on, from any thread.
     tell: Callable[[Progress], object] | None = field(default=None, repr=False)
+
+    # What its limiters gave it, a `dagexec.limits.Permit`; None for a tool without limits.
+    permit: Any = field(default=None, repr=False)
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell those who look on, observers and live runs, how far this call is.
@@ -112,7 +101,9 @@ class Ground:
 
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
 # Most tools never ask for one, so each call pays for a tuple only.
-Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None]"
+# Where calls may be tried again, the number of the attempt and its permit come last.
+Trial: TypeAlias = tuple[int, Any]
+Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None, *tuple[Trial, ...]]"
 
 _current: ContextVar[Facts] = ContextVar("dagexec_current_call")
 
@@ -147,17 +138,20 @@ def enter_call(facts: Facts) -> None:
 
 def context_of(facts: Facts) -> CallContext:
     """Return what a tool can know of a call."""
-    call, ground, lease, own, thread = facts
+    call, ground, lease, own, thread, *trial = facts
+    attempt, permit = trial[0] if trial else (1, None)
     deadline = min([scope.deadline for scope in ground.scopes], default=own)
     deadline = min(deadline, own)
     return CallContext(
         call.id,
         call.tool,
         ground.run_id,
+        attempt,
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
         tell=ground.tell,
+        permit=permit,
     )
 
 

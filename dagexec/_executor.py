@@ -32,6 +32,7 @@ from dagexec._tools import Tool, as_tools
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from dagexec._guarded import Guard
     from dagexec._remote import Link
     from dagexec._report import Report
     from dagexec._services import Service
@@ -118,7 +119,6 @@ class Executor:
         if journal is not None:
             msg = "this version of dagexec has no journal yet; leave journal=None"
             raise DagexecError(msg)
-        _refuse_unbuilt(self.tools.values())
         self.capacities = capacities_for(capacities or {}, self.tools.values())
         # Worker processes for tools with runs="process", None without such tools.
         self._pool: Pool | None = None
@@ -132,6 +132,7 @@ class Executor:
             barrier=barrier,
             sequential=self.concurrency == 0,
             shares=any(tool.effect.shares for tool in self.tools.values()),
+            guards=_guards(self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
@@ -423,16 +424,13 @@ def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
     }
 
 
-def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:
-    """Refuse what a later version will do, rather than ignore it."""
-    for tool in tools:
-        for option, is_set in (
-            ("retry", tool.retry is not None),
-            ("limits", bool(tool.limits)),
-        ):
-            if is_set:
-                msg = f"tool {tool.name!r}: this version of dagexec does not support {option} yet"
-                raise DagexecError(msg)
+def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
+    """Return what stands before the calls of tools that have limits or retries, by tool."""
+    if not any(tool.limits or tool.retry is not None or tool.cost is not None for tool in tools):
+        return None
+    from dagexec._guarded import guards_of  # with dagexec.limits, which few programs need
+
+    return guards_of(tools)
 
 
 def _in_event_loop() -> bool:

@@ -59,18 +59,20 @@ if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
 
     from dagexec._capacities import Capacities
-    from dagexec._context import Progress
+    from dagexec._guarded import Guard
+    from dagexec._notices import Notice, Progress
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
     from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
+    from dagexec.limits._retry import Budget, Retry
 
 _log: Final = logging.getLogger("dagexec")
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
 
-Observer: TypeAlias = "Callable[[Event | Action | Progress], object]"
+Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -89,6 +91,8 @@ class Settings:
     sequential: bool
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
+    # What stands before the calls of tools with limits or retries; None where no tool has any.
+    guards: Mapping[str, Guard] | None = None
 
 
 class SourceError(Exception):
@@ -205,6 +209,10 @@ class Runner:
         self.sharing = Sharing(self) if settings.shares else None
         # Whether calls have to do with each other beyond their references.
         self.coupled = settings.shares or capacities is not None
+        self.guards = settings.guards
+        self._worker = Worker if settings.guards is None else _guarded_worker()
+        # Retries that this run may still make, by key.
+        self._budgets: dict[str, Budget] = {}
         self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
@@ -267,7 +275,7 @@ class Runner:
             await self._read(source)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
-        worker = Worker(self, self._lane)
+        worker = self._worker(self, self._lane)
         self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
@@ -352,11 +360,15 @@ class Runner:
 
     def progress(self, item: Progress) -> None:
         """Tell those who look on how far a call is, unless it has ended."""
-        if item.call in self.machine.outcomes:
-            return
-        self._tell((replace(item, at=self.now()),))
+        if item.call not in self.machine.outcomes:
+            self.tell(replace(item, at=self.now()))
 
-    def _tell(self, items: Sequence[Event | Action | Progress]) -> None:
+    def tell(self, notice: Notice) -> None:
+        """Let observers hear of something that is no event of the machine."""
+        if self._observers:
+            self._tell((notice,))
+
+    def _tell(self, items: Sequence[Event | Action | Notice]) -> None:
         for item in items:
             for observer in self._observers:
                 try:
@@ -444,7 +456,7 @@ class Runner:
         if started:
             lane.starting -= 1
             self.recruit(lane, looking=1)
-        worker = Worker(self, lane)
+        worker = self._worker(self, lane)
         self.workers[worker] = None
         worker.running = worker.run()
         try:
@@ -470,6 +482,13 @@ class Runner:
             self.holdings.give(name)
         if self.sharing is not None:
             self.sharing.ended(name)
+
+    def budget(self, key: str, retry: Retry) -> Budget:
+        """Return the retries that this run may still make with a key."""
+        found = self._budgets.get(key)
+        if found is None:
+            found = self._budgets[key] = retry.run_budget()
+        return found
 
     def now(self) -> float:
         """Return the seconds since the run began."""
@@ -520,6 +539,13 @@ def _tell_from_anywhere(runner: Runner, loop: EventLoopToken, item: Progress) ->
         return
     with suppress(RuntimeError):  # the loop has ended, and with it whoever looked on
         call_in_loop(runner.progress, item, token=loop)
+
+
+def _guarded_worker() -> type[Worker]:
+    # Only where a tool has limits or retries: `import dagexec` does not load them.
+    from dagexec._guarded import GuardedWorker
+
+    return GuardedWorker
 
 
 def _late(scope: str) -> TimedOut:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dagexec import Executor, Outcome, Report, lowlevel
-    from dagexec.lowlevel import Action, Event
+    from dagexec.lowlevel import Action, Event, Retrying, Waiting
 
-Item: TypeAlias = "Event | Action | lowlevel.Progress"
+Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0

@@ -204,6 +204,7 @@ class Pool:
                 "file": remote.file,
                 "arguments": pickled,
                 "id": context.id,
+                "attempt": context.attempt,
                 "run_id": context.run_id,
                 "seconds": seconds,
                 "told": context.tell is not None,

@@ -131,7 +131,8 @@ def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
         left: float | None = frame["seconds"]
         deadline = float("inf") if left is None else time.monotonic() + left
         ground = Ground(frame["run_id"], context, (), tell=link.tell if frame["told"] else None)
-        facts: Any = (Call(frame["id"], frame["name"], {}), ground, None, deadline, None)
+        trial = (frame["attempt"], None)
+        facts: Any = (Call(frame["id"], frame["name"], {}), ground, None, deadline, None, trial)
         context.run(enter_call, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
