@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.lowlevel import current_token
 
 from dagexec._errors import DagexecError
+from dagexec._notices import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextvars import Context
 
     from anyio import CancelScope
@@ -44,8 +45,20 @@ class CallContext:
     # that a pool cannot lock itself. The driver's own affair.
     lease: Lease | None = field(default=None, repr=False)
     cancelled: Callable[[], bool] = field(default=bool, repr=False)
+    # Takes the call's progress to those who look on, from any thread.
+    tell: Callable[[Progress], object] | None = field(default=None, repr=False)
+
     # What its limiters gave it, a `dagexec.limits.Permit`; None for a tool without limits.
     permit: Any = field(default=None, repr=False)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell those who look on, observers and live runs, how far this call is.
+
+        They get a `dagexec.lowlevel.Progress`. Costs nothing when nobody looks on, and nothing
+        comes after the call has ended.
+        """
+        if self.tell is not None:
+            self.tell(Progress(self.id, done, total, message))
 
     @property
     def idempotency_key(self) -> str:
@@ -85,6 +98,7 @@ class Ground:
     context: Context
     scopes: tuple[CancelScope, ...]
     group: TaskGroup | None = None
+    tell: Callable[[Progress], object] | None = None
 
 
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
@@ -123,6 +137,14 @@ def enclosing_lease() -> Lease | None:
     return lease if lease.slots.loop() is current_token().native_token else None
 
 
+def enclosing_calls(context: Context) -> Iterator[tuple[str, str]]:
+    """Iterate over the calls that a context is nested in, innermost first: ids of run and call."""
+    facts = context.get(_current)
+    while facts is not None:
+        yield facts[1].run_id, facts[0].id
+        facts = facts[1].context.get(_current)
+
+
 def enter_call(facts: Facts) -> None:
     """Make this the `current_call` of this ContextVar context."""
     _current.set(facts)
@@ -142,6 +164,7 @@ def context_of(facts: Facts) -> CallContext:
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
+        tell=ground.tell,
         permit=permit,
     )
 

@@ -12,6 +12,12 @@
     │   └── AdmissionTimeout   its limits would not have let it start before the deadline
     ├── RateLimited          raised by a tool or client: the other side refused, come back later
     ├── CallCancelled        a tool that ended itself by a cancellation that nobody asked for
+    ├── PoolDeadlock         a call that would wait for what cannot end before it
+    ├── ProcessError         a child process that did not do what was asked of it
+    │   ├── CommandFailed    it ended with another exit code than 0
+    │   ├── GuardExpired     it broke one of its guards and was stopped
+    │   ├── LineTooLong      it wrote a line longer than is read
+    │   └── ProcessGone      it ended, or cannot be talked to any more
     └── MissingExtra         an optional part that is not installed
 
 Catch `DagexecError` round a whole run, `PlanError` where a plan comes from a user, `CallError`
@@ -34,11 +40,17 @@ __all__ = [
     "CallCancelled",
     "CallError",
     "CallTimeout",
+    "CommandFailed",
     "DagexecError",
+    "GuardExpired",
+    "LineTooLong",
     "MissingExtra",
     "OversizeError",
     "PlanError",
+    "PoolDeadlock",
     "Problem",
+    "ProcessError",
+    "ProcessGone",
     "RateLimited",
     "ToolDefinitionError",
 ]
@@ -154,3 +166,50 @@ class CallCancelled(DagexecError):
 
 class MissingExtra(DagexecError, ImportError):
     """An optional part of dagexec was used that is not installed; the text names the extra."""
+
+
+class PoolDeadlock(DagexecError):
+    """A call needs what another holds that waits for it; the text names both."""
+
+
+class ProcessError(DagexecError):
+    """A child process did not do what was asked of it.
+
+    `maybe` says that what was asked may have taken effect all the same.
+    """
+
+    maybe: bool = False
+
+
+class CommandFailed(ProcessError):
+    """A command ended with another exit code than 0; `result` holds its output."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        """Keep the command's result."""
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with both arguments; an exception's default keeps only the first."""
+        return type(self), (str(self), self.result)
+
+
+class GuardExpired(ProcessError, TimeoutError):
+    """A child process broke one of its guards; `guard` is the name of the field of `Guards`."""
+
+    def __init__(self, message: str, guard: str) -> None:
+        """Keep the name of the guard."""
+        super().__init__(message)
+        self.guard = guard
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with both arguments; an exception's default keeps only the first."""
+        return type(self), (str(self), self.guard)
+
+
+class LineTooLong(ProcessError):
+    """A child process wrote a line longer than is read; all lines before it were given out."""
+
+
+class ProcessGone(ProcessError):
+    """A child process ended while something was still expected of it, or had ended before."""

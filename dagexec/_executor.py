@@ -10,18 +10,21 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from uuid import uuid4
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod, finalize
 
 import anyio
 from anyio.lowlevel import current_token
 
+from dagexec._capacities import Capacities
 from dagexec._context import enclosing_lease
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
+from dagexec._remote import here
+from dagexec._restart import Restart
 from dagexec._run import Run
 from dagexec._runner import Observer, Runner, Settings
 from dagexec._slots import UNLIMITED, Slots
@@ -29,9 +32,14 @@ from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from dagexec._guarded import Guard
+    from dagexec._remote import Link
     from dagexec._report import Report
+    from dagexec._services import Service
     from dagexec._waits import Snapshot
+    from dagexec.processes._pool import Pool
 
 T = TypeVar("T")
 
@@ -80,8 +88,14 @@ class Executor:
         on_failure: "skip" costs a failure its dependants, "stop" ends the run.
         barrier: Whether a layer waits until the one before has ended.
         journal: Where runs are recorded, to be resumed after a crash.
-        observers: Called with every event and action of the scheduler, in order. They must not
-            wait; one that raises is logged and the run goes on.
+        observers: Called with every event and action of the scheduler, in order, and with the
+            progress that calls tell of. They must not wait; one that raises is logged and the run
+            goes on.
+        capacities: How much there is of each named resource that tools use, over all runs on an
+            event loop: `{"gpu": 1, "db": 4}`.
+
+    With `async with`, or `aclose()`, its idle worker processes and background services end. Without
+    it, the processes end with the executor itself and the services with their event loop.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """
@@ -96,6 +110,7 @@ class Executor:
         barrier: bool = False,
         journal: object = None,
         observers: Sequence[Observer] = (),
+        capacities: Mapping[str, int] | None = None,
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
@@ -108,9 +123,14 @@ class Executor:
         if journal is not None:
             msg = "this version of dagexec has no journal yet; leave journal=None"
             raise DagexecError(msg)
-        _refuse_unbuilt(self.tools.values())
+        self.capacities = capacities_for(capacities or {}, self.tools.values())
+        # Worker processes for tools with runs="process", None without such tools.
+        self._pool: Pool | None = None
+        self._services: list[Service] = []
+        # What this is a copy of, with other timeouts; it owns the processes.
+        self._origin: Executor | None = None
         self._settings = Settings(
-            tools=self.tools,
+            tools=self._driven(),
             **_deadlines(self.timeouts),
             on_failure=on_failure,
             barrier=barrier,
@@ -121,10 +141,25 @@ class Executor:
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
+        self._shared: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
         if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
             from dagexec._answering import listen_if_possible
 
             listen_if_possible()
+
+    def _driven(self) -> dict[str, Tool[..., Any]]:
+        """Return the tools as they are run: one that runs in a process is called in the loop."""
+        remote = [tool for tool in self.tools.values() if tool.runs == "process"]
+        if not remote or self.concurrency == 0:
+            return self.tools
+        from dagexec.processes._pool import Pool
+
+        self._pool = pool = Pool(tuple(self.tools), WeakMethod(self.run))
+        finalize(self, pool.close)  # also when the interpreter exits
+        made = {
+            tool.name: replace(tool, function=pool.function(tool), runs="async") for tool in remote
+        }
+        return {**self.tools, **made}
 
     # ----------------------------------------------------------------------------------- checking
 
@@ -174,6 +209,9 @@ class Executor:
         DagexecError with the partial `report` when the source of a streamed plan breaks; a
         cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
         """
+        link = self._elsewhere()
+        if link is not None and not isinstance(plan, AsyncIterable):
+            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
         run = self._new_run(plan, run_id)
         lease = enclosing_lease()
         waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
@@ -189,6 +227,9 @@ class Executor:
         Inside a synchronous tool it runs in the event loop of the run above, under the same
         deadline. Raises what `run` raises, and DagexecError inside a running event loop.
         """
+        link = self._elsewhere()
+        if link is not None and not isinstance(plan, AsyncIterable):
+            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
@@ -231,7 +272,73 @@ class Executor:
         other = copy.copy(self)
         other.timeouts = timeouts
         other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
+        other._origin = self._origin or self  # noqa: SLF001 - its own
         return other
+
+    # ------------------------------------------------------------------------ longer than a run
+
+    def background(
+        self,
+        function: Callable[..., Coroutine[Any, Any, object]],
+        *args: object,
+        name: str | None = None,
+        restart: Restart | None = None,
+    ) -> Service:
+        """Start a service: an async function that lives longer than a run, and return a handle.
+
+        It is not cancelled by the end of a run, nor by that of the code that starts it; when it
+        raises it is started again as `restart` says (a `dagexec.processes.Restart`), and logged;
+        when it returns it has ended. `aclose()` ends it. To be called in the event loop.
+
+        Raises DagexecError for what is no async function, and outside of an event loop.
+        """
+        from dagexec._services import Service, checked_service
+
+        checked_service(function)
+        if not _in_event_loop():
+            msg = "a background service lives in an event loop; start it in async code"
+            raise DagexecError(msg)
+        called = name or str(getattr(function, "__name__", "service"))
+        service = Service(function, args, called, Restart() if restart is None else restart)
+        self._services[:] = [each for each in self._services if each.running]
+        self._services.append(service)
+        return service
+
+    async def aclose(self) -> None:
+        """End the background services of this event loop and the idle worker processes."""
+        loop = current_token().native_token
+        services = self._services.copy()
+        self._services.clear()
+        async with anyio.create_task_group() as group:
+            for service in services:
+                if service.loop is loop:  # the others have ended with theirs
+                    group.start_soon(service.stop)
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def __aenter__(self) -> Executor:
+        """Return this executor."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End what belongs to it; see `aclose`."""
+        await self.aclose()
+
+    def _elsewhere(self) -> Link | None:
+        """Return the way to the executor that this process works for, if it is this one's own."""
+        if here.importing:
+            msg = (
+                "the main script runs a plan while it is imported again for a tool with"
+                ' runs="process": put what it does under `if __name__ == "__main__":`'
+            )
+            raise DagexecError(msg)
+        link = here.link
+        return None if link is None or link.tools != tuple(self.tools) else link
 
     def _new_run(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
@@ -252,7 +359,12 @@ class Executor:
         slots = self._slots.get(token)
         if slots is None:
             slots = self._slots[token] = Slots(self.concurrency or UNLIMITED, token)
-        return Runner(self._settings, slots, run_id, (*self.observers, *observers))
+        shared = None
+        if self.capacities and self.concurrency != 0:
+            shared = self._shared.get(token)
+            if shared is None:
+                shared = self._shared[token] = Capacities(self.capacities)
+        return Runner(self._settings, slots, run_id, (*self.observers, *observers), shared)
 
 
 def _run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -269,6 +381,25 @@ def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
     names = ", ".join(tools) or "none"
     msg = f"there is no tool {call.tool!r}; there are: {names}"
     return Problem("unknown_tool", call.id, msg)
+
+
+def capacities_for(
+    capacities: Mapping[str, int], tools: Iterable[Tool[..., Any]]
+) -> dict[str, int]:
+    """Return how much there is of each resource; raise DagexecError if it is not enough."""
+    for name, total in capacities.items():
+        if type(total) is not int or total < 1:
+            msg = f"capacities={{{name!r}: {total!r}}}: give a whole number from 1 on"
+            raise DagexecError(msg)
+    for tool in tools:
+        for name, count in tool.uses.items():
+            if count > capacities.get(name, 0):
+                msg = (
+                    f"tool {tool.name!r} uses {count} of {name!r}, and the executor has"
+                    f" {capacities.get(name, 0)}: Executor(..., capacities={{{name!r}: {count}}})"
+                )
+                raise DagexecError(msg)
+    return dict(capacities)
 
 
 def _no_reference(ref: object) -> object:
@@ -299,14 +430,6 @@ def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
         "run_timeout": timeouts.turn if turn else timeouts.workflow,
         "run_scope": "turn" if turn else "workflow",
     }
-
-
-def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:
-    """Refuse what a later version will do, rather than ignore it."""
-    for tool in tools:
-        if tool.runs == "process":
-            msg = f'tool {tool.name!r}: this version of dagexec does not support runs="process" yet'
-            raise DagexecError(msg)
 
 
 def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:

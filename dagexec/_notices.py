@@ -30,4 +30,19 @@ class Retrying:
     error: Exception | None
 
 
-Notice: TypeAlias = Waiting | Retrying
+@final
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A call says how far it is; no event of the scheduler, but it comes where those come.
+
+    `done` and `total` are in whatever unit the tool counts in; `at` is in seconds of the run.
+    """
+
+    call: str
+    done: float
+    total: float | None = None
+    message: str | None = None
+    at: float = 0.0
+
+
+Notice: TypeAlias = Waiting | Retrying | Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, Literal, TypedDict, cast
 
@@ -58,7 +58,8 @@ class ToolOptions(TypedDict, total=False):
     no text. `runs` is where the function runs, by default `async` for an async function and
     `thread` for any other. `approval` is True, or a function of the arguments that says whether a
     person has to agree. `retry` and `limits` are those of `dagexec.limits`; `cost` is what a call
-    takes from a limit.
+    takes from a limit. `uses` are named resources of the executor that the call holds while it
+    runs, with how many of each: `{"gpu": 1}`.
     """
 
     name: str | None
@@ -73,6 +74,7 @@ class ToolOptions(TypedDict, total=False):
     approval: bool | Callable[..., bool]
     runs: Runs | None
     secret: str | Iterable[str]
+    uses: Mapping[str, int]
 
 
 def name_of(name: object, function: object) -> str:
@@ -130,6 +132,20 @@ def runs_of(name: str, runs: object, function: object) -> Runs:
         msg = f"runs={runs!r} of {name!r}: an async function runs in the event loop, runs='async'"
         raise ToolDefinitionError(msg)
     return runs
+
+
+def uses_of(name: str, uses: object) -> dict[str, int]:
+    """Return the resources that a tool uses, in one order."""
+    if isinstance(uses, Mapping):
+        items = cast("Mapping[object, object]", uses)
+        if all(
+            isinstance(key, str) and type(value) is int and value > 0
+            for key, value in items.items()
+        ):
+            found = cast("Mapping[str, int]", uses)
+            return {key: found[key] for key in sorted(found)}
+    msg = f"uses={uses!r} of {name!r} has to be names and whole numbers from 1 on, {{'gpu': 1}}"
+    raise ToolDefinitionError(msg)
 
 
 def strings_of(name: str, option: str, value: object) -> tuple[str, ...]:

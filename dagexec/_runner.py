@@ -17,18 +17,21 @@ import logging
 import threading
 import time
 from collections import deque
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground
 from dagexec._errors import CallTimeout, DagexecError
+from dagexec._holdings import Holdings, log_end
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -53,11 +56,14 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from anyio.abc import TaskGroup
+    from anyio.lowlevel import EventLoopToken
 
+    from dagexec._capacities import Capacities
     from dagexec._guarded import Guard
-    from dagexec._notices import Notice
+    from dagexec._notices import Notice, Progress
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
+    from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
     from dagexec.limits._retry import Budget, Retry
 
@@ -162,10 +168,15 @@ class Runner:
         slots: Slots,
         run_id: str,
         observers: Sequence[Observer],
+        capacities: Capacities | None = None,
     ) -> None:
         """Prepare a run; its clock starts with `drive`."""
         self.settings = settings
         self.slots = slots
+        # None in the sequential mode, where no two calls run at a time.
+        self.holdings = None if capacities is None else Holdings(self, capacities)
+        # Calls whose threads were left behind.
+        self._left: list[str] = []
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
@@ -196,6 +207,8 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        # Whether calls have to do with each other beyond their references.
+        self.coupled = settings.shares or capacities is not None
         self.guards = settings.guards
         self._worker = Worker if settings.guards is None else _guarded_worker()
         # Retries that this run may still make, by key.
@@ -227,6 +240,9 @@ class Runner:
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
+            if self.holdings is not None:
+                self.holdings.end()
+            log_end(self, self._left)
         if self._fatal is not None:
             raise self._fatal
 
@@ -342,6 +358,11 @@ class Runner:
             else:
                 self._lane.ended.set()
 
+    def progress(self, item: Progress) -> None:
+        """Tell those who look on how far a call is, unless it has ended."""
+        if item.call not in self.machine.outcomes:
+            self.tell(replace(item, at=self.now()))
+
     def tell(self, notice: Notice) -> None:
         """Let observers hear of something that is no event of the machine."""
         if self._observers:
@@ -375,7 +396,8 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        return Ground(self.run_id, self._context, scopes)
+        tell = partial(_tell_from_anywhere, self, current_token()) if self._observers else None
+        return Ground(self.run_id, self._context, scopes, tell=tell)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -451,6 +473,13 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.coupled:
+            self._uncouple(name)
+
+    def _uncouple(self, name: str) -> None:
+        """Let those go on who wait for a call that has been settled, or for what it held."""
+        if self.holdings is not None:
+            self.holdings.give(name)
         if self.sharing is not None:
             self.sharing.ended(name)
 
@@ -469,6 +498,14 @@ class Runner:
     def lanes(self) -> list[Lane]:
         """The lanes of this run."""
         return [self._lane, *self._lanes.values()]
+
+    def leave_behind(self, call: Call | None, thread: ThreadCall) -> None:
+        """Count a thread that nobody waits for any more; it keeps what it uses until it ends."""
+        name = "" if call is None else call.id
+        self.abandoned += 1
+        self._left.append(name)
+        if self.holdings is not None:
+            self.holdings.keep(name, thread)
 
     # ----------------------------------------------------------------------- who stopped this call
 
@@ -489,6 +526,19 @@ class Runner:
         self._verdict = Cancelled()
         self.feed(Stop(self._verdict))
         return self._verdict
+
+
+def _tell_from_anywhere(runner: Runner, loop: EventLoopToken, item: Progress) -> None:
+    """Take progress to the event loop of its run, from a task of it or from a thread."""
+    try:
+        here = current_token()
+    except RuntimeError:
+        here = None
+    if here == loop:
+        runner.progress(item)
+        return
+    with suppress(RuntimeError):  # the loop has ended, and with it whoever looked on
+        call_in_loop(runner.progress, item, token=loop)
 
 
 def _guarded_worker() -> type[Worker]:

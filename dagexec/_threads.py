@@ -50,6 +50,7 @@ class ThreadCall:
         "abandoned",
         "done",
         "ident",
+        "late",
         "result",
     )
 
@@ -70,6 +71,8 @@ class ThreadCall:
         # The thread's id once it runs, for those who look where it stands.
         self.ident: int | None = None
         self.abandoned = False
+        # Called in the event loop when an abandoned thread ends after all.
+        self.late: Callable[[], object] | None = None
         self.result: tuple[Any, BaseException | None] = (None, None)
 
     # In the event loop.
@@ -133,10 +136,11 @@ class ThreadCall:
         return request.wait()  # type: ignore[no-any-return]
 
     def _notify(self) -> None:
-        if self.abandoned:
+        tell = self.late if self.abandoned else self._set
+        if tell is None:
             return
         try:
-            self._in_loop(self._set)
+            self._in_loop(tell)
         except RuntimeError:  # the loop has ended, and with it whoever waited
             return
 

@@ -33,6 +33,7 @@ from dagexec._options import (
     runs_of,
     strings_of,
     timeout_of,
+    uses_of,
 )
 from dagexec._resources import Access, ResourceTemplate
 from dagexec._schema import Arguments, explain, shorten
@@ -71,6 +72,7 @@ class Tool(Generic[P, R]):
     approval: bool | Callable[..., bool]
     runs: Runs
     secret: tuple[str, ...]
+    uses: dict[str, int]
     function: Callable[..., Any]
     needs_context: str | None
     raw: Callable[..., Any]
@@ -319,6 +321,7 @@ def _define(
         approval=approval_of(name, options.get("approval", False)),
         runs=runs_of(name, options.get("runs"), raw),
         secret=arguments.secret,
+        uses=uses_of(name, options.get("uses", {})),
         function=arguments.adapted(raw),
         needs_context=arguments.context,
         raw=raw,

@@ -49,6 +49,13 @@ BURST: Final = 32
 TOLERANCE: Final = 1e-4
 
 
+def _may_have_begun(outcome: Outcome) -> bool:
+    """Whether what a call that is not done does to the world may have happened."""
+    if outcome.status == "failed":
+        return getattr(outcome.error, "maybe", False) is True  # a server died over it, say
+    return outcome.status in ("timed_out", "cancelled")
+
+
 class Worker:
     """One task that runs calls of a lane; holds a slot as long as it lives."""
 
@@ -169,22 +176,16 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
+    async def _one(self, name: str, since: float) -> None:
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
-        if arguments is None or tool.approval:
-            arguments = self._admit(call, tool, arguments)
+        if arguments is None or tool.approval or runner.coupled:
+            arguments = self._admit(call, tool, arguments, since)
             if arguments is None:
                 return
-        if (
-            runner.sharing is not None
-            and tool.effect.shares
-            and runner.sharing.joins(self._lane, call, arguments, since)
-        ):
-            return
         if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
             await self._guarded(guard, call, tool, arguments, since)
             return
@@ -211,21 +212,40 @@ class Worker:
             self._look_back()
 
     def _admit(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None
+        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None, since: float
     ) -> dict[str, Any] | None:
-        """Return the arguments; settle a call that cannot run with them, or not yet."""
+        """Return the arguments, None if the call is not to start now.
+
+        One that cannot run with them, or not before a person approves, is settled. One that waits,
+        for an identical call or for what it uses, comes back into the queue.
+        """
         runner = self._runner
         outcome: Outcome
         try:
             if arguments is None:
                 arguments = arguments_of(call, tool, runner.machine.outcomes)
             if not needs_approval(tool, arguments):
-                return arguments
+                waits = runner.coupled and self._waits(call, tool, arguments, since)
+                return None if waits else arguments
             outcome = Pending(approval_question(tool, arguments))
         except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
             outcome = Failed(error, ended=runner.now())
         runner.settle(self._lane, call.id, outcome)
         return None
+
+    def _waits(
+        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
+    ) -> bool:
+        """Return whether a call waits; raise PoolDeadlock if that would be for ever."""
+        runner = self._runner
+        sharing = runner.sharing if tool.effect.shares else None
+        if sharing is not None and sharing.joins(self._lane, call, arguments, since):
+            return True
+        holdings = runner.holdings if tool.uses else None
+        if holdings is None or holdings.take(self._lane, call, tool, since):
+            return False
+        runner.prepared[call.id] = arguments
+        return True
 
     def _arm(self, deadline: float) -> None:
         # Never late, and early by no more than can be seen.
@@ -293,7 +313,7 @@ class Worker:
             return await thread.run(function)
         finally:
             if thread.abandoned and not thread.done:
-                self._runner.abandoned += 1
+                self._runner.leave_behind(self._call, thread)
                 _log.warning(
                     "call %r: tool %r did not end in time; its thread is left behind",
                     self._call and self._call.id,
@@ -318,7 +338,7 @@ class Worker:
                 ended=runner.now(),
                 queued=self._started - self._since,
                 attempts=self._attempts(),
-                maybe=self._tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
+                maybe=self._tool.effect == "write" and _may_have_begun(outcome),
             ),
         )
 

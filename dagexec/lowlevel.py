@@ -5,7 +5,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 """
 
 from dagexec._context import Asked, current_id
-from dagexec._notices import Retrying, Waiting
+from dagexec._notices import Progress, Retrying, Waiting
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
 from dagexec._scheduler import (
@@ -39,6 +39,7 @@ __all__ = [
     "Expired",
     "Finish",
     "Launch",
+    "Progress",
     "Refused",
     "Retrying",
     "Scheduler",

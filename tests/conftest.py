@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from importlib.util import find_spec
 from inspect import iscoroutinefunction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,3 +83,27 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"DAGEXEC_REQUIRE_INTEGRATION=1 forbids to skip this test: {reason}"
     return report
+
+
+@pytest.fixture
+def mark() -> Generator[str]:
+    """Return a text for command lines; no process that has it may be left after the test."""
+    text = f"mark-{os.getpid()}-{time.monotonic_ns()}"
+    yield text
+    deadline = time.monotonic() + 5
+    while _marked(text) and time.monotonic() < deadline:
+        time.sleep(0.02)  # one that was just killed may take a moment
+    assert _marked(text) == []
+
+
+def _marked(text: str) -> list[int]:
+    """Return the ids of processes, zombies left out, with a text in their command line (Linux)."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes()  # of a zombie it is empty
+        except OSError:
+            continue
+        if text.encode() in line and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found

@@ -60,6 +60,7 @@ LOWLEVEL = [
     "Expired",
     "Finish",
     "Launch",
+    "Progress",
     "Refused",
     "Retrying",
     "Scheduler",

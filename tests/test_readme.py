@@ -28,6 +28,7 @@ def _run(code, namespace):
 
 
 @pytest.mark.real_time
+@pytest.mark.timeout(240)  # it starts interpreters, and an MCP server
 def test_the_python_blocks_run_and_print_what_the_readme_says(capsys, monkeypatch, tmp_path):
     """A `text` block behind a Python block is its output, apart from the seconds."""
     monkeypatch.delenv("DAGEXEC_CONCURRENCY", raising=False)

@@ -52,6 +52,22 @@ def run(options: Namespace, terminal: Terminal) -> int:
     return DONE if report.ok else NOT_DONE
 
 
+def serve(options: Namespace, terminal: Terminal) -> int:
+    """Serve tools by MCP, as one tool that takes a plan."""
+    from dagexec.integrations.mcp import serve_http, serve_stdio
+
+    timeouts = Timeouts(call=options.timeout or None, workflow=options.workflow_timeout or None)
+    executor = Executor(
+        load_tools(options.tools), timeouts=timeouts, concurrency=options.concurrency
+    )
+    if options.http is None:
+        anyio.run(serve_stdio, executor)
+    else:
+        terminal.note(f"serving {len(executor.tools)} tools at http://127.0.0.1:{options.http}/mcp")
+        anyio.run(serve_http, executor, options.http)
+    return DONE
+
+
 def show(options: Namespace, terminal: Terminal) -> int:
     """Draw the graph of a plan, of a reply's calls, or of a report."""
     payload = read(options.file)

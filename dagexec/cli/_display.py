@@ -21,10 +21,10 @@ from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dagexec import Executor, Outcome, Report
+    from dagexec import Executor, Outcome, Report, lowlevel
     from dagexec.lowlevel import Action, Event, Retrying, Waiting
 
-Item: TypeAlias = "Event | Action | Retrying | Waiting"
+Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0

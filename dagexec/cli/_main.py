@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from dagexec._errors import DagexecError, PlanError
-from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, show
+from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, serve, show
 from dagexec.cli._doctor import EXITS, doctor
 from dagexec.cli._inputs import UsageError
 from dagexec.cli._terminal import DISPLAYS, Terminal
@@ -87,6 +87,7 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
     for name, entry in sorted(others.items()):
         commands.add_parser(name, add_help=False, help=_described(entry))
     _add_run(commands)
+    _add_serve(commands)
     command = commands.add_parser("show", help="draw the graph of a plan, a reply or a report")
     _add_file(command)
     command.add_argument(
@@ -117,6 +118,32 @@ def _add_run(commands: Any) -> None:
     _add_file(command)
     add = command.add_argument
     add("--tools", required=True, metavar="MODULE_OR_PATH", help=_TOOLS)
+    _add_limits(command)
+    add("--on-failure", choices=("skip", "stop"), default="skip", help="what one failure costs")
+    add("--json-indent", type=_count, metavar="N", help="print the JSON over several lines")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--answer", action="store_true", help="print the messages (of a reply)")
+    form.add_argument("--report", action="store_true", help="print the report, of a reply too")
+    add("--display", choices=DISPLAYS, help="how the run is shown (auto, or DAGEXEC_DISPLAY)")
+    command.set_defaults(command=run)
+
+
+def _add_serve(commands: Any) -> None:
+    command: ArgumentParser = commands.add_parser(
+        "serve",
+        help="serve tools by MCP, as one tool that takes a plan",
+        description="Serve tools by MCP, as one tool that takes a plan: on stdin and stdout, or by"
+        " streamable HTTP on the loopback address. Needs the extra mcp.",
+    )
+    add = command.add_argument
+    add("--tools", required=True, metavar="MODULE_OR_PATH", help=_TOOLS)
+    add("--http", type=_count, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp instead")
+    _add_limits(command)
+    command.set_defaults(command=serve)
+
+
+def _add_limits(command: ArgumentParser) -> None:
+    add = command.add_argument
     add("--timeout", type=_seconds, default=30.0, metavar="S", help="of a call: 30; 0 for none")
     add(
         "--workflow-timeout",
@@ -126,13 +153,6 @@ def _add_run(commands: Any) -> None:
         help="of the run: 600; 0 for none",
     )
     add("--concurrency", type=_count, default=20, metavar="N", help="calls at a time (20)")
-    add("--on-failure", choices=("skip", "stop"), default="skip", help="what one failure costs")
-    add("--json-indent", type=_count, metavar="N", help="print the JSON over several lines")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--answer", action="store_true", help="print the messages (of a reply)")
-    form.add_argument("--report", action="store_true", help="print the report, of a reply too")
-    add("--display", choices=DISPLAYS, help="how the run is shown (auto, or DAGEXEC_DISPLAY)")
-    command.set_defaults(command=run)
 
 
 def _add_doctor(commands: Any) -> None:

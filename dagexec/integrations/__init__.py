@@ -1,1 +1,1 @@
-"""Where dagexec lives inside other frameworks; each module needs the extra of its name."""
+"""What joins dagexec to other libraries; each module needs the extra of its name."""

@@ -192,3 +192,37 @@ async def test_idle_threads_are_used_again():
     calls = [Call(str(n), "name", after=(str(n - 1),) if n else ()) for n in range(20)]
     assert (await Executor([name]).run(Plan(calls))).ok
     assert len(set(names)) <= 10
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_100_hung_threads(backend):
+    """The run returns at its deadline, and the interpreter exits within 5 s after."""
+    if backend == "trio":
+        pytest.importorskip("trio")
+    program = f"""
+import functools, time
+import anyio
+from dagexec import Call, Executor, Timeouts, tool
+
+@tool
+def hang() -> None:
+    "Never return."
+    time.sleep(600)
+
+async def main():
+    executor = Executor([hang], timeouts=Timeouts(call=None, workflow=1), concurrency=None)
+    began = time.monotonic()
+    report = await executor.run([Call(str(n), "hang") for n in range(100)])
+    print(report.abandoned, time.monotonic() - began, time.monotonic(), flush=True)
+
+anyio.run(main, backend={backend!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True
+    )
+    ended = time.monotonic()
+    abandoned, took, returned = map(float, done.stdout.split())
+    assert abandoned == 100
+    assert 1 <= took < 4
+    assert ended - returned < 5
+    assert "'active'" in done.stderr or '"active"' in done.stderr

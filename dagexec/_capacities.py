@@ -1,0 +1,129 @@
+"""Named resources of which there are only so many: a call gets all that it uses at once, or waits.
+
+Nothing waits here in a task: a call that does not get its resources is parked, and launched again
+by whoever gives the last of them back. All or nothing, first come, first served for each resource,
+so neither two calls that each hold half, nor a stream of small ones past a large one, can lock.
+
+What is left is a call that waits for a run of its own while it holds something: what that run needs
+may be what it holds. Such a call is refused when it asks, with the names of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+from dagexec._errors import PoolDeadlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Hold:
+    """What one call uses: names and numbers of resources; `above` is what it is nested in."""
+
+    call: str
+    tool: str
+    run_id: str
+    uses: Mapping[str, int]
+    above: tuple[Hold, ...] = ()
+    # Called when it gets them after it had to wait; False if it does not want them any more.
+    granted: Callable[[Hold], bool] = field(default=bool, repr=False)
+
+    def __str__(self) -> str:
+        """Name the call and what it uses."""
+        used = ", ".join(f"{count} {name}" for name, count in self.uses.items())
+        return f"call {self.call!r} of tool {self.tool!r} ({used})"
+
+
+@final
+class Capacities:
+    """How much there is of each resource, who holds it and who waits for it, on one event loop."""
+
+    __slots__ = ("_parked", "_total", "held")
+
+    def __init__(self, total: Mapping[str, int]) -> None:
+        """Start with all of it free."""
+        self._total = dict(total)
+        self.held: dict[Hold, None] = {}
+        self._parked: dict[Hold, None] = {}
+
+    def held_by(self, calls: Iterable[tuple[str, str]]) -> tuple[Hold, ...]:
+        """Return what these calls hold, given as the ids of run and call."""
+        if not self.held:
+            return ()
+        by_call = {(each.run_id, each.call): each for each in self.held}
+        return tuple(by_call[each] for each in calls if each in by_call)
+
+    def take(self, hold: Hold) -> bool:
+        """Take all that a call uses, or park it; return whether it was there.
+
+        Raises PoolDeadlock if it could never be there, because of what waits for the call itself.
+        """
+        wanted = hold.uses.keys()
+        if not any(wanted & each.uses.keys() for each in self._parked) and self._fits(hold):
+            self.held[hold] = None
+            return True
+        culprit = self._culprit(hold)
+        if culprit is not None:
+            msg = (
+                f"{hold} would wait for ever: {culprit} holds what it needs, and cannot end before"
+                " it. Let only one of the two use it, or give the executor more of it"
+            )
+            raise PoolDeadlock(msg)
+        self._parked[hold] = None
+        return False
+
+    def give(self, hold: Hold) -> None:
+        """Give back all that a call used, to those who wait for it longest."""
+        if self.held.pop(hold, hold) is hold:
+            return
+        taken: set[str] = set()
+        for each in tuple(self._parked):
+            if each not in self._parked:
+                continue  # granting another ended its run
+            wanted = each.uses.keys()
+            if taken & wanted or not self._fits(each):
+                taken |= wanted
+                continue
+            del self._parked[each]
+            self.held[each] = None
+            if not each.granted(each):
+                del self.held[each]
+
+    def withdraw(self, run_id: str) -> None:
+        """Forget the parked calls of a run that has ended."""
+        for each in tuple(self._parked):
+            if each.run_id == run_id:
+                del self._parked[each]
+
+    def _fits(self, hold: Hold) -> bool:
+        return all(
+            count <= self._total[name] - sum(each.uses.get(name, 0) for each in self.held)
+            for name, count in hold.uses.items()
+        )
+
+    def _culprit(self, hold: Hold) -> Hold | None:
+        """Return who holds what this call can never get, or None if it will get it in time.
+
+        A call ends unless it waits for a nested one that waits here. What waits gets its turn
+        unless too much is held by those that do not end. Whoever is left over is stuck.
+        """
+        waiting = [*self._parked, hold]
+        while True:
+            kept = {above: None for each in waiting for above in each.above}
+            stuck = [each for each in waiting if not self._could_have(each, kept)]
+            if len(stuck) == len(waiting):
+                break
+            waiting = stuck
+        if hold not in waiting:
+            return None
+        return next(each for each in kept if each.uses.keys() & hold.uses.keys())
+
+    def _could_have(self, hold: Hold, kept: Mapping[Hold, None]) -> bool:
+        return all(
+            count <= self._total[name] - sum(each.uses.get(name, 0) for each in kept)
+            for name, count in hold.uses.items()
+        )

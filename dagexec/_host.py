@@ -1,0 +1,62 @@
+"""A task that belongs to the event loop, not to the block that starts it.
+
+What lives longer than the code that asks for it, a connection or a background service, cannot run
+in a task group of that code: the group would have to be left in the task that entered it, which a
+notebook's cells, or a framework's start and stop hooks, do not do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+from anyio import CancelScope
+from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_log: Final = logging.getLogger("dagexec")
+
+
+@final
+class Host:
+    """Runs an async function in a task of the running event loop.
+
+    Its error does not pass to anybody by itself: it is kept as `error`, and logged. The task ends
+    with the loop at the latest. It sees none of the ContextVars of the code that starts it, which
+    would make it part of a call.
+    """
+
+    def __init__(self, name: str, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Start it; must be called in the event loop."""
+        self.name = name
+        self.error: BaseException | None = None
+        self.ended = anyio.Event()
+        self._function = function
+        self._scope = CancelScope()
+        self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only a weak reference
+        self.loop = loop = current_token().native_token
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            self._task = loop.create_task(self._run(), name=name, context=Context())
+        else:
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._run, name=name, context=Context())
+
+    def cancel(self) -> None:
+        """Cancel the function; to be called in the same event loop."""
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._function()
+        except Exception as error:  # noqa: BLE001 - on trio it would end the whole program
+            self.error = error
+            _log.error("%s ended with an error", self.name, exc_info=error)
+        finally:
+            self.ended.set()

@@ -1,0 +1,137 @@
+"""Everything that a child has started: its group, its session, and what left both.
+
+A child is made the leader of a session of its own, so its group can be signalled as one, also
+after it has gone itself. What calls `setsid` leaves that group; it is found by a tag in the
+environment, which it has inherited unless it threw its environment away. That needs Linux, whose
+/proc shows both. Elsewhere on POSIX only the group is reached; on Windows what `taskkill /T`
+finds, which are the children of processes that are still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Tags are appended: a child that supervises children itself must not hide them.
+VARIABLE: Final = "DAGEXEC_CHILD_OF"
+_PROC: Final = Path("/proc")
+SEES_TREE: Final = sys.platform == "linux"
+
+
+def tagged(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Return the environment with a new tag in it, and the tag."""
+    tag = uuid4().hex
+    above = environment.get(VARIABLE)
+    return {**environment, VARIABLE: f"{above}:{tag}" if above else tag}, tag
+
+
+@final
+class Stat(NamedTuple):
+    """What /proc/PID/stat says; `ticks` is processor time in clock ticks."""
+
+    state: str
+    parent: int
+    group: int
+    session: int
+    ticks: int
+    began: int
+
+
+def stat(pid: int) -> Stat | None:
+    """Return what is known of a process, or None if there is no such."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # Behind the last parenthesis: the name in it may hold anything.
+    parts = text[text.rindex(b")") + 2 :].split()
+    numbers = [int(part) for part in parts[1:20]]
+    return Stat(
+        parts[0].decode(),
+        parent=numbers[0],
+        group=numbers[1],
+        session=numbers[2],
+        ticks=numbers[10] + numbers[11],
+        began=numbers[18],
+    )
+
+
+def members(leader: int, tag: str) -> dict[int, Stat]:
+    """Return the living processes of a child's tree by their ids, itself included.
+
+    Empty where /proc does not tell.
+    """
+    if not SEES_TREE:
+        return {}
+    living = _living()
+    first = stat(leader)  # also of one that has ended and is not reaped yet
+    began = first.began if first is not None else 0
+    found = {
+        pid
+        for pid, each in living.items()
+        if leader in (pid, each.group, each.session) or (each.began >= began and _has_tag(pid, tag))
+    }
+    grown = True
+    while grown:
+        more = {pid for pid, each in living.items() if each.parent in found} - found
+        found |= more
+        grown = bool(more)
+    return {pid: living[pid] for pid in sorted(found) if pid != os.getpid()}
+
+
+def _living() -> dict[int, Stat]:
+    found: dict[int, Stat] = {}
+    for name in os.listdir(_PROC):  # noqa: PTH208 - names, not paths: this is the hot part
+        if name.isdecimal():
+            each = stat(int(name))
+            if each is not None and each.state not in "ZX":
+                found[int(name)] = each
+    return found
+
+
+def _has_tag(pid: int, tag: str) -> bool:
+    try:
+        return tag.encode() in (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:  # another user's, or it has just ended
+        return False
+
+
+def signal_tree(leader: int, tag: str, *, kill: bool) -> bool:
+    """Ask all of a child's tree to end, or kill it; return whether there was anything to signal.
+
+    Not to be called once the leader has been reaped and its group is empty: its number may by
+    then be another's.
+    """
+    if sys.platform == "win32":
+        return _signal_windows(leader, kill=kill)
+    number = signal.SIGKILL if kill else signal.SIGTERM
+    others = members(leader, tag)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+    for pid in others:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if others[pid].group != leader:
+                os.kill(pid, number)
+    return bool(others) or not SEES_TREE
+
+
+def _signal_windows(leader: int, *, kill: bool) -> bool:
+    if kill:
+        subprocess.run(  # noqa: S603
+            ["taskkill", "/T", "/F", "/PID", str(leader)],  # noqa: S607 - Windows' own
+            check=False,
+            capture_output=True,
+        )
+    else:
+        with contextlib.suppress(OSError):
+            os.kill(leader, getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+    return True
