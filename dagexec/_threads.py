@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
+from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
 from dagexec._context import CancelledCall
@@ -46,6 +47,7 @@ class ThreadCall:
         "_in_loop",
         "_lock",
         "_requests",
+        "_token",
         "_wake",
         "abandoned",
         "done",
@@ -57,7 +59,8 @@ class ThreadCall:
     def __init__(self) -> None:
         """Prepare the call; must be made inside the event loop that will wait for it."""
         self._function: Callable[[], Any]
-        native: Any = current_token().native_token
+        self._token = current_token()
+        native: Any = self._token.native_token
         # Not anyio's own: that makes the thread wait until the loop has turned.
         self._in_loop: Callable[[Callable[[], object]], object] = (
             native.call_soon_threadsafe
@@ -136,11 +139,12 @@ class ThreadCall:
         return request.wait()  # type: ignore[no-any-return]
 
     def _notify(self) -> None:
-        tell = self.late if self.abandoned else self._set
-        if tell is None:
-            return
+        late = self.late
         try:
-            self._in_loop(tell)
+            if not self.abandoned:
+                self._in_loop(self._set)
+            elif late is not None:
+                call_in_loop(late, token=self._token)  # it may start tasks, which anyio must know
         except RuntimeError:  # the loop has ended, and with it whoever waited
             return
 
