@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
+    from anyio import CancelScope
+    from anyio.abc import TaskGroup
+
+    from dagexec._plan import Call
     from dagexec._slots import Lease
+    from dagexec._threads import ThreadCall
 
 
 @final
@@ -61,28 +68,61 @@ class CancelledCall(BaseException):
     """
 
 
-# What makes the context: most tools never ask for it.
-_current: ContextVar[Callable[[], CallContext]] = ContextVar("dagexec_current_call")
+@final
+@dataclass(slots=True)
+class Ground:
+    """What all calls of a lane stand on.
+
+    Each call gets a copy of `context`. `scopes` are those round the calls, `group` is where a watch
+    over one can be started, None where there is no task but the caller's.
+    """
+
+    run_id: str
+    context: Context
+    scopes: tuple[CancelScope, ...]
+    group: TaskGroup | None = None
+
+
+# A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
+# Most tools never ask for one, so each call pays for a tuple only.
+Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None]"
+
+_current: ContextVar[Facts] = ContextVar("dagexec_current_call")
 
 
 def current_call() -> CallContext:
     """Return the call that this code runs for; raise DagexecError outside of a tool."""
-    make = _current.get(None)
-    if make is None:
+    facts = _current.get(None)
+    if facts is None:
         msg = "current_call() works inside a tool that dagexec runs; there is no call here"
         raise DagexecError(msg)
-    return make()
+    return context_of(facts)
 
 
 def enclosing_call() -> CallContext | None:
     """Return the call that this code runs for, or None."""
-    make = _current.get(None)
-    return None if make is None else make()
+    facts = _current.get(None)
+    return None if facts is None else context_of(facts)
 
 
-def enter_call(make: Callable[[], CallContext]) -> None:
-    """Make what `make` returns, the same each time, the `current_call` of this context."""
-    _current.set(make)
+def enter_call(facts: Facts) -> None:
+    """Make this the `current_call` of this ContextVar context."""
+    _current.set(facts)
+
+
+def context_of(facts: Facts) -> CallContext:
+    """Return what a tool can know of a call."""
+    call, ground, lease, own, thread = facts
+    deadline = min([scope.deadline for scope in ground.scopes], default=own)
+    deadline = min(deadline, own)
+    return CallContext(
+        call.id,
+        call.tool,
+        ground.run_id,
+        deadline=None if deadline == math.inf else deadline,
+        lease=lease,
+        cancelled=bool if thread is None else (lambda: thread.abandoned),
+    )
 
 
 class Asked(BaseException):

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
+T = TypeVar("T")
+
+
+async def in_context(context: Context, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await `coroutine` with each of its steps run in `context`.
+
+    Calls of one worker share its task, and must not see the ContextVars that others set. A task
+    for each would cost twenty times as much as this.
+    """
+    try:
+        waits_for = context.run(coroutine.send, None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    return await go_on(context, coroutine, waits_for)  # type: ignore[no-any-return]
+
 
 @types.coroutine
-def in_context(
+def go_on(
     context: Context,
     coroutine: Coroutine[Any, Any, Any],
+    waits_for: Any,
     on_throw: Callable[[BaseException], object] = bool,
     on_survived: Callable[[], object] = bool,
 ) -> Generator[Any, Any, Any]:
-    """Await `coroutine` with each of its steps run in `context`.
+    """Await the rest of a coroutine that has been run up to its first wait, which is `waits_for`.
 
     `on_throw` is told of each exception that is thrown into it, `on_survived` when it waits again
-    after one.
-
-    Calls of one worker share its task, and must not see the ContextVars that others set. A task
-    for each would cost twenty times as much as this. Otherwise it does what `await` does
-    (PEP 380).
+    after one. Otherwise it does what `await` does (PEP 380).
     """
     run = context.run
     try:
-        waits_for = run(coroutine.send, None)
         while True:
             try:
                 answer = yield waits_for

@@ -24,11 +24,11 @@ import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint, current_token
 
-from dagexec._approval import approval_question, needs_approval
-from dagexec._attempt import Attempt, Ground, arguments_of, bare
+from dagexec._bare import bare
+from dagexec._context import Ground
 from dagexec._errors import CallTimeout
 from dagexec._order import Order
-from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut
+from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
     Abort,
     Action,
@@ -40,11 +40,9 @@ from dagexec._scheduler import (
     Launch,
     Scheduler,
     Settled,
-    Started,
-    State,
     Stop,
 )
-from dagexec._slots import Lease, Slots
+from dagexec._worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -53,13 +51,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from dagexec._plan import Call, Plan
+    from dagexec._slots import Slots
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
-
-# Calls that a worker runs before it lets the event loop turn, if none of them waited: a deadline
-# must be noticed even by a run of tools that never wait.
-BURST: Final = 32
 
 Observer: TypeAlias = "Callable[[Event | Action], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
@@ -85,7 +80,7 @@ class SourceError(Exception):
 
 
 @final
-class _Lane:
+class Lane:
     """A task group under a scope, and the calls that wait for a worker in it."""
 
     __slots__ = (
@@ -158,18 +153,18 @@ class Runner:
         self._began = False
         self.elapsed = 0.0
         self._observers = observers
-        self._zero = 0.0
+        self.zero = 0.0
         # asyncio's clock itself: anyio.current_time() first finds out which loop it is, each time.
-        self._clock: Callable[[], float] = getattr(
+        self.clock: Callable[[], float] = getattr(
             current_token().native_token, "time", anyio.current_time
         )
         # Arguments validated before the run, for calls whose arguments hold no reference.
-        self._prepared: dict[str, dict[str, Any]] = {}
+        self.prepared: dict[str, dict[str, Any]] = {}
         self._context: Context = copy_context()
-        self._cancelled = get_cancelled_exc_class()
+        self.cancelled = get_cancelled_exc_class()
         self._scope = CancelScope()
-        self._lane = _Lane(self, None)
-        self._lanes: dict[int, _Lane] = {}
+        self._lane = Lane(self, None)
+        self._lanes: dict[int, Lane] = {}
         # What a call that is stopped becomes, once something has stopped it.
         self._verdict: Outcome | None = None
         # What passes through the run bare: KeyboardInterrupt, SystemExit and their like.
@@ -177,8 +172,6 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
-        # Calls in a row that did not wait for anything.
-        self._burst = 0
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -189,19 +182,19 @@ class Runner:
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
-        self._zero = anyio.current_time()
+        self.zero = anyio.current_time()
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
-            self._scope.deadline = self._zero + self.settings.run_timeout
+            self._scope.deadline = self.zero + self.settings.run_timeout
         try:
             with self._scope:
                 await self._drive(plan, source)
         except BaseExceptionGroup as group:
-            raise bare(group, self._cancelled) from None
+            raise bare(group, self.cancelled) from None
         finally:
             if not self.machine.finished:
-                self.stop(self._reason(self._lane))
-            self.elapsed = anyio.current_time() - self._zero
+                self.stop(self.reason(self._lane))
+            self.elapsed = anyio.current_time() - self.zero
         if self._fatal is not None:
             raise self._fatal
 
@@ -234,10 +227,12 @@ class Runner:
             await self._read(source)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
-        while self._heap and not self._is_over(self._lane):
+        worker = Worker(self, self._lane)
+        while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
-            if self.machine.state(name) is State.READY:
-                await self._one(self._lane, name, self._now(), None)
+            self._lane.queue.append((name, self.now()))
+            await checkpoint()
+            await worker.burst()
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -254,13 +249,12 @@ class Runner:
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
                 self.feed(Closed())
-        except self._cancelled:
+        except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
             broken = SourceError()
             broken.__cause__ = error
-            self._fatal = self._fatal or (broken if isinstance(error, Exception) else error)
-            self.stop(Cancelled())
+            self.end_by(broken if isinstance(error, Exception) else error, Cancelled())
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
@@ -278,7 +272,7 @@ class Runner:
 
     def prepare(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep arguments that were validated when the plan was checked."""
-        self._prepared[name] = arguments
+        self.prepared[name] = arguments
 
     def stop(self, outcome: Outcome) -> None:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
@@ -286,6 +280,11 @@ class Runner:
         if self._began:
             self.feed(Stop(outcome))
         self._scope.cancel()
+
+    def end_by(self, error: BaseException, outcome: Outcome) -> None:
+        """End the run by what is no outcome of a call; `drive` raises the first of these bare."""
+        self._fatal = self._fatal or error
+        self.stop(outcome)
 
     def feed(self, *events: Event) -> None:
         """Give events to the machine and do what it says."""
@@ -313,7 +312,7 @@ class Runner:
                     _log.exception("an observer failed on %s; the run goes on", type(item).__name__)
 
     def _on_launch(self, action: Launch) -> None:
-        now = self._now()
+        now = self.now()
         if self.settings.sequential:
             for name in action.calls:
                 heapq.heappush(self._heap, (self._place(name), name))
@@ -322,7 +321,7 @@ class Runner:
             self._lane.queue.extend([(name, now) for name in action.calls])
             self.recruit(self._lane)
             return
-        lane = self._lanes[action.layer] = _Lane(self, action.layer)
+        lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])
         lane.left = len(lane.queue)
         self._layer_of.update(dict.fromkeys(action.calls, action.layer))
@@ -330,14 +329,14 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        return Ground(self.run_id, self._context, self._cancelled, self._clock, self._zero, scopes)
+        return Ground(self.run_id, self._context, scopes)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
             self._places.update((call.id, index) for index, call in enumerate(self.machine.calls))
         return self._places[name]
 
-    async def _run_layer(self, lane: _Lane, seconds: float) -> None:
+    async def _run_layer(self, lane: Lane, seconds: float) -> None:
         """Run one ready layer in its own task group under `move_on_after`."""
         with anyio.move_on_after(seconds) as lane.scope:
             lane.ground = self._ground(self._scope, lane.scope)
@@ -348,12 +347,12 @@ class Runner:
         if lane.left and not self._scope.cancel_called:
             self.feed(Expired(lane.layer or 0))
 
-    def recruit(self, lane: _Lane) -> None:
+    def recruit(self, lane: Lane) -> None:
         """Start workers for queued calls while there are slots; queue up for what is left."""
-        if lane.group is None or self._is_over(lane):
-            return  # the lane's own task will start or end it
         looking = self._looking if lane is self._lane else 0
         wanted = len(lane.queue) - lane.starting - looking
+        if wanted <= 0 or lane.group is None or self.is_over(lane):
+            return  # or the lane's own task will start or end it
         while wanted > 0 and self.slots.take():
             lane.starting += 1
             lane.group.start_soon(self.work, lane)
@@ -378,119 +377,33 @@ class Runner:
 
     # ---------------------------------------------------------------------------------- one worker
 
-    async def work(self, lane: _Lane, *, started: bool = True) -> None:
-        """Run calls of a lane, one after the other, with one slot, until its queue is empty."""
+    async def work(self, lane: Lane, *, started: bool = True) -> None:
+        """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
-        lease = Lease(self.slots)
-        try:
-            while lane.queue and not self._is_over(lane):
-                name, since = lane.queue.popleft()
-                if self.machine.state(name) is State.READY:
-                    await self._one(lane, name, since, lease)
-                if self._must_yield(lane):
-                    break
-        finally:
-            lease.end()
-            if lane.queue:
-                self.recruit(lane)
+        await Worker(self, lane).run()
 
-    def _must_yield(self, lane: _Lane) -> bool:
-        """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
-        waiters = self.slots.waiters
-        if self.slots.free < 0 or not waiters:
-            return self.slots.free < 0
-        if waiters[0] is lane:
-            waiters.rotate(-1)  # this was its turn, with the slot that the worker keeps
-            return False
-        return True
-
-    async def _one(self, lane: _Lane, name: str, since: float, lease: Lease | None) -> None:
-        """Run one call to its outcome, and tell the machine."""
-        self._burst += 1
-        if self._burst > BURST or lease is None:
-            self._burst = 0
-            await checkpoint()
-        call = self.machine.call(name)
-        tool = self.settings.tools[call.tool]
-        arguments = self._prepared.pop(name, None)
-        try:
-            if arguments is None:
-                arguments = arguments_of(call, tool, self.machine.outcomes)
-            asks = needs_approval(tool, arguments)
-        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
-            self._settle(lane, name, Failed(error, ended=self._now()))
-            return
-        if asks:
-            self._settle(lane, name, Pending(approval_question(tool, arguments)))
-            return
-        await self._attempt(lane, call, tool, arguments, since=since, lease=lease)
-
-    async def _attempt(
-        self,
-        lane: _Lane,
-        call: Call,
-        tool: Tool[..., Any],
-        arguments: dict[str, Any],
-        *,
-        since: float,
-        lease: Lease | None,
-    ) -> None:
-        started = self._clock() - self._zero
-        self.feed(Started(call.id, started))
-        attempt = Attempt(
-            lane.ground, call, tool, arguments, lease, started=started, queued=started - since
-        )
-        timeout = self.settings.call_timeout if tool.timeout is None else tool.timeout
-        outcome: Outcome | None = None
-        try:
-            outcome = await attempt.run(timeout)
-        except BaseException as error:
-            if not isinstance(error, self._cancelled):
-                self._fatal = self._fatal or error
-                self.stop(Cancelled(because=call.id))
-                return
-            raise
-        finally:
-            self.abandoned += attempt.abandoned
-            if outcome is None or outcome.status != "done":
-                if outcome is None or self._was_interrupted(outcome, lane):
-                    outcome = self._reason(lane)
-                outcome = replace(
-                    outcome,
-                    started=started,
-                    ended=self._now(),
-                    queued=started - since,
-                    attempts=1,
-                    maybe=tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
-                )
-            self._settle(lane, call.id, outcome)
-        if attempt.interrupted and not self._is_over(lane):
-            # The tool took a cancellation for itself that was the caller's.
-            self.stop(Cancelled())
-
-    def _settle(self, lane: _Lane, name: str, outcome: Outcome) -> None:
+    def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
+        """Tell the machine what became of a call of this lane; from the worker that ran it."""
         self._looking = 1 if lane is self._lane else 0
         try:
             self.feed(Settled(name, outcome))
         finally:
             self._looking = 0
-        self._on_ended(name)
+        if self._layer_of:
+            self._on_ended(name)
 
-    def _now(self) -> float:
-        return self._clock() - self._zero
+    def now(self) -> float:
+        """Return the seconds since the run began."""
+        return self.clock() - self.zero
 
     # ----------------------------------------------------------------------- who stopped this call
 
-    def _is_over(self, lane: _Lane) -> bool:
+    def is_over(self, lane: Lane) -> bool:
         """Whether a deadline or a stop has ended this lane: nothing starts in it any more."""
         return self._scope.cancel_called or (lane.scope is not None and lane.scope.cancel_called)
 
-    def _was_interrupted(self, outcome: Outcome, lane: _Lane) -> bool:
-        """Whether a tool failed only because the run was being stopped."""
-        return outcome.status in ("failed", "cancelled") and self._is_over(lane)
-
-    def _reason(self, lane: _Lane) -> Outcome:
+    def reason(self, lane: Lane) -> Outcome:
         """Return the outcome of what was cancelled in this lane: which scope, or the caller."""
         if self._verdict is not None:
             return self._verdict

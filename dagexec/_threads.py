@@ -48,9 +48,9 @@ class ThreadCall:
         "result",
     )
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self) -> None:
         """Prepare the call; must be made inside the event loop that will wait for it."""
-        self._function = function
+        self._function: Callable[[], Any]
         self._token = current_token()
         self._wake = anyio.Event()
         self._lock = threading.Lock()
@@ -61,8 +61,9 @@ class ThreadCall:
 
     # In the event loop.
 
-    async def run(self) -> Any:
-        """Wait for the function and return its value; when cancelled, leave the thread behind."""
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Call it in a thread and return its value; when cancelled, leave the thread behind."""
+        self._function = function
         _start(self)
         try:
             while True:

@@ -440,9 +440,7 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
     box = ToolBox()
     box.tool("t", seconds=2)
     executor = Executor(box.tools)
-    monkeypatch.setattr(
-        sys.modules["dagexec._runner"].Runner, "_settle", lambda self, *_args: 1 / 0
-    )
+    monkeypatch.setattr(sys.modules["dagexec._runner"].Runner, "settle", lambda self, *_args: 1 / 0)
     before = alive()
     with pytest.raises(ZeroDivisionError):
         await executor.run(Plan([Call("a", "t"), Call("b", "t")]))

@@ -1,0 +1,359 @@
+"""A worker: runs the calls of a lane one after the other, in one task and with one slot.
+
+The deadline of a call is that of a `CancelScope`. A scope costs more than all else that is done
+for a call, so a worker enters one, sets its deadline anew for each call, and leaves it when it was
+cancelled, which is how a call times out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import replace
+from functools import partial
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+import anyio
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint
+
+from dagexec._admission import approval_question, arguments_of, needs_approval
+from dagexec._bare import bare
+from dagexec._context import Asked, CancelledCall, context_of, enter_call
+from dagexec._errors import CallCancelled, CallTimeout
+from dagexec._isolation import go_on
+from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
+from dagexec._scheduler import Started, State
+from dagexec._slots import Lease
+from dagexec._threads import ThreadCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dagexec._plan import Call
+    from dagexec._runner import Lane, Runner
+    from dagexec._tools import Tool
+
+_log: Final = logging.getLogger("dagexec")
+
+# Calls that a worker runs before it lets the event loop turn, if none of them waited: a deadline
+# must be noticed even by a run of tools that never wait.
+BURST: Final = 32
+
+# Seconds that a call may go on after its cancellation before the log names it.
+GRACE: Final = 1.0
+
+# Seconds by which a deadline may be early, so that calls which begin at the same moment need no
+# timer each. Event loops round their timers to ten times as much.
+TOLERANCE: Final = 1e-4
+
+
+@final
+class Worker:
+    """One task that runs calls of a lane; holds a slot as long as it lives."""
+
+    __slots__ = (
+        "_armed",
+        "_call",
+        "_lane",
+        "_lease",
+        "_requests_before",
+        "_runner",
+        "_scope",
+        "_since",
+        "_started",
+        "_struck",
+        "_task",
+        "_tool",
+        "_watch",
+    )
+
+    def __init__(self, runner: Runner, lane: Lane) -> None:
+        """Take over a slot that was just taken; the sequential mode has none."""
+        self._runner = runner
+        self._lane = lane
+        self._lease = None if runner.settings.sequential else Lease(runner.slots)
+        # asyncio's task, which counts the requests to cancel it; trio's scopes say it all.
+        asynchronous = runner.cancelled is asyncio.CancelledError
+        self._task = asyncio.current_task() if asynchronous else None
+        self._requests_before = 0
+        self._scope: CancelScope
+        # The deadline of the scope, a point on the event loop's clock.
+        self._armed = math.inf
+        # What runs now, None between calls; then the seconds of the run when it was ready and when
+        # it was admitted.
+        self._call: Call | None = None
+        self._tool: Tool[..., Any]
+        self._since = 0.0
+        self._started = 0.0
+        # Whether a cancellation was thrown into the tool.
+        self._struck = False
+        self._watch: CancelScope | None = None
+
+    # ----------------------------------------------------------------------- one call after another
+
+    async def run(self) -> None:
+        """Run calls until the queue is empty, the lane has ended or the slot is owed."""
+        lane = self._lane
+        try:
+            while await self.burst():
+                await checkpoint()
+        finally:
+            if self._lease is not None:
+                self._lease.end()
+            if lane.queue:
+                self._runner.recruit(lane)
+
+    async def burst(self) -> bool:
+        """Run some calls of the queue under one scope; return whether to go on with it."""
+        try:
+            more = False
+            self._armed = math.inf
+            with CancelScope() as self._scope:
+                more = await self._serve()
+        except BaseException:
+            if self._call is not None:
+                self._end(self._runner.reason(self._lane))
+            raise
+        if self._call is not None:
+            # The deadline threw the tool out, and the scope kept the cancellation.
+            self._end(self._timed_out())
+            more = not self._owes()
+        if self._struck or self._watch is not None:
+            self._look_back()
+        return more
+
+    async def _serve(self) -> bool:
+        """Run calls until the scope is used up; return whether to go on with a new one."""
+        lane, runner = self._lane, self._runner
+        queue, machine = lane.queue, runner.machine
+        for _ in range(BURST):
+            if not queue or runner.is_over(lane):
+                return False
+            name, since = queue.popleft()
+            if machine.state(name) is State.READY:
+                await self._one(name, since)
+                if self._scope.cancel_called:
+                    break
+            if self._owes():
+                return False
+        return not self._owes()
+
+    def _owes(self) -> bool:
+        """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
+        slots = self._runner.slots
+        waiters = slots.waiters
+        if slots.free < 0 or not waiters:
+            return slots.free < 0
+        if waiters[0] is self._lane:
+            waiters.rotate(-1)  # this was its turn, with the slot that the worker keeps
+            return False
+        return self._lease is not None
+
+    # ------------------------------------------------------------------------------------- one call
+
+    async def _one(self, name: str, since: float) -> None:
+        """Run one call to its outcome, and tell the machine."""
+        runner = self._runner
+        call = runner.machine.call(name)
+        tool = runner.settings.tools[call.tool]
+        arguments = runner.prepared.pop(name, None)
+        if arguments is None or tool.approval:
+            arguments = self._admit(call, tool, arguments)
+            if arguments is None:
+                return
+        clock = runner.clock
+        now = clock()
+        self._since = since
+        self._started = started = now - runner.zero
+        runner.feed(Started(name, started))
+        timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
+        self._arm(math.inf if timeout is None else now + timeout)
+        self._call = call
+        self._tool = tool
+        if self._task is not None:
+            self._requests_before = self._task.cancelling()
+        try:
+            value = await self._invoke(call, tool, arguments)
+        except BaseException as error:  # noqa: BLE001 - what is no outcome is raised again
+            self._end(self._outcome_of(error))
+        else:
+            outcome = done(value, started, clock() - runner.zero, started - since)
+            self._call = None
+            runner.settle(self._lane, name, outcome)
+        if (self._struck or self._watch is not None) and not self._scope.cancel_called:
+            self._look_back()
+
+    def _admit(
+        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Return the arguments; settle a call that cannot run with them, or not yet."""
+        runner = self._runner
+        outcome: Outcome
+        try:
+            if arguments is None:
+                arguments = arguments_of(call, tool, runner.machine.outcomes)
+            if not needs_approval(tool, arguments):
+                return arguments
+            outcome = Pending(approval_question(tool, arguments))
+        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
+            outcome = Failed(error, ended=runner.now())
+        runner.settle(self._lane, call.id, outcome)
+        return None
+
+    def _arm(self, deadline: float) -> None:
+        # Never late, and early by no more than can be seen.
+        if not 0.0 <= deadline - self._armed <= TOLERANCE and deadline != self._armed:
+            self._armed = self._scope.deadline = deadline
+
+    async def _invoke(self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
+        ground = self._lane.ground
+        context = ground.context.copy()
+        run = context.run
+        thread = None
+        if tool.runs == "thread" and ground.group is not None:
+            thread = ThreadCall()
+        facts = (call, ground, self._lease, self._armed, thread)
+        run(enter_call, facts)
+        if tool.needs_context is not None:
+            arguments[tool.needs_context] = context_of(facts)
+        if thread is not None:
+            value = await self._in_thread(thread, partial(run, tool.function, **arguments))
+        else:
+            value = run(tool.function, **arguments)
+        if type(value) is not CoroutineType:
+            return value
+        coroutine = cast("CoroutineType[Any, Any, Any]", value)
+        # Most steps of a call that never waits are saved here.
+        try:
+            waits_for = run(coroutine.send, None)
+        except StopIteration as end:
+            return end.value
+        return await go_on(context, coroutine, waits_for, self._on_throw, self._on_survived)
+
+    async def _in_thread(self, thread: ThreadCall, function: Callable[[], Any]) -> Any:
+        try:
+            return await thread.run(function)
+        finally:
+            if thread.abandoned and not thread.done:
+                self._runner.abandoned += 1
+                _log.warning(
+                    "call %r: tool %r did not end in time; its thread is left behind",
+                    self._call and self._call.id,
+                    self._tool.name,
+                )
+
+    # ------------------------------------------------------------------------ what became of a call
+
+    def _end(self, outcome: Outcome) -> None:
+        """Settle the call that runs with an outcome that is not a value."""
+        call, runner = self._call, self._runner
+        assert call is not None  # noqa: S101 - looked at by who calls this
+        if outcome.status in ("failed", "cancelled") and runner.is_over(self._lane):
+            outcome = runner.reason(self._lane)  # it failed only because the run was being stopped
+        self._call = None
+        runner.settle(
+            self._lane,
+            call.id,
+            replace(
+                outcome,
+                started=self._started,
+                ended=runner.now(),
+                queued=self._started - self._since,
+                attempts=1,
+                maybe=self._tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
+            ),
+        )
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        """Return the outcome of a tool that raised; raise a cancellation, out of its group."""
+        runner = self._runner
+        decisive = bare(error, runner.cancelled)
+        match decisive:
+            case Exception():
+                # The group as it is: it tells more than its first member.
+                failure = error if isinstance(error, Exception) else decisive
+                return self._timed_out(failure) if self._scope.cancel_called else Failed(failure)
+            case Asked():
+                return Pending(decisive.question)
+            case CancelledCall():
+                # check() in a tool that nobody waits for any more; no other call can end so
+                return Cancelled()
+            case asyncio.CancelledError() if self._is_own():
+                msg = f"tool {self._tool.name!r} ended with a CancelledError of its own"
+                own = CallCancelled(msg)
+                own.__cause__ = decisive
+                return Failed(own)
+            case _ if isinstance(decisive, runner.cancelled):
+                raise decisive
+            case _:
+                # KeyboardInterrupt, SystemExit and their like end the run, and pass through it.
+                because = Cancelled(because=self._call.id if self._call else None)
+                runner.end_by(decisive, because)
+                return because
+
+    def _is_own(self) -> bool:
+        """Whether the tool raised asyncio's cancellation although nobody had cancelled it."""
+        return self._requests() <= self._requests_before
+
+    def _timed_out(self, error: Exception | None = None) -> Outcome:
+        timeout = self._tool.timeout or self._runner.settings.call_timeout
+        took = f" of {timeout:g} s" if timeout and error is None else ""
+        late = CallTimeout(f"tool {self._tool.name!r} did not end within its timeout{took}", "call")
+        late.__cause__ = error
+        return TimedOut("call", error=late)
+
+    def _requests(self) -> int:
+        """Return how many requests to cancel its task asyncio counts; 0 on trio."""
+        return 0 if self._task is None else self._task.cancelling()
+
+    # ----------------------------------------------------------- tools that keep their cancellation
+
+    def _on_throw(self, error: BaseException) -> None:
+        self._struck = self._struck or isinstance(error, self._runner.cancelled)
+
+    def _on_survived(self) -> None:
+        # A tool that goes on after its cancellation holds the run; it must not do so silently.
+        group = self._lane.ground.group
+        if self._watch is None and group is not None and self._struck and self._call is not None:
+            self._watch = watch = CancelScope(shield=True)
+            group.start_soon(self._warn_later, watch, self._call.id)
+
+    async def _warn_later(self, watch: CancelScope, name: str) -> None:
+        with watch:
+            await anyio.sleep(GRACE)
+        if watch.cancel_called:
+            return
+        if not self._is_cancelled():
+            self._watch = None  # it was a scope of the tool's own
+        else:
+            _log.warning(
+                "call %r: tool %r still runs %g s after it was cancelled; the run waits for it",
+                name,
+                self._tool.name,
+                GRACE,
+            )
+
+    def _is_cancelled(self) -> bool:
+        """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
+        scopes = (self._scope, *self._lane.ground.scopes)
+        stopped = any(scope.cancel_called for scope in scopes)
+        return stopped or anyio.current_effective_deadline() == -math.inf
+
+    def _look_back(self) -> None:
+        """After a call into which a cancellation was thrown: end the watch; whose was it?"""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if not self._struck:
+            return
+        self._struck = False
+        kept = (
+            anyio.current_effective_deadline() == -math.inf
+            or self._requests() > self._requests_before
+        )
+        if kept and not self._runner.is_over(self._lane):
+            # The tool took a cancellation for itself that was the caller's.
+            self._runner.stop(Cancelled())
