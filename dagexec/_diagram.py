@@ -27,9 +27,7 @@ GLYPHS: Final = {
     "pending": "?",
     "in_doubt": "‽",
 }
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Beyond these mermaid draws an error instead (its maxEdges and maxTextSize).
 _MERMAID_EDGES: Final = 500
 _MERMAID_TEXT: Final = 50_000

@@ -204,12 +204,22 @@ def _edges(
     for pair, way in zip(folded.edges, layout.ways, strict=True):
         line = _curve(pair, way, boxes, along, down=down)
         (thick if pair in steps else plain).append(line)
+    # Where the path goes on without an edge, a call got its slot from the one before.
+    handed = [
+        _sideways(boxes[pair[0]], boxes[pair[1]], down=down)
+        for pair in steps
+        if pair not in folded.edges and all(folded.groups[index].single for index in pair)
+    ]
     parts: list[str] = []
-    for lines, colour, width in ((plain, theme.line, 1.2), (thick, theme.critical, 2.6)):
+    for lines, colour, width, dash in (
+        (plain, theme.line, 1.2, ""),
+        (thick, theme.critical, 2.6, ""),
+        (handed, theme.critical, 2.0, ' stroke-dasharray="4 4"'),
+    ):
         if lines:
             parts.append(
                 f'<path d="{"".join(lines)}" fill="none" stroke="{colour}"'
-                f' stroke-width="{width}" stroke-linecap="round"/>'
+                f' stroke-width="{width}" stroke-linecap="round"{dash}/>'
             )
     return parts
 

@@ -17,6 +17,7 @@ from anyio.lowlevel import current_token
 from dagexec._context import enclosing_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
+from dagexec._pictures import Clocks
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 from dagexec._run import Run
@@ -112,6 +113,17 @@ class Executor:
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
+            clocks=Clocks(
+                call=self.timeouts.call,
+                layer=self.timeouts.layer,
+                run=timeout,
+                scope=scope,
+                tools={
+                    name: tool.timeout
+                    for name, tool in self.tools.items()
+                    if tool.timeout is not None
+                },
+            ),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.

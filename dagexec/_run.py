@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
@@ -10,23 +11,28 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 
 from dagexec._context import enclosing_call
+from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
 from dagexec._plan import Plan, faults
+from dagexec._progress import Progress
 from dagexec._report import Report
 from dagexec._runner import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+    from dagexec._diagram import Diagram
+    from dagexec._notebook import View
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._runner import Observer, Runner
     from dagexec._scheduler import Action, Event
+    from dagexec._timeline import Timeline
 
 
 @final
@@ -35,6 +41,8 @@ class Run:
 
     Iterating over it gives the scheduler's events and actions as they happen; they are kept from
     the beginning of the block on, for one reader.
+
+    In a notebook it shows itself: in the cell that starts it, one picture follows it.
     """
 
     def __init__(
@@ -57,6 +65,8 @@ class Run:
         self._error: BaseException | None = None
         self._send: MemoryObjectSendStream[Event | Action] | None = None
         self._receive: MemoryObjectReceiveStream[Event | Action] | None = None
+        self._progress: Progress | None = None
+        self._view: View | None = None
 
     @property
     def report(self) -> Report:
@@ -65,14 +75,30 @@ class Run:
         if runner is None:
             return Report(self._plan or Plan(), {}, run_id=self.id)
         outcomes: Mapping[str, Outcome] = runner.machine.outcomes
-        plan = self._plan or _as_plan(tuple(runner.machine.calls))
         return Report(
-            plan,
+            self._plan or _as_plan(tuple(runner.machine.calls)),
             outcomes,
             run_id=self.id,
-            elapsed=runner.elapsed,
+            elapsed=runner.so_far(),
             abandoned=runner.abandoned,
+            underway=dict(self._progress.underway) if self._progress is not None else None,
+            clocks=runner.settings.clocks,
         )
+
+    @property
+    def diagram(self) -> Diagram:
+        """The graph as it stands now: text, mermaid, SVG or JSON."""
+        return self.report.diagram
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline so far: text, mermaid, SVG or JSON."""
+        return self.report.timeline
+
+    @property
+    def changes(self) -> int:
+        """How many events and actions there have been."""
+        return 0 if self._progress is None else self._progress.changes
 
     def cancel(self) -> None:
         """End the run: what has not ended becomes cancelled, and the run returns normally."""
@@ -84,8 +110,18 @@ class Run:
         if self._runner is None:
             self._begin(())
         assert self._runner is not None  # noqa: S101 - made just above
+        if "ipykernel" not in sys.modules:
+            await self._drive(self._runner)
+            return
+        from dagexec._notebook import heartbeat, remember
+
+        remember(self)
+        with heartbeat():
+            await self._drive(self._runner)
+
+    async def _drive(self, runner: Runner) -> None:
         try:
-            await self._runner.drive(self._plan, self._source)
+            await runner.drive(self._plan, self._source)
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)
@@ -107,7 +143,8 @@ class Run:
         """Start the run."""
         self._refuse_second_start()
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
-        self._begin((self._send.send_nowait,))
+        self._progress = Progress(self._now)
+        self._begin((self._send.send_nowait, self._progress))
         call = enclosing_call()
         if call is not None and call.lease is not None:
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
@@ -115,7 +152,14 @@ class Run:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
+        if call is None and "ipykernel" in sys.modules:
+            from dagexec._notebook import view_of
+
+            self._view = view_of(self)
         return self
+
+    def _now(self) -> float:
+        return 0.0 if self._runner is None else self._runner.now()
 
     async def _drive_in_background(self) -> None:
         try:
@@ -154,6 +198,8 @@ class Run:
         finally:
             if self._receive is not None:
                 self._receive.close()
+            if self._view is not None:
+                self._view.close()
         if self._error is not None and error is None:
             raise self._error
         return swallowed
@@ -168,6 +214,18 @@ class Run:
     def __repr__(self) -> str:
         """Return id and counts."""
         return f"<Run {self.id}: {self.report}>"
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook, as it stands now."""
+        return self.report.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        report = self.report
+        text = f"{self!r}\n{report.diagram}\n\n{report.timeline}"
+        return bundle(report.to_svg, lambda: text, include, exclude)
 
 
 def _as_plan(calls: tuple[Call, ...]) -> Plan:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from dagexec._pictures import Clocks
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
     from dagexec._tools import Tool
@@ -73,6 +74,7 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    clocks: Clocks | None = None
 
 
 class SourceError(Exception):
@@ -151,6 +153,7 @@ class Runner:
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
         self._began = False
+        self._ended = False
         self.elapsed = 0.0
         self._observers = observers
         self.zero = 0.0
@@ -195,6 +198,7 @@ class Runner:
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
+            self._ended = True
         if self._fatal is not None:
             raise self._fatal
 
@@ -396,6 +400,12 @@ class Runner:
     def now(self) -> float:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
+
+    def so_far(self) -> float:
+        """Return how long the run has taken, in seconds: until now, or until its end."""
+        if not self._began or self._ended:
+            return self.elapsed
+        return anyio.current_time() - self.zero
 
     # ----------------------------------------------------------------------- who stopped this call
 

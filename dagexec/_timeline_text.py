@@ -8,6 +8,8 @@ from dagexec._diagram import GLYPHS, printable
 from dagexec._timeline import fills
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dagexec._timeline import Bar, Cluster, Timeline
 
 _LABEL: Final = 30
@@ -21,19 +23,20 @@ def draw(timeline: Timeline, width: int) -> str:
     if not timeline.bars:
         return "(no calls)"
     bars, clusters = timeline.rows()
+    end = timeline.end
     labels = [printable(f"{bar.id} {bar.tool}") for bar in bars]
     names = [*labels, *(printable(cluster.label) for cluster in clusters)]
     wide = min(_LABEL, max(map(len, names)))
     plot = max(_LEAST, width - wide - _TAIL)
     critical = {link.call for link in timeline.path}
-    lines = [_axis(timeline, wide, plot)]
+    lines = [_axis(end, wide, plot)]
     for bar, name in zip(bars, labels, strict=True):
         mark = "*" if bar.id in critical else " "
         glyph = GLYPHS[bar.state]
-        body = _bar(bar, timeline, plot)
+        body = _bar(bar, timeline, end, plot)
         lines.append(f"{mark}{glyph} {_cut(name, wide)}  {body}  {printable(bar.note)}".rstrip())
     for cluster in clusters:
-        body = _histogram(cluster, timeline, plot)
+        body = _histogram(cluster, timeline, end, plot)
         lines.append(f"   {_cut(printable(cluster.label), wide)}  {body}  {_tally(cluster)}")
     lines.append(_legend(timeline))
     return "\n".join(lines)
@@ -43,57 +46,61 @@ def _cut(text: str, width: int) -> str:
     return (text if len(text) <= width else text[: width - 1] + "…").ljust(width)
 
 
-def _axis(timeline: Timeline, wide: int, plot: int) -> str:
-    end = f"{timeline.end:.2f} s"
-    return f"{'':{wide + 5}}0{end.rjust(plot - 1)}"
+def _axis(end: float, wide: int, plot: int) -> str:
+    shown = f"{end:.2f} s"
+    return f"{'':{wide + 5}}0{shown.rjust(plot - 1)}"
 
 
-def _column(at: float, timeline: Timeline, plot: int) -> int:
-    return min(plot - 1, max(0, int(at / timeline.end * plot)))
+def _column(at: float, end: float, plot: int) -> int:
+    return min(plot - 1, max(0, int(at / end * plot)))
 
 
-def _bar(bar: Bar, timeline: Timeline, plot: int) -> str:
+def _bar(bar: Bar, timeline: Timeline, end: float, plot: int) -> str:
     cells = [" "] * plot
     waits = fills()
     for wait in bar.waits:
-        first = _column(wait.begins, timeline, plot)
+        first = _column(wait.begins, end, plot)
         # What is shorter than a column is not drawn, or every row would begin with it.
-        for column in range(first, _column(wait.ends, timeline, plot)):
+        for column in range(first, _column(wait.ends, end, plot)):
             cells[column] = waits[wait.kind]
     if bar.started is None:
-        cells[_column(bar.begins, timeline, plot)] = GLYPHS[bar.state]
+        cells[_column(bar.begins, end, plot)] = GLYPHS[bar.state]
     else:
         ended = timeline.now if bar.ended is None else bar.ended
-        first, last = (_column(at, timeline, plot) for at in (bar.started, ended))
+        first, last = (_column(at, end, plot) for at in (bar.started, ended))
         for column in range(first, max(first + 1, last)):
             if cells[column] not in (waits["retry"],):
                 cells[column] = "█"
     for deadline in timeline.deadlines:
-        if deadline.at <= timeline.end:
-            cells[_column(deadline.at, timeline, plot)] = "|"
+        if deadline.at <= end:
+            cells[_column(deadline.at, end, plot)] = "|"
     return "".join(cells)
 
 
-def _histogram(cluster: Cluster, timeline: Timeline, plot: int) -> str:
+def _histogram(cluster: Cluster, timeline: Timeline, end: float, plot: int) -> str:
     """Return how many of the calls ran at a time, column by column."""
-    counts = concurrency(cluster.bars, timeline, plot)
+    counts = concurrency(cluster.bars, timeline.now, end, plot)
     most = max(counts) or 1
     return "".join(_STEPS[-(-count * (len(_STEPS) - 1) // most)] for count in counts)
 
 
-def concurrency(bars: tuple[Bar, ...], timeline: Timeline, columns: int) -> list[int]:
-    """Return how many bars touch each of so many equal parts of the time axis."""
-    change = [0] * (columns + 1)
+def concurrency(bars: Iterable[Bar], now: float, end: float, columns: int) -> list[int]:
+    """Return how many bars ran at a time, at most, in each of so many equal parts of the axis."""
+    moments: list[tuple[float, int]] = []
     for bar in bars:
-        if bar.started is None:
-            continue
-        change[_column(bar.started, timeline, columns)] += 1
-        change[_column(bar.started + bar.seconds(timeline.now), timeline, columns) + 1] -= 1
-    counts: list[int] = []
-    running = 0
-    for step in change[:columns]:
-        running += step
-        counts.append(running)
+        if bar.started is not None:
+            # At the same moment an end comes before a start: a slot changes hands.
+            moments += ((bar.started, 1), (bar.started + bar.seconds(now), -1))
+    moments.sort()
+    counts = [0] * columns
+    running, column = 0, 0
+    for at, change in moments:
+        here = _column(at, end, columns)
+        for between in range(column + 1, here + 1):
+            counts[between] = running
+        column = here
+        running += change
+        counts[here] = max(counts[here], running)
     return counts
 
 

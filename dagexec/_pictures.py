@@ -1,0 +1,226 @@
+"""What the two pictures show of a report: states, words, times, the critical path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+
+from dagexec._critical import Span, critical_links
+from dagexec._diagram import Diagram, Node
+from dagexec._timeline import Bar, Deadline, Timeline, Try, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dagexec._critical import Link
+    from dagexec._outcomes import Outcome
+    from dagexec._plan import Call
+    from dagexec._report import Report
+    from dagexec._timeline import WaitKind
+
+# A wait that is shorter than this is the event loop's own business. Seconds.
+_NOTICED: Final = 0.001
+_PENDING: Final = ("pending", "in_doubt")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A call of a live run that has not ended: its state, and when it came there.
+
+    `ready` and `started` are seconds since the run began, None before they happened.
+    """
+
+    state: Literal["waiting", "ready", "running"]
+    ready: float | None = None
+    started: float | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The timeouts that a run had, in seconds; None for no limit.
+
+    `run` is that of the whole run and `scope` whose it is: `turn` or `workflow`. `tools` are those
+    that tools bring themselves, by name.
+    """
+
+    call: float | None = None
+    layer: float | None = None
+    run: float | None = None
+    scope: str = "workflow"
+    tools: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def of(self, tool: str) -> float | None:
+        """Return the timeout of a call of this tool."""
+        return self.tools.get(tool, self.call)
+
+    def to_dict(self, tools: set[str]) -> dict[str, Any]:
+        """Return the JSON form, with the tools that are used."""
+        own = {name: seconds for name, seconds in self.tools.items() if name in tools}
+        return {
+            "call": self.call,
+            "layer": self.layer,
+            "run": self.run,
+            "scope": self.scope,
+            "tools": own,
+        }
+
+
+def spans_of(report: Report) -> dict[str, Span]:
+    """Return when the calls that started were ready, started and ended."""
+    spans: dict[str, Span] = {}
+    for name, outcome in report.items():
+        if outcome.started is not None and outcome.ended is not None:
+            ready = outcome.started - (outcome.queued or 0.0)
+            spans[name] = Span(ready, outcome.started, outcome.ended)
+    for name, each in report.underway.items():
+        if each.started is not None and name not in spans:
+            ready = each.started if each.ready is None else each.ready
+            spans[name] = Span(ready, each.started, max(report.elapsed, each.started))
+    return spans
+
+
+def path_of(report: Report) -> tuple[Link, ...]:
+    """Return the critical path of a report."""
+    return critical_links(report.plan, spans_of(report))
+
+
+def diagram_of(report: Report) -> Diagram:
+    """Return the graph with what became of each call."""
+    nodes: list[Node] = []
+    for call in report.plan:
+        outcome = report.get(call.id)
+        if outcome is not None:
+            nodes.append(Node(call.id, call.tool, outcome.status, word(outcome)))
+        else:
+            each = report.underway.get(call.id, Underway("waiting"))
+            nodes.append(Node(call.id, call.tool, each.state, _underway_word(each, report.elapsed)))
+    path = tuple(link.call for link in path_of(report))
+    return Diagram(tuple(nodes), report.plan.edges, report.plan.layers, path, str(report))
+
+
+def timeline_of(report: Report) -> Timeline:
+    """Return when each call waited and ran."""
+    ends: dict[str, float] = {
+        name: outcome.ended for name, outcome in report.items() if outcome.ended is not None
+    }
+    bars = [
+        _bar(call, report.get(call.id), report, ends)
+        for call in report.plan
+        if call.id in report or call.id in report.underway
+    ]
+    clocks = report.clocks
+    deadlines: tuple[Deadline, ...] = ()
+    if clocks is not None and clocks.run is not None:
+        deadlines = (Deadline(clocks.scope, clocks.run),)
+    return Timeline(
+        tuple(bars),
+        report.elapsed,
+        live=len(report) < len(report.plan),
+        path=path_of(report),
+        deadlines=deadlines,
+        caption=str(report),
+    )
+
+
+def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str, float]) -> Bar:
+    if outcome is None:
+        return _bar_underway(call, report.underway[call.id], report)
+    started, ended = outcome.started, outcome.ended
+    queued = outcome.queued or 0.0
+    ready = None if started is None else max(0.0, started - queued)
+    if started is None and ended is None:
+        # It was settled without a time of its own: when what it waited for was lost, or had ended.
+        ended = ends.get(outcome.because or "", None)
+        before = [ends[name] for name in (*call.needs, *call.waits) if name in ends]
+        if ended is None and (outcome.status in _PENDING or before):
+            ended = max(before, default=0.0)
+        if ended is None or outcome.status in ("cancelled", "timed_out"):
+            ended = report.elapsed
+    limit = None
+    if started is not None and report.clocks is not None:
+        seconds = report.clocks.of(call.tool)
+        limit = None if seconds is None else started + seconds
+    return Bar(
+        call.id,
+        call.tool,
+        outcome.status,
+        word(outcome),
+        ready,
+        started,
+        ended,
+        tuple(_waits(outcome, ready)),
+        tuple(_tries(outcome)),
+        outcome.attempts,
+        limit,
+    )
+
+
+def _waits(outcome: Outcome, ready: float | None) -> Iterator[Wait]:
+    if ready is None:
+        return
+    if ready >= _NOTICED:
+        yield Wait("dependencies", 0.0, ready)
+    if outcome.started is not None and outcome.started - ready >= _NOTICED:
+        yield Wait("slot", ready, outcome.started)
+
+
+def _tries(outcome: Outcome) -> Iterator[Try]:
+    yield from ()
+
+
+def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
+    waits: list[Wait] = []
+    until = report.elapsed if each.ready is None else each.ready
+    if until >= _NOTICED:
+        waits.append(Wait("dependencies", 0.0, until))
+    if each.ready is not None:
+        until = report.elapsed if each.started is None else each.started
+        if until - each.ready >= _NOTICED:
+            kind: WaitKind = "slot"
+            waits.append(Wait(kind, each.ready, until))
+    limit = None
+    if each.started is not None and report.clocks is not None:
+        seconds = report.clocks.of(call.tool)
+        limit = None if seconds is None else each.started + seconds
+    note = _underway_word(each, report.elapsed)
+    return Bar(
+        call.id,
+        call.tool,
+        each.state,
+        note,
+        each.ready,
+        each.started,
+        None,
+        tuple(waits),
+        attempts=int(each.started is not None),
+        limit=limit,
+    )
+
+
+def _underway_word(each: Underway, now: float) -> str:
+    if each.started is not None:
+        return f"running {now - each.started:.2f} s"
+    if each.ready is not None:
+        return f"ready {now - each.ready:.2f} s"
+    return "waiting"
+
+
+def word(outcome: Outcome) -> str:
+    """Return a few words on how a call went, for a picture."""
+    took = ""
+    if outcome.started is not None and outcome.ended is not None:
+        took = f"{outcome.ended - outcome.started:.2f} s"
+    if outcome.status == "failed":
+        return f"{error_name(outcome.error)} {took}".strip()
+    if outcome.status == "timed_out":
+        return f"timed out ({outcome.scope}) {took}".strip()
+    if outcome.because is not None:
+        return f"{outcome.status} because of {outcome.because}"
+    return took or outcome.status
+
+
+def error_name(error: Exception | None) -> str:
+    """Return the name of an error's type; of one read back from a report, the name it had."""
+    return str(getattr(error, "kind", None) or type(error).__name__)
