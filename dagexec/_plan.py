@@ -49,8 +49,12 @@ class Call:
     after: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     problem: str | None = None
-    # The references in `args`, found once: planning, scheduling and resolving all need them.
+    # Found once: planning, scheduling and resolving all need them. The references in `args`; the
+    # calls that must be done first, each once, in the order in which they are named; and those
+    # that must only have ended first: references with a default, and `ordered`.
     refs: tuple[Ref, ...] = field(default=(), init=False, repr=False, compare=False)
+    needs: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    waits: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check and decode; a call is never half valid."""
@@ -60,33 +64,23 @@ class Call:
             change(self, "after", _ids(self, "after", self.after))
         if type(self.ordered) is not tuple:
             change(self, "ordered", _ids(self, "ordered", self.ordered))
-        if not self.args:
-            return
-        try:
-            args = {name: decode(value) for name, value in self.args.items()}
-        except BadReference as error:
-            raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
-        change(self, "args", args)
-        change(self, "refs", tuple(references(args)))
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The calls that must be done first, each once, in the order in which they are named."""
-        if self.problem is not None:
-            return ()
-        if not self.refs:
-            return self.after
-        hard = [ref.call for ref in self.refs if ref.default is MISSING]
-        return tuple(dict.fromkeys((*hard, *self.after)))
-
-    @property
-    def waits(self) -> tuple[str, ...]:
-        """The calls that must only have ended first: references with a default, and `ordered`."""
-        if self.problem is not None or not (self.refs or self.ordered):
-            return ()
-        soft = [ref.call for ref in self.refs if ref.default is not MISSING]
-        needs = self.needs
-        return tuple(dict.fromkeys(call for call in (*soft, *self.ordered) if call not in needs))
+        refs: tuple[Ref, ...] = ()
+        if self.args:
+            try:
+                args = {name: decode(value) for name, value in self.args.items()}
+            except BadReference as error:
+                raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
+            change(self, "args", args)
+            refs = tuple(references(args))
+        if refs or self.after or self.ordered:
+            change(self, "refs", refs)
+            if self.problem is None:
+                hard = [ref.call for ref in refs if ref.default is MISSING]
+                soft = [ref.call for ref in refs if ref.default is not MISSING]
+                needs = tuple(dict.fromkeys((*hard, *self.after)))
+                change(self, "needs", needs)
+                behind = dict.fromkeys((*soft, *self.ordered))
+                change(self, "waits", tuple(call for call in behind if call not in needs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; what is empty is left out."""

@@ -44,6 +44,8 @@ from dagexec._plan import Call, cycles, unknown_reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dagexec._errors import Problem
+
 
 class Refused(DagexecError):
     """An event came in a state that does not allow it; the machine has not changed."""
@@ -178,7 +180,7 @@ _BATCHED: Final = (Added, Closed, Settled)
 class _Node:
     """A call and where it stands."""
 
-    __slots__ = ("call", "dependants", "eager", "index", "layer", "missing", "state")
+    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
 
     def __init__(self, call: Call, index: int, *, eager: bool) -> None:
         self.call = call
@@ -190,8 +192,8 @@ class _Node:
         # A lost call goes on counting: what is ordered behind it may start at zero only.
         self.missing = 0
         # Who still waits for it, and whether for its value (True) or only for its end (False).
-        self.dependants: list[tuple[_Node, bool]] = []
-        self.layer: int | None = None
+        # Most have none, and a list for each would be one more thing for the garbage collector.
+        self.dependants: list[tuple[_Node, bool]] | tuple[()] = ()
 
 
 @final
@@ -205,9 +207,11 @@ class Scheduler:
         self._nodes: dict[str, _Node] = {}
         # Calls that others depend on and that have not arrived.
         self._expected: dict[str, list[tuple[_Node, bool]]] = {}
+        # Whether a call ever depended on one that had not arrived: without that, no cycle.
+        self._looks_ahead = False
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
         self._free: list[_Node] = []
-        self._layers: list[tuple[_Node, ...]] = []
+        self._layers: list[list[_Node]] = []
         self._outcomes: dict[str, Outcome] = {}
         # Calls launched and not settled. Zero with calls left means that only a person, or a call
         # that has not arrived, can free them.
@@ -272,7 +276,10 @@ class Scheduler:
         together is one layer; each other event comes alone. Raises Refused, with nothing changed,
         if the state does not allow one of them.
         """
-        self._check(events)
+        if len(events) == 1 and type(events[0]) in _TRANSITIONS:
+            self._check_call(events[0])  # type: ignore[arg-type]
+        else:
+            self._check(events)
         actions: list[Action] = []
         self._actions = actions
         for event in events:
@@ -289,9 +296,6 @@ class Scheduler:
     # ---------------------------------------------------------------------------- checking events
 
     def _check(self, events: tuple[Event, ...]) -> None:
-        if len(events) == 1 and type(events[0]) in (Started, Settled):
-            self._check_call(events[0])  # type: ignore[arg-type]
-            return
         seen: dict[str, None] = {}
         closed = self._closed
         for event in events:
@@ -319,7 +323,7 @@ class Scheduler:
         if event.call.id in self._nodes:
             msg = f"call {event.call.id!r} was added twice; give each call its own id"
             raise Refused(msg)
-        if event.call.id in (*event.call.needs, *event.call.waits):
+        if event.call.id in event.call.needs or event.call.id in event.call.waits:
             msg = f"call {event.call.id!r} refers to itself"
             raise Refused(msg)
 
@@ -348,20 +352,29 @@ class Scheduler:
         call = event.call
         node = _Node(call, len(self._nodes), eager=event.eager)
         self._nodes[call.id] = node
-        node.dependants = self._expected.pop(call.id, [])
+        if self._expected:
+            node.dependants = self._expected.pop(call.id, [])
         if call.problem is not None:
             self._conclude(node, Failed(CallError(call.problem)))
             return
-        lost: list[str] = []
-        for names, hard in ((call.needs, True), (call.waits, False)):
-            for name in names:
-                culprit = self._depend(node, name, hard=hard)
-                if culprit is not None:
-                    lost.append(culprit)
+        if not call.needs and not call.waits:
+            self._free_up(node)
+            return
+        lost = self._depend_on_all(node)
         if lost and not self._stop_on_failure:
             self._conclude(node, Skipped(self._first(lost)))
         elif node.missing == 0:
             self._free_up(node)
+
+    def _depend_on_all(self, node: _Node) -> list[str]:
+        """Add the dependencies of a call; return the calls to blame for those that are lost."""
+        lost: list[str] = []
+        for names, hard in ((node.call.needs, True), (node.call.waits, False)):
+            for name in names:
+                culprit = self._depend(node, name, hard=hard)
+                if culprit is not None:
+                    lost.append(culprit)
+        return lost
 
     def _first(self, culprits: list[str]) -> str:
         """Return the call that failed first."""
@@ -374,6 +387,7 @@ class Scheduler:
         source = self._nodes.get(name)
         if source is None:
             self._expected.setdefault(name, []).append((node, hard))
+            self._looks_ahead = True
             node.missing += 1
             return None
         outcome = self._outcomes.get(name)
@@ -383,7 +397,10 @@ class Scheduler:
         else:
             holds = outcome is None or outcome.status != "done"
         if holds:
-            source.dependants.append((node, hard))
+            if source.dependants:
+                source.dependants.append((node, hard))
+            else:
+                source.dependants = [(node, hard)]
             node.missing += 1
         return blame(name, outcome) if outcome is not None and lost and hard else None
 
@@ -391,10 +408,9 @@ class Scheduler:
         self._closed = True
         # Cycles first: a call in one that also refers to a missing call is reported for the cycle.
         # A lost call that still keeps an order can close one too.
-        waiting = [node.call for node in self._nodes.values() if node.missing]
         faulty: dict[str, str] = {}
         groups: list[list[str]] = []
-        for problem in cycles(waiting) if self._may_cycle(waiting) else ():
+        for problem in self._cycles():
             groups.append([str(problem.call), *problem.also])
             for name in groups[-1]:
                 faulty[name] = problem.message
@@ -425,14 +441,10 @@ class Scheduler:
             ]
         return freed
 
-    def _may_cycle(self, waiting: list[Call]) -> bool:
-        # A cycle needs a reference to a call further down; without one the search is saved.
-        index = {call.id: self._nodes[call.id].index for call in waiting}
-        return any(
-            index.get(name, -1) > index[call.id]
-            for call in waiting
-            for name in (*call.needs, *call.waits)
-        )
+    def _cycles(self) -> list[Problem]:
+        if not self._looks_ahead:
+            return []
+        return cycles(node.call for node in self._nodes.values() if node.missing)
 
     def _on_started(self, event: Started) -> None:
         self._nodes[event.call].state = _TRANSITIONS[Started][1]
@@ -460,7 +472,8 @@ class Scheduler:
         status = outcome.status
         if status == "done":
             if node.dependants:
-                self._release(_take_dependants(node))
+                waiting, node.dependants = node.dependants, ()
+                self._release([each for each, _ in waiting])
         elif status not in ("pending", "in_doubt"):
             self._lose([(node, blame(node.call.id, outcome))])
 
@@ -552,21 +565,26 @@ class Scheduler:
             return
         if self._barrier and self._active:
             return
-        layer = [node for node in self._free if node.state is State.HELD]
-        self._free = []
-        if not self._closed:
-            self._free = [node for node in layer if not node.eager]
-            layer = [node for node in layer if node.eager]
+        layer = self._take_free()
         if not layer:
             return
-        if len(layer) > 1:
-            layer.sort(key=_by_index)
         for node in layer:
             node.state = State.READY
-            node.layer = len(self._layers)
         self._active += len(layer)
-        self._actions.append(Launch(len(self._layers), tuple(node.call.id for node in layer)))
-        self._layers.append(tuple(layer))
+        self._actions.append(Launch(len(self._layers), tuple([node.call.id for node in layer])))
+        self._layers.append(layer)
+
+    def _take_free(self) -> list[_Node]:
+        """Take the calls that may be launched now, in plan order; the others go on waiting."""
+        free, self._free = self._free, []
+        if len(free) == 1 and self._closed and free[0].state is State.HELD:
+            return free  # the link of a chain
+        free = [node for node in free if node.state is State.HELD]
+        if not self._closed:
+            self._free = [node for node in free if not node.eager]
+            free = [node for node in free if node.eager]
+        free.sort(key=_by_index)
+        return free
 
     def _end(self) -> None:
         if self._finished or not self._closed:
@@ -607,7 +625,7 @@ def _keeps(source: _Node, dependant: _Node, *, hard: bool) -> bool:
 
 
 def _take_dependants(node: _Node) -> list[_Node]:
-    dependants, node.dependants = node.dependants, []
+    dependants, node.dependants = node.dependants, ()
     return [dependant for dependant, _ in dependants]
 
 
