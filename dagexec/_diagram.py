@@ -71,7 +71,8 @@ class Diagram:
         """Return the picture as text; `fold=False` gives every call a line, however many."""
         if not self.nodes:
             return "(no calls)"
-        from dagexec._fold import MOST, fold as folded_by
+        from dagexec._fold import MOST
+        from dagexec._fold import fold as folded_by
 
         if fold and len(self.nodes) > MOST:
             return _folded_text(folded_by(self))
@@ -115,7 +116,8 @@ class Diagram:
         """Return the picture as SVG: on a card of its own, readable on any page, with a text.
 
         `theme` is "light" or "dark"; "page" takes the colours from CSS variables. With
-        `interactive` each node can be reached by keyboard and names its calls in `data-calls`.
+        `interactive` each node can be reached by keyboard and has its calls as a JSON list in
+        `data-calls`.
         Raises ValueError for another theme.
         """
         from dagexec._diagram_svg import draw

@@ -260,12 +260,9 @@ def _curve(
         if layer != way[-1][0]:
             at = (along[layer][1], cross + _EDGE)
             drawn.append(f"L{_xy(at, down=down)}")
-    tip = at
-    for side in (-4, 4):
-        drawn.append(
-            f"M{_xy((tip[0] - 6, tip[1] + side), down=down)}L{_xy((tip[0], tip[1]), down=down)}"
-        )
-    return "".join(drawn)
+    sides = [_xy((at[0] - 6, at[1] + side), down=down) for side in (-4, 4)]
+    tip = _xy(at, down=down)
+    return "".join([*drawn, f"M{sides[0]}L{tip}L{sides[1]}"])
 
 
 def _sideways(source: Box, target: Box, *, down: bool) -> str:

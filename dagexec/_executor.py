@@ -17,7 +17,7 @@ from anyio.lowlevel import current_token
 from dagexec._context import enclosing_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
-from dagexec._pictures import Clocks
+from dagexec._pictures import Setup
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 from dagexec._run import Run
@@ -113,7 +113,7 @@ class Executor:
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
-            clocks=Clocks(
+            setup=Setup(
                 call=self.timeouts.call,
                 layer=self.timeouts.layer,
                 run=timeout,
@@ -122,6 +122,9 @@ class Executor:
                     name: tool.timeout
                     for name, tool in self.tools.items()
                     if tool.timeout is not None
+                },
+                secret={
+                    name: tuple(tool.secret) for name, tool in self.tools.items() if tool.secret
                 },
             ),
         )

@@ -23,7 +23,7 @@ _MOST_BENDS: Final = 600  # beyond, long edges run straight: too many to follow 
 @final
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The middle of each node across its layer, the way of each edge through the layers, the extent.
+    """The middle of each node across its layer, the way of each edge, and the extent.
 
     A way is a list of (layer, position); the first and the last are its nodes'.
     """

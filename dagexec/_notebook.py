@@ -12,10 +12,10 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from dagexec._report import Report
     from dagexec._run import Run
@@ -41,7 +41,7 @@ def kernel_shell() -> Any:
 
 
 @contextmanager
-def heartbeat(seconds: float = BEAT) -> Iterator[None]:
+def heartbeat(seconds: float = BEAT) -> Generator[None]:
     """Wake the event loop now and then while the block runs; on asyncio, elsewhere do nothing."""
     try:
         loop = asyncio.get_running_loop()
@@ -49,15 +49,18 @@ def heartbeat(seconds: float = BEAT) -> Iterator[None]:
         yield
         return
 
+    timer: asyncio.TimerHandle | None = None
+
     def beat() -> None:
         nonlocal timer
         timer = loop.call_later(seconds, beat)
 
-    timer = loop.call_later(seconds, beat)
+    beat()
     try:
         yield
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
 
 
 def remember(run: Run) -> None:
@@ -80,10 +83,11 @@ def view_of(run: Run) -> View | None:
     wanted = _settings["live"] and os.environ.get("DAGEXEC_DISPLAY", "auto") != "none"
     if not wanted or kernel_shell() is None:
         return None
-    from IPython.display import display
-
     try:
-        return View(run, display)
+        from IPython import display as ipython
+
+        show: Callable[..., Any] = cast("Any", ipython).display
+        return View(run, show)
     except Exception:  # noqa: BLE001 - whoever looks on must not disturb
         _log.exception("the picture of a run could not be shown; the run goes on")
         return None

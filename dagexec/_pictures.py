@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from dagexec._critical import Span, critical_links
 from dagexec._diagram import Diagram, Node
-from dagexec._timeline import Bar, Deadline, Timeline, Try, Wait
+from dagexec._timeline import Bar, Deadline, Timeline, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,11 +38,11 @@ class Underway:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """The timeouts that a run had, in seconds; None for no limit.
+class Setup:
+    """What of an executor's settings the pictures of its runs show; timeouts in seconds.
 
     `run` is that of the whole run and `scope` whose it is: `turn` or `workflow`. `tools` are those
-    that tools bring themselves, by name.
+    that tools bring themselves, by name; `secret` the arguments that must not be shown, by tool.
     """
 
     call: float | None = None
@@ -50,6 +50,7 @@ class Clocks:
     run: float | None = None
     scope: str = "workflow"
     tools: Mapping[str, float] = field(default_factory=dict[str, float])
+    secret: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def of(self, tool: str) -> float | None:
         """Return the timeout of a call of this tool."""
@@ -57,13 +58,13 @@ class Clocks:
 
     def to_dict(self, tools: set[str]) -> dict[str, Any]:
         """Return the JSON form, with the tools that are used."""
-        own = {name: seconds for name, seconds in self.tools.items() if name in tools}
         return {
             "call": self.call,
             "layer": self.layer,
             "run": self.run,
             "scope": self.scope,
-            "tools": own,
+            "tools": {name: seconds for name, seconds in self.tools.items() if name in tools},
+            "secret": {name: list(args) for name, args in self.secret.items() if name in tools},
         }
 
 
@@ -110,10 +111,10 @@ def timeline_of(report: Report) -> Timeline:
         for call in report.plan
         if call.id in report or call.id in report.underway
     ]
-    clocks = report.clocks
+    setup = report.setup
     deadlines: tuple[Deadline, ...] = ()
-    if clocks is not None and clocks.run is not None:
-        deadlines = (Deadline(clocks.scope, clocks.run),)
+    if setup is not None and setup.run is not None:
+        deadlines = (Deadline(setup.scope, setup.run),)
     return Timeline(
         tuple(bars),
         report.elapsed,
@@ -139,8 +140,8 @@ def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str,
         if ended is None or outcome.status in ("cancelled", "timed_out"):
             ended = report.elapsed
     limit = None
-    if started is not None and report.clocks is not None:
-        seconds = report.clocks.of(call.tool)
+    if started is not None and report.setup is not None:
+        seconds = report.setup.of(call.tool)
         limit = None if seconds is None else started + seconds
     return Bar(
         call.id,
@@ -151,9 +152,8 @@ def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str,
         started,
         ended,
         tuple(_waits(outcome, ready)),
-        tuple(_tries(outcome)),
-        outcome.attempts,
-        limit,
+        attempts=outcome.attempts,
+        limit=limit,
     )
 
 
@@ -164,10 +164,6 @@ def _waits(outcome: Outcome, ready: float | None) -> Iterator[Wait]:
         yield Wait("dependencies", 0.0, ready)
     if outcome.started is not None and outcome.started - ready >= _NOTICED:
         yield Wait("slot", ready, outcome.started)
-
-
-def _tries(outcome: Outcome) -> Iterator[Try]:
-    yield from ()
 
 
 def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
@@ -181,8 +177,8 @@ def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
             kind: WaitKind = "slot"
             waits.append(Wait(kind, each.ready, until))
     limit = None
-    if each.started is not None and report.clocks is not None:
-        seconds = report.clocks.of(call.tool)
+    if each.started is not None and report.setup is not None:
+        seconds = report.setup.of(call.tool)
         limit = None if seconds is None else each.started + seconds
     note = _underway_word(each, report.elapsed)
     return Bar(

@@ -29,9 +29,8 @@ class Progress:
     def __call__(self, item: Event | Action) -> None:
         """Move the calls that an event or an action is about."""
         self.changes += 1
-        kind = type(item)
-        if kind is Settled or kind is Conclude:
-            self.underway.pop(item.call, None)  # type: ignore[union-attr]
+        if isinstance(item, Settled | Conclude):
+            self.underway.pop(item.call, None)
         elif isinstance(item, Started):
             ready = self.underway.get(item.call, _NOWHERE).ready
             self.underway[item.call] = Underway("running", ready, item.at)

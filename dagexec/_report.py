@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
-from dagexec._pictures import Clocks, Underway, diagram_of, path_of, timeline_of, word as word
+from dagexec._pictures import Setup, Underway, diagram_of, path_of, timeline_of
 from dagexec._plan import Plan
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class Report(Mapping[str, Outcome]):
 
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
     thread when their deadline passed. While the run is live, calls that have not ended are not in
-    it; `underway` says where they are. `clocks` are the timeouts that the run had, None where they
-    are not known.
+    it; `underway` says where they are. `setup` has the timeouts that the run had, None where it is
+    not known.
     """
 
-    __slots__ = ("_outcomes", "abandoned", "clocks", "elapsed", "plan", "run_id", "underway")
+    __slots__ = ("_outcomes", "abandoned", "elapsed", "plan", "run_id", "setup", "underway")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Report(Mapping[str, Outcome]):
         elapsed: float = 0.0,
         abandoned: int = 0,
         underway: Mapping[str, Underway] | None = None,
-        clocks: Clocks | None = None,
+        setup: Setup | None = None,
     ) -> None:
         """Bring the outcomes into plan order."""
         self.plan = plan
@@ -56,7 +56,7 @@ class Report(Mapping[str, Outcome]):
         self.elapsed = elapsed
         self.abandoned = abandoned
         self.underway: Mapping[str, Underway] = {} if underway is None else underway
-        self.clocks = clocks
+        self.setup = setup
         self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
 
     def __getitem__(self, key: str) -> Outcome:
@@ -203,8 +203,8 @@ class Report(Mapping[str, Outcome]):
                 name: {"state": each.state, "ready": each.ready, "started": each.started}
                 for name, each in self.underway.items()
             }
-        if self.clocks is not None:
-            body["timeouts"] = self.clocks.to_dict({call.tool for call in self.plan})
+        if self.setup is not None:
+            body["setup"] = self.setup.to_dict({call.tool for call in self.plan})
         return body
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -223,7 +223,7 @@ class Report(Mapping[str, Outcome]):
                 msg = f"the report has version {version!r}; this dagexec reads {_VERSION}"
                 raise DagexecError(msg)
             outcomes = {name: _outcome(item) for name, item in body["outcomes"].items()}
-            clocks = body.get("timeouts")
+            setup = body.get("setup")
             return cls(
                 Plan.from_dict(body["plan"]),
                 outcomes,
@@ -233,7 +233,7 @@ class Report(Mapping[str, Outcome]):
                 underway={
                     name: Underway(**each) for name, each in body.get("underway", {}).items()
                 },
-                clocks=None if clocks is None else Clocks(**clocks),
+                setup=None if setup is None else Setup(**setup),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, DagexecError):

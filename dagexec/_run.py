@@ -82,7 +82,7 @@ class Run:
             elapsed=runner.so_far(),
             abandoned=runner.abandoned,
             underway=dict(self._progress.underway) if self._progress is not None else None,
-            clocks=runner.settings.clocks,
+            setup=runner.settings.setup,
         )
 
     @property

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from dagexec._pictures import Clocks
+    from dagexec._pictures import Setup
     from dagexec._plan import Call, Plan
     from dagexec._slots import Slots
     from dagexec._tools import Tool
@@ -74,7 +74,7 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
-    clocks: Clocks | None = None
+    setup: Setup | None = None
 
 
 class SourceError(Exception):

@@ -6,6 +6,7 @@ strip styles, classes, patterns and markers, and what they leave must still be r
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 import zlib
@@ -105,14 +106,23 @@ def _variable(name: str, fallback: str) -> str:
 _BASE: Final = ("card", "frame", "ink", "faint", "line", "critical", "alarm")
 _LIGHT_BASE: Final = ("#ffffff", "#d0d7de", "#1f2328", "#5c646d", "#a2abb5", "#1f2328", "#c21c10")
 _DARK_BASE: Final = ("#161a20", "#3b434d", "#e8ebef", "#a6afb9", "#5f6a76", "#ffffff", "#ff7468")
+_PAGE_BASE: Final = (
+    _variable("card", _LIGHT_BASE[0]),
+    _variable("frame", _LIGHT_BASE[1]),
+    _variable("ink", _LIGHT_BASE[2]),
+    _variable("faint", _LIGHT_BASE[3]),
+    _variable("line", _LIGHT_BASE[4]),
+    _variable("critical", _LIGHT_BASE[5]),
+    _variable("alarm", _LIGHT_BASE[6]),
+)
 
 THEMES: Final[dict[str, Theme]] = {
-    "light": Theme(*_LIGHT_BASE, _looks(_LIGHT)),
-    "dark": Theme(*_DARK_BASE, _looks(_DARK)),
+    "light": Theme(*_LIGHT_BASE, states=_looks(_LIGHT)),
+    "dark": Theme(*_DARK_BASE, states=_looks(_DARK)),
     # For a page that sets the variables itself and so follows its reader's choice.
     "page": Theme(
-        *(_variable(name, value) for name, value in zip(_BASE, _LIGHT_BASE, strict=True)),
-        _looks(
+        *_PAGE_BASE,
+        states=_looks(
             {
                 state: (_variable(f"{state}-fill", fill), _variable(f"{state}-line", line))
                 for state, (fill, line) in _LIGHT.items()
@@ -223,7 +233,7 @@ def clickable(calls: Iterable[str], spoken: str, body: str, *, interactive: bool
     tip = f"<title>{safe(spoken)}</title>"
     if not interactive:
         return f"<g>{tip}{body}</g>"
-    names = safe(" ".join(calls))
+    names = safe(json.dumps(list(calls), ensure_ascii=False))
     return (
         f'<g tabindex="0" role="button" aria-label="{safe(spoken)}" data-calls="{names}">'
         f"{tip}{body}</g>"

@@ -176,40 +176,29 @@ class Timeline:
     def to_mermaid(self) -> str:
         """Return a mermaid Gantt chart, folded like the picture; ids of any content are escaped."""
         bars, clusters = self.rows()
-        critical = {link.call for link in self.path}
+        critical = {link.call: None for link in self.path}
+        precise = self.end < 60  # noqa: PLR2004 - seconds
         lines = [
             "gantt",
             "    dateFormat x",
-            f"    axisFormat {'%S.%L' if self.end < 60 else '%H:%M:%S'} s",  # noqa: PLR2004
+            f"    axisFormat {'%S.%L s' if precise else '%H:%M:%S'}",
         ]
         for index, bar in enumerate(bars):
-            tags = ["crit"] if bar.id in critical or bar.state in _BAD[:2] else []
-            tags += ["active"] if bar.ended is None and bar.started is not None else []
-            tags += ["done"] if bar.state == "done" and not tags else []
-            tags += ["milestone"] if bar.started is None else []
-            begins = round(bar.begins * 1000)
-            took = max(1, round(bar.seconds(self.now) * 1000)) if bar.started is not None else 0
-            name = mermaid_text(f"{GLYPHS[bar.state]} {bar.id} {bar.tool}", " _-.")
-            for wait in bar.waits:
-                if wait.kind != "dependencies" and wait.ends - wait.begins >= 0.0005:  # noqa: PLR2004
-                    lines.append(
-                        f"    {name} waits ({wait.kind}) :w{len(lines)},"
-                        f" {round(wait.begins * 1000)}, {round((wait.ends - wait.begins) * 1000)}ms"
-                    )
-            lines.append(f"    {name} :{', '.join([*tags, f'c{index}'])}, {begins}, {took}ms")
+            lines += _gantt(bar, index, self.now, critical=bar.id in critical)
         for index, cluster in enumerate(clusters):
             begins = min(bar.begins for bar in cluster.bars)
             ends = max(bar.begins + bar.seconds(self.now) for bar in cluster.bars)
             name = mermaid_text(cluster.label, " _-.")
-            took = max(1, round((ends - begins) * 1000))
-            lines.append(f"    {name} :g{index}, {round(begins * 1000)}, {took}ms")
+            took = max(1, _milliseconds(ends - begins))
+            lines.append(f"    {name} :g{index}, {_milliseconds(begins)}, {took}ms")
         return "\n".join(lines)
 
     def to_svg(self, *, theme: ThemeName = "light", interactive: bool = False) -> str:
         """Return the picture as SVG: on a card of its own, readable on any page, with a text.
 
         `theme` is "light" or "dark"; "page" takes the colours from CSS variables. With
-        `interactive` each row can be reached by keyboard and names its calls in `data-calls`.
+        `interactive` each row can be reached by keyboard and has its calls as a JSON list in
+        `data-calls`.
         Raises ValueError for another theme.
         """
         from dagexec._timeline_svg import draw
@@ -263,6 +252,32 @@ class Timeline:
     ) -> dict[str, str]:
         """Show itself in a notebook, as picture and as text."""
         return bundle(self._repr_svg_, self.to_text, include, exclude)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _gantt(bar: Bar, index: int, now: float, *, critical: bool) -> list[str]:
+    """Return the lines of a bar in a Gantt chart: its waits, and itself."""
+    tags = ["crit"] if critical or bar.state in _BAD[:2] else []
+    if bar.started is None:
+        tags.append("milestone")
+    elif bar.ended is None:
+        tags.append("active")
+    elif bar.state == "done" and not tags:
+        tags.append("done")
+    name = mermaid_text(f"{GLYPHS[bar.state]} {bar.id} {bar.tool}", " _-.")
+    lines = [
+        f"    {name} waits ({wait.kind}) :w{index}x{number},"
+        f" {_milliseconds(wait.begins)}, {_milliseconds(wait.ends - wait.begins)}ms"
+        for number, wait in enumerate(bar.waits)
+        if wait.kind != "dependencies" and _milliseconds(wait.ends - wait.begins)
+    ]
+    took = max(1, _milliseconds(bar.seconds(now))) if bar.started is not None else 0
+    tags.append(f"c{index}")
+    lines.append(f"    {name} :{', '.join(tags)}, {_milliseconds(bar.begins)}, {took}ms")
+    return lines
 
 
 def _body(bar: Bar) -> dict[str, Any]:

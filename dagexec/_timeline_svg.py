@@ -86,7 +86,7 @@ def body(
     bars, clusters = timeline.rows()
     scale = Scale(timeline.end)
     bottom = _TOP + len(bars) * _ROW + len(clusters) * _CLUSTER
-    parts = _axis(timeline, scale, theme, bottom)
+    parts = _axis(scale, theme, bottom)
     middles = {bar.id: _TOP + (row + 0.5) * _ROW for row, bar in enumerate(bars)}
     critical = {link.call: None for link in timeline.path}
     parts.extend(_links(timeline, scale, theme, middles))
@@ -98,7 +98,7 @@ def body(
         parts.append(clickable([bar.id], spoken, drawn, interactive=interactive))
     for row, cluster in enumerate(clusters):
         top = _TOP + len(bars) * _ROW + row * _CLUSTER
-        drawn = _cluster(cluster, timeline, scale, glyphs, theme, top)
+        drawn = _cluster(cluster, timeline, scale, glyphs, theme, top=top)
         names = [bar.id for bar in cluster.bars]
         spoken = f"{cluster.label}, not drawn one by one: {_tally(cluster, glyphs)}"
         parts.append(clickable(names, spoken, drawn, interactive=interactive))
@@ -108,7 +108,7 @@ def body(
     return parts, (WIDTH, bottom + more + 20)
 
 
-# ------------------------------------------------------------------------------------ axis and lines
+# ---------------------------------------------------------------------------------- axis and lines
 
 
 def ticks(end: float, most: int = _TICKS) -> list[float]:
@@ -119,7 +119,7 @@ def ticks(end: float, most: int = _TICKS) -> list[float]:
     return [n * step for n in range(int(end / step + 1e-9) + 1)]
 
 
-def _axis(timeline: Timeline, scale: Scale, theme: Theme, bottom: float) -> list[str]:
+def _axis(scale: Scale, theme: Theme, bottom: float) -> list[str]:
     marks = ticks(scale.end)
     lines = "".join(f"M{scale.x(at):.1f} {_TOP - 6:.0f}V{bottom:.0f}" for at in marks)
     parts = [f'<path d="{lines}" stroke="{theme.frame}" stroke-width="1" fill="none"/>']
@@ -224,8 +224,9 @@ def _row(
         end += 12
     else:
         end = scale.x(bar.started + bar.seconds(timeline.now))
-        parts.append(_block(bar, timeline, scale, theme, middle, critical=critical))
-    if bar.limit is not None and bar.limit <= scale.end * 1.001:
+        parts.append(_block(bar, timeline, scale, theme, middle=middle, critical=critical))
+    if _is_near(bar, timeline, scale):
+        assert bar.limit is not None  # noqa: S101 - near what there is
         x = scale.x(bar.limit)
         parts.append(
             f'<path d="M{x:.1f} {middle - 9:.0f}V{middle + 9:.0f}" stroke="{theme.alarm}"'
@@ -237,6 +238,14 @@ def _row(
         label(x, middle + 4, fitting(note, _NOTES - 14, _SMALL), fill=theme.faint, size=_SMALL)
     )
     return "".join(parts)
+
+
+def _is_near(bar: Bar, timeline: Timeline, scale: Scale) -> bool:
+    """Whether to draw the call's deadline: where it mattered, or still may."""
+    if bar.limit is None or bar.started is None or bar.limit > scale.end * 1.001:
+        return False
+    close = bar.seconds(timeline.now) >= (bar.limit - bar.started) / 2
+    return close or bar.state == "running"
 
 
 def _wait(wait: Wait, scale: Scale, theme: Theme, middle: float) -> str:
@@ -252,7 +261,7 @@ def _wait(wait: Wait, scale: Scale, theme: Theme, middle: float) -> str:
 
 
 def _block(
-    bar: Bar, timeline: Timeline, scale: Scale, theme: Theme, middle: float, *, critical: bool
+    bar: Bar, timeline: Timeline, scale: Scale, theme: Theme, *, middle: float, critical: bool
 ) -> str:
     """Return the bar itself, and its attempts where they are known."""
     look = theme.states[bar.state]
@@ -287,6 +296,7 @@ def _cluster(
     scale: Scale,
     glyphs: Mapping[str, str],
     theme: Theme,
+    *,
     top: float,
 ) -> str:
     """Return how many of the calls ran at a time, as a hill."""
@@ -375,7 +385,7 @@ def _legend(timeline: Timeline, theme: Theme, y: float) -> tuple[list[str], floa
                 ' stroke-dasharray="4 3"/>'
             )
             items.append((mark, "gave its slot to"))
-    if any(bar.limit is not None and bar.limit <= end for bar in timeline.bars):
+    if any(_is_near(bar, timeline, Scale(end)) for bar in timeline.rows()[0]):
         mark = f'<path d="M13 -8V8" stroke="{theme.alarm}" stroke-width="2"/>'
         items.append((mark, "deadline of the call"))
     parts: list[str] = []
@@ -383,7 +393,8 @@ def _legend(timeline: Timeline, theme: Theme, y: float) -> tuple[list[str], floa
     for mark, text in items:
         parts.append(
             f'<g transform="translate({x:.0f} {y:.0f})">{mark}'
-            f'<text x="32" y="4" font-size="{_SMALL:g}" fill="{theme.faint}">{safe(text)}</text></g>'
+            f'<text x="32" y="4" font-size="{_SMALL:g}" fill="{theme.faint}">{safe(text)}</text>'
+            "</g>"
         )
         x += 50 + len(text) * 6.3
     return parts, 24.0 if items else 8.0

@@ -69,7 +69,7 @@ def _bar(bar: Bar, timeline: Timeline, end: float, plot: int) -> str:
         ended = timeline.now if bar.ended is None else bar.ended
         first, last = (_column(at, end, plot) for at in (bar.started, ended))
         for column in range(first, max(first + 1, last)):
-            if cells[column] not in (waits["retry"],):
+            if cells[column] != waits["retry"]:
                 cells[column] = "█"
     for deadline in timeline.deadlines:
         if deadline.at <= end:

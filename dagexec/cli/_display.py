@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeAlias, final
 
 from dagexec._diagram import GLYPHS, printable
 from dagexec._outcomes import STATUSES
-from dagexec._report import word
+from dagexec._pictures import word
 from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
 
 if TYPE_CHECKING:
