@@ -127,6 +127,7 @@ class Executor:
                     name: tuple(tool.secret) for name, tool in self.tools.items() if tool.secret
                 },
             ),
+            shares=any(tool.effect.shares for tool in self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.

@@ -15,8 +15,6 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from dagexec._diagram import Diagram, Node, bundle
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._refs import MISSING, Ref, decode, encode, references
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     import networkx as nx
+
+    from dagexec._planfile import CallFile
 
 
 @final
@@ -96,11 +96,9 @@ class Call:
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Call:
         """Read the JSON form; raise PlanError where it does not fit."""
-        try:
-            read = CallFile.model_validate(body)
-        except ValidationError as error:
-            raise PlanError(_schema_problems(error)) from None
-        return _from_file(read)
+        from dagexec._planfile import read_call
+
+        return _from_file(read_call(body))
 
 
 def _check_fields(call: Call) -> None:
@@ -131,39 +129,8 @@ def _ids(call: Call, what: str, value: object) -> tuple[str, ...]:
     return ids
 
 
-class CallFile(BaseModel):
-    """The JSON form of a call."""
-
-    model_config = ConfigDict(extra="forbid", title="Call")
-
-    id: str = Field(min_length=1, description="Name of the call, unique in the plan")
-    tool: str = Field(min_length=1, description="Name of the tool to call")
-    args: dict[str, Any] = Field(
-        default_factory=dict,
-        description='Arguments by name; {"$ref": "ID.path"} stands for another call\'s value',
-    )
-    after: list[str] = Field(default_factory=list, description="Calls that must be done before")
-    ordered: list[str] = Field(default_factory=list, description="Calls that must end before")
-    problem: str | None = Field(default=None, description="Why the call cannot run as written")
-
-
-class PlanFile(BaseModel):
-    """The JSON form of a plan."""
-
-    model_config = ConfigDict(extra="forbid", title="Plan")
-
-    calls: list[CallFile] = Field(description="The calls, in the order of the model")
-
-
 def _from_file(read: CallFile) -> Call:
     return Call(read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem)
-
-
-def _schema_problems(error: ValidationError) -> list[Problem]:
-    return [
-        Problem("bad_call", None, f"{'.'.join(map(str, item['loc'])) or 'the plan'}: {item['msg']}")
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
 
 
 @final
@@ -291,10 +258,9 @@ class Plan:
     @classmethod
     def from_dict(cls, body: Any) -> Plan:
         """Read the JSON form, or a bare list of calls; raise PlanError with every problem."""
-        try:
-            read = PlanFile.model_validate({"calls": body} if isinstance(body, list) else body)
-        except ValidationError as error:
-            raise PlanError(_schema_problems(error)) from None
+        from dagexec._planfile import read_plan
+
+        read = read_plan({"calls": body} if isinstance(body, list) else body)
         calls: list[Call] = []
         problems: list[Problem] = []
         for item in read.calls:
@@ -321,6 +287,8 @@ class Plan:
     @classmethod
     def model_json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema of the JSON form."""
+        from dagexec._planfile import PlanFile
+
         return PlanFile.model_json_schema()
 
 

@@ -42,6 +42,7 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._sharing import Sharing
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
     setup: Setup | None = None
 
 
@@ -123,6 +126,11 @@ class Lane:
         finally:
             self.group = None
             self.runner.slots.withdraw(self)
+
+    def put(self, name: str, since: float) -> None:
+        """Queue a call that is ready, since so many seconds of the run."""
+        self.queue.append((name, since))
+        self.runner.recruit(self)
 
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
@@ -175,6 +183,7 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
+        self.sharing = Sharing(self) if settings.shares else None
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -207,7 +216,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if source is not None:
@@ -396,6 +404,8 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def now(self) -> float:
         """Return the seconds since the run began."""

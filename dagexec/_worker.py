@@ -67,6 +67,7 @@ class Worker:
         "_struck",
         "_task",
         "_tool",
+        "_waited",
         "_watch",
     )
 
@@ -88,6 +89,8 @@ class Worker:
         self._tool: Tool[..., Any]
         self._since = 0.0
         self._started = 0.0
+        # Whether the tool waited for something: only then can the scope have been cancelled.
+        self._waited = False
         # Whether a cancellation was thrown into the tool.
         self._struck = False
         self._watch: CancelScope | None = None
@@ -128,18 +131,20 @@ class Worker:
     async def _serve(self) -> bool:
         """Run calls until the scope is used up; return whether to go on with a new one."""
         lane, runner = self._lane, self._runner
-        queue, machine = lane.queue, runner.machine
+        queue, machine, slots = lane.queue, runner.machine, runner.slots
         for _ in range(BURST):
             if not queue or runner.is_over(lane):
                 return False
             name, since = queue.popleft()
             if machine.state(name) is State.READY:
                 await self._one(name, since)
+            if (slots.waiters or slots.free < 0) and self._owes():
+                return False
+            if self._waited:
+                self._waited = False
                 if self._scope.cancel_called:
                     break
-            if self._owes():
-                return False
-        return not self._owes()
+        return True
 
     def _owes(self) -> bool:
         """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
@@ -164,6 +169,12 @@ class Worker:
             arguments = self._admit(call, tool, arguments)
             if arguments is None:
                 return
+        if (
+            runner.sharing is not None
+            and tool.effect.shares
+            and runner.sharing.joins(self._lane, call, arguments, since)
+        ):
+            return
         clock = runner.clock
         now = clock()
         self._since = since
@@ -220,6 +231,7 @@ class Worker:
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
+            self._waited = True
             value = await self._in_thread(thread, partial(run, tool.function, **arguments))
         else:
             value = run(tool.function, **arguments)
@@ -231,6 +243,7 @@ class Worker:
             waits_for = run(coroutine.send, None)
         except StopIteration as end:
             return end.value
+        self._waited = True
         return await go_on(context, coroutine, waits_for, self._on_throw, self._on_survived)
 
     async def _in_thread(self, thread: ThreadCall, function: Callable[[], Any]) -> Any:
