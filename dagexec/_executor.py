@@ -17,11 +17,11 @@ from anyio.lowlevel import current_token
 from dagexec._context import enclosing_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
-from dagexec._pictures import Setup
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 from dagexec._run import Run
 from dagexec._runner import Observer, Runner, Settings
+from dagexec._setup import Setup
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools

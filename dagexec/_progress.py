@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from dagexec._pictures import Underway
 from dagexec._scheduler import Added, Conclude, Launch, Settled, Started
+from dagexec._setup import Underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
-from dagexec._pictures import Setup, Underway, diagram_of, path_of, timeline_of
 from dagexec._plan import Plan
+from dagexec._setup import Setup, Underway
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -137,16 +137,22 @@ class Report(Mapping[str, Outcome]):
         From the call that ended last, back over what let each one start: the dependency that ended
         last or, where a call was ready and waited for a slot, the call that gave it back.
         """
+        from dagexec._pictures import path_of
+
         return tuple(link.call for link in path_of(self))
 
     @property
     def diagram(self) -> Diagram:
         """The graph with what became of each call: text, mermaid, SVG or JSON."""
+        from dagexec._pictures import diagram_of
+
         return diagram_of(self)
 
     @property
     def timeline(self) -> Timeline:
         """When each call waited, for what, and ran: text, mermaid, SVG or JSON."""
+        from dagexec._pictures import timeline_of
+
         return timeline_of(self)
 
     def to_svg(self, *, theme: ThemeName = "light") -> str:

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from dagexec._pictures import Setup
     from dagexec._plan import Call, Plan
+    from dagexec._setup import Setup
     from dagexec._slots import Slots
     from dagexec._tools import Tool
 
