@@ -43,6 +43,7 @@ from dagexec._scheduler import (
     Stop,
 )
 from dagexec._sharing import Sharing
+from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -230,6 +232,7 @@ class Runner:
                 else:
                     self.recruit(lane)
             await lane.ended.wait()
+            self.watchdog.end()
 
     async def _drive_sequentially(
         self, plan: Plan | None, source: AsyncIterator[Call] | None

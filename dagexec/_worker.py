@@ -42,9 +42,6 @@ _log: Final = logging.getLogger("dagexec")
 # must be noticed even by a run of tools that never wait.
 BURST: Final = 32
 
-# Seconds that a call may go on after its cancellation before the log names it.
-GRACE: Final = 1.0
-
 # Seconds by which a deadline may be early, so that calls which begin at the same moment need no
 # timer each. Event loops round their timers to ten times as much.
 TOLERANCE: Final = 1e-4
@@ -68,7 +65,6 @@ class Worker:
         "_task",
         "_tool",
         "_waited",
-        "_watch",
     )
 
     def __init__(self, runner: Runner, lane: Lane) -> None:
@@ -93,7 +89,6 @@ class Worker:
         self._waited = False
         # Whether a cancellation was thrown into the tool.
         self._struck = False
-        self._watch: CancelScope | None = None
 
     # ----------------------------------------------------------------------- one call after another
 
@@ -124,7 +119,7 @@ class Worker:
             # The deadline threw the tool out, and the scope kept the cancellation.
             self._end(self._timed_out())
             more = not self._owes()
-        if self._struck or self._watch is not None:
+        if self._struck:
             self._look_back()
         return more
 
@@ -194,7 +189,7 @@ class Worker:
             outcome = done(value, started, clock() - runner.zero, started - since)
             self._call = None
             runner.settle(self._lane, name, outcome)
-        if (self._struck or self._watch is not None) and not self._scope.cancel_called:
+        if self._struck and not self._scope.cancel_called:
             self._look_back()
 
     def _admit(
@@ -220,7 +215,7 @@ class Worker:
             self._armed = self._scope.deadline = deadline
 
     async def _invoke(self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
-        ground = self._lane.ground
+        ground, runner = self._lane.ground, self._runner
         context = ground.context.copy()
         run = context.run
         thread = None
@@ -244,7 +239,14 @@ class Worker:
         except StopIteration as end:
             return end.value
         self._waited = True
-        return await go_on(context, coroutine, waits_for, self._on_throw, self._on_survived)
+        watchdog = runner.watchdog
+        if ground.group is not None:
+            nearest = min(self._armed, *[scope.deadline for scope in ground.scopes])
+            watchdog.watch(self, nearest, ground.group)
+        try:
+            return await go_on(context, coroutine, waits_for, self._on_throw)
+        finally:
+            watchdog.release(self)
 
     async def _in_thread(self, thread: ThreadCall, function: Callable[[], Any]) -> Any:
         try:
@@ -325,43 +327,23 @@ class Worker:
     # ----------------------------------------------------------- tools that keep their cancellation
 
     def _on_throw(self, error: BaseException) -> None:
-        self._struck = self._struck or isinstance(error, self._runner.cancelled)
+        if isinstance(error, self._runner.cancelled):
+            self._struck = True
+            self._runner.watchdog.expect(self, self._runner.clock())
 
-    def _on_survived(self) -> None:
-        # A tool that goes on after its cancellation holds the run; it must not do so silently.
-        group = self._lane.ground.group
-        if self._watch is None and group is not None and self._struck and self._call is not None:
-            self._watch = watch = CancelScope(shield=True)
-            group.start_soon(self._warn_later, watch, self._call.id)
+    @property
+    def running(self) -> tuple[str, str]:
+        """The call that runs, and its tool."""
+        return self._call.id if self._call else "", self._tool.name
 
-    async def _warn_later(self, watch: CancelScope, name: str) -> None:
-        with watch:
-            await anyio.sleep(GRACE)
-        if watch.cancel_called:
-            return
-        if not self._is_cancelled():
-            self._watch = None  # it was a scope of the tool's own
-        else:
-            _log.warning(
-                "call %r: tool %r still runs %g s after it was cancelled; the run waits for it",
-                name,
-                self._tool.name,
-                GRACE,
-            )
-
-    def _is_cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
         scopes = (self._scope, *self._lane.ground.scopes)
         stopped = any(scope.cancel_called for scope in scopes)
         return stopped or anyio.current_effective_deadline() == -math.inf
 
     def _look_back(self) -> None:
-        """After a call into which a cancellation was thrown: end the watch; whose was it?"""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if not self._struck:
-            return
+        """After a call into which a cancellation was thrown: whose was it?"""
         self._struck = False
         kept = (
             anyio.current_effective_deadline() == -math.inf
