@@ -101,13 +101,13 @@ class View:
         """Show the run as it is now; from here on it is drawn by the event loop's timer."""
         self._run = run
         self._began = time.perf_counter()
-        self._spent = 0.0
+        self.spent = 0.0
         self._cost = 0.0
         self._seen = -1
         self._drawn_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         # Made here, in the cell itself: output of what a cell leaves behind may be lost.
-        self._handle = display(self._bundle(run.report), raw=True, display_id=True)
+        self._handle: Any = display(self._bundle(run.report), raw=True, display_id=True)
         self._account(self._began)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -122,19 +122,21 @@ class View:
     def _account(self, began: float) -> None:
         self._drawn_at = time.perf_counter()
         self._cost = self._drawn_at - began
-        self._spent += self._cost
+        self.spent += self._cost
 
     def _tick(self) -> None:
         self._schedule()
         now = time.perf_counter()
         # A large graph is drawn less often: looking on must cost next to nothing.
-        affordable = self._spent + self._cost <= SHARE * (now - self._began)
+        affordable = self.spent + self._cost <= SHARE * (now - self._began)
         # Also when nothing happened, once a second: the bars of what runs grow.
         changed = self._run.changes != self._seen or now - self._drawn_at >= 1.0
         if affordable and changed:
             self._draw()
 
     def _draw(self) -> None:
+        if self._handle is None:
+            return
         began = time.perf_counter()
         self._seen = self._run.changes
         try:
@@ -142,6 +144,7 @@ class View:
         except Exception:  # noqa: BLE001 - whoever looks on must not disturb
             _log.exception("the picture of a run could not be drawn; the run goes on")
             self._stop()
+            self._handle = None
         self._account(began)
 
     def _stop(self) -> None:

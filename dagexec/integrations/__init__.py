@@ -1,0 +1,1 @@
+"""What dagexec brings for other libraries; each module needs the extra of its name."""
