@@ -27,7 +27,7 @@ _log: Final = logging.getLogger("dagexec")
 BEAT: Final = 0.1
 # Seconds between two drawings, at least, and the share of a run's time that they may take.
 REDRAW: Final = 0.2
-SHARE: Final = 0.012
+SHARE: Final = 0.01
 
 _settings: Final = {"live": True}
 _last: Final[list[Run]] = []
@@ -100,15 +100,16 @@ class View:
     def __init__(self, run: Run, display: Callable[..., Any]) -> None:
         """Show the run as it is now; from here on it is drawn by the event loop's timer."""
         self._run = run
-        self._began = time.perf_counter()
+        self._began = self._drawn_at = time.perf_counter()
+        # Processor time that drawing took, in seconds: all of it, and the last time.
         self.spent = 0.0
         self._cost = 0.0
         self._seen = -1
-        self._drawn_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         # Made here, in the cell itself: output of what a cell leaves behind may be lost.
+        began = time.thread_time()
         self._handle: Any = display(self._bundle(run.report), raw=True, display_id=True)
-        self._account(self._began)
+        self._account(began)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -121,7 +122,7 @@ class View:
 
     def _account(self, began: float) -> None:
         self._drawn_at = time.perf_counter()
-        self._cost = self._drawn_at - began
+        self._cost = time.thread_time() - began
         self.spent += self._cost
 
     def _tick(self) -> None:
@@ -137,7 +138,7 @@ class View:
     def _draw(self) -> None:
         if self._handle is None:
             return
-        began = time.perf_counter()
+        began = time.thread_time()
         self._seen = self._run.changes
         try:
             self._handle.update(self._bundle(self._run.report), raw=True)

@@ -418,7 +418,7 @@ class Runner:
         """Return how long the run has taken, in seconds: until now, or until its end."""
         if not self._began or self._ended:
             return self.elapsed
-        return anyio.current_time() - self.zero
+        return self.now()
 
     # ----------------------------------------------------------------------- who stopped this call
 
