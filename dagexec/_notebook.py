@@ -14,6 +14,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from dagexec._svg import THEMES, card, label
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -27,7 +29,9 @@ _log: Final = logging.getLogger("dagexec")
 BEAT: Final = 0.1
 # Seconds between two drawings, at least, and the share of a run's time that they may take.
 REDRAW: Final = 0.2
-SHARE: Final = 0.01
+SHARE: Final = 0.015
+# Calls of a plan whose first picture, in which nothing has happened yet, is only a line.
+_LARGE: Final = 100
 
 _settings: Final = {"live": True}
 _last: Final[list[Run]] = []
@@ -108,7 +112,7 @@ class View:
         self._timer: asyncio.TimerHandle | None = None
         # Made here, in the cell itself: output of what a cell leaves behind may be lost.
         began = time.thread_time()
-        self._handle: Any = display(self._bundle(run.report), raw=True, display_id=True)
+        self._handle: Any = display(self._first(run.report), raw=True, display_id=True)
         self._account(began)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -157,6 +161,14 @@ class View:
         """Draw the end."""
         self._stop()
         self._draw()
+
+    def _first(self, report: Report) -> dict[str, str]:
+        if len(report.plan) <= _LARGE:
+            return self._bundle(report)
+        theme, text = THEMES["light"], f"{len(report.plan)} calls …"
+        line = label(12, 26, text, fill=theme.faint)
+        svg = card([line], (300, 42), theme, title=text, desc=text)
+        return {"image/svg+xml": svg, "text/plain": f"{report!r}"}
 
     def _bundle(self, report: Report) -> dict[str, str]:
         # Text for who cannot see the picture; short, as it is sent with each drawing.
