@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dagexec._critical import Span, critical_links
 from dagexec._diagram import Diagram, Node
 from dagexec._setup import Underway
-from dagexec._timeline import Bar, Deadline, Timeline, Wait
+from dagexec._timeline import Bar, Deadline, Timeline, Try, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._report import Report
-    from dagexec._timeline import WaitKind
+    from dagexec._setup import Mark
 
 # A wait that is shorter than this is the event loop's own business. Seconds.
 _NOTICED: Final = 0.001
@@ -98,6 +98,7 @@ def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str,
     if started is not None and report.setup is not None:
         seconds = report.setup.of(call.tool)
         limit = None if seconds is None else started + seconds
+    marks = report.marks.get(call.id, ())
     return Bar(
         call.id,
         call.tool,
@@ -106,31 +107,47 @@ def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str,
         ready,
         started,
         ended,
-        tuple(_waits(outcome, ready)),
+        tuple(_waits(ready, started, marks, ended or 0.0)) if ready is not None else (),
+        tuple(_tries(started, ended, marks)),
         attempts=outcome.attempts,
         limit=limit,
     )
 
 
-def _waits(outcome: Outcome, ready: float | None) -> Iterator[Wait]:
+def _waits(
+    ready: float | None, started: float | None, marks: tuple[Mark, ...], until: float
+) -> Iterator[Wait]:
+    """Return what a call waited for, one after the other; `until` is its end, or now."""
+    first = until if ready is None else ready
+    if first >= _NOTICED:
+        yield Wait("dependencies", 0.0, first)
     if ready is None:
         return
-    if ready >= _NOTICED:
-        yield Wait("dependencies", 0.0, ready)
-    if outcome.started is not None and outcome.started - ready >= _NOTICED:
-        yield Wait("slot", ready, outcome.started)
+    begun = until if started is None else started
+    limited = min((mark.at for mark in marks if mark.kind == "limit"), default=begun)
+    if min(limited, begun) - ready >= _NOTICED:
+        yield Wait("slot", ready, min(limited, begun))
+    if begun - limited >= _NOTICED:
+        yield Wait("limit", limited, begun)
+    for mark in marks:
+        if mark.kind == "retry":
+            yield Wait("retry", mark.at, min(until, mark.at + mark.delay))
+
+
+def _tries(started: float | None, ended: float | None, marks: tuple[Mark, ...]) -> Iterator[Try]:
+    """Return the attempts of a call, if there was more than one."""
+    begun = started
+    for mark in marks:
+        if mark.kind == "retry" and begun is not None:
+            yield Try(begun, mark.at, ok=False)
+            begun = mark.at + mark.delay
+    if begun is not None and begun != started:
+        yield Try(begun, None if ended is None else max(begun, ended))
 
 
 def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
-    waits: list[Wait] = []
-    until = report.elapsed if each.ready is None else each.ready
-    if until >= _NOTICED:
-        waits.append(Wait("dependencies", 0.0, until))
-    if each.ready is not None:
-        until = report.elapsed if each.started is None else each.started
-        if until - each.ready >= _NOTICED:
-            kind: WaitKind = "slot"
-            waits.append(Wait(kind, each.ready, until))
+    marks = report.marks.get(call.id, ())
+    waits = tuple(_waits(each.ready, each.started, marks, report.elapsed))
     limit = None
     if each.started is not None and report.setup is not None:
         seconds = report.setup.of(call.tool)
@@ -144,8 +161,9 @@ def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
         each.ready,
         each.started,
         None,
-        tuple(waits),
-        attempts=int(each.started is not None),
+        waits,
+        tuple(_tries(each.started, None, marks)),
+        attempts=int(each.started is not None) + sum(mark.kind == "retry" for mark in marks),
         limit=limit,
     )
 

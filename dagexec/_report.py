@@ -10,7 +10,7 @@ from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
 from dagexec._plan import Plan
-from dagexec._setup import Setup, Underway
+from dagexec._setup import Mark, Setup, Underway
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -32,10 +32,20 @@ class Report(Mapping[str, Outcome]):
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
     thread when their deadline passed. While the run is live, calls that have not ended are not in
     it; `underway` says where they are. `setup` has the timeouts that the run had, None where it is
-    not known.
+    not known. `marks` are the waits for limits and the failed attempts of calls, where they were
+    watched.
     """
 
-    __slots__ = ("_outcomes", "abandoned", "elapsed", "plan", "run_id", "setup", "underway")
+    __slots__ = (
+        "_outcomes",
+        "abandoned",
+        "elapsed",
+        "marks",
+        "plan",
+        "run_id",
+        "setup",
+        "underway",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class Report(Mapping[str, Outcome]):
         abandoned: int = 0,
         underway: Mapping[str, Underway] | None = None,
         setup: Setup | None = None,
+        marks: Mapping[str, tuple[Mark, ...]] | None = None,
     ) -> None:
         """Bring the outcomes into plan order."""
         self.plan = plan
@@ -55,6 +66,7 @@ class Report(Mapping[str, Outcome]):
         self.abandoned = abandoned
         self.underway: Mapping[str, Underway] = {} if underway is None else underway
         self.setup = setup
+        self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
         self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
 
     def __getitem__(self, key: str) -> Outcome:
@@ -207,6 +219,11 @@ class Report(Mapping[str, Outcome]):
                 name: {"state": each.state, "ready": each.ready, "started": each.started}
                 for name, each in self.underway.items()
             }
+        if self.marks:
+            body["marks"] = {
+                name: [{"kind": mark.kind, "at": mark.at, "delay": mark.delay} for mark in marks]
+                for name, marks in self.marks.items()
+            }
         if self.setup is not None:
             body["setup"] = self.setup.to_dict({call.tool for call in self.plan})
         return body
@@ -236,6 +253,10 @@ class Report(Mapping[str, Outcome]):
                 abandoned=body["abandoned"],
                 underway={
                     name: Underway(**each) for name, each in body.get("underway", {}).items()
+                },
+                marks={
+                    name: tuple(Mark(**mark) for mark in marks)
+                    for name, marks in body.get("marks", {}).items()
                 },
                 setup=None if setup is None else Setup(**setup),
             )

@@ -83,6 +83,7 @@ class Run:
             abandoned=runner.abandoned,
             underway=dict(self._progress.underway) if self._progress is not None else None,
             setup=runner.settings.setup,
+            marks=dict(self._progress.marks) if self._progress is not None else None,
         )
 
     @property

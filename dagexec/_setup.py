@@ -23,6 +23,20 @@ class Underway:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened to a call on its way: it began to wait for a limit, or it failed.
+
+    `kind` is `limit` or `retry`, `at` seconds since the run began; before its next attempt a
+    failed call waits `delay` seconds.
+    """
+
+    kind: Literal["limit", "retry"]
+    at: float
+    delay: float = 0.0
+
+
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What of an executor's settings the pictures of its runs show; timeouts in seconds.

@@ -275,3 +275,13 @@ def test_wide_graphs_go_down_and_small_ones_across():
         assert float(parsed(plan.diagram.to_svg()).get("width")) <= 1100
     assert str(Plan().diagram) == "(no calls)"
     parsed(Plan().diagram.to_svg())
+
+
+def test_a_cell_of_a_notebook_holds_the_pictures(twelve, many):
+    """JupyterLab cuts off what is wider; what is drawn stays at a size that can be read."""
+    for report in (twelve, many):
+        root = parsed(report.to_svg())
+        width, whole = float(root.get("width")), float(root.get("viewBox").split()[2])
+        assert width <= 960
+        sizes = [float(each.get("font-size")) for each in root.iter(f"{SVG}text")]
+        assert min(sizes) * width / whole >= 6

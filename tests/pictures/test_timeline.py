@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagexec import Call, Executor, Plan, Ref, Report, Timeouts, tool
+from dagexec import Call, Done, Executor, Plan, Ref, Report, Timeouts, tool
 from dagexec._critical import Span, critical_links
 from dagexec._diagram import GLYPHS
+from dagexec._notices import Retrying, Waiting
+from dagexec._progress import Progress
+from dagexec._setup import Mark, Underway
 from dagexec._timeline import Bar, Deadline, Timeline, Try, Wait
+from dagexec.lowlevel import Added, Launch, Settled, Started
 from dagexec.testing import ToolBox, run_virtual
 
 pytestmark = pytest.mark.anyio
@@ -294,3 +298,41 @@ async def test_timeouts_without_a_deadline_show_none():
     report = await executor.run([Call("a", "work")])
     assert report.timeline.deadlines == ()
     assert report.timeline.bars[0].limit is None
+
+
+async def test_waits_for_limits_and_failed_attempts_are_drawn():
+    """From the notices of a run: ready at 1, let in at 3, failed at 4, tried again at 6."""
+    marks = {"b": (Mark("limit", 2.0), Mark("retry", 4.0, 2.0))}
+    plan = Plan([Call("a", "t"), Call("b", "t", after=("a",))])
+    outcomes = {
+        "a": Done(1, attempts=1, started=0.0, ended=1.0, queued=0.0),
+        "b": Done(1, attempts=2, started=3.0, ended=7.0, queued=2.0),
+    }
+    report = Report(plan, outcomes, elapsed=7.0, marks=marks)
+    for each in (report, Report.from_json(report.to_json())):
+        bar = each.timeline.bars[1]
+        assert bar.waits == (
+            Wait("dependencies", 0.0, 1.0),
+            Wait("slot", 1.0, 2.0),
+            Wait("limit", 2.0, 3.0),
+            Wait("retry", 4.0, 6.0),
+        )
+        assert bar.tries == (Try(3.0, 4.0, ok=False), Try(6.0, 7.0))
+        assert each.critical_path == ("a", "b")
+
+
+async def test_a_live_run_keeps_the_notices_of_its_calls():
+    """The progress of a run hears of limits and attempts between the scheduler's events."""
+    now = [0.0]
+    progress = Progress(lambda: now[0])
+    progress(Added(Call("a", "t")))
+    progress(Launch(0, ("a",)))
+    now[0] = 1.0
+    progress(Waiting("a", ("api",)))
+    progress(Started("a", 2.0))
+    now[0] = 3.0
+    progress(Retrying("a", 1, 0.5, KeyError("x")))
+    assert progress.underway["a"] == Underway("running", 0.0, 2.0)
+    assert progress.marks == {"a": (Mark("limit", 1.0), Mark("retry", 3.0, 0.5))}
+    progress(Settled("a", Done(1)))
+    assert progress.underway == {}
