@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from dagexec._fold import fold
 from dagexec._layout import arrange
-from dagexec._svg import card, clickable, fitting, label, stroked, theme_of, width_of
+from dagexec._svg import ROOM, card, clickable, fitting, label, stroked, theme_of, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,6 @@ _NARROW, _WIDE = 96.0, 200.0
 _BETWEEN: Final = 46.0  # between two layers
 _BETWEEN_ROWS: Final = 34.0
 _SIZE, _SMALL = 12.0, 10.5
-# About the width of a notebook's cell: a graph that is wider goes downwards.
-_ROOM: Final = 1080.0
 _SHOWN: Final = 3
 _ALL_IN_ORDER: Final = frozenset({"plan", "done", "waiting"})
 
@@ -89,7 +87,7 @@ def _goes_down(folded: Folded) -> bool:
     """Whether layers stand below one another: when side by side they would not fit."""
     across = len(folded.layers) * (_WIDE + _BETWEEN)
     downwards = max(len(layer) for layer in folded.layers) * (_WIDE + 14)
-    return across > _ROOM and downwards < across
+    return across > ROOM * 1.1 and downwards < across
 
 
 def _width(group: Group, glyphs: Mapping[str, str]) -> float:

@@ -139,13 +139,13 @@ class View:
         if affordable and changed:
             self._draw()
 
-    def _draw(self) -> None:
+    def _draw(self, *, last: bool = False) -> None:
         if self._handle is None:
             return
         began = time.thread_time()
         self._seen = self._run.changes
         try:
-            self._handle.update(self._bundle(self._run.report), raw=True)
+            self._handle.update(self._bundle(self._run.report, last=last), raw=True)
         except Exception:  # noqa: BLE001 - whoever looks on must not disturb
             _log.exception("the picture of a run could not be drawn; the run goes on")
             self._stop()
@@ -158,9 +158,9 @@ class View:
         self._loop = None
 
     def close(self) -> None:
-        """Draw the end."""
+        """Draw the end, which is what stays."""
         self._stop()
-        self._draw()
+        self._draw(last=True)
 
     def _first(self, report: Report) -> dict[str, str]:
         if len(report.plan) <= _LARGE:
@@ -170,6 +170,8 @@ class View:
         svg = card([line], (300, 42), theme, title=text, desc=text)
         return {"image/svg+xml": svg, "text/plain": f"{report!r}"}
 
-    def _bundle(self, report: Report) -> dict[str, str]:
-        # Text for who cannot see the picture; short, as it is sent with each drawing.
-        return {"image/svg+xml": report.to_svg(), "text/plain": f"{report!r}"}
+    def _bundle(self, report: Report, *, last: bool = False) -> dict[str, str]:
+        # The text is for who cannot see the picture, and for a notebook that is opened again:
+        # JupyterLab shows no SVG of one that it has not run itself.
+        text = report.to_text() if last else f"{report!r}"
+        return {"image/svg+xml": report.to_svg(), "text/plain": text}

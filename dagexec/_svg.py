@@ -24,6 +24,9 @@ _UNSAFE: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _ENTITIES: Final = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"}
+# JupyterLab cuts off what is wider than the cell, about 960 pixels of a common window.
+ROOM: Final = 900.0
+_SMALLEST: Final = 0.6  # of its size, so that the text can still be read
 _EM: Final = 0.61  # mean width of a character of DejaVu Sans, which is a wide one
 
 
@@ -218,9 +221,10 @@ def card(
     key = f"dx{zlib.crc32(f'{title}{desc}{body}'.encode(errors='replace')):08x}"
     # As an image its inside is one thing; what can be clicked must stay reachable.
     role = "group" if interactive else "img"
+    scale = 1.0 if interactive else max(_SMALLEST, min(1.0, ROOM / width))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"'
-        f' viewBox="0 0 {width:.0f} {height:.0f}" role="{role}" aria-labelledby="{key}t {key}d"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:.0f}"'
+        f' height="{height * scale:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="{role}" aria-labelledby="{key}t {key}d"'
         f' font-family="{FONT}"><title id="{key}t">{safe(title)}</title>'
         f'<desc id="{key}d">{safe(desc)}</desc>'
         f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8"'

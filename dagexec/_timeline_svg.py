@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from dagexec._timeline import Bar, Cluster, Timeline, Wait
 
 _EDGE: Final = 12.0
-_LABELS: Final = 190.0
-_PLOT: Final = 640.0
-_NOTES: Final = 190.0
+_LABELS: Final = 170.0
+_PLOT: Final = 540.0
+_NOTES: Final = 164.0
 _ROW: Final = 22.0
 _BAR: Final = 13.0
 _CLUSTER: Final = 38.0
