@@ -333,8 +333,10 @@ class Runner:
                 heapq.heappush(self._heap, (self._place(name), name))
             return
         if self.settings.layer_timeout is None:
-            self._lane.queue.extend([(name, now) for name in action.calls])
-            self.recruit(self._lane)
+            queue = self._lane.queue
+            queue.extend([(name, now) for name in action.calls])
+            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
+                self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])
@@ -362,19 +364,25 @@ class Runner:
         if lane.left and not self._scope.cancel_called:
             self.feed(Expired(lane.layer or 0))
 
-    def recruit(self, lane: Lane) -> None:
-        """Start workers for queued calls while there are slots; queue up for what is left."""
-        looking = self._looking if lane is self._lane else 0
+    def recruit(self, lane: Lane, looking: int = 0) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left.
+
+        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
+        by the first few, and a task for each of thousands would have been for nothing.
+        """
+        if lane is self._lane:
+            looking += self._looking
         wanted = len(lane.queue) - lane.starting - looking
         if wanted <= 0 or lane.group is None or self.is_over(lane):
             return  # or the lane's own task will start or end it
-        while wanted > 0 and self.slots.take():
+        for _ in range(min(wanted, 2)):
+            if not self.slots.take():
+                if not lane.asking:
+                    lane.asking = True
+                    self.slots.waiters.append(lane)
+                return
             lane.starting += 1
             lane.group.start_soon(self.work, lane)
-            wanted -= 1
-        if wanted > 0 and not lane.asking:
-            lane.asking = True
-            self.slots.waiters.append(lane)
 
     def _on_abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
@@ -396,6 +404,7 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
+            self.recruit(lane, looking=1)
         await Worker(self, lane).run()
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:

@@ -276,15 +276,17 @@ class Scheduler:
         together is one layer; each other event comes alone. Raises Refused, with nothing changed,
         if the state does not allow one of them.
         """
-        if len(events) == 1 and type(events[0]) in _TRANSITIONS:
+        actions: list[Action] = []
+        # Every call has two events that come alone, so what they do not need is left out.
+        if len(events) == 1 and (kind := type(events[0])) in _TRANSITIONS:
             self._check_call(events[0])  # type: ignore[arg-type]
+            self._actions = actions
+            self._handlers[kind](events[0])
         else:
             self._check(events)
-        actions: list[Action] = []
-        self._actions = actions
-        for event in events:
-            self._handlers[type(event)](event)
-        # Every call has two events that come alone, so what they do not need is left out.
+            self._actions = actions
+            for event in events:
+                self._handlers[type(event)](event)
         if self._stop_on_failure:
             self._apply_policy(events)
         if self._free:
@@ -309,7 +311,8 @@ class Scheduler:
                 self._check_call(event)
                 name = event.call
             else:
-                closed = self._check_run(event, closed=closed)
+                self._check_run(event, closed=closed)
+                closed = closed or isinstance(event, Closed)
                 continue
             if name in seen:
                 msg = f"two events of one batch name call {name!r}"
@@ -334,17 +337,13 @@ class Scheduler:
             msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
             raise Refused(msg)
 
-    def _check_run(self, event: Event, *, closed: bool) -> bool:
-        """Return whether the plan is closed after this event."""
-        if isinstance(event, Closed):
-            if closed:
-                msg = "the plan was closed twice"
-                raise Refused(msg)
-            return True
+    def _check_run(self, event: Event, *, closed: bool) -> None:
+        if isinstance(event, Closed) and closed:
+            msg = "the plan was closed twice"
+            raise Refused(msg)
         if isinstance(event, Expired) and not 0 <= event.layer < len(self._layers):
             msg = f"there is no layer {event.layer}"
             raise Refused(msg)
-        return closed
 
     # --------------------------------------------------------------------------- handlers of events
 
@@ -461,7 +460,6 @@ class Scheduler:
             return
         self._stopped = True
         self._closed = True
-        self._expected.clear()
         self._abandon(self._nodes.values(), event.outcome)
 
     # --------------------------------------------------------------------------------- consequences
@@ -577,9 +575,6 @@ class Scheduler:
     def _take_free(self) -> list[_Node]:
         """Take the calls that may be launched now, in plan order; the others go on waiting."""
         free, self._free = self._free, []
-        if len(free) == 1 and self._closed and free[0].state is State.HELD:
-            return free  # the link of a chain
-        free = [node for node in free if node.state is State.HELD]
         if not self._closed:
             self._free = [node for node in free if not node.eager]
             free = [node for node in free if node.eager]
