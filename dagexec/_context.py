@@ -74,12 +74,14 @@ class Ground:
     """What all calls of a lane stand on.
 
     Each call gets a copy of `context`. `scopes` are those round the calls, `group` is where a watch
-    over one can be started, None where there is no task but the caller's.
+    over one can be started, None where there is no task but the caller's. `enter` is called in
+    that copy before the tool.
     """
 
     run_id: str
     context: Context
     scopes: tuple[CancelScope, ...]
+    enter: Callable[[Facts], None]
     group: TaskGroup | None = None
 
 

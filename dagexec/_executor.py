@@ -20,7 +20,7 @@ from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 from dagexec._run import Run
-from dagexec._runner import Observer, Runner, Settings
+from dagexec._runner import Observer, ObservesRuns, Runner, Settings
 from dagexec._setup import Setup
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
@@ -75,7 +75,8 @@ class Executor:
         barrier: Whether a layer waits until the one before has ended.
         journal: Where runs are recorded, to be resumed after a crash.
         observers: Called with every event and action of the scheduler, in order. They must not
-            wait; one that raises is logged and the run goes on.
+            wait; one that raises is logged and the run goes on. One with a method `begin(run_id,
+            tools)` is asked for an observer of its own for each run.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """
@@ -89,7 +90,7 @@ class Executor:
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
         journal: object = None,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[Observer | ObservesRuns] = (),
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
@@ -237,7 +238,11 @@ class Executor:
         slots = self._slots.get(token)
         if slots is None:
             slots = self._slots[token] = Slots(self.concurrency or UNLIMITED)
-        return Runner(self._settings, slots, run_id, (*self.observers, *observers))
+        watching = [
+            each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
+            for each in self.observers
+        ]
+        return Runner(self._settings, slots, run_id, (*watching, *observers))
 
 
 def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:

@@ -18,14 +18,14 @@ from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final, runtime_checkable
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
-from dagexec._context import Ground
+from dagexec._context import Ground, enter_call
 from dagexec._errors import CallTimeout
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from dagexec._context import Facts
     from dagexec._plan import Call, Plan
     from dagexec._setup import Setup
     from dagexec._slots import Slots
@@ -60,6 +61,26 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("dagexec")
 
 Observer: TypeAlias = "Callable[[Event | Action], object]"
+
+
+@runtime_checkable
+class Entering(Protocol):
+    """An observer that also has something to do in the context of each call, before its tool."""
+
+    def enter(self, call: str) -> None:
+        """Set ContextVars, for one."""
+        ...
+
+
+@runtime_checkable
+class ObservesRuns(Protocol):
+    """What makes an observer for each run: an `Executor`'s `observers` may be such things."""
+
+    def begin(self, run_id: str, tools: Mapping[str, Tool[..., Any]]) -> Observer:
+        """Return what is told of this run's events and actions."""
+        ...
+
+
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -165,6 +186,9 @@ class Runner:
         self._ended = False
         self.elapsed = 0.0
         self._observers = observers
+        entering: list[object] = [*observers]
+        enters = [each.enter for each in entering if isinstance(each, Entering)]
+        self._enter = _entering(enters) if enters else enter_call
         self.zero = 0.0
         # asyncio's clock itself: anyio.current_time() first finds out which loop it is, each time.
         self.clock: Callable[[], float] = getattr(
@@ -346,7 +370,7 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        return Ground(self.run_id, self._context, scopes)
+        return Ground(self.run_id, self._context, scopes, self._enter)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -448,6 +472,20 @@ class Runner:
         self._verdict = Cancelled()
         self.feed(Stop(self._verdict))
         return self._verdict
+
+
+def _entering(enters: Sequence[Callable[[str], None]]) -> Callable[[Facts], None]:
+    """Return what makes a call the current one, and lets observers into its context."""
+
+    def enter(facts: Facts) -> None:
+        enter_call(facts)
+        for each in enters:
+            try:
+                each(facts[0].id)
+            except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+                _log.exception("an observer failed to enter call %r; it runs", facts[0].id)
+
+    return enter
 
 
 def _late(scope: str) -> TimedOut:

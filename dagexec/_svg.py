@@ -224,7 +224,8 @@ def card(
     scale = 1.0 if interactive else max(_SMALLEST, min(1.0, ROOM / width))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:.0f}"'
-        f' height="{height * scale:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="{role}" aria-labelledby="{key}t {key}d"'
+        f' height="{height * scale:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+        f' role="{role}" aria-labelledby="{key}t {key}d"'
         f' font-family="{FONT}"><title id="{key}t">{safe(title)}</title>'
         f'<desc id="{key}d">{safe(desc)}</desc>'
         f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8"'

@@ -12,7 +12,7 @@ Nothing here needs more than IPython, which every Python kernel brings.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dagexec._errors import MissingExtra
 from dagexec._notebook import heartbeat, last_run, show_live
@@ -34,7 +34,7 @@ if find_spec("IPython") is None:
 
 def show(shown: Run | Report | Plan | Diagram | Timeline) -> None:
     """Show a run as it stands now, a report, a plan or a picture, as a cell's last line would."""
-    import IPython.display
+    import IPython
 
-    display: Callable[..., Any] = IPython.display.display
+    display: Callable[..., Any] = cast("Any", IPython).display
     display(shown)
