@@ -80,6 +80,9 @@ def body(
         )
     width = max(box.x + box.width for box in boxes) + _EDGE
     height = max(box.y + box.height for box in boxes) + _EDGE
+    # Across the layers also the edges that pass beside the nodes need room.
+    across = layout.extent + 2 * _EDGE
+    width, height = (max(width, across), height) if down else (width, max(height, across))
     return parts, (max(width, 120), height)
 
 

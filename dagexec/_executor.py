@@ -90,7 +90,7 @@ class Executor:
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
         journal: object = None,
-        observers: Sequence[Observer | ObservesRuns] = (),
+        observers: Sequence[Callable[..., object] | ObservesRuns] = (),
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)

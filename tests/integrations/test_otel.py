@@ -180,7 +180,7 @@ async def test_a_stopped_run_ends_its_spans(spans):
 
 
 async def test_turns_and_workflows(spans):
-    """The hooks of a loop: run below turn below workflow; a turn that broke is ended by the next."""
+    """Run below turn below workflow; a turn that broke is ended by the next."""
     box = ToolBox()
     box.tool("work", returns=1)
     tracing = Tracing("shop", tracer=spans.tracer)
