@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import heapq
 import logging
+import threading
+import time
 from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import copy_context
@@ -59,6 +61,9 @@ if TYPE_CHECKING:
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
+
+# The runs that are being driven in this process, for those who look on.
+live: Final[dict[Runner, None]] = {}
 
 Observer: TypeAlias = "Callable[[Event | Action], object]"
 
@@ -182,6 +187,10 @@ class Runner:
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
+        # The workers at work, and the thread of the event loop, for those who look on.
+        self.workers: dict[Worker, None] = {}
+        self.thread = threading.get_ident()
+        self.began = 0.0  # on the machine's clock, which any thread can read
         self._began = False
         self._ended = False
         self.elapsed = 0.0
@@ -220,6 +229,8 @@ class Runner:
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
+        live[self] = None
+        self.began = time.monotonic()
         self.zero = anyio.current_time()
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
@@ -234,6 +245,7 @@ class Runner:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
             self._ended = True
+            del live[self]
         if self._fatal is not None:
             raise self._fatal
 
@@ -267,11 +279,13 @@ class Runner:
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
         worker = Worker(self, self._lane)
+        self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
             await checkpoint()
-            await worker.burst()
+            worker.running = worker.burst()
+            await worker.running
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -429,7 +443,13 @@ class Runner:
         if started:
             lane.starting -= 1
             self.recruit(lane, looking=1)
-        await Worker(self, lane).run()
+        worker = Worker(self, lane)
+        self.workers[worker] = None
+        worker.running = worker.run()
+        try:
+            await worker.running
+        finally:
+            del self.workers[worker]
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
@@ -452,6 +472,11 @@ class Runner:
         if not self._began or self._ended:
             return self.elapsed
         return self.now()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of this run."""
+        return [self._lane, *self._lanes.values()]
 
     # ----------------------------------------------------------------------- who stopped this call
 

@@ -550,18 +550,13 @@ class Scheduler:
     # ------------------------------------------------------------------------- the end of a batch
 
     def _apply_policy(self, events: tuple[Event, ...]) -> None:
-        if self._stopped:
-            return
         for item in (*events, *self._actions):
             if isinstance(item, Settled | Conclude) and item.outcome.status in _LOST:
                 self._on_stop(Stop(Cancelled(because=blame(item.call, item.outcome))))
                 return
 
     def _launch(self) -> None:
-        if self._stopped:
-            self._free.clear()
-            return
-        if self._barrier and self._active:
+        if self._stopped or (self._barrier and self._active):
             return
         layer = self._take_free()
         if not layer:

@@ -100,7 +100,7 @@ class Watchdog:
         # What was thrown into the tool may also have come from a scope of its own.
         if self._shield is None and not worker.is_cancelled():
             return False
-        call, tool = worker.running
+        call, tool = worker.names
         text = "call %r: tool %r still runs %g s after it was cancelled; the run waits for it"
         _log.warning(text, call, tool, GRACE)
         return True

@@ -30,7 +30,7 @@ from dagexec._slots import Lease
 from dagexec._threads import ThreadCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
@@ -65,6 +65,7 @@ class Worker:
         "_task",
         "_tool",
         "_waited",
+        "running",
     )
 
     def __init__(self, runner: Runner, lane: Lane) -> None:
@@ -89,6 +90,19 @@ class Worker:
         self._waited = False
         # Whether a cancellation was thrown into the tool.
         self._struck = False
+        # The coroutine that works, for those who look where it stands.
+        self.running: Coroutine[Any, Any, Any] | None = None
+
+    def look(self) -> tuple[Call, float, float, bool] | None:
+        """Return the call that runs, when it began, its deadline, whether it holds its slot.
+
+        The beginning in seconds of the run, the deadline on the event loop's clock. For those who
+        look on, from any thread.
+        """
+        call, lease = self._call, self._lease
+        if call is None:
+            return None
+        return call, self._started, self._armed, lease is not None and lease.held
 
     # ----------------------------------------------------------------------- one call after another
 
@@ -332,7 +346,7 @@ class Worker:
             self._runner.watchdog.expect(self, self._runner.clock())
 
     @property
-    def running(self) -> tuple[str, str]:
+    def names(self) -> tuple[str, str]:
         """The call that runs, and its tool."""
         return self._call.id if self._call else "", self._tool.name
 

@@ -499,3 +499,27 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
     assert alive() == before
     assert not box.running
     free(executor)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
+async def test_a_tool_that_ends_its_own_affairs_first_holds_the_run_no_longer_than_that(settings):
+    """A nested run waits for its calls when it is cancelled; the run must not wait for a watch."""
+
+    @tool(effect="read")
+    async def outer() -> None:
+        await executor.run([Call("i", "slow"), Call("j", "slow")])
+
+    @tool(effect="read")
+    async def slow() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.25)
+
+    executor = Executor([outer, slow], **settings)
+    began = anyio.current_time()
+    with anyio.move_on_after(1):
+        await executor.run([Call("o", "outer"), Call("p", "outer")])
+    assert anyio.current_time() - began == pytest.approx(1.25)
+    free(executor)
