@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dagexec._plan import Plan
+    from dagexec._plan import Call, Plan
 
 Via: TypeAlias = Literal["start", "dependency", "slot"]
 
@@ -41,7 +41,7 @@ class Link:
     via: Via
 
 
-def critical_links(plan: Plan, spans: Mapping[str, Span]) -> tuple[Link, ...]:
+def critical_links(plan: Plan | Mapping[str, Call], spans: Mapping[str, Span]) -> tuple[Link, ...]:
     """Return the path from the call that ended last back to one that waited for none.
 
     A call that was ready and still waited was held up by the call whose end let it start, not by

@@ -34,7 +34,7 @@ if find_spec("IPython") is None:
 
 def show(shown: Run | Report | Plan | Diagram | Timeline) -> None:
     """Show a run as it stands now, a report, a plan or a picture, as a cell's last line would."""
-    import IPython
+    from IPython import display as ipython
 
-    display: Callable[..., Any] = cast("Any", IPython).display
+    display: Callable[..., Any] = cast("Any", ipython).display
     display(shown)
