@@ -102,3 +102,12 @@ def test_it_runs(path, tmp_path, monkeypatch):
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             assert output.get("name") != "stderr", output.get("text")
+
+
+def test_the_pictures_survive_in_a_page(tmp_path):
+    """As nbconvert makes one: drawn, without a script of ours and without a network."""
+    nbconvert = pytest.importorskip("nbconvert")
+    notebook = read(NOTEBOOKS[0])
+    body, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+    assert body.count("data:image/svg+xml") + body.count("<svg") >= len(pictures(notebook))
+    assert "dagexec" not in "".join(re.findall(r"<script[^>]*src=[^>]*>", body))
