@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from dagexec._fold import fold
-from dagexec._layout import arrange
+from dagexec._layout import GAP, arrange
 from dagexec._svg import ROOM, card, clickable, fitting, label, stroked, theme_of, width_of
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def body(
     edges = list(folded.edges)
     layout = arrange(folded.layers, edges, sizes)
     boxes = _boxes(folded, layout, widths, down=down)
+    if len(folded.layers) == 1:
+        boxes = _grid(widths)
     path = _path_of(diagram, folded)
     parts = _edges(folded, layout, boxes, theme, path, down=down)
     for index, group in enumerate(folded.groups):
@@ -81,7 +83,7 @@ def body(
     width = max(box.x + box.width for box in boxes) + _EDGE
     height = max(box.y + box.height for box in boxes) + _EDGE
     # Across the layers also the edges that pass beside the nodes need room.
-    across = layout.extent + 2 * _EDGE
+    across = layout.extent + 2 * _EDGE if len(folded.layers) > 1 else 0.0
     width, height = (max(width, across), height) if down else (width, max(height, across))
     return parts, (max(width, 120), height)
 
@@ -140,6 +142,21 @@ def _boxes(folded: Folded, layout: Layout, widths: list[float], *, down: bool) -
                 boxes[index] = Box(along, middle - _HEIGHT / 2, thick, _HEIGHT)
         along += (_HEIGHT + _BETWEEN_ROWS) if down else (thick + _BETWEEN)
     return boxes
+
+
+def _grid(widths: list[float]) -> list[Box]:
+    """Return the places of calls that do not depend on one another: row by row."""
+    width = max(widths)
+    columns = max(1, int((ROOM - 2 * _EDGE + GAP) // (width + GAP)))
+    return [
+        Box(
+            _EDGE + index % columns * (width + GAP),
+            _EDGE + index // columns * (_HEIGHT + GAP),
+            width,
+            _HEIGHT,
+        )
+        for index in range(len(widths))
+    ]
 
 
 def _path_of(diagram: Diagram, folded: Folded) -> dict[int, None]:

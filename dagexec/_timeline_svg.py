@@ -276,16 +276,20 @@ def _block(
             f' height="{_BAR + 6:.0f}" rx="4" fill="none" stroke="{theme.critical}"'
             ' stroke-width="1.6"/>'
         )
-    spans = [(first, last)]
+    spans = [(first, last, look)]
     if len(bar.tries) > 1:
         spans = [
-            (scale.x(each.started), scale.x(timeline.now if each.ended is None else each.ended))
+            (
+                scale.x(each.started),
+                scale.x(timeline.now if each.ended is None else each.ended),
+                look if each.ok else theme.states["failed"],
+            )
             for each in bar.tries
         ]
-    for begin, end in spans:
+    for begin, end, how in spans:
         parts.append(
             f'<rect x="{begin:.1f}" y="{top:.1f}" width="{max(_LEAST, end - begin):.1f}"'
-            f' height="{_BAR:.0f}" rx="2" {stroked(look)}/>'
+            f' height="{_BAR:.0f}" rx="2" {stroked(how)}/>'
         )
     return "".join(parts)
 

@@ -286,3 +286,12 @@ def test_a_cell_of_a_notebook_holds_the_pictures(twelve, many):
         assert width <= 960
         sizes = [float(each.get("font-size")) for each in root.iter(f"{SVG}text")]
         assert min(sizes) * width / whole >= 6
+
+
+def test_calls_that_do_not_depend_on_one_another_stand_in_rows():
+    """Twenty in a column would be taller than a screen."""
+    root = parsed(Plan([Call(f"c{i}", "fetch") for i in range(20)]).diagram.to_svg())
+    assert float(root.get("width")) <= 900
+    assert float(root.get("height")) <= 250
+    boxes = [(each.get("x"), each.get("y")) for each in root.iter(f"{SVG}rect")]
+    assert len(set(boxes)) == 21
