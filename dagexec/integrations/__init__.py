@@ -1,1 +1,1 @@
-"""What dagexec brings for other libraries; each module needs the extra of its name."""
+"""Where dagexec lives inside other frameworks; each module needs the extra of its name."""
