@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from dagexec._diagram import Diagram
     from dagexec._notebook import View
+    from dagexec._notices import Notice
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._runner import Observer, Runner
@@ -64,8 +65,8 @@ class Run:
         self._group: TaskGroup | None = None
         self._waiting = AsyncExitStack()
         self._error: BaseException | None = None
-        self._send: MemoryObjectSendStream[Event | Action] | None = None
-        self._receive: MemoryObjectReceiveStream[Event | Action] | None = None
+        self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
+        self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
         self._progress: Progress | None = None
         self._view: View | None = None
 
@@ -142,7 +143,11 @@ class Run:
 
     def _begin(self, observers: Sequence[Observer]) -> None:
         self._refuse_second_start()
-        self._runner = self._make_runner(self.id, observers)
+        runner = self._runner = self._make_runner(self.id, observers)
+        if self._progress is None and runner.guards is not None:
+            # Limits and attempts are told to observers only, and the timeline shows them.
+            self._progress = Progress(runner.now)
+            runner.observe(self._progress)
         for name, arguments in self._prepared.items():
             self._runner.prepare(name, arguments)
 
@@ -216,7 +221,7 @@ class Run:
             raise self._error
         return swallowed
 
-    def __aiter__(self) -> AsyncIterator[Event | Action]:
+    def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
         """Iterate over the events; ends with the run."""
         if self._receive is None:
             msg = "enter the run first: async with executor.start(plan) as run"

@@ -28,7 +28,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground, enter_call
-from dagexec._errors import CallTimeout
+from dagexec._errors import CallTimeout, DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -44,6 +44,7 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._setup import Setup
 from dagexec._sharing import Sharing
 from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
@@ -55,17 +56,19 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from dagexec._context import Facts
+    from dagexec._guarded import Guard
+    from dagexec._notices import Notice
     from dagexec._plan import Call, Plan
-    from dagexec._setup import Setup
     from dagexec._slots import Slots
     from dagexec._tools import Tool
+    from dagexec.limits._retry import Budget, Retry
 
 _log: Final = logging.getLogger("dagexec")
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
 
-Observer: TypeAlias = "Callable[[Event | Action], object]"
+Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
 
 
 @runtime_checkable
@@ -104,7 +107,21 @@ class Settings:
     sequential: bool
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
-    setup: Setup | None = None
+    # What stands before the calls of tools with limits or retries; None where no tool has any.
+    guards: Mapping[str, Guard] | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """What of these the pictures of a run show."""
+        tools = self.tools
+        return Setup(
+            call=self.call_timeout,
+            layer=self.layer_timeout,
+            run=self.run_timeout,
+            scope=self.run_scope,
+            tools={name: each.timeout for name, each in tools.items() if each.timeout is not None},
+            secret={name: tuple(each.secret) for name, each in tools.items() if each.secret},
+        )
 
 
 class SourceError(Exception):
@@ -218,6 +235,10 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        self.guards = settings.guards
+        self._worker = Worker if settings.guards is None else _guarded_worker()
+        # Retries that this run may still make, by key.
+        self._budgets: dict[str, Budget] = {}
         self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
@@ -241,11 +262,11 @@ class Runner:
         except BaseExceptionGroup as group:
             raise bare(group, self.cancelled) from None
         finally:
+            del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
             self._ended = True
-            del live[self]
         if self._fatal is not None:
             raise self._fatal
 
@@ -278,7 +299,7 @@ class Runner:
             await self._read(source)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
-        worker = Worker(self, self._lane)
+        worker = self._worker(self, self._lane)
         self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
@@ -301,7 +322,12 @@ class Runner:
                     eager = tool is not None and tool.effect.eager
                     self.feed(Added(checked, eager=eager))
             if not self.machine.closed:
-                self.feed(Closed())
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    self.feed(Closed())
+                else:
+                    self.stop(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
@@ -322,6 +348,10 @@ class Runner:
         return replace(call, problem="; ".join(problems)) if problems else call
 
     # ------------------------------------------------------------------ the machine and its actions
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of what happens; before the run begins."""
+        self._observers = (*self._observers, observer)
 
     def prepare(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep arguments that were validated when the plan was checked."""
@@ -356,7 +386,12 @@ class Runner:
             else:
                 self._lane.ended.set()
 
-    def _tell(self, items: Sequence[Event | Action]) -> None:
+    def tell(self, notice: Notice) -> None:
+        """Let observers hear of something that is no event of the machine."""
+        if self._observers:
+            self._tell((notice,))
+
+    def _tell(self, items: Sequence[Event | Action | Notice]) -> None:
         for item in items:
             for observer in self._observers:
                 try:
@@ -443,7 +478,7 @@ class Runner:
         if started:
             lane.starting -= 1
             self.recruit(lane, looking=1)
-        worker = Worker(self, lane)
+        worker = self._worker(self, lane)
         self.workers[worker] = None
         worker.running = worker.run()
         try:
@@ -462,6 +497,13 @@ class Runner:
             self._on_ended(name)
         if self.sharing is not None:
             self.sharing.ended(name)
+
+    def budget(self, key: str, retry: Retry) -> Budget:
+        """Return the retries that this run may still make with a key."""
+        found = self._budgets.get(key)
+        if found is None:
+            found = self._budgets[key] = retry.run_budget()
+        return found
 
     def now(self) -> float:
         """Return the seconds since the run began."""
@@ -511,6 +553,13 @@ def _entering(enters: Sequence[Callable[[str], None]]) -> Callable[[Facts], None
                 _log.exception("an observer failed to enter call %r; it runs", facts[0].id)
 
     return enter
+
+
+def _guarded_worker() -> type[Worker]:
+    # Only where a tool has limits or retries: `import dagexec` does not load them.
+    from dagexec._guarded import GuardedWorker
+
+    return GuardedWorker
 
 
 def _late(scope: str) -> TimedOut:

@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from anyio import CancelScope
@@ -32,6 +32,8 @@ from dagexec._threads import ThreadCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from dagexec._context import Facts, Trial
+    from dagexec._guarded import Guard
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
     from dagexec._tools import Tool
@@ -47,7 +49,6 @@ BURST: Final = 32
 TOLERANCE: Final = 1e-4
 
 
-@final
 class Worker:
     """One task that runs calls of a lane; holds a slot as long as it lives."""
 
@@ -168,7 +169,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:
+    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
@@ -183,6 +184,9 @@ class Worker:
             and tool.effect.shares
             and runner.sharing.joins(self._lane, call, arguments, since)
         ):
+            return
+        if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
+            await self._guarded(guard, call, tool, arguments, since)
             return
         clock = runner.clock
         now = clock()
@@ -228,14 +232,36 @@ class Worker:
         if not 0.0 <= deadline - self._armed <= TOLERANCE and deadline != self._armed:
             self._armed = self._scope.deadline = deadline
 
-    async def _invoke(self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _guarded(
+        self,
+        guard: Guard,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        since: float,
+    ) -> None:
+        """Run a call that has limits or may be tried again: see `_guarded.GuardedWorker`."""
+        raise NotImplementedError
+
+    def _attempts(self) -> int:
+        return 1
+
+    async def _invoke(
+        self,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        trial: Trial | None = None,
+    ) -> Any:
         ground, runner = self._lane.ground, self._runner
         context = ground.context.copy()
         run = context.run
         thread = None
         if tool.runs == "thread" and ground.group is not None:
             thread = ThreadCall()
-        facts = (call, ground, self._lease, self._armed, thread)
+        facts: Facts = (call, ground, self._lease, self._armed, thread)
+        if trial is not None:
+            facts = (*facts, trial)
         run(ground.enter, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
@@ -291,7 +317,7 @@ class Worker:
                 started=self._started,
                 ended=runner.now(),
                 queued=self._started - self._since,
-                attempts=1,
+                attempts=self._attempts(),
                 maybe=self._tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
             ),
         )
