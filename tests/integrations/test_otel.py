@@ -252,3 +252,36 @@ def test_nothing_is_loaded_where_it_is_off():
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_the_turns_of_solve(spans):
+    """The loop itself: each turn a span, its run below it, all of it below the workflow."""
+    from dagexec.testing import ScriptedModel
+    from planners import solve
+    from planners.openai import ChatPlanner
+
+    @tool(effect="read")
+    async def look(n: int) -> int:
+        return n
+
+    tracing = Tracing("shop", tracer=spans.tracer)
+    with tracing.workflow():
+        await solve(
+            "?",
+            planner=ChatPlanner([look]),
+            client=ScriptedModel([[("look", {"n": 1})], [("look", {"n": 2})], "Done."]).openai(),
+            model="m",
+            executor=Executor([look], observers=[tracing]),
+            before_turn=tracing.before_turn,
+            after_turn=tracing.after_turn,
+        )
+    ended = spans.ended()
+    turns = [ended[f"turn {number}"].context.span_id for number in (1, 2, 3)]
+    runs = [span for span in spans.all() if span.attributes.get("dagexec.run.id")]
+    assert [run.parent.span_id for run in runs] == turns[:2]
+    whole = next(span for span in spans.all() if span.parent is None)
+    assert {ended[f"turn {number}"].parent.span_id for number in (1, 2, 3)} == {
+        whole.context.span_id
+    }
+    calls = [span for span in spans.all() if span.name == "execute_tool look"]
+    assert [call.parent.span_id for call in calls] == [run.context.span_id for run in runs]
