@@ -110,10 +110,11 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
     command.add_argument(
         "--as",
         dest="form",
-        choices=("text", "mermaid", "json"),
+        choices=("text", "mermaid", "svg", "json"),
         default="text",
         help="how it is drawn (text)",
     )
+    command.add_argument("--timeline", action="store_true", help="by time (of a report)")
     command.set_defaults(command=show)
     command = commands.add_parser("check", help="name every problem of a plan or a reply")
     _add_file(command)
