@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # A wait that is shorter than this is the event loop's own business. Seconds.
 _NOTICED: Final = 0.001
+_STOPPED: Final = ("cancelled", "timed_out")
 _PENDING: Final = ("pending", "in_doubt")
 
 
@@ -92,8 +93,11 @@ def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str,
         before = [ends[name] for name in (*call.needs, *call.waits) if name in ends]
         if ended is None and (outcome.status in _PENDING or before):
             ended = max(before, default=0.0)
-        if ended is None or outcome.status in ("cancelled", "timed_out"):
+        if ended is None or outcome.status in _STOPPED:
             ended = report.elapsed
+        if outcome.status in _STOPPED and len(before) == len(call.needs) + len(call.waits):
+            # It could have started, and had no slot when the run was stopped.
+            ready = max(before, default=0.0)
     limit = None
     if started is not None and report.setup is not None:
         seconds = report.setup.of(call.tool)

@@ -67,7 +67,7 @@ class Bar:
     @property
     def begins(self) -> float:
         """When there is first something to draw; calls that never started stand at their end."""
-        for at in (self.started, self.ready, self.ended):
+        for at in (self.started, self.ended, self.ready):
             if at is not None:
                 return at
         return 0.0

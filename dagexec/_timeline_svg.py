@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _EDGE: Final = 12.0
 _LABELS: Final = 170.0
-_PLOT: Final = 540.0
-_NOTES: Final = 164.0
+_PLOT: Final = 510.0
+_NOTES: Final = 194.0
 _ROW: Final = 22.0
 _BAR: Final = 13.0
 _CLUSTER: Final = 38.0

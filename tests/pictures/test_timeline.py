@@ -336,3 +336,17 @@ async def test_a_live_run_keeps_the_notices_of_its_calls():
     assert progress.marks == {"a": (Mark("limit", 1.0), Mark("retry", 3.0, 0.5))}
     progress(Settled("a", Done(1)))
     assert progress.underway == {}
+
+
+async def test_calls_that_had_no_slot_until_the_deadline_waited_for_one():
+    """Although they never started: the wait is drawn, and stands at the end of the rows."""
+    box = ToolBox()
+    box.tool("work", seconds=2, returns=1)
+    calls = [Call("a", "work"), Call("b", "work"), Call("c", "work", {"x": Ref("b")})]
+    executor = Executor(box.tools, concurrency=1, timeouts=Timeouts(workflow=3))
+    timeline = (await executor.run([*calls, Call("d", "work")])).timeline
+    bars = {bar.id: bar for bar in timeline.bars}
+    assert bars["d"].waits == (Wait("slot", 0.0, 3.0),)
+    assert bars["c"].state == "timed_out"
+    assert [bar.id for bar in timeline.rows()[0]][:2] == ["a", "b"]
+    assert "░" * 10 in next(row for row in str(timeline).splitlines() if "d work" in row)
