@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from anyio.lowlevel import current_token
+
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:
@@ -105,10 +107,22 @@ def current_call() -> CallContext:
     return context_of(facts)
 
 
-def enclosing_call() -> CallContext | None:
-    """Return the call that this code runs for, or None."""
+def current_id() -> str:
+    """Return the id of `current_call()` without the rest; raises LookupError outside of a tool."""
+    return _current.get()[0].id
+
+
+def enclosing_lease() -> Lease | None:
+    """Return the slot of the call that this code runs for, or None.
+
+    Also None in another event loop than the call's: a ContextVar gets there with a copied context,
+    and a loop cannot give back what is counted in another.
+    """
     facts = _current.get(None)
-    return None if facts is None else context_of(facts)
+    lease = None if facts is None else facts[2]
+    if lease is None or lease.slots.loop is None:
+        return None
+    return lease if lease.slots.loop() is current_token().native_token else None
 
 
 def enter_call(facts: Facts) -> None:

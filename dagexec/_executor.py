@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.lowlevel import current_token
 
-from dagexec._context import enclosing_call
+from dagexec._context import enclosing_lease
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from dagexec._guarded import Guard
     from dagexec._report import Report
     from dagexec._waits import Snapshot
+
+T = TypeVar("T")
 
 DEFAULT_CONCURRENCY: Final = 20
 
@@ -172,7 +176,7 @@ class Executor:
         cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
         """
         run = self._new_run(plan, run_id)
-        lease = _enclosing_lease()
+        lease = enclosing_lease()
         waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
         async with waiting:
             await run.drive()
@@ -192,7 +196,7 @@ class Executor:
         if _in_event_loop():
             msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)
-        return anyio.run(lambda: self.run(plan, run_id=run_id))
+        return _run_in_new_loop(lambda: self.run(plan, run_id=run_id))
 
     def start(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
@@ -248,12 +252,21 @@ class Executor:
         token = current_token().native_token
         slots = self._slots.get(token)
         if slots is None:
-            slots = self._slots[token] = Slots(self.concurrency or UNLIMITED)
+            slots = self._slots[token] = Slots(self.concurrency or UNLIMITED, token)
         watching = [
             each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
             for each in self.observers
         ]
         return Runner(self._settings, slots, run_id, (*watching, *observers))
+
+
+def _run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    context = copy_context()
+    # A context that was copied out of an event loop says that it is in one; anyio believes it.
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context.run(anyio.run, function)
 
 
 def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
@@ -266,11 +279,6 @@ def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
 def _no_reference(ref: object) -> object:
     msg = f"{ref!r} in a call without references"
     raise AssertionError(msg)
-
-
-def _enclosing_lease() -> AbstractAsyncContextManager[None] | None:
-    call = enclosing_call()
-    return None if call is None else call.lease
 
 
 def _concurrency(value: int | None) -> int | None:

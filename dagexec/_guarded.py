@@ -146,6 +146,7 @@ class GuardedWorker(Worker):
         finally:
             if permit is not None:
                 permit.close()
+                await permit.flush()
         self._conclude(outcome)
 
     def _begin(self, call: Call, tool: Tool[..., Any], since: float) -> None:

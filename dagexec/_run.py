@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from dagexec._context import enclosing_call
+from dagexec._context import enclosing_call, enclosing_lease
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
@@ -162,14 +162,14 @@ class Run:
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
         self._progress = Progress(self._now)
         self._begin((self._send.send_nowait, self._progress))
-        call = enclosing_call()
-        if call is not None and call.lease is not None:
+        lease = enclosing_lease()
+        if lease is not None:
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
-            await self._waiting.enter_async_context(call.lease)
+            await self._waiting.enter_async_context(lease)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
-        if call is None and "ipykernel" in sys.modules:
+        if "ipykernel" in sys.modules and enclosing_call() is None:
             from dagexec._notebook import view_of
 
             self._view = view_of(self)

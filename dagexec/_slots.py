@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, final
+from weakref import ref
 
 from anyio import Event
 
@@ -27,11 +28,14 @@ class Waiter(Protocol):
 class Slots:
     """A counter of free slots and the queue of those who wait for one."""
 
-    __slots__ = ("free", "waiters")
+    __slots__ = ("free", "loop", "waiters")
 
-    def __init__(self, total: float) -> None:
-        """Start with `total` slots free; infinity for no limit."""
+    def __init__(self, total: float, loop: object = None) -> None:
+        """Start with `total` slots free, of calls in `loop`; infinity for no limit."""
         self.free = total
+        # The event loop whose tasks it wakes; from any other it must not be touched. Weak, because
+        # an executor keeps its slots by loop as long as the loop lives.
+        self.loop = None if loop is None else ref(loop)
         self.waiters: deque[Waiter] = deque()
 
     def take(self) -> bool:

@@ -11,23 +11,27 @@ runs in the task that waits for the thread, so it is inside the same deadline an
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import anyio
-from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
 from dagexec._context import CancelledCall
+from dagexec._errors import DagexecError
 from dagexec._isolation import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger("dagexec")
 
 # Seconds that an idle thread is kept for the next call.
 IDLE_SECONDS: Final = 10.0
@@ -39,9 +43,9 @@ class ThreadCall:
 
     __slots__ = (
         "_function",
+        "_in_loop",
         "_lock",
         "_requests",
-        "_token",
         "_wake",
         "abandoned",
         "done",
@@ -52,7 +56,13 @@ class ThreadCall:
     def __init__(self) -> None:
         """Prepare the call; must be made inside the event loop that will wait for it."""
         self._function: Callable[[], Any]
-        self._token = current_token()
+        native: Any = current_token().native_token
+        # Not anyio's own: that makes the thread wait until the loop has turned.
+        self._in_loop: Callable[[Callable[[], object]], object] = (
+            native.call_soon_threadsafe
+            if hasattr(native, "call_soon_threadsafe")
+            else native.run_sync_soon
+        )
         self._wake = anyio.Event()
         self._lock = threading.Lock()
         self._requests: deque[_Request] = deque()
@@ -71,11 +81,11 @@ class ThreadCall:
         try:
             while True:
                 await self._wake.wait()
+                if self.done:  # and its thread has asked for nothing that it did not get
+                    break
                 self._wake = anyio.Event()
                 while self._requests:
                     await self._requests.popleft().serve()
-                if self.done:
-                    break
         except BaseException:
             self._abandon()
             raise
@@ -104,6 +114,9 @@ class ThreadCall:
         finally:
             del _here.call
         self.done = True
+
+    def tell(self) -> None:
+        """Wake the loop, when the function has ended and the thread is free for another."""
         self._notify()
 
     def run_in_loop(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -123,7 +136,7 @@ class ThreadCall:
         if self.abandoned:
             return
         try:
-            call_in_loop(self._set, token=self._token)
+            self._in_loop(self._set)
         except RuntimeError:  # the loop has ended, and with it whoever waited
             return
 
@@ -164,6 +177,31 @@ class _Request:
         return value
 
 
+async def run_in_thread(function: Callable[[], T]) -> T:
+    """Call a synchronous function in a daemon thread, in this context, and return its value.
+
+    When cancelled, it leaves the thread behind. For a tool that is async and calls what is not.
+    """
+    thread = ThreadCall()
+    try:
+        return await thread.run(partial(copy_context().run, function))  # type: ignore[no-any-return]
+    finally:
+        if thread.abandoned and not thread.done:
+            _log.warning("a synchronous function did not end in time; its thread is left behind")
+
+
+def run_in_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run an async function from a synchronous tool's thread, in the loop that waits for the tool.
+
+    Raises DagexecError in any other thread, CancelledCall if nobody waits for the tool any more.
+    """
+    thread = enclosing_thread_call()
+    if thread is None:
+        msg = "run_in_loop() works in the thread of a synchronous tool that dagexec runs"
+        raise DagexecError(msg)
+    return thread.run_in_loop(function)
+
+
 def enclosing_thread_call() -> ThreadCall | None:
     """Return the call that this thread runs, or None in any other thread."""
     return getattr(_here, "call", None)
@@ -193,5 +231,6 @@ def _serve(queue: SimpleQueue[ThreadCall]) -> None:
                 continue
             return
         call.execute()
-        del call  # values must not live on in an idle thread
         _idle.append(queue)
+        call.tell()
+        del call  # values must not live on in an idle thread

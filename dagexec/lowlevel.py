@@ -4,6 +4,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 `dagexec._scheduler`.
 """
 
+from dagexec._context import Asked, current_id
 from dagexec._notices import Retrying, Waiting
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
@@ -24,12 +25,14 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
+from dagexec._threads import run_in_loop, run_in_thread
 from dagexec._tools import as_tools
 
 __all__ = [
     "Abort",
     "Action",
     "Added",
+    "Asked",
     "Closed",
     "Conclude",
     "Event",
@@ -46,6 +49,9 @@ __all__ = [
     "Waiting",
     "as_text",
     "as_tools",
+    "current_id",
     "follow",
     "order_conflicts",
+    "run_in_loop",
+    "run_in_thread",
 ]

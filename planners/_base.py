@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("planners")
 
-_INSTRUCTIONS: Final = """\
+INSTRUCTIONS: Final = """\
 Your tool calls are numbered 1, 2, 3, … in the order in which you write them, across the whole \
 conversation. Each result begins with the number of its call, such as [call 3].
 
@@ -116,7 +116,7 @@ class Planner(ABC):
     @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
-        return _INSTRUCTIONS if self._references else ""
+        return INSTRUCTIONS if self._references else ""
 
     @property
     def calls(self) -> Conversation:

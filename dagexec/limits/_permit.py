@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from typing import TYPE_CHECKING, Any, Final, final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dagexec.limits._limiter import Limiter
+
+_log: Final = logging.getLogger("dagexec")
 
 # Seconds. No provider's word closes a gate for longer; what comes later is refused again.
 MAX_GATE: Final = 3600.0
@@ -160,7 +163,10 @@ class Permit:
         ticket.admitted = current_time()
 
     async def flush(self) -> None:
-        """Tell the stores what has changed; a cancellation gives it a few seconds."""
+        """Tell the stores what has changed; a cancellation gives it a few seconds.
+
+        A store that fails hears of it next time: its level is too low until then.
+        """
         for limiter in self._shared:
             owed, limiter.ledger.owed = limiter.ledger.owed, {}
             seconds, self._gate = self._gate, 0.0
@@ -168,10 +174,16 @@ class Permit:
             if store is None or not (owed or seconds):
                 continue
             with CancelScope(shield=True, deadline=current_time() + _PARTING):
-                if seconds and limiter is self._limiters[0]:
-                    await store.gate(limiter.key, seconds)
-                if owed:
-                    await store.add(limiter.key, owed)
+                try:
+                    if seconds and limiter is self._limiters[0]:
+                        await store.gate(limiter.key, seconds)
+                    if owed:
+                        await store.add(limiter.key, owed)
+                    owed = None
+                except Exception:  # noqa: BLE001 - the call itself has ended, and not by this
+                    _log.warning("the store of limiter %r failed", limiter.key, exc_info=True)
+            for name, change in (owed or {}).items():
+                limiter.ledger.note(name, change)
 
     def _look(self, now: float) -> float:
         """Return 0 if it is admitted now, else the seconds until it has to look again."""

@@ -12,6 +12,7 @@ from dagexec.limits import (
     Breaker,
     BreakerOpen,
     Limiter,
+    MemoryStore,
     OversizeError,
     Rate,
     RateLimited,
@@ -316,6 +317,52 @@ async def test_stopping_a_run_leaves_nothing_behind():
         live.cancel()
     assert [live.report[str(n)].status for n in range(5)] == ["done"] + ["cancelled"] * 4
     assert limiter.waiting == limiter.in_flight == 0
+
+
+async def test_two_executors_that_share_a_store_are_served_as_one():
+    """In the order of their calls, at the rate of the key; what was not used comes back."""
+    store = MemoryStore()
+    starts = []
+
+    async def one():
+        limiter = Limiter("shared", rates={"tokens": Rate(60)}, store=store, margin=0)
+
+        @tool(effect="read", limits=[limiter], cost={"tokens": 30})
+        async def ask(n: int) -> None:
+            starts.append(anyio.current_time() - 1000)
+            current_permit().settle(tokens=15)
+
+        calls = [Call(str(n), "ask", {"n": n}) for n in range(6)]
+        report = await Executor([ask], timeouts=Timeouts(workflow=None)).run(calls)
+        assert report.ok
+        assert limiter.in_flight == 0
+        assert not limiter.ledger.owed
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(one)
+        group.start_soon(one)
+    # 12 calls use 15 each, of which 60 are there at the start and 1 comes each second.
+    assert 12 * 15 - 60 <= max(starts) <= 12 * 15 - 60 + 31
+
+
+async def test_a_store_that_fails_costs_the_call_and_nothing_else():
+    """The error is the outcome's; no slot is lost."""
+
+    class Broken:
+        async def book(self, key, asks):
+            raise ConnectionError(key)
+
+        async def add(self, key, amounts):
+            raise ConnectionError(key)
+
+        async def gate(self, key, seconds=0.0):
+            raise ConnectionError(key)
+
+    limiter = Limiter("k", in_flight=1, rates={"requests": Rate(60)}, store=Broken())
+    report = await run(made(Flaky(), limits=[limiter]), 3)
+    assert [outcome.status for outcome in report.values()] == ["failed"] * 3
+    assert isinstance(report["0"].error, ConnectionError)
+    assert limiter.in_flight == limiter.waiting == 0
 
 
 def test_bad_options_are_refused_by_name():

@@ -1,0 +1,116 @@
+"""What the model is told of a call that has no result, and which errors it is told of at all."""
+
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langchain_core.messages import ToolMessage
+from langgraph.errors import GraphBubbleUp
+from langgraph.prebuilt import tool_node as stock
+
+from dagexec import Approve, CallError, DagexecError, Deny, Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.messages import ToolCall
+
+    from dagexec import Outcome
+
+_SCOPES: Final = {
+    "call": "its time limit",
+    "layer": "the time limit of the calls that started together",
+    "turn": "the time limit of this turn",
+    "workflow": "the time limit of all calls together",
+}
+_MAYBE: Final = " It may have taken effect: check that before you call it again."
+
+
+def _never(error: BaseException) -> bool:
+    del error
+    return False
+
+
+# An answer to an interrupt that does not fit its schema; langgraph before 1.2.20 has no such thing.
+is_invalid_resume: Callable[[BaseException], bool] = getattr(stock, "is_invalid_resume", _never)
+
+
+def error_message(content: Any, call: ToolCall) -> ToolMessage:
+    """Return an error as the answer to a call."""
+    return ToolMessage(
+        content=content, name=call["name"], tool_call_id=call["id"] or "", status="error"
+    )
+
+
+def answer_to(error: Exception, call: ToolCall, flag: Any) -> ToolMessage:
+    """Return the answer that `handle_tool_errors=flag` makes of an error; raise it if none.
+
+    The types that `flag` names, as a type, a tuple or an annotation, are looked at for errors of
+    wrappers too, which the stock class forgets.
+    """
+    if isinstance(error, GraphBubbleUp) or is_invalid_resume(error):
+        raise error
+    if flag and isinstance(error, CallError):  # written for the model
+        return error_message(f"Error: {error}", call)
+    if not flag or not isinstance(error, _handled_types(flag)):
+        raise error
+    return error_message(stock._handle_tool_error(error, flag=flag), call)  # noqa: SLF001
+
+
+def _handled_types(flag: Any) -> tuple[type[Exception], ...]:
+    if isinstance(flag, type) and issubclass(flag, Exception):
+        return (flag,)
+    if isinstance(flag, tuple):
+        return flag
+    if callable(flag) and not isinstance(flag, type):
+        return stock._infer_handled_types(cast("Any", flag))  # noqa: SLF001
+    return (Exception,)
+
+
+def decided(call: ToolCall, answer: object) -> ToolCall:
+    """Return a call as a person has decided on it; raise CallError if it must not run."""
+    match answer:
+        case True | Approve() | {"type": "approve"}:
+            return call
+        case Edit(args) | {"type": "edit", "args": dict(args)}:
+            return cast("ToolCall", {**call, "args": dict(cast("dict[str, Any]", args))})
+        case False | {"type": "deny"} | Deny():
+            reason = answer.get("reason") if isinstance(answer, dict) else None
+            reason = answer.reason if isinstance(answer, Deny) else reason
+            msg = f"a person has denied this call{f': {reason}' if reason else ''}"
+            raise CallError(msg)
+        case _:
+            msg = (
+                "the answer to an approval is True, False, Approve, Deny or Edit, or as JSON"
+                ' {"type": "deny", "reason": …} and its like; not this one'
+            )
+            raise DagexecError(msg)
+
+
+def outcome_text(outcome: Outcome, named: Callable[[str], str]) -> str:
+    """Return a text for the model on a call that ended without an answer of its tool's.
+
+    `named` says which call an id is.
+    """
+    maybe = _MAYBE if outcome.maybe else ""
+    match outcome.status:
+        case "timed_out" if outcome.started is not None:
+            scope = _SCOPES.get(outcome.scope or "", "a time limit")
+            return f"Error: timed out: {scope} was over before the call ended.{maybe}"
+        case "timed_out":
+            scope = _SCOPES.get(outcome.scope or "", "a time limit")
+            return f"Error: not run: {scope} was over before the call could start."
+        case "skipped" | "pending":
+            source = named(outcome.because or "")
+            return f"Error: not run: {source} gave no result to use. Call this tool without it."
+        case "cancelled":
+            why = f" because of {named(outcome.because)}" if outcome.because else ""
+            began = "cancelled" if outcome.started is not None else "not run"
+            return f"Error: {began}: the calls of this message were stopped{why}.{maybe}"
+        case _:
+            return f"Error: {outcome.error}"

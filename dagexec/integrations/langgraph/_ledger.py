@@ -1,0 +1,240 @@
+"""What is known of a message's calls when the node leaves by an interrupt or an error.
+
+LangGraph matches answers to interrupts by the order in which a node asks, and runs the whole node
+again. For calls that run side by side both are wrong: answers reach the wrong call, and calls that
+are done run twice. So here each call gets a scratchpad of its own, with ids and answers of its
+own, and what is done is written into the list of answers that LangGraph keeps for the node.
+
+This stands on names that LangGraph does not document (all of them are used here and nowhere else).
+Where they are missing, `open_ledger` returns None, says so once, and LangGraph's own way is used.
+"""
+
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import warnings
+from hashlib import blake2b
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from langchain_core.messages import ToolMessage
+from langgraph.errors import GraphInterrupt, ParentCommand
+from langgraph.types import Command, Interrupt
+from pydantic_core import to_jsonable_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+
+    from dagexec.integrations.langgraph._record import Record
+
+
+def _find_names() -> tuple[type[Any], str, str, str, str] | None:
+    """Return LangGraph's class of scratchpads and the keys of a config, None if any is missing."""
+    try:
+        keys: Any = import_module("langgraph._internal._constants")
+        kind: Any = import_module("langgraph._internal._scratchpad").PregelScratchpad
+        fields = {each.name for each in dataclasses.fields(kind)}
+        if not {"interrupt_counter", "get_null_resume", "resume", "subgraph_counter"} <= fields:
+            return None
+        found = (keys.CONFIG_KEY_SEND, keys.CONFIG_KEY_RESUME_MAP, keys.CONFIG_KEY_CHECKPOINT_NS)
+    except (ImportError, AttributeError, TypeError):
+        return None
+    return (kind, *found, keys.RESUME)
+
+
+_SCRATCHPAD: Final = "__pregel_scratchpad"
+NAMES: Final = _find_names()
+_MARK: Final = "dagexec"
+_VERSION: Final = 1
+_warned: list[bool] = []
+
+
+def open_ledger(config: RunnableConfig, records: Sequence[Record]) -> Ledger | None:
+    """Return the ledger of a message, with what an attempt before has left in it.
+
+    None outside of a graph, and where LangGraph is not built as expected.
+    """
+    settings: dict[str, Any] = config.get("configurable") or {}
+    scratchpad = settings.get(_SCRATCHPAD)
+    if scratchpad is None:
+        return None
+    if NAMES is None or not isinstance(scratchpad, NAMES[0]) or NAMES[1] not in settings:
+        _warn()
+        return None
+    left: list[Any] = scratchpad.resume
+    kept: Any = left[0] if left else None
+    if left and not (isinstance(kept, dict) and kept.get(_MARK) == _VERSION):
+        return None  # interrupted under the stock class: its answers go by order
+    return Ledger(settings, scratchpad, records, kept or {})
+
+
+def _warn() -> None:
+    if not _warned:
+        _warned.append(True)
+        msg = (
+            "this version of LangGraph is not built as dagexec expects: interrupts of parallel"
+            " calls and calls that are done are treated as by ToolNode, one interrupt at a time"
+        )
+        warnings.warn(msg, RuntimeWarning, stacklevel=2)
+
+
+@final
+class Ledger:
+    """The answers that a message's calls have been given, and the calls that are done."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        scratchpad: Any,
+        records: Sequence[Record],
+        kept: dict[str, Any],
+    ) -> None:
+        """Read what an attempt before has left; settle the records that are done."""
+        self._settings = settings
+        self._scratchpad = scratchpad
+        self._records = records
+        assert NAMES is not None  # noqa: S101 - `open_ledger` has looked
+        _, self._send_key, answers, namespace, self._resume_key = NAMES
+        self._namespace = str(settings.get(namespace, ""))
+        self._given: dict[str, Any] = settings.get(answers) or {}
+        self._done: dict[str, dict[str, Any]] = kept.get("done", {})
+        self._asked: dict[str, list[Any]] = kept.get("asked", {})
+        waiting: list[str] = kept.get("waiting", [])
+        # A plain `Command(resume=...)` names no interrupt; LangGraph takes it for a single one.
+        self._first_asker = waiting[0] if waiting else None
+        for record in records:
+            entry = self._done.get(record.id)
+            if entry is not None:
+                _settle(record, entry)
+
+    # ------------------------------------------------------------------------------------- one call
+
+    def config(self, record: Record, position: int, config: RunnableConfig) -> RunnableConfig:
+        """Return a config in which a call has a scratchpad of its own."""
+        answers = record.resume = list(self._asked.get(record.id, ()))
+        asked = self._id(record, len(answers))
+        if asked in self._given:
+            answers.append(self._given[asked])
+        # Graphs that a call runs are told apart by a number; by position it is the same next time.
+        numbers = itertools.count(position, len(self._records))
+        scratchpad = dataclasses.replace(
+            self._scratchpad,
+            interrupt_counter=itertools.count().__next__,
+            get_null_resume=self._plain_answer(record),
+            resume=answers,
+            subgraph_counter=numbers.__next__,
+        )
+        settings = {
+            **config.get("configurable", {}),
+            _SCRATCHPAD: scratchpad,
+            self._send_key: self._sender(record),
+        }
+        return {**config, "configurable": settings}
+
+    def _id(self, record: Record, answered: int) -> str:
+        # 32 hexadecimal digits: LangGraph tells answers by id from other answers by their look.
+        text = f"{self._namespace}|call:{record.id}:{answered}"
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _plain_answer(self, record: Record) -> Callable[..., Any]:
+        def get(consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - as it is called
+            if self._first_asker not in (None, record.id):
+                return None
+            return self._scratchpad.get_null_resume(consume)
+
+        return get
+
+    def _sender(self, record: Record) -> Callable[[Iterable[tuple[str, Any]]], None]:
+        send = self._settings[self._send_key]
+
+        def sending(writes: Iterable[tuple[str, Any]]) -> None:
+            others: list[tuple[str, Any]] = []
+            for channel, value in writes:
+                if channel == self._resume_key:
+                    self._asked[record.id] = list(value)
+                else:
+                    others.append((channel, value))
+            if others:
+                send(others)
+
+        return sending
+
+    # ----------------------------------------------------------------------------- leaving the node
+
+    def interrupts(self, record: Record) -> tuple[Interrupt[Any], ...]:
+        """Return a call's interrupts with its own ids; those of graphs inside it keep theirs."""
+        raised: Any = record.interrupt.args[0] if record.interrupt else ()
+        answered = len(record.resume)
+        stock = {
+            Interrupt.from_ns(value=None, ns=name).id
+            for name in (self._namespace, f"{self._namespace}|{answered}")
+        }
+        found: list[Interrupt[Any]] = []
+        for each in raised:
+            if each.id in stock:
+                each = copy.copy(each)  # noqa: PLW2901
+                each.id = self._id(record, answered)
+            found.append(each)
+        return tuple(found)
+
+    def save(self) -> None:
+        """Write down what is known, where the next attempt will look."""
+        for record in self._records:
+            entry = _entry(record)
+            if entry is not None:
+                self._done[record.id] = entry
+        waiting = [record.id for record in self._records if record.interrupt is not None]
+        asked = {id_: answers for id_, answers in self._asked.items() if id_ not in self._done}
+        kept = {_MARK: _VERSION, "done": self._done, "asked": asked, "waiting": waiting}
+        # A retry in this process reads the list, a later run what was sent.
+        self._scratchpad.resume[:] = [kept]
+        self._settings[self._send_key]([(self._resume_key, [kept])])
+
+
+def _entry(record: Record) -> dict[str, Any] | None:
+    """Return what to keep of a call that is done, None for one that has to run again."""
+    if isinstance(record.leaves, ParentCommand):
+        return {"command": record.leaves.args[0]}
+    if record.answer is None or record.interrupt is not None or record.error is not None:
+        return None
+    entry: dict[str, Any] = {"answer": record.answer}
+    if record.caught is not None:
+        entry["failed"] = True
+    elif record.wanted:
+        entry["value"] = _plain(record.value())
+    return entry
+
+
+def _settle(record: Record, entry: dict[str, Any]) -> None:
+    record.settled = True
+    command = entry.get("command")
+    if isinstance(command, Command):
+        record.leaves = ParentCommand(cast("Any", command))
+        return
+    record.answer = entry["answer"]
+    record.raw = entry["value"] if "value" in entry else record.value()
+    failed = isinstance(record.answer, ToolMessage) and record.answer.status == "error"
+    if entry.get("failed") or failed:
+        record.caught = RuntimeError("it failed before the node was left")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as every checkpointer can hold it: what is no JSON becomes its JSON form."""
+    try:
+        return to_jsonable_python(value, inf_nan_mode="constants", fallback=str)
+    except (ValueError, RecursionError):
+        return str(value)
+
+
+def merged(interrupts: Iterable[Interrupt[Any]]) -> GraphInterrupt:
+    """Return one interrupt of the whole node."""
+    return GraphInterrupt(tuple(interrupts))

@@ -1,0 +1,252 @@
+"""LangChain's tools as dagexec's, and dagexec's as LangChain's."""
+
+# LangGraph's generic types come without their parameters, and its hooks are private by name.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportPrivateUsage=false, reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import Tool as SingleInputTool
+from langchain_core.tools import base as base_module
+from langgraph.prebuilt import tool_node as stock
+
+from dagexec import Tool, ToolDefinitionError, current_call
+from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from dagexec._options import ToolOptions
+
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
+_LONGEST: Final = 128
+
+
+def fitting_name(name: str) -> str:
+    """Return a name as dagexec takes it, for one that LangChain takes."""
+    return _UNFIT.sub("_", name)[:_LONGEST] or "_"
+
+
+def is_async(tool: BaseTool) -> bool:
+    """Whether the tool has an async implementation of its own."""
+    if type(tool).ainvoke not in _DELEGATING:
+        return True
+    if isinstance(tool, StructuredTool | SingleInputTool):
+        return tool.coroutine is not None
+    return type(tool)._arun is not BaseTool._arun  # noqa: SLF001
+
+
+# These call `invoke` in a thread where there is nothing async.
+_DELEGATING: Final = (BaseTool.ainvoke, StructuredTool.ainvoke, SingleInputTool.ainvoke)
+
+
+def is_async_only(tool: BaseTool) -> bool:
+    """Whether the tool can only be awaited."""
+    if isinstance(tool, StructuredTool | SingleInputTool):
+        return tool.func is None and tool.coroutine is not None
+    return False
+
+
+# ------------------------------------------------------------------------ the value before its text
+
+
+def twin_of(tool: BaseTool) -> BaseTool:
+    """Return a live view of a tool that tells the current record what the tool returned.
+
+    LangChain makes text of a tool's value before it hands it out, and a reference passes the value
+    on with its type. The view also answers once what LangChain asks of a tool's signature at each
+    call, which is a third of the price of a call.
+    """
+    twin = object.__new__(_twin_class(type(tool)))
+    set_ = object.__setattr__
+    known = getattr(tool, "_injected_args_keys", None)  # found through annotations, then kept
+    set_(twin, "__dict__", tool.__dict__)
+    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        set_(twin, slot, getattr(tool, slot, None))
+    del known
+    return twin
+
+
+@functools.lru_cache(maxsize=256)
+def _twin_class(kind: type[BaseTool]) -> type[BaseTool]:
+    given: Any = kind
+    base: Any = BaseTool
+    structured: Any = StructuredTool
+    members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    run = _lean_run if given._run is structured._run else given._run  # noqa: SLF001
+    members["_run"] = _answering(given._run, _noting(run))  # noqa: SLF001
+    # LangChain looks whether the class has its own.
+    if given._arun is not base._arun:  # noqa: SLF001
+        arun = _lean_arun if given._arun is structured._arun else given._arun  # noqa: SLF001
+        members["_arun"] = _answering(given._arun, _anoting(arun))  # noqa: SLF001
+    return type(kind.__name__, (kind,), members)
+
+
+def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        value = inner(self, *args, **kwargs)
+        _note(self, value)
+        return value
+
+    return run
+
+
+def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
+    async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        value = await inner(self, *args, **kwargs)
+        _note(self, value)
+        return value
+
+    return arun
+
+
+def _note(tool: BaseTool, value: Any) -> None:
+    record = CURRENT.get()
+    if record is not None:
+        split = tool.response_format == "content_and_artifact" and isinstance(value, tuple)
+        # The model has seen the content and refers to that; the artifact is for the program.
+        record.raw = cast("Any", value)[0] if split and value else value
+
+
+def _answering(original: Callable[..., Any], function: Any) -> Any:
+    """Give a method the signature and the annotations of another, as they are asked for."""
+    function.__name__ = original.__name__
+    function.__qualname__ = original.__qualname__
+    function.__signature__ = inspect.signature(original)
+    param = base_module._get_runnable_config_param(original)  # noqa: SLF001
+    function.__annotations__ = {} if param is None else {param: RunnableConfig}
+    return function
+
+
+@functools.lru_cache(maxsize=1024)
+def _asks(function: Callable[..., Any]) -> tuple[bool, str | None]:
+    """Say whether a tool's function takes callbacks, and which parameter takes the config."""
+    param = base_module._get_runnable_config_param(function)  # noqa: SLF001
+    try:
+        return "callbacks" in inspect.signature(function).parameters, param
+    except (TypeError, ValueError):
+        return False, param
+
+
+def _given(
+    function: Callable[..., Any], config: RunnableConfig, run_manager: Any, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    callbacks, param = _asks(function) if isinstance(function, Hashable) else _asks_now(function)
+    if callbacks and run_manager:
+        kwargs["callbacks"] = run_manager.get_child()
+    if param:
+        kwargs[param] = config
+    return kwargs
+
+
+_asks_now = _asks.__wrapped__
+
+
+def _lean_run(
+    self: Any, *args: Any, config: RunnableConfig, run_manager: Any = None, **kwargs: Any
+) -> Any:
+    """Do what `StructuredTool._run` does."""
+    function = self.func
+    if not function:
+        msg = "StructuredTool does not support sync invocation."
+        raise NotImplementedError(msg)
+    return function(*args, **_given(function, config, run_manager, kwargs))
+
+
+async def _lean_arun(
+    self: Any, *args: Any, config: RunnableConfig, run_manager: Any = None, **kwargs: Any
+) -> Any:
+    """Do what `StructuredTool._arun` does."""
+    function = self.coroutine
+    if not function:
+        original: Any = BaseTool._arun  # noqa: SLF001
+        return await original(self, *args, config=config, run_manager=run_manager, **kwargs)
+    return await function(*args, **_given(function, config, run_manager, kwargs))
+
+
+# ---------------------------------------------------------------------------- tools for an executor
+
+
+def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., Any]:
+    """Return a LangChain tool as a dagexec tool, to be used with any `Executor`.
+
+    Name, description and schema are its own, as are validation, callbacks and errors. The value is
+    what the tool returned. `options` are those of `dagexec.tool`; the default effect is `write`.
+
+    Raises ToolDefinitionError for a tool that needs a graph's state, store or runtime: those are
+    there in `DagToolNode` only.
+    """
+    found = stock._get_all_injected_args(tool)  # noqa: SLF001
+    if found.state or found.store or found.runtime:
+        msg = (
+            f"tool {tool.name!r} takes a graph's state, store or runtime, which only a graph has:"
+            " give it to DagToolNode"
+        )
+        raise ToolDefinitionError(msg)
+    twin = twin_of(tool)
+
+    def prepared(args: dict[str, Any]) -> tuple[Any, Record]:
+        call: Any = {"name": tool.name, "args": args, "id": current_call().id, "type": "tool_call"}
+        record = Record(call["id"], call, "dict", cast("Any", None))
+        record.wanted = True
+        CURRENT.set(record)
+        return call, record
+
+    def value(record: Record, answer: Any) -> Any:
+        if isinstance(answer, ToolMessage) and answer.status == "error":
+            raise ErrorAnswer(str(answer.content))
+        return record.raw
+
+    async def arun(**args: Any) -> Any:
+        call, record = prepared(args)
+        return value(record, await twin.ainvoke(call))
+
+    def run(**args: Any) -> Any:
+        call, record = prepared(args)
+        return value(record, twin.invoke(call))
+
+    schema: Any = tool.tool_call_schema
+    parameters = schema if isinstance(schema, dict) else schema.model_json_schema()
+    function: Callable[..., Any] = arun if is_async(tool) else run
+    chosen: ToolOptions = {"description": tool.description, **options}
+    name = fitting_name(tool.name)
+    return Tool.from_schema(name, parameters, function, **chosen)  # pyright: ignore[reportArgumentType]
+
+
+def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
+    """Return a dagexec tool as a LangChain tool with the same name, texts and schema.
+
+    `DagToolNode` does so with the dagexec tools that it is given, and keeps their options. The
+    text of an argument that does not fit reaches the model as it does through a planner.
+    """
+
+    def arguments(args: dict[str, Any]) -> dict[str, Any]:
+        checked = tool.validate(args)
+        if tool.needs_context is not None:
+            checked[tool.needs_context] = current_call()
+        return checked
+
+    def run(**args: Any) -> Any:
+        return tool.function(**arguments(args))
+
+    async def arun(**args: Any) -> Any:
+        return await tool.function(**arguments(args))
+
+    asynchronous = tool.runs == "async"
+    return StructuredTool(
+        name=tool.name,
+        description=tool.description or tool.name,
+        args_schema=tool.parameters,
+        func=None if asynchronous else run,
+        coroutine=arun if asynchronous else None,
+    )

@@ -1,0 +1,95 @@
+"""Measure DagToolNode against the stock ToolNode: `python -m tests.benchmarks.langgraph_node`.
+
+Processor time of the whole process, so that what else the machine does counts less; both classes
+take turns. Exits with 1 if a ratio of medians is above what is required.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from statistics import median
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from langgraph.prebuilt import ToolNode
+from langgraph.runtime import Runtime
+
+from dagexec.integrations.langgraph import DagToolNode
+
+CALLS = 1_000
+REQUIRED = 1.10
+LATER = 1.0
+CONFIG: Any = {"configurable": {"__pregel_runtime": Runtime()}}
+
+
+@tool
+async def awaited(number: int) -> str:
+    """Do nothing."""
+    return "done"
+
+
+@tool
+def blocking(number: int) -> str:
+    """Do nothing."""
+    return "done"
+
+
+WAYS = (("awaited", "ainvoke"), ("blocking", "ainvoke"), ("blocking", "invoke"))
+
+
+def seconds(node: ToolNode, name: str, method: str) -> float:
+    """Return what one message of calls takes, in seconds of the processor."""
+    calls = [
+        {"name": name, "args": {"number": n}, "id": f"c{n}", "type": "tool_call"}
+        for n in range(CALLS)
+    ]
+    given = {"messages": [AIMessage("", tool_calls=calls)]}
+    gc.collect()
+
+    async def run() -> float:
+        begin = time.process_time()
+        found = await node.ainvoke(given, CONFIG)
+        took = time.process_time() - begin
+        assert len(found["messages"]) == CALLS
+        return took
+
+    if method == "ainvoke":
+        return asyncio.run(run())
+    begin = time.process_time()
+    assert len(node.invoke(given, CONFIG)["messages"]) == CALLS
+    return time.process_time() - begin
+
+
+def ratio(name: str, method: str, repeats: int) -> tuple[float, float]:
+    """Return the medians of both classes, per call in microseconds: the stock one, then ours."""
+    nodes = [ToolNode([awaited, blocking]), DagToolNode([awaited, blocking])]
+    taken: list[list[float]] = [[], []]
+    for node in nodes:
+        seconds(node, name, method)
+    for _ in range(repeats):
+        for node, times in zip(nodes, taken, strict=True):
+            times.append(seconds(node, name, method))
+    stock, own = (median(times) / CALLS * 1e6 for times in taken)
+    return stock, own
+
+
+def main(repeats: int = 7) -> int:
+    """Print a table; return the exit code."""
+    print(f"{'':<28}{'stock':>10}{'own':>10}{'ratio':>8}  required {REQUIRED:g}, later {LATER:g}")
+    missed = 0
+    for name, method in WAYS:
+        stock, own = ratio(name, method, repeats)
+        late = own / stock > REQUIRED
+        missed |= late
+        mark = "  MISSED" if late else ""
+        label = f"{name} tools, {method}"
+        print(f"{label:<28}{stock:>7.1f} us{own:>7.1f} us{own / stock:>8.2f}{mark}")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
