@@ -112,6 +112,11 @@ def current_id() -> str:
     return _current.get()[0].id
 
 
+def inside_a_call() -> bool:
+    """Whether this code runs for a call."""
+    return _current.get(None) is not None
+
+
 def enclosing_lease() -> Lease | None:
     """Return the slot of the call that this code runs for, or None.
 

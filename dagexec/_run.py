@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from dagexec._context import enclosing_call, enclosing_lease
+from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
@@ -169,7 +169,7 @@ class Run:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
-        if "ipykernel" in sys.modules and enclosing_call() is None:
+        if "ipykernel" in sys.modules and not inside_a_call():
             from dagexec._notebook import view_of
 
             self._view = view_of(self)
