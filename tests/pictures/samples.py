@@ -11,9 +11,13 @@ from dagexec.testing import ToolBox
 
 
 async def twelve():
-    """Return the report of a run with a bit of everything, three calls at a time."""
+    """Return the report of a run with a bit of everything, three calls at a time.
+
+    The two searches end one after the other: what ends at the same moment has no order.
+    """
     box = ToolBox()
     box.tool("search", seconds=0.6, returns={"u": [1, 2, 3, 4]})
+    box.tool("find", seconds=0.7, returns=1)
     box.tool("fetch", seconds=1.4, returns="text")
     box.tool("slow", seconds=60, timeout=2.5)
     box.tool("lint", seconds=0.3, raises=ValueError("exit 1"))
@@ -22,7 +26,7 @@ async def twelve():
     box.tool("pay", approval=True)
     calls = [
         Call("1", "search"),
-        Call("2", "search"),
+        Call("2", "find"),
         *(Call(str(3 + n), "fetch", {"x": Ref("1", ("u", n))}) for n in range(4)),
         Call("7", "slow", {"x": Ref("2")}),
         Call("8", "lint", {"x": Ref("2")}),

@@ -162,14 +162,14 @@ def test_every_state_has_its_glyph_and_its_own_line():
 def test_the_critical_path_and_errors_are_drawn(twelve):
     """Thick edges along it, a frame round its calls; errors by name."""
     diagram = twelve.diagram
-    assert diagram.path == twelve.critical_path == ("1", "5", "6", "9", "11")
+    assert diagram.path == twelve.critical_path == ("1", "4", "6", "9", "11")
     root = parsed(diagram.to_svg())
     assert "ValueError 0.30 s" in texts(root)
     frames = [each for each in root.iter(f"{SVG}rect") if each.get("fill") == "none"]
     assert len(frames) == len(diagram.path)
     widths = {each.get("stroke-width") for each in root.iter(f"{SVG}path")}
     assert "2.6" in widths
-    # 6 had no edge from 5: it got its slot.
+    # 6 had no edge from 4: it got its slot.
     assert [each for each in root.iter(f"{SVG}path") if each.get("stroke-dasharray") == "4 4"]
 
 
@@ -224,7 +224,7 @@ def test_who_cannot_see_it_gets_a_text(twelve):
         assert list(found) == ids
         desc = found[ids[1]].text
         assert "8 done, 1 failed" in desc
-        assert "Critical path: 1 -> 5 -> 6 -> 9 -> 11" in desc
+        assert "Critical path: 1 -> 4 -> 6 -> 9 -> 11" in desc
     assert "8 lint: failed, ValueError" in twelve.diagram.spoken()
     one, other = (
         parsed(p.to_svg()).get("aria-labelledby") for p in (twelve.diagram, twelve.timeline)
