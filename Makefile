@@ -14,6 +14,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dbos,langgraph,mcp,notebook,otel,progress,trio
 
+# What the reference describes: the packages by their public names, and the public modules.
+modules = $(subst /,.,$(patsubst %/__init__.py,%,$(patsubst %.py,%,$(wildcard $(1)))))
+PUBLIC := lowlevel doctor limits processes journal testing
+REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
+  $(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py) \
+  planners $(call modules,planners/openai.py planners/anthropic.py planners/llmcompiler.py)
+
 ARGS ?=
 ALL ?= $(DAGEXEC_TEST_ALL)
 # `-m ""` takes back pyproject's `-m "not slow"`.
@@ -109,6 +116,13 @@ bench: $(STAMP) ## Measure: python -m tests.benchmarks
 mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice
 	$(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results
+
+# pdoc evaluates annotations; what is imported for type checkers only is shown as it is written.
+.PHONY: docs
+docs: $(STAMP) ## Write the reference into build/docs, from the docstrings; a warning is an error
+	rm -rf build/docs
+	$(BIN)/python -W error -W "ignore:Error parsing type annotation" -W "ignore:Failed to run TYPE_CHECKING" -m pdoc \
+	  --docformat google --output-directory build/docs $(REFERENCE)
 
 .PHONY: wheel
 wheel: $(STAMP) ## Build dist/*.whl and check what is in it

@@ -91,12 +91,14 @@ class Ground:
     """What all calls of a lane stand on.
 
     Each call gets a copy of `context`. `scopes` are those round the calls, `group` is where a watch
-    over one can be started, None where there is no task but the caller's.
+    over one can be started, None where there is no task but the caller's. `enter` is called in
+    that copy before the tool.
     """
 
     run_id: str
     context: Context
     scopes: tuple[CancelScope, ...]
+    enter: Callable[[Facts], None]
     group: TaskGroup | None = None
     tell: Callable[[Progress], object] | None = None
 
@@ -122,6 +124,11 @@ def current_call() -> CallContext:
 def current_id() -> str:
     """Return the id of `current_call()` without the rest; raises LookupError outside of a tool."""
     return _current.get()[0].id
+
+
+def inside_a_call() -> bool:
+    """Whether this code runs for a call."""
+    return _current.get(None) is not None
 
 
 def enclosing_lease() -> Lease | None:

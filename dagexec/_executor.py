@@ -26,7 +26,7 @@ from dagexec._refs import resolve
 from dagexec._remote import here
 from dagexec._restart import Restart
 from dagexec._run import Run
-from dagexec._runner import Observer, Runner, Settings
+from dagexec._runner import Observer, ObservesRuns, Runner, Settings
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
@@ -90,7 +90,8 @@ class Executor:
         journal: Where runs are recorded, to be resumed after a crash.
         observers: Called with every event and action of the scheduler, in order, and with the
             progress that calls tell of. They must not wait; one that raises is logged and the run
-            goes on.
+            goes on. One with a method `begin(run_id, tools)` is asked for an observer of its own
+            for each run.
         capacities: How much there is of each named resource that tools use, over all runs on an
             event loop: `{"gpu": 1, "db": 4}`.
 
@@ -109,7 +110,7 @@ class Executor:
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
         journal: object = None,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[Callable[..., object] | ObservesRuns] = (),
         capacities: Mapping[str, int] | None = None,
     ) -> None:
         """Check the settings; nothing is started."""
@@ -364,7 +365,11 @@ class Executor:
             shared = self._shared.get(token)
             if shared is None:
                 shared = self._shared[token] = Capacities(self.capacities)
-        return Runner(self._settings, slots, run_id, (*self.observers, *observers), shared)
+        watching = [
+            each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
+            for each in self.observers
+        ]
+        return Runner(self._settings, slots, run_id, (*watching, *observers), shared)
 
 
 def _run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:

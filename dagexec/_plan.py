@@ -15,11 +15,13 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, final
 
-from dagexec._diagram import Diagram, Node
+from dagexec._diagram import Diagram, Node, bundle
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._refs import MISSING, Ref, decode, encode, references
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     import networkx as nx
 
     from dagexec._planfile import CallFile
@@ -205,17 +207,41 @@ class Plan:
     @cached_property
     def layers(self) -> tuple[tuple[str, ...], ...]:
         """The calls by depth: each layer depends on earlier ones only; in plan order inside."""
-        import networkx as nx
-
-        position = {call.id: index for index, call in enumerate(self.calls)}
-        generations = cast("Iterable[list[str]]", nx.topological_generations(self.graph))
-        return tuple(tuple(sorted(layer, key=position.__getitem__)) for layer in generations)
+        depths: dict[str, int] = {}
+        behind: dict[str, list[str]] = {call.id: [] for call in self.calls}
+        missing = dict.fromkeys(behind, 0)
+        for source, target in self.edges:
+            behind[source].append(target)
+            missing[target] += 1
+        # networkx does the same, and costs a picture more to import than to draw.
+        free = [name for name, count in missing.items() if not count]
+        for name in free:
+            depths.setdefault(name, 0)
+            for target in behind[name]:
+                depths[target] = max(depths.get(target, 0), depths[name] + 1)
+                missing[target] -= 1
+                if not missing[target]:
+                    free.append(target)
+        layers: list[list[str]] = [[] for _ in range(max(depths.values(), default=-1) + 1)]
+        for call in self.calls:
+            layers[depths[call.id]].append(call.id)
+        return tuple(tuple(layer) for layer in layers)
 
     @property
     def diagram(self) -> Diagram:
-        """The graph as a picture: text, mermaid or JSON."""
+        """The graph as a picture: text, mermaid, SVG or JSON."""
         nodes = [Node(call.id, call.tool, "plan") for call in self.calls]
         return Diagram(tuple(nodes), self.edges, self.layers)
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook."""
+        return self.diagram.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        return bundle(self._repr_svg_, lambda: f"{self!r}\n{self.diagram}", include, exclude)
 
     def to_mermaid(self) -> str:
         """Return the graph as a mermaid flowchart."""

@@ -6,13 +6,21 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dagexec._diagram import Diagram, Node
+from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
 from dagexec._plan import Plan
+from dagexec._setup import Mark, Setup, Underway
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+    from os import PathLike
+    from pathlib import Path
+
+    from dagexec._diagram import Diagram
     from dagexec._plan import Call
+    from dagexec._svg import ThemeName
+    from dagexec._timeline import Timeline
 
 _VERSION: Final = 1
 
@@ -23,10 +31,21 @@ class Report(Mapping[str, Outcome]):
 
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
     thread when their deadline passed. While the run is live, calls that have not ended are not in
-    it.
+    it; `underway` says where they are. `setup` has the timeouts that the run had, None where it is
+    not known. `marks` are the waits for limits and the failed attempts of calls, where they were
+    watched.
     """
 
-    __slots__ = ("_outcomes", "abandoned", "elapsed", "plan", "run_id")
+    __slots__ = (
+        "_outcomes",
+        "abandoned",
+        "elapsed",
+        "marks",
+        "plan",
+        "run_id",
+        "setup",
+        "underway",
+    )
 
     def __init__(
         self,
@@ -36,12 +55,18 @@ class Report(Mapping[str, Outcome]):
         run_id: str = "",
         elapsed: float = 0.0,
         abandoned: int = 0,
+        underway: Mapping[str, Underway] | None = None,
+        setup: Setup | None = None,
+        marks: Mapping[str, tuple[Mark, ...]] | None = None,
     ) -> None:
         """Bring the outcomes into plan order."""
         self.plan = plan
         self.run_id = run_id
         self.elapsed = elapsed
         self.abandoned = abandoned
+        self.underway: Mapping[str, Underway] = {} if underway is None else underway
+        self.setup = setup
+        self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
         self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
 
     def __getitem__(self, key: str) -> Outcome:
@@ -121,36 +146,67 @@ class Report(Mapping[str, Outcome]):
     def critical_path(self) -> tuple[str, ...]:
         """The ids of the calls that the run's end waited for, first to last.
 
-        From the call that ended last, back over the dependency that ended last, to a call that
-        waited for none.
+        From the call that ended last, back over what let each one start: the dependency that ended
+        last or, where a call was ready and waited for a slot, the call that gave it back.
         """
-        ended = {
-            name: outcome.ended
-            for name, outcome in self._outcomes.items()
-            if outcome.ended is not None and outcome.started is not None
-        }
-        path: list[str] = []
-        names: list[str] = list(ended)
-        while names:
-            last = max(names, key=ended.__getitem__)
-            path.append(last)
-            call = self.plan[last]
-            names = [name for name in (*call.needs, *call.waits) if name in ended]
-        return tuple(reversed(path))
+        from dagexec._pictures import path_of
+
+        return tuple(link.call for link in path_of(self))
 
     @property
     def diagram(self) -> Diagram:
-        """The graph with what became of each call: text, mermaid or JSON."""
-        nodes: list[Node] = []
-        for call in self.plan:
-            outcome = self._outcomes.get(call.id)
-            state = "waiting" if outcome is None else outcome.status
-            nodes.append(Node(call.id, call.tool, state, "" if outcome is None else word(outcome)))
-        return Diagram(tuple(nodes), self.plan.edges, self.plan.layers)
+        """The graph with what became of each call: text, mermaid, SVG or JSON."""
+        from dagexec._pictures import diagram_of
+
+        return diagram_of(self)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each call waited, for what, and ran: text, mermaid, SVG or JSON."""
+        from dagexec._pictures import timeline_of
+
+        return timeline_of(self)
+
+    def to_svg(self, *, theme: ThemeName = "light") -> str:
+        """Return both pictures as one SVG; `theme` is "light" or "dark"."""
+        from dagexec._both import draw
+
+        return draw(self.diagram, self.timeline, theme=theme)
+
+    def to_html(self, *, values: bool = True) -> str:
+        """Return a page that needs nothing else: both pictures, every call, a search.
+
+        With `values=False` arguments and results are left out; errors stay.
+        """
+        from dagexec._page import page
+
+        return page(self, values=values)
+
+    def save_html(self, path: str | PathLike[str], *, values: bool = True) -> Path:
+        """Write `to_html` to a file and return its path; raise OSError where that fails."""
+        from pathlib import Path
+
+        file = Path(path)
+        file.write_text(self.to_html(values=values), encoding="utf-8")
+        return file
+
+    def to_text(self) -> str:
+        """Return the counts and both pictures as text."""
+        return f"{self}\n{self.diagram}\n\n{self.timeline}"
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook."""
+        return self.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        return bundle(self._repr_svg_, self.to_text, include, exclude)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form. A value that JSON cannot hold is shown by its type's name."""
-        return {
+        body: dict[str, Any] = {
             "version": _VERSION,
             "run_id": self.run_id,
             "elapsed": self.elapsed,
@@ -158,36 +214,67 @@ class Report(Mapping[str, Outcome]):
             "plan": _jsonable(self.plan.to_dict()),
             "outcomes": {name: _outcome_body(each) for name, each in self._outcomes.items()},
         }
+        if self.underway:
+            body["underway"] = {
+                name: {"state": each.state, "ready": each.ready, "started": each.started}
+                for name, each in self.underway.items()
+            }
+        if self.marks:
+            body["marks"] = {
+                name: [{"kind": mark.kind, "at": mark.at, "delay": mark.delay} for mark in marks]
+                for name, marks in self.marks.items()
+            }
+        if self.setup is not None:
+            body["setup"] = self.setup.to_dict({call.tool for call in self.plan})
+        return body
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Report:
-        """Read what `to_json` wrote; errors come back as RecordedError with type and message.
+    def from_dict(cls, body: Any) -> Report:
+        """Read what `to_dict` wrote; errors come back as RecordedError with type and message.
 
         Raises DagexecError for anything else.
         """
         try:
-            body = json.loads(text)
             version = body["version"]
             if version != _VERSION:
                 msg = f"the report has version {version!r}; this dagexec reads {_VERSION}"
                 raise DagexecError(msg)
             outcomes = {name: _outcome(item) for name, item in body["outcomes"].items()}
+            setup = body.get("setup")
             return cls(
                 Plan.from_dict(body["plan"]),
                 outcomes,
                 run_id=body["run_id"],
                 elapsed=body["elapsed"],
                 abandoned=body["abandoned"],
+                underway={
+                    name: Underway(**each) for name, each in body.get("underway", {}).items()
+                },
+                marks={
+                    name: tuple(Mark(**mark) for mark in marks)
+                    for name, marks in body.get("marks", {}).items()
+                },
+                setup=None if setup is None else Setup(**setup),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, DagexecError):
                 raise
             msg = f"this is no report of dagexec: {error!r:.200}"
             raise DagexecError(msg) from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Report:
+        """Read what `to_json` wrote; raise DagexecError for anything else."""
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError, TypeError) as error:
+            msg = f"this is no report of dagexec: {error!r:.200}"
+            raise DagexecError(msg) from None
+        return cls.from_dict(body)
 
 
 class RecordedError(DagexecError):
@@ -198,20 +285,6 @@ class RecordedError(DagexecError):
         super().__init__(f"{kind}: {message}" if message else kind)
         self.kind = kind
         self.message = message
-
-
-def word(outcome: Outcome) -> str:
-    """Return a few words on how a call went, for a picture."""
-    took = ""
-    if outcome.started is not None and outcome.ended is not None:
-        took = f"{outcome.ended - outcome.started:.2f} s"
-    if outcome.status == "failed":
-        return f"{type(outcome.error).__name__} {took}".strip()
-    if outcome.status == "timed_out":
-        return f"timed out ({outcome.scope}) {took}".strip()
-    if outcome.because is not None:
-        return f"{outcome.status} because of {outcome.because}"
-    return took or outcome.status
 
 
 def _note(error: BaseException, call: Call) -> None:
@@ -240,10 +313,11 @@ def _outcome_body(outcome: Outcome) -> dict[str, Any]:
 
 
 def _outcome(body: dict[str, Any]) -> Outcome:
-    kind = OUTCOMES[body.pop("status")]
-    if "error" in body:
-        body["error"] = RecordedError(body["error"]["type"], body["error"]["message"])
-    return kind(**body)
+    fields = {**body}
+    kind = OUTCOMES[fields.pop("status")]
+    if "error" in fields:
+        fields["error"] = RecordedError(fields["error"]["type"], fields["error"]["message"])
+    return kind(**fields)
 
 
 def _jsonable(value: Any) -> Any:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from dagexec._context import enclosing_lease
+from dagexec._context import enclosing_lease, inside_a_call
+from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import Cancelled
 from dagexec._plan import Plan, faults
+from dagexec._progress import Progress
 from dagexec._report import Report
 from dagexec._runner import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+    from dagexec._diagram import Diagram
+    from dagexec._notebook import View
     from dagexec._notices import Notice
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._runner import Observer, Runner
     from dagexec._scheduler import Action, Event
+    from dagexec._timeline import Timeline
     from dagexec._waits import RunWaits
 
 
@@ -37,6 +43,8 @@ class Run:
 
     Iterating over it gives the scheduler's events and actions as they happen; they are kept from
     the beginning of the block on, for one reader.
+
+    In a notebook it shows itself: in the cell that starts it, one picture follows it.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class Run:
         self._error: BaseException | None = None
         self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
+        self._progress: Progress | None = None
+        self._view: View | None = None
 
     @property
     def report(self) -> Report:
@@ -67,14 +77,31 @@ class Run:
         if runner is None:
             return Report(self._plan or Plan(), {}, run_id=self.id)
         outcomes: Mapping[str, Outcome] = runner.machine.outcomes
-        plan = self._plan or _as_plan(tuple(runner.machine.calls))
         return Report(
-            plan,
+            self._plan or _as_plan(tuple(runner.machine.calls)),
             outcomes,
             run_id=self.id,
-            elapsed=runner.elapsed,
+            elapsed=runner.so_far(),
             abandoned=runner.abandoned,
+            underway=dict(self._progress.underway) if self._progress is not None else None,
+            setup=runner.settings.setup,
+            marks=dict(self._progress.marks) if self._progress is not None else None,
         )
+
+    @property
+    def diagram(self) -> Diagram:
+        """The graph as it stands now: text, mermaid, SVG or JSON."""
+        return self.report.diagram
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline so far: text, mermaid, SVG or JSON."""
+        return self.report.timeline
+
+    @property
+    def changes(self) -> int:
+        """How many events and actions there have been."""
+        return 0 if self._progress is None else self._progress.changes
 
     def waits(self) -> RunWaits:
         """What each unfinished call holds, waits for, and where it stands; from any thread.
@@ -96,8 +123,18 @@ class Run:
         if self._runner is None:
             self._begin(())
         assert self._runner is not None  # noqa: S101 - made just above
+        if "ipykernel" not in sys.modules:
+            await self._drive(self._runner)
+            return
+        from dagexec._notebook import heartbeat, remember
+
+        remember(self)
+        with heartbeat():
+            await self._drive(self._runner)
+
+    async def _drive(self, runner: Runner) -> None:
         try:
-            await self._runner.drive(self._plan, self._source)
+            await runner.drive(self._plan, self._source)
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)
@@ -106,7 +143,11 @@ class Run:
 
     def _begin(self, observers: Sequence[Observer]) -> None:
         self._refuse_second_start()
-        self._runner = self._make_runner(self.id, observers)
+        runner = self._runner = self._make_runner(self.id, observers)
+        if self._progress is None and runner.guards is not None:
+            # Limits and attempts are told to observers only, and the timeline shows them.
+            self._progress = Progress(runner.now)
+            runner.observe(self._progress)
         for name, arguments in self._prepared.items():
             self._runner.prepare(name, arguments)
 
@@ -119,7 +160,8 @@ class Run:
         """Start the run."""
         self._refuse_second_start()
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
-        self._begin((self._send.send_nowait,))
+        self._progress = Progress(self._now)
+        self._begin((self._send.send_nowait, self._progress))
         lease = enclosing_lease()
         if lease is not None:
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
@@ -127,7 +169,14 @@ class Run:
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
+        if "ipykernel" in sys.modules and not inside_a_call():
+            from dagexec._notebook import view_of
+
+            self._view = view_of(self)
         return self
+
+    def _now(self) -> float:
+        return 0.0 if self._runner is None else self._runner.now()
 
     async def _drive_in_background(self) -> None:
         try:
@@ -166,6 +215,8 @@ class Run:
         finally:
             if self._receive is not None:
                 self._receive.close()
+            if self._view is not None:
+                self._view.close()
         if self._error is not None and error is None:
             raise self._error
         return swallowed
@@ -180,6 +231,18 @@ class Run:
     def __repr__(self) -> str:
         """Return id and counts."""
         return f"<Run {self.id}: {self.report}>"
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook, as it stands now."""
+        return self.report.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        report = self.report
+        text = f"{self!r}\n{report.diagram}\n\n{report.timeline}"
+        return bundle(report.to_svg, lambda: text, include, exclude)
 
 
 def _as_plan(calls: tuple[Call, ...]) -> Plan:

@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final, runtime_checkable
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
@@ -29,7 +29,7 @@ from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
-from dagexec._context import Ground
+from dagexec._context import Ground, enter_call
 from dagexec._errors import CallTimeout, DagexecError
 from dagexec._holdings import Holdings, log_end
 from dagexec._order import Order
@@ -47,6 +47,7 @@ from dagexec._scheduler import (
     Settled,
     Stop,
 )
+from dagexec._setup import Setup
 from dagexec._sharing import Sharing
 from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import EventLoopToken
 
     from dagexec._capacities import Capacities
+    from dagexec._context import Facts
     from dagexec._guarded import Guard
     from dagexec._notices import Notice, Progress
     from dagexec._plan import Call, Plan
@@ -73,6 +75,26 @@ _log: Final = logging.getLogger("dagexec")
 live: Final[dict[Runner, None]] = {}
 
 Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
+
+
+@runtime_checkable
+class Entering(Protocol):
+    """An observer that also has something to do in the context of each call, before its tool."""
+
+    def enter(self, call: str) -> None:
+        """Set ContextVars, for one."""
+        ...
+
+
+@runtime_checkable
+class ObservesRuns(Protocol):
+    """What makes an observer for each run: an `Executor`'s `observers` may be such things."""
+
+    def begin(self, run_id: str, tools: Mapping[str, Tool[..., Any]]) -> Observer:
+        """Return what is told of this run's events and actions."""
+        ...
+
+
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -93,6 +115,19 @@ class Settings:
     shares: bool
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     guards: Mapping[str, Guard] | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """What of these the pictures of a run show."""
+        tools = self.tools
+        return Setup(
+            call=self.call_timeout,
+            layer=self.layer_timeout,
+            run=self.run_timeout,
+            scope=self.run_scope,
+            tools={name: each.timeout for name, each in tools.items() if each.timeout is not None},
+            secret={name: tuple(each.secret) for name, each in tools.items() if each.secret},
+        )
 
 
 class SourceError(Exception):
@@ -185,8 +220,12 @@ class Runner:
         self.thread = threading.get_ident()
         self.began = 0.0  # on the machine's clock, which any thread can read
         self._began = False
+        self._ended = False
         self.elapsed = 0.0
         self._observers = observers
+        entering: list[object] = [*observers]
+        enters = [each.enter for each in entering if isinstance(each, Entering)]
+        self._enter = _entering(enters) if enters else enter_call
         self.zero = 0.0
         # asyncio's clock itself: anyio.current_time() first finds out which loop it is, each time.
         self.clock: Callable[[], float] = getattr(
@@ -243,6 +282,7 @@ class Runner:
             if self.holdings is not None:
                 self.holdings.end()
             log_end(self, self._left)
+            self._ended = True
         if self._fatal is not None:
             raise self._fatal
 
@@ -325,6 +365,10 @@ class Runner:
 
     # ------------------------------------------------------------------ the machine and its actions
 
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of what happens; before the run begins."""
+        self._observers = (*self._observers, observer)
+
     def prepare(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep arguments that were validated when the plan was checked."""
         self.prepared[name] = arguments
@@ -397,7 +441,7 @@ class Runner:
 
     def _ground(self, *scopes: CancelScope) -> Ground:
         tell = partial(_tell_from_anywhere, self, current_token()) if self._observers else None
-        return Ground(self.run_id, self._context, scopes, tell=tell)
+        return Ground(self.run_id, self._context, scopes, self._enter, tell=tell)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -494,6 +538,12 @@ class Runner:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
 
+    def so_far(self) -> float:
+        """Return how long the run has taken, in seconds: until now, or until its end."""
+        if not self._began or self._ended:
+            return self.elapsed
+        return self.now()
+
     @property
     def lanes(self) -> list[Lane]:
         """The lanes of this run."""
@@ -539,6 +589,20 @@ def _tell_from_anywhere(runner: Runner, loop: EventLoopToken, item: Progress) ->
         return
     with suppress(RuntimeError):  # the loop has ended, and with it whoever looked on
         call_in_loop(runner.progress, item, token=loop)
+
+
+def _entering(enters: Sequence[Callable[[str], None]]) -> Callable[[Facts], None]:
+    """Return what makes a call the current one, and lets observers into its context."""
+
+    def enter(facts: Facts) -> None:
+        enter_call(facts)
+        for each in enters:
+            try:
+                each(facts[0].id)
+            except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+                _log.exception("an observer failed to enter call %r; it runs", facts[0].id)
+
+    return enter
 
 
 def _guarded_worker() -> type[Worker]:

@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from dagexec._admission import approval_question, arguments_of, needs_approval
 from dagexec._bare import bare
-from dagexec._context import Asked, CancelledCall, context_of, enter_call
+from dagexec._context import Asked, CancelledCall, context_of
 from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._isolation import go_on
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
@@ -282,7 +282,7 @@ class Worker:
         facts: Facts = (call, ground, self._lease, self._armed, thread)
         if trial is not None:
             facts = (*facts, trial)
-        run(enter_call, facts)
+        run(ground.enter, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:

@@ -80,7 +80,9 @@ def main(argv: Sequence[str], terminal: Terminal) -> int:
     """Show what dagexec does: no key, no network, a few seconds."""
     if argv:
         asked = argv[0] in {"-h", "--help"}
-        terminal.write((main.__doc__ or "") if asked else "dagexec demo takes no arguments")
+        terminal.write(
+            (main.__doc__ or "") if asked else "dagexec demo takes no arguments but --display"
+        )
         return 0 if asked else 2
     anyio.run(_demo, terminal)
     return 0
@@ -114,6 +116,7 @@ async def _show(terminal: Terminal, shop: Shop, number: int, scene: Scene) -> No
             kind = type(outcome.error).__name__
             text = f"{kind}: {outcome.error}" if outcome.error else f"because of {outcome.because}"
         terminal.write(f"  {_GLYPHS[outcome.status]} {name} {outcome.status:<9} {_short(text)}")
+    terminal.write(f"\nWhen each call waited and ran\n{report.timeline.to_text(_WIDTH)}")
     terminal.write("\nWhat goes back to the model, every call answered once")
     for message in planner.results(report):
         terminal.write(indent(_pretty(message), "  "))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dagexec._diagram import Diagram
+    from dagexec._timeline import Timeline
     from dagexec._tools import Tool
     from dagexec.cli._terminal import Terminal
 
@@ -69,19 +69,28 @@ def serve(options: Namespace, terminal: Terminal) -> int:
 
 
 def show(options: Namespace, terminal: Terminal) -> int:
-    """Draw the graph of a plan, of a reply's calls, or of a report."""
+    """Draw the graph of a plan, of a reply's calls, or of a report; or a report's timeline."""
     payload = read(options.file)
-    diagram = _diagram(payload, options.planner)
+    picture: Diagram | Timeline
+    picture = _timeline(payload) if options.timeline else _diagram(payload, options.planner)
     if options.form == "json":
-        terminal.write_json(diagram.to_dict(), indent=2)
+        terminal.write_json(picture.to_dict(), indent=2)
     else:
-        terminal.write(diagram.to_mermaid() if options.form == "mermaid" else str(diagram))
+        forms = {"text": picture.to_text, "mermaid": picture.to_mermaid, "svg": picture.to_svg}
+        terminal.write(forms[options.form]())
     return DONE
+
+
+def _timeline(payload: Any) -> Timeline:
+    if not isinstance(payload, dict) or "outcomes" not in payload:
+        msg = "--timeline is for the report of a run: a plan and a reply have no times yet"
+        raise UsageError(msg)
+    return Report.from_dict(payload).timeline
 
 
 def _diagram(payload: Any, planner: str | None) -> Diagram:
     if planner is None and isinstance(payload, dict) and "outcomes" in payload:
-        return Report.from_json(json.dumps(payload)).diagram
+        return Report.from_dict(payload).diagram
     make = chosen_planner(payload, planner)
     plan = Plan.from_dict(payload) if make is None else drawn_plan(make, payload)
     return plan.diagram

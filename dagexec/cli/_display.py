@@ -13,15 +13,16 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeAlias, final
 
-from dagexec._diagram import GLYPHS, printable
+from dagexec._critical import Span, critical_links
+from dagexec._diagram import GLYPHS, listed, printable
 from dagexec._outcomes import STATUSES
-from dagexec._report import word
+from dagexec._pictures import word
 from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dagexec import Executor, Outcome, Report, lowlevel
+    from dagexec import Call, Executor, Outcome, Report, lowlevel
     from dagexec.lowlevel import Action, Event, Retrying, Waiting
 
 Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
@@ -29,6 +30,9 @@ Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0
 _REDRAW: Final = 0.1
+_PATH_EACH: Final = 1.0
+_TALL: Final = 4  # rows that leave one for the path
+_SHORT: Final = 6  # calls of a path that a line of a terminal holds
 _BAR: Final = 18
 _TEXT: Final = 160
 _COLOURS: Final = {"running": "36", "ready": "2", "failed": "31", "timed_out": "33"}
@@ -67,6 +71,7 @@ class Progress:
 
     zero: float = field(default_factory=time.monotonic)
     tools: dict[str, str] = field(default_factory=dict[str, str])
+    calls: dict[str, Call] = field(default_factory=dict[str, "Call"])
     ready: dict[str, float] = field(default_factory=dict[str, float])
     running: dict[str, float] = field(default_factory=dict[str, float])
     ended: dict[str, Outcome] = field(default_factory=dict[str, "Outcome"])
@@ -81,6 +86,7 @@ class Progress:
         match item:
             case Added(call=call):
                 self.tools[call.id] = call.tool
+                self.calls[call.id] = call
             case Launch(calls=names):
                 self.ready.update(dict.fromkeys(names, self.now))
             case Started(call=name, at=at):
@@ -103,6 +109,21 @@ class Progress:
         parts = {"running": len(self.running), **ended, "waiting": waiting}
         shown = "  ".join(f"{count} {name}" for name, count in parts.items() if count)
         return f"{done}/{len(self.tools)} done  {shown}".rstrip()
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The critical path so far: what the call that has run longest has waited for."""
+        spans = {
+            name: Span(each.started - (each.queued or 0.0), each.started, each.ended)
+            for name, each in self.ended.items()
+            if each.started is not None and each.ended is not None
+        }
+        now = self.now
+        # Of what runs, the first to start is what the run has waited for longest.
+        for name in sorted(self.running, key=self.running.__getitem__)[:1]:
+            started = self.running[name]
+            spans[name] = Span(started, started, max(now, started))
+        return tuple(link.call for link in critical_links(self.calls, spans))
 
     @property
     def bad(self) -> list[str]:
@@ -190,6 +211,9 @@ class Live:
         self._executor = executor
         self._stream = stream
         self._drawn = 0
+        # The critical path, and when it was found: for hundreds of calls it takes milliseconds.
+        self._path: tuple[str, ...] = ()
+        self._path_at = -_PATH_EACH
         self._colour = not os.environ.get("NO_COLOR")
 
     def take(self, item: Item) -> None:
@@ -226,7 +250,8 @@ class Live:
         # The longest first: they are what the run waits for.
         running = sorted(progress.running, key=progress.running.__getitem__)
         bad, ready = progress.bad, list(progress.ready)
-        room = rows - 1
+        path = self._critical() if rows >= _TALL else []
+        room = rows - 1 - len(path)
         if len(running) + len(bad) + len(ready) > room:
             room -= 1
         last = bad[len(bad) - min(len(bad), max(room // 3, room - len(running))) :]
@@ -243,7 +268,15 @@ class Live:
             "failed": len(bad) - len(last),
         }
         more = ", ".join(f"{count} {state}" for state, count in hidden.items() if count)
-        return [head, *body, *([("ready", f"  + {more}, not shown")] if more else [])][:rows]
+        return [head, *body, *([("ready", f"  + {more}, not shown")] if more else []), *path][:rows]
+
+    def _critical(self) -> list[tuple[str, str]]:
+        progress = self.progress
+        if progress.now - self._path_at >= _PATH_EACH:
+            self._path, self._path_at = progress.path, progress.now
+        if len(self._path) < 2:  # noqa: PLR2004 - one call is no path
+            return []
+        return [("ready", f"  critical path so far: {listed(self._path, _SHORT)}")]
 
     def _running(self, name: str, now: float) -> str:
         took = now - self.progress.running[name]
@@ -293,6 +326,9 @@ def ending(report: Report, *, told: bool) -> Iterator[str]:
     `told`: the failures and timeouts have had their lines already.
     """
     yield str(report)
+    path = report.critical_path
+    if len(path) > 1:
+        yield f"  critical path: {listed(path, _SHORT)}"
     known = {"done", *_COLOURS} if told else {"done"}
     bad = [name for name in report if report[name].status not in known]
     for name in bad[:ROWS]:

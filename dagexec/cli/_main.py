@@ -6,7 +6,13 @@ import contextlib
 import math
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,16 +69,28 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _other(entry: EntryPoint, arguments: list[str]) -> int:
-    """Run a command that an installed package brings."""
+    """Run a command that an installed package brings; `--display` is for all of them."""
+    display, arguments = _taken(arguments)
     try:
         command = entry.load()
     except (ImportError, AttributeError) as error:
         msg = f"the command {entry.name!r} cannot be loaded: {error}"
         raise UsageError(msg) from error
     try:
-        return int(command(arguments, Terminal(verbose=True)))
+        return int(command(arguments, Terminal(display, verbose=True)))
     except SystemExit as leaving:
         return int(leaving.code or 0)
+
+
+def _taken(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Return the `--display` of these arguments, and the others; raise UsageError."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--display", choices=DISPLAYS)
+    try:
+        options, others = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+    return options.display, others
 
 
 def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
@@ -93,10 +111,11 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
     command.add_argument(
         "--as",
         dest="form",
-        choices=("text", "mermaid", "json"),
+        choices=("text", "mermaid", "svg", "json"),
         default="text",
         help="how it is drawn (text)",
     )
+    command.add_argument("--timeline", action="store_true", help="by time (of a report)")
     command.set_defaults(command=show)
     command = commands.add_parser("check", help="name every problem of a plan or a reply")
     _add_file(command)

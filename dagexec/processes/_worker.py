@@ -130,7 +130,8 @@ def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
         context = copy_context()
         left: float | None = frame["seconds"]
         deadline = float("inf") if left is None else time.monotonic() + left
-        ground = Ground(frame["run_id"], context, (), tell=link.tell if frame["told"] else None)
+        tell = link.tell if frame["told"] else None
+        ground = Ground(frame["run_id"], context, (), enter_call, tell=tell)
         trial = (frame["attempt"], None)
         facts: Any = (Call(frame["id"], frame["name"], {}), ground, None, deadline, None, trial)
         context.run(enter_call, facts)

@@ -229,6 +229,11 @@ def test_show(command):
     assert "5 write_note   <- 1, 2" in command("show", reply)[1]
     report = json.loads(command("run", CHAIN, "--tools", TOOLS)[1])
     assert "✓ u shout" in command("show", report)[1]
+    assert "█" in command("show", report, "--timeline")[1]
+    assert command("show", report, "--timeline", "--as", "mermaid")[1].startswith("gantt")
+    assert command("show", report, "--as", "svg")[1].startswith("<svg ")
+    code, _, err = command("show", CHAIN, "--timeline")
+    assert (code, err.count("--timeline")) == (2, 1)
 
 
 def test_check_names_every_problem_on_a_line(command):

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from dagexec import Call, Done, Executor, Failed, Report, Skipped, TimedOut, Timeouts
+from dagexec import Call, Done, Executor, Failed, Plan, Report, Skipped, TimedOut, Timeouts
 from dagexec.cli._display import ROWS, Live, Plain, clip, ending
 from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
 
@@ -148,3 +148,32 @@ def test_clip_counts_columns():
     assert clip("abcd", 3) == "ab…"
     assert clip("日本語", 5) == "日本…"
     assert clip("e\u0301e\u0301", 2) == "e\u0301e\u0301"
+
+
+def test_the_critical_path_has_a_row_however_many_calls():
+    """It ends with what runs longest, and goes back over what that waited for."""
+    view = Live(Executor(), io.StringIO())
+    feed(view, 100, started=60, failed=30)
+    view.take(Added(Call("late", "tool", after=("first",))))
+    view.take(Added(Call("first", "tool")))
+    view.take(Settled("first", Done(1, started=0.0, ended=0.5, queued=0.0)))
+    for name in list(view.progress.running):
+        view.progress.running[name] = 9.0
+    view.take(Started("late", 0.5))
+    table = [text for _, text in view.table(ROWS)]
+    assert len(table) == ROWS
+    assert table[-1] == "  critical path so far: first -> late"
+
+
+def test_a_long_path_is_shortened_and_the_end_names_it():
+    """Its beginning and its end, in one line."""
+    calls = [Call(f"c{n}", "tool", after=(f"c{n - 1}",) if n else ()) for n in range(30)]
+    outcomes = {f"c{n}": Done(n, started=float(n), ended=n + 1.0, queued=0.0) for n in range(30)}
+    report = Report(Plan(calls), outcomes, elapsed=30.0)
+    lines = list(ending(report, told=True))
+    assert lines[1] == ("  critical path: c0 -> c1 -> c2 -> … 24 more … -> c27 -> c28 -> c29")
+    view = Live(Executor(), io.StringIO())
+    for call in calls:
+        view.take(Added(call))
+        view.take(Settled(call.id, outcomes[call.id]))
+    assert "… 24 more …" in view.table(ROWS)[-1][1]
