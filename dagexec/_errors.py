@@ -5,9 +5,12 @@
     ├── ToolDefinitionError  a function that cannot become a tool
     ├── CallError            one call that cannot be run; its text is meant for the model
     │   ├── ArgumentError    its arguments do not fit the tool
-    │   └── BadReference     a reference in it cannot be read or followed
+    │   ├── BadReference     a reference in it cannot be read or followed
+    │   └── Denied           a person refused it
     ├── CallTimeout          a deadline that a call did not meet
     ├── CallCancelled        a tool that ended itself by a cancellation that nobody asked for
+    ├── JournalError         a journal that cannot be read, written or trusted
+    │   └── RunOwned         a run that another process, or another call of `run`, drives now
     └── MissingExtra         an optional part that is not installed
 
 Catch `DagexecError` round a whole run, `PlanError` where a plan comes from a user, `CallError`
@@ -29,9 +32,12 @@ __all__ = [
     "CallError",
     "CallTimeout",
     "DagexecError",
+    "Denied",
+    "JournalError",
     "MissingExtra",
     "PlanError",
     "Problem",
+    "RunOwned",
     "ToolDefinitionError",
 ]
 
@@ -95,6 +101,10 @@ class BadReference(CallError):
     """A reference cannot be read, or there is no value where its path leads."""
 
 
+class Denied(CallError):
+    """A person refused the call; the text is the reason that was given."""
+
+
 class CallTimeout(DagexecError, TimeoutError):
     """A call did not end before a deadline; `scope` is the deadline's, `call` to `workflow`."""
 
@@ -110,6 +120,14 @@ class CallTimeout(DagexecError, TimeoutError):
 
 class CallCancelled(DagexecError):
     """A tool ended by a cancellation that neither the run nor its caller had asked for."""
+
+
+class JournalError(DagexecError):
+    """A journal cannot be read, written or trusted; the text names file, cause and way out."""
+
+
+class RunOwned(JournalError):
+    """Another process, or another `run` in this one, drives this run now."""
 
 
 class MissingExtra(DagexecError, ImportError):

@@ -26,7 +26,9 @@ from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
+    from dagexec._recorder import Recorder
     from dagexec._report import Report
+    from dagexec.journal._base import Journal
 
 DEFAULT_CONCURRENCY: Final = 20
 
@@ -72,7 +74,11 @@ class Executor:
             variable DAGEXEC_CONCURRENCY, if set, takes its place.
         on_failure: "skip" costs a failure its dependants, "stop" ends the run.
         barrier: Whether a layer waits until the one before has ended.
-        journal: Where runs are recorded, to be resumed after a crash.
+        journal: Where runs are recorded, to be resumed after a crash and with answers
+            (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own.
+        in_doubt: What becomes of a write that was running when its process ended, where its tool's
+            `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
+            context and arguments that returns an answer, or None to ask.
         observers: Called with every event and action of the scheduler, in order. They must not
             wait; one that raises is logged and the run goes on.
 
@@ -87,7 +93,8 @@ class Executor:
         concurrency: int | None = DEFAULT_CONCURRENCY,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
-        journal: object = None,
+        journal: Journal | None = None,
+        in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
         observers: Sequence[Observer] = (),
     ) -> None:
         """Check the settings; nothing is started."""
@@ -98,9 +105,17 @@ class Executor:
         if on_failure not in ("skip", "stop"):
             msg = f'on_failure is "skip" or "stop", not {on_failure!r}'
             raise DagexecError(msg)
-        if journal is not None:
-            msg = "this version of dagexec has no journal yet; leave journal=None"
+        if in_doubt not in ("ask", "rerun") and not callable(in_doubt):
+            msg = f'in_doubt is "ask", "rerun" or a function, not {in_doubt!r}'
             raise DagexecError(msg)
+        if journal is not None and not callable(getattr(journal, "claim", None)):
+            msg = (
+                f"journal={journal!r:.80} is no journal: give SqliteJournal(path) or"
+                " MemoryJournal(), from dagexec.journal"
+            )
+            raise DagexecError(msg)
+        self.journal = journal
+        self._in_doubt = in_doubt
         _refuse_unbuilt(self.tools.values())
         scope, timeout = _run_scope(self.timeouts)
         self._settings = Settings(
@@ -196,24 +211,55 @@ class Executor:
         """
         return self._new_run(plan, run_id)
 
-    async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
-        """Continue a run after a crash or with answers; this version has no journal to read."""
-        del answers
-        msg = f"cannot resume {run_id!r}: this executor has no journal that knows it"
-        raise DagexecError(msg)
+    async def resume(
+        self,
+        run_id: str,
+        answers: Mapping[str, object] | None = None,
+        *,
+        plan: Plan | None = None,
+    ) -> Report:
+        """Continue a run after a crash, or with answers to its waiting calls; return its report.
+
+        `answers` are by call id: `Approve()`, `Deny("why")`, `Edit({...})` or `Done(value)` for a
+        call that waits to be approved; a value, or `Deny`, for one that asked; `Approve()`, `Deny`
+        or `Done(value)` for one in doubt. Calls without an answer go on waiting. `plan` is needed
+        only for arguments that are secret, which a journal does not keep.
+
+        Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
+        anything is done, RunOwned while another process drives the run, and what `run` raises.
+        """
+        if self.journal is None:
+            msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
+            raise DagexecError(msg)
+        run = Run(self._runner, plan, None, {}, run_id, self._recorder(run_id, answers or {}))
+        lease = _enclosing_lease()
+        waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
+        async with waiting:
+            await run.drive()
+        return run.report
+
+    def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
+        assert self.journal is not None  # noqa: S101 - looked at by who calls this
+        from dagexec._recorder import Recorder
+
+        return Recorder(self.journal, run_id, self._in_doubt, answers)
 
     def _new_run(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
     ) -> Run:
         name = uuid4().hex if run_id is None else run_id
+        recorder = None
+        # A run inside a tool ends with its call, and begins again with it.
+        if self.journal is not None and (run_id is not None or enclosing_call() is None):
+            recorder = self._recorder(name)
         if isinstance(plan, AsyncIterable):
-            return Run(self._runner, None, aiter(plan), {}, name)
+            return Run(self._runner, None, aiter(plan), {}, name, recorder)
         if not isinstance(plan, Plan):
             plan = Plan(plan)
         prepared = self._prepare(plan)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
-        return Run(self._runner, plan, None, prepared, name)
+        return Run(self._runner, plan, None, prepared, name, recorder)
 
     def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
         """Make a runner in the event loop that is running now."""

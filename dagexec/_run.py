@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
+    from dagexec._recorder import Recorder
     from dagexec._runner import Observer, Runner
     from dagexec._scheduler import Action, Event
 
@@ -44,6 +45,7 @@ class Run:
         source: AsyncIterator[Call] | None,
         prepared: Mapping[str, dict[str, Any]],
         run_id: str,
+        recorder: Recorder | None = None,
     ) -> None:
         """Keep what is needed; nothing starts before `drive` or `async with`."""
         self.id = run_id
@@ -51,6 +53,7 @@ class Run:
         self._plan = plan
         self._source = source
         self._prepared = prepared
+        self._recorder = recorder
         self._runner: Runner | None = None
         self._group: TaskGroup | None = None
         self._waiting = AsyncExitStack()
@@ -85,7 +88,10 @@ class Run:
             self._begin(())
         assert self._runner is not None  # noqa: S101 - made just above
         try:
-            await self._runner.drive(self._plan, self._source)
+            if self._recorder is None:
+                await self._runner.drive(self._plan, self._source)
+            else:
+                await self._recorder.drive(self._runner, self._plan, self._source)
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)

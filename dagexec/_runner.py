@@ -40,6 +40,7 @@ from dagexec._scheduler import (
     Launch,
     Scheduler,
     Settled,
+    State,
     Stop,
 )
 from dagexec._worker import Worker
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from dagexec._plan import Call, Plan
+    from dagexec._recorder import Recorder
     from dagexec._slots import Slots
     from dagexec._tools import Tool
 
@@ -176,22 +178,31 @@ class Runner:
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
         self._places: dict[str, int] = {}
+        # Records the run, if there is a journal.
+        self.recorder: Recorder | None = None
+        # Seconds that the run had lasted before it was resumed.
+        self.already = 0.0
+        # Whether the run ends by what is no outcome: a journal keeps it open then.
+        self.interrupted = False
 
     # ------------------------------------------------------------------------------- the whole run
 
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
-        self.zero = anyio.current_time()
+        now = anyio.current_time()
+        self.zero = now - self.already
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
-            self._scope.deadline = self.zero + self.settings.run_timeout
+            self._scope.deadline = now + self.settings.run_timeout
         try:
             with self._scope:
                 await self._drive(plan, source)
         except BaseExceptionGroup as group:
             raise bare(group, self.cancelled) from None
         finally:
+            if self.recorder is not None:
+                await self.recorder.drain()
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
@@ -206,13 +217,17 @@ class Runner:
         lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
+            # The task of the run itself is the first worker: a chain needs no other.
+            self._looking = 1
+            if self.recorder is not None:
+                await self.recorder.begin(plan)
+            elif plan is not None:
+                self.feed(*(Added(call) for call in plan.calls), Closed())
+            self._looking = 0
             if source is not None:
                 group.start_soon(self._read, source)
-            elif plan is not None:
-                # The task of the run itself is the first worker: a chain needs no other.
-                self._looking = 1
-                self.feed(*(Added(call) for call in plan.calls), Closed())
-                self._looking = 0
+                self.recruit(lane)
+            else:
                 if lane.queue and self.slots.take():
                     await self.work(lane, started=False)
                 else:
@@ -223,16 +238,20 @@ class Runner:
         self, plan: Plan | None, source: AsyncIterator[Call] | None
     ) -> None:
         """Run one call after the other, in plan order, in the caller's task: to debug."""
-        if source is not None:
-            await self._read(source)
+        if self.recorder is not None:
+            await self.recorder.begin(plan)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
+        if source is not None:
+            await self._read(source)
         worker = Worker(self, self._lane)
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
             await checkpoint()
             await worker.burst()
+            if self.recorder is not None:
+                await self.recorder.drain()
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -246,15 +265,25 @@ class Runner:
                     checked = order.add(self._checked(call))
                     tool = self.settings.tools.get(checked.tool)
                     eager = tool is not None and tool.effect.eager
-                    self.feed(Added(checked, eager=eager))
+                    await self._feed_recorded(Added(checked, eager=eager))
             if not self.machine.closed:
-                self.feed(Closed())
+                await self._feed_recorded(Closed())
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
             broken = SourceError()
             broken.__cause__ = error
             self.end_by(broken if isinstance(error, Exception) else error, Cancelled())
+
+    async def _feed_recorded(self, event: Added | Closed) -> None:
+        recorder = self.recorder
+        if recorder is not None:
+            if isinstance(event, Added) and not recorder.added(event.call):
+                return
+            await recorder.record(event)
+            if self.machine.closed:
+                return
+        self.feed(event)
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
@@ -278,13 +307,23 @@ class Runner:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
         self._verdict = self._verdict or outcome
         if self._began:
-            self.feed(Stop(outcome))
+            self._feed_noted(Stop(outcome))
         self._scope.cancel()
 
-    def end_by(self, error: BaseException, outcome: Outcome) -> None:
-        """End the run by what is no outcome of a call; `drive` raises the first of these bare."""
-        self._fatal = self._fatal or error
+    def interrupt(self, outcome: Outcome) -> None:
+        """End the run by what is no outcome of a call: a journal keeps it open, to be resumed."""
+        self.interrupted = True
         self.stop(outcome)
+
+    def end_by(self, error: BaseException, outcome: Outcome) -> None:
+        """End the run by an error; `drive` raises the first of these bare."""
+        self._fatal = self._fatal or error
+        self.interrupt(outcome)
+
+    def _feed_noted(self, event: Stop | Expired) -> None:
+        if self.recorder is not None:
+            self.recorder.note(event)
+        self.feed(event)
 
     def feed(self, *events: Event) -> None:
         """Give events to the machine and do what it says."""
@@ -329,7 +368,14 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        return Ground(self.run_id, self._context, scopes)
+        recorder = self.recorder
+        return Ground(
+            self.run_id,
+            self._context,
+            scopes,
+            given=None if recorder is None else recorder.given,
+            starts=None if recorder is None else recorder.starts,
+        )
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -345,7 +391,7 @@ class Runner:
                 self.recruit(lane)
                 await lane.ended.wait()
         if lane.left and not self._scope.cancel_called:
-            self.feed(Expired(lane.layer or 0))
+            self._feed_noted(Expired(lane.layer or 0))
 
     def recruit(self, lane: Lane) -> None:
         """Start workers for queued calls while there are slots; queue up for what is left."""
@@ -385,11 +431,22 @@ class Runner:
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
+        if self.recorder is not None:
+            self.recorder.settle(lane, name, outcome)
+            return
         self._looking = 1 if lane is self._lane else 0
         try:
             self.feed(Settled(name, outcome))
         finally:
             self._looking = 0
+        if self._layer_of:
+            self._on_ended(name)
+
+    def settled(self, lane: Lane, name: str, outcome: Outcome) -> None:
+        """Tell the machine what became of a call, once it is recorded."""
+        if self.machine.state(name) is State.SETTLED:
+            return  # the run was stopped meanwhile
+        self.feed(Settled(name, outcome))
         if self._layer_of:
             self._on_ended(name)
 
@@ -409,11 +466,12 @@ class Runner:
             return self._verdict
         if self._scope.cancel_called:
             self._verdict = _late(self.settings.run_scope)
-            self.feed(Stop(self._verdict))
+            self._feed_noted(Stop(self._verdict))
             return self._verdict
         if lane is not self._lane and lane.scope is not None and lane.scope.cancel_called:
             return _late("layer")
         self._verdict = Cancelled()
+        self.interrupted = True
         self.feed(Stop(self._verdict))
         return self._verdict
 

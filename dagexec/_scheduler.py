@@ -18,15 +18,19 @@ The states of a call:
 * stopping: asked to stop. It may still return, and then what happened is its outcome.
 * settled: it has its outcome, exactly one.
 
+`Reopened` leads back to held: from ready, running, stopping, and settled as pending or in doubt.
+
 Rules that hold for every driver:
 
 1. A ready layer is what one batch of events made ready, in plan order; layers are numbered from 0
-   in the order of their launch. A call is launched at most once.
+   in the order of their launch. A call is launched at most once, and once more each time that it
+   is reopened.
 2. A failure skips what needs the call, directly or not, and nothing else; the skip names the call
    that failed first. With `on_failure="stop"` it cancels all that has not ended.
 3. A call that waits for a person keeps its dependants waiting; they become pending only when
-   nothing else is left, so that the order of completions cannot change any outcome.
-4. After `Stop` nothing is launched, and each running call is aborted once.
+   nothing else is left, so that the order of completions cannot change any outcome. `Reopened`
+   takes that back and launches the call again.
+4. After `Stop` nothing is launched that is not reopened, and each running call is aborted once.
 5. An event that the state does not allow raises `Refused`, and nothing has changed. A batch is
    taken or refused as a whole.
 """
@@ -104,7 +108,19 @@ class Stop:
     outcome: Outcome
 
 
-Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop
+@final
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Launch a call again: its process ended while it ran, or the answer that it waited for came.
+
+    What became pending because of it waits again. Refused for a call that has another outcome, and
+    for one that only waits for another.
+    """
+
+    call: str
+
+
+Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened
 
 
 # -------------------------------------------------------------------------- actions: what comes out
@@ -167,11 +183,13 @@ class State(Enum):
 _TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
     Started: ((State.READY,), State.RUNNING),
     Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
+    Reopened: ((State.READY, State.RUNNING, State.STOPPING, State.SETTLED), State.HELD),
 }
 _UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
 _LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
 # What stands in one batch may name any number of calls; every other event comes alone.
-_BATCHED: Final = (Added, Closed, Settled)
+_BATCHED: Final = (Added, Closed, Settled, Reopened)
+_UNANSWERED: Final = ("pending", "in_doubt")
 
 
 @final
@@ -209,6 +227,8 @@ class Scheduler:
         self._free: list[_Node] = []
         self._layers: list[tuple[_Node, ...]] = []
         self._outcomes: dict[str, Outcome] = {}
+        # Calls that became pending because of another.
+        self._suspended: list[_Node] = []
         # Calls launched and not settled. Zero with calls left means that only a person, or a call
         # that has not arrived, can free them.
         self._active = 0
@@ -223,6 +243,7 @@ class Scheduler:
             Settled: self._on_settled,
             Expired: self._on_expired,
             Stop: self._on_stop,
+            Reopened: self._on_reopened,
         }
 
     # What a driver may read. All of it is derived from the events so far.
@@ -268,9 +289,9 @@ class Scheduler:
     def receive(self, *events: Event) -> list[Action]:
         """Take a batch of events and return what to do now.
 
-        Several `Added`, `Closed` and `Settled` may come in one batch, and what they make ready
-        together is one layer; each other event comes alone. Raises Refused, with nothing changed,
-        if the state does not allow one of them.
+        Several `Added`, `Closed`, `Settled` and `Reopened` may come in one batch, and what they
+        make ready together is one layer; each other event comes alone. Raises Refused, with nothing
+        changed, if the state does not allow one of them.
         """
         self._check(events)
         actions: list[Action] = []
@@ -301,7 +322,7 @@ class Scheduler:
             if isinstance(event, Added):
                 self._check_open(event, closed=closed)
                 name = event.call.id
-            elif isinstance(event, Started | Settled):
+            elif isinstance(event, Started | Settled | Reopened):
                 self._check_call(event)
                 name = event.call
             else:
@@ -323,12 +344,20 @@ class Scheduler:
             msg = f"call {event.call.id!r} refers to itself"
             raise Refused(msg)
 
-    def _check_call(self, event: Started | Settled) -> None:
+    def _check_call(self, event: Started | Settled | Reopened) -> None:
         node = self._nodes.get(event.call)
         if node is None or node.state not in _TRANSITIONS[type(event)][0]:
             where = "unknown" if node is None else node.state.value
-            msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
-            raise Refused(msg)
+        elif type(event) is Reopened and not self._may_reopen(node):
+            where = self._outcomes[event.call].status
+        else:
+            return
+        msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
+        raise Refused(msg)
+
+    def _may_reopen(self, node: _Node) -> bool:
+        outcome = self._outcomes.get(node.call.id)
+        return outcome is None or (outcome.status in _UNANSWERED and outcome.because is None)
 
     def _check_run(self, event: Event, *, closed: bool) -> bool:
         """Return whether the plan is closed after this event."""
@@ -442,7 +471,9 @@ class Scheduler:
         self._settle(self._nodes[event.call], event.outcome)
 
     def _on_expired(self, event: Expired) -> None:
-        self._abandon(self._layers[event.layer], TimedOut("layer"))
+        # A call that was launched again belongs to a later layer.
+        layer = [node for node in self._layers[event.layer] if node.layer == event.layer]
+        self._abandon(layer, TimedOut("layer"))
 
     def _on_stop(self, event: Stop) -> None:
         if self._stopped or self._finished:
@@ -451,6 +482,24 @@ class Scheduler:
         self._closed = True
         self._expected.clear()
         self._abandon(self._nodes.values(), event.outcome)
+
+    def _on_reopened(self, event: Reopened) -> None:
+        node = self._nodes[event.call]
+        # An answer is worth as much behind a deadline as before it.
+        self._finished = self._stopped = False
+        if node.state is State.SETTLED:
+            del self._outcomes[event.call]
+            self._wake()
+        else:
+            self._active -= 1
+        self._free_up(node)
+
+    def _wake(self) -> None:
+        """Take back what `_suspend` did: it would do it again if it has to."""
+        for node in self._suspended:
+            node.state = State.WAITING
+            del self._outcomes[node.call.id]
+        self._suspended = []
 
     # --------------------------------------------------------------------------------- consequences
 
@@ -461,7 +510,7 @@ class Scheduler:
         if status == "done":
             if node.dependants:
                 self._release(_take_dependants(node))
-        elif status not in ("pending", "in_doubt"):
+        elif status not in _UNANSWERED:
             self._lose([(node, blame(node.call.id, outcome))])
 
     def _release(self, nodes: list[_Node]) -> None:
@@ -582,7 +631,7 @@ class Scheduler:
             (node, blame(node.call.id, outcome))
             for node in self._nodes.values()
             if (outcome := self._outcomes.get(node.call.id)) is not None
-            and outcome.status in ("pending", "in_doubt")
+            and outcome.status in _UNANSWERED
         ]
         passed: dict[str, None] = {}
         for node, culprit in waiting:
@@ -593,6 +642,7 @@ class Scheduler:
                 passed[name] = None
                 if dependant.state in _UNSTARTED:
                     self._record(dependant, Pending(because=culprit))
+                    self._suspended.append(dependant)
                 # Also through a lost call, which stands between two that keep an order.
                 waiting.append((dependant, culprit))
 

@@ -160,7 +160,12 @@ class Worker:
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
-        if arguments is None or tool.approval:
+        if runner.recorder is not None:
+            self._arm(math.inf)
+            arguments = await runner.recorder.enter(self._lane, call, tool, arguments)
+            if arguments is None:
+                return
+        elif arguments is None or tool.approval:
             arguments = self._admit(call, tool, arguments)
             if arguments is None:
                 return
@@ -356,4 +361,4 @@ class Worker:
         )
         if kept and not self._runner.is_over(self._lane):
             # The tool took a cancellation for itself that was the caller's.
-            self._runner.stop(Cancelled())
+            self._runner.interrupt(Cancelled())

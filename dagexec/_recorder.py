@@ -1,0 +1,547 @@
+"""The recorder: between a runner and a journal, for one run.
+
+What the scheduler is told is recorded first. A write starts when its intent is durable; a call has
+ended for the rest of the run when its outcome is. So whatever crashes, the journal knows of every
+write that may have begun, and nothing was built on an outcome that can be lost. Calls that may run
+again need not wait for their intent.
+
+A caller's cancellation, Ctrl-C and a source that breaks are no outcomes: the run stays open, as
+after a crash, and can be resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+from anyio import CancelScope
+
+from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
+from dagexec._answers import (
+    Given,
+    apply_answer,
+    check_answer,
+    is_question,
+    missing_secrets,
+    repeated,
+    secret_call,
+)
+from dagexec._context import CallContext
+from dagexec._errors import DagexecError, JournalError
+from dagexec._outcomes import (
+    Approve,
+    Cancelled,
+    Edit,
+    Failed,
+    InDoubt,
+    Outcome,
+    Pending,
+    TimedOut,
+)
+from dagexec._scheduler import Added, Closed, Reopened, Settled, State
+from dagexec.journal._base import Record
+from dagexec.journal._records import (
+    answer_body,
+    fingerprint,
+    outcome_body,
+    outcome_of,
+    replay,
+    same_call,
+    to_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from dagexec._plan import Call, Plan
+    from dagexec._runner import Lane, Runner
+    from dagexec._scheduler import Event
+    from dagexec._tools import Tool
+    from dagexec.journal._base import Journal, Session
+
+_log: Final = logging.getLogger("dagexec")
+
+_IN_FLIGHT: Final = (State.READY, State.RUNNING, State.STOPPING)
+
+
+@final
+class Recorder:
+    """Records one run, and resumes it from what was recorded."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        run_id: str,
+        in_doubt: Any = "ask",
+        answers: Mapping[str, object] | None = None,
+    ) -> None:
+        """Prepare; `answers` is None for `run`, which begins a run that is not there yet."""
+        self._journal = journal
+        self._run_id = run_id
+        self._in_doubt = in_doubt
+        self._asked_to_resume = answers is not None
+        self._answers = dict(answers or {})
+        self._runner: Runner
+        self._session: Session
+        # What people answered, by call; `ask` reads it too.
+        self.given: dict[str, Given] = {}
+        # How often each call was started before, and with which arguments.
+        self.starts: dict[str, int] = {}
+        self._fingerprints: dict[str, str] = {}
+        # Answers that were recorded, and not yet acted upon when the process ended.
+        self._answered: list[str] = []
+        self._fresh = False
+        self._answering: list[_Waiter] = []
+        # What a stop or a deadline had decided for the calls that were under way.
+        self._stopped_by: Outcome = Cancelled()
+        # Outcomes on their way into the journal.
+        self._unsettled = 0
+        self._idle: anyio.Event | None = None
+
+    # ------------------------------------------------------------------------------- the whole run
+
+    async def drive(
+        self, runner: Runner, plan: Plan | None, source: AsyncIterator[Call] | None
+    ) -> None:
+        """Claim the run, do what is left of it, and give it up; raises what the runner raises."""
+        self._runner = runner
+        first = None
+        if self._asked_to_resume:
+            pass
+        elif plan is not None:
+            first = Record("plan", None, {"calls": [self._kept(call) for call in plan.calls]})
+        elif source is not None:
+            first = Record("stream")
+        self._session = session = await self._journal.claim(self._run_id, first)
+        try:
+            self._restore(plan, session.records)
+            machine = runner.machine
+            if machine.finished and not (self._answers or self._answered):
+                return
+            runner.recorder = self
+            await runner.drive(plan, source)
+            if machine.finished and not runner.interrupted:
+                body = {"elapsed": runner.elapsed, "abandoned": runner.abandoned}
+                session.append(Record("end", None, body), _ignore)
+        finally:
+            with CancelScope(shield=True):
+                await self._release()
+
+    async def _release(self) -> None:
+        machine = self._runner.machine
+        counts: dict[str, int] = {}
+        for outcome in machine.outcomes.values():
+            counts[outcome.status] = counts.get(outcome.status, 0) + 1
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+        waiting = [name for name in machine.outcomes if self._waits(name)]
+        state = "waiting" if waiting else "done"
+        if self._runner.interrupted or not machine.finished:
+            state = "open"
+        try:
+            await self._session.release(state, summary, waiting)
+        except JournalError as error:
+            _log.error("the end of run %r could not be recorded: %s", self._run_id, error)  # noqa: TRY400 - the text says it all
+
+    def _waits(self, name: str) -> bool:
+        outcome = self._runner.machine.outcomes.get(name)
+        return (
+            outcome is not None
+            and outcome.status in ("pending", "in_doubt")
+            and outcome.because is None
+        )
+
+    def _kept(self, call: Call) -> dict[str, Any]:
+        """Return a call as it is recorded: without the arguments that are secret."""
+        tool = self._runner.settings.tools.get(call.tool)
+        return secret_call(call, () if tool is None else tool.secret)
+
+    # ------------------------------------------------------------------------- what was there before
+
+    def _restore(self, plan: Plan | None, records: Any) -> None:
+        """Tell the machine what was recorded; raise DagexecError if the run cannot go on."""
+        runner = self._runner
+        begun_as_plan = records[0].kind == "plan"
+        self._fresh = len(records) == 1 and (plan is not None or not begun_as_plan)
+        if plan is not None:
+            self._compare(plan, records)
+        if self._fresh and plan is not None and begun_as_plan:
+            return  # the runner has the plan itself, with its secrets
+        replay(records, runner.machine, {} if plan is None else {call.id: call for call in plan})
+        for record in records:
+            self._look_at(record)
+        self._check_tools()
+        self._check_answers()
+
+    def _look_at(self, record: Record) -> None:
+        name, body = record.call or "", record.body
+        if record.kind == "started":
+            self.starts[name] = self.starts.get(name, 0) + 1
+            self._fingerprints[name] = body["args"]
+            self._runner.already = max(self._runner.already, body["at"])
+        elif record.kind == "void":
+            self.starts[name] -= 1
+        elif record.kind == "settled":
+            self._runner.already = max(self._runner.already, body.get("ended") or 0.0)
+        elif record.kind in ("stop", "expired"):
+            late = record.kind == "expired"
+            self._stopped_by = TimedOut("layer") if late else outcome_of(body)
+        elif record.kind == "answer":
+            apply_answer(self.given, name, body)
+            self._answered.append(name)
+        elif record.kind == "reopened":
+            self._answered = [each for each in self._answered if each != name]
+        elif record.kind == "end":
+            self._runner.already = self._runner.elapsed = body["elapsed"]
+            self._runner.abandoned = body["abandoned"]
+
+    def _compare(self, plan: Plan, records: Any) -> None:
+        calls = [self._kept(call) for call in plan.calls]
+        if records[0].kind == "plan":
+            kept = records[0].body["calls"]
+            same = len(kept) == len(calls) and all(map(same_call, kept, calls))
+        else:
+            by_id = {call["id"]: call for call in calls}
+            added = [record.body["call"] for record in records if record.kind == "added"]
+            closed = any(record.kind == "closed" for record in records)
+            same = all(each["id"] in by_id and same_call(each, by_id[each["id"]]) for each in added)
+            same = same and (not closed or len(added) == len(calls))
+        if not same:
+            self._refuse_other_plan()
+
+    def _refuse_other_plan(self) -> None:
+        msg = (
+            f"the run {self._run_id!r} was begun with another plan; give a new run a new run_id, or"
+            " continue this one with resume()"
+        )
+        raise DagexecError(msg)
+
+    def _check_tools(self) -> None:  # TODO split
+        machine, tools = self._runner.machine, self._runner.settings.tools
+        for call in machine.calls:
+            if machine.state(call.id) is State.SETTLED and not self._waits(call.id):
+                continue
+            if call.problem is None and call.tool not in tools:
+                msg = (
+                    f"the run {self._run_id!r} cannot go on: call {call.id!r} needs the tool"
+                    f" {call.tool!r}, which this executor does not have"
+                )
+                raise DagexecError(msg)
+            given = self.given.get(call.id)
+            answer = self._answers.get(call.id)
+            if isinstance(answer, Edit):
+                given = Given()
+                given.apply(answer_body(answer))
+            hidden = missing_secrets(call, given)
+            if hidden:
+                msg = (
+                    f"the run {self._run_id!r} cannot go on by itself: the journal does not keep"
+                    f" {hidden[0]!r} of call {call.id!r}, which is secret; give the plan again:"
+                    f" run(plan, run_id=...) or resume(run_id, answers, plan=plan)"
+                )
+                raise DagexecError(msg)
+        if self._asked_to_resume and not machine.closed and not machine.finished:
+            msg = (
+                f"the plan of run {self._run_id!r} was still arriving when its process ended; give"
+                f" its calls again, run(calls, run_id={self._run_id!r}): what is done stays done"
+            )
+            raise DagexecError(msg)
+
+    def _check_answers(self) -> None:
+        machine, settings = self._runner.machine, self._runner.settings
+        for name, answer in list(self._answers.items()):
+            try:
+                call, state = machine.call(name), machine.state(name)
+            except KeyError:
+                known = ", ".join(each.id for each in machine.calls if self._waits(each.id))
+                msg = (
+                    f"the run {self._run_id!r} has no call {name!r} to answer;"
+                    f" waiting for an answer: {known or 'none'}"
+                )
+                raise DagexecError(msg) from None
+            outcome = machine.outcomes.get(name)
+            if self._lost(name):
+                outcome = InDoubt()
+            if not self._waits(name) and repeated(self.given, name, answer):
+                del self._answers[name]  # given again by who did not know that it had arrived
+                continue
+            check_answer(call, settings.tools[call.tool], answer, outcome, state.value)
+
+    def _lost(self, name: str) -> bool:
+        """Whether a call was running when its process ended, and may not simply run again."""
+        machine = self._runner.machine
+        if machine.state(name) not in (State.RUNNING, State.STOPPING):
+            return False
+        tool = self._runner.settings.tools.get(machine.call(name).tool)
+        return tool is None or not tool.effect.reruns
+
+    # ------------------------------------------------------------------------------------ going on
+
+    async def begin(self, plan: Plan | None) -> None:
+        """Give the machine what it needs to go on: a new plan, or what the crash left."""
+        runner, machine = self._runner, self._runner.machine
+        left = [call.id for call in machine.calls if machine.state(call.id) in _IN_FLIGHT]
+        if plan is not None and not machine.closed:
+            self._complete(plan)
+        reopened: list[Event] = []
+        settled: list[Event] = []
+        for name in dict.fromkeys((*left, *self._answered, *self._answers)):
+            event = await self._fate(name)
+            (reopened if isinstance(event, Reopened) else settled).append(event)
+        for waiter in self._answering:
+            await waiter.wait()
+            if waiter.error is not None:
+                raise waiter.error
+        # In one batch, and first what runs again: the machine must not find itself at its end.
+        events = (*reopened, *settled)
+        for event in events:
+            self._note(event)
+        if events:
+            runner.feed(*events)
+
+    def _complete(self, plan: Plan) -> None:
+        """Add what the machine has not had of a plan: all of it, or the rest of a stream."""
+        runner = self._runner
+        known = {call.id for call in runner.machine.calls}
+        missing = [Added(call) for call in plan.calls if call.id not in known]
+        if self._session.records[0].kind == "stream":
+            for event in missing:
+                self._note(self._hidden(event))
+            self._note(Closed())
+        runner.feed(*missing, Closed())
+
+    async def _fate(self, name: str) -> Event:
+        """Return what becomes of a call that was under way, or was answered."""
+        machine = self._runner.machine
+        state, lost = machine.state(name), self._lost(name)
+        if name in self._answers:
+            outcome = InDoubt() if lost else machine.outcomes[name]
+            self._take(name, self._answers[name], outcome)
+            return Reopened(name)
+        if name in self._answered:
+            return Reopened(name)
+        if lost:
+            answer = await self._decided(name)
+            if answer is not None:
+                self._take(name, answer, InDoubt())
+                return Reopened(name)
+            return Settled(name, InDoubt(attempts=self.starts.get(name, 1)))
+        if state is State.STOPPING:
+            return Settled(name, self._stopped_by)
+        return Reopened(name)
+
+    def _take(self, name: str, answer: object, outcome: Outcome) -> None:
+        body = answer_body(answer)
+        asks = is_question(outcome)
+        body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
+        if asks:
+            body["question"] = outcome.question
+        apply_answer(self.given, name, body)
+        waiter = _Waiter()
+        self._session.append(Record("answer", name, body), waiter.done)
+        self._answering.append(waiter)
+
+    async def _decided(self, name: str) -> object:
+        """Ask the tool's own hook, then the policy, what became of a write; None if unknown."""
+        machine, tools = self._runner.machine, self._runner.settings.tools
+        call = machine.call(name)
+        tool = tools[call.tool]
+        context = CallContext(name, tool.name, self._run_id, attempt=self.starts.get(name, 1))
+        for decide in (tool.reconcile, self._in_doubt if callable(self._in_doubt) else None):
+            if decide is None:
+                continue
+            try:
+                arguments = self._arguments(call, tool)
+                answer = decide(context, dict(arguments))
+                if isawaitable(answer):
+                    answer = await answer
+                if answer is not None:
+                    check_answer(call, tool, answer, InDoubt(), "in_doubt")
+                    return answer
+            except Exception:  # noqa: BLE001 - what cannot be found out stays in doubt
+                _log.exception("call %r: asking what became of it failed", name)
+        return {"rerun": Approve()}.get(self._in_doubt) if isinstance(self._in_doubt, str) else None
+
+    # --------------------------------------------------------------------------- before a call runs
+
+    def added(self, call: Call) -> bool:
+        """Whether the machine has not had this call of a stream; raise DagexecError if it differs."""
+        try:
+            known = self._runner.machine.call(call.id)
+        except KeyError:
+            return True
+        if not same_call(self._kept(known), self._kept(call)):
+            self._refuse_other_plan()
+        return False
+
+    async def record(self, event: Event) -> None:
+        """Record an event and wait until it is durable; raise JournalError if it cannot be."""
+        waiter = _Waiter()
+        self._session.append(to_record(self._hidden(event)), waiter.done)
+        await waiter.wait()
+        if waiter.error is not None:
+            raise waiter.error
+
+    def _hidden(self, event: Event) -> Event:
+        if isinstance(event, Added):
+            from dagexec._plan import Call
+
+            return Added(Call.from_dict(self._kept(event.call)), event.eager)
+        return event
+
+    def _arguments(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return the validated arguments, with what a person changed in them."""
+        given = self.given.get(call.id)
+        outcomes = self._runner.machine.outcomes
+        if given is None or given.edit is None:
+            return arguments_of(call, tool, outcomes)
+        return tool.validate({**resolved(call, outcomes), **given.edit})
+
+    async def enter(
+        self, lane: Lane, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Return the arguments once the call may start; settle it if it may not."""
+        runner, name = self._runner, call.id
+        given = self.given.get(name)
+        if given is not None and given.verdict is not None:
+            self.settle(lane, name, given.verdict)
+            return None
+        try:
+            if arguments is None or given is not None:
+                arguments = self._arguments(call, tool)
+            asks = not (given and given.approved) and needs_approval(tool, arguments)
+            mark = fingerprint(arguments, tool.secret) if arguments else ""
+        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
+            self.settle(lane, name, Failed(error, ended=runner.now()))
+            return None
+        if asks:
+            self.settle(lane, name, Pending(approval_question(tool, arguments)))
+            return None
+        if self._differs(tool, given, name, mark):
+            self.settle(lane, name, InDoubt())
+            return None
+        if given is not None:
+            given.rewind()
+        if not await self._intend(lane, name, tool, mark):
+            return None
+        self.starts[name] = self.starts.get(name, 0) + 1
+        return arguments
+
+    def _differs(self, tool: Tool[..., Any], given: Given | None, name: str, mark: str) -> bool:
+        """Whether an idempotent call would run again with other arguments under the same key."""
+        before = self._fingerprints.get(name, mark)
+        return tool.effect == "idempotent" and given is None and before != mark
+
+    async def _intend(self, lane: Lane, name: str, tool: Tool[..., Any], mark: str) -> bool:
+        """Record that a call is about to start; return whether it may."""
+        runner = self._runner
+        intent = Record("started", name, {"at": runner.now(), "args": mark})
+        if tool.effect.reruns:
+            self._session.append(intent, _ignore)
+            return True
+        waiter = _Waiter()
+        self._session.append(intent, waiter.done)
+        if not waiter.is_done:
+            try:
+                await waiter.wait()
+            except BaseException:
+                self._session.append(Record("void", name), _ignore)
+                raise
+        if waiter.error is not None:
+            msg = f"the call was not started, because it could not be recorded: {waiter.error}"
+            self.settle(lane, name, Failed(JournalError(msg), ended=runner.now()))
+            return False
+        if runner.is_over(lane) or runner.machine.state(name) is not State.READY:
+            self._session.append(Record("void", name), _ignore)
+            return False
+        return True
+
+    # ---------------------------------------------------------------------------- after a call ran
+
+    def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
+        """Record an outcome; the machine hears of it when it is durable."""
+        earlier = self.starts.get(name, 1) - 1
+        if earlier > 0 and outcome.attempts:
+            from dataclasses import replace
+
+            outcome = replace(outcome, attempts=outcome.attempts + earlier)
+        if self._runner.interrupted and outcome.status == "cancelled":
+            self._runner.settled(lane, name, outcome)  # nothing that is kept: it runs again
+            return
+        self._append(lane, name, outcome, self._failing)
+
+    def _append(self, lane: Lane, name: str, outcome: Outcome, on_error: Any) -> None:
+        self._unsettled += 1
+        record = Record("settled", name, outcome_body(outcome))
+        self._session.append(record, partial(self._on_settled, lane, name, outcome, on_error))
+
+    def _on_settled(
+        self, lane: Lane, name: str, outcome: Outcome, on_error: Any, error: Exception | None
+    ) -> None:
+        if error is not None and on_error is not None:
+            on_error(lane, name, outcome, error)
+        else:
+            self._runner.settled(lane, name, outcome)
+        self._unsettled -= 1
+        if self._unsettled == 0 and self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    def _failing(self, lane: Lane, name: str, outcome: Outcome, error: Exception) -> None:
+        """Fail a call whose outcome cannot be recorded; try to record at least that."""
+        tool = self._runner.settings.tools.get(self._runner.machine.call(name).tool)
+        ran = outcome.started is not None
+        what = f"the call ended as {outcome.status}, and that" if ran else "what became of it"
+        failed = Failed(
+            JournalError(f"{what} could not be recorded: {error}"),
+            started=outcome.started,
+            ended=outcome.ended,
+            queued=outcome.queued,
+            attempts=outcome.attempts,
+            maybe=ran and tool is not None and not tool.effect.reruns,
+        )
+        self._append(lane, name, failed, None)
+
+    def note(self, event: Event) -> None:
+        """Record that the run was stopped, or a layer's deadline passed; nobody waits for it."""
+        if not self._runner.interrupted and not self._runner.machine.finished:
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        self._session.append(to_record(event), _ignore)
+
+    async def drain(self) -> None:
+        """Wait until every outcome so far has been told to the machine."""
+        with CancelScope(shield=True):
+            while self._unsettled:
+                self._idle = self._idle or anyio.Event()
+                await self._idle.wait()
+
+
+@final
+class _Waiter:
+    """Waits for one record."""
+
+    __slots__ = ("_event", "error", "is_done")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.error: Exception | None = None
+        self._event: anyio.Event | None = None
+
+    def done(self, error: Exception | None) -> None:
+        self.error = error
+        self.is_done = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        if not self.is_done:
+            self._event = anyio.Event()
+            await self._event.wait()
+
+
+def _ignore(_error: Exception | None) -> None:
+    """A record that nobody waits for: the next that somebody waits for will fail as well."""
