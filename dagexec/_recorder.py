@@ -30,7 +30,7 @@ from dagexec._answers import (
     secret_call,
 )
 from dagexec._context import CallContext
-from dagexec._errors import DagexecError, JournalError
+from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec._outcomes import (
     Approve,
     Cancelled,
@@ -99,7 +99,9 @@ class Recorder:
         self._stopped_by: Outcome = Cancelled()
         # Outcomes on their way into the journal.
         self._unsettled = 0
-        self._idle: anyio.Event | None = None
+        self._arrived: list[tuple[Lane, str, Outcome, bool, Exception | None]] = []
+        self._at_once = False
+        self._news: anyio.Event | None = None
 
     # ------------------------------------------------------------------------------- the whole run
 
@@ -449,6 +451,9 @@ class Recorder:
             except BaseException:
                 self._session.append(Record("void", name), _ignore)
                 raise
+        if isinstance(waiter.error, RunOwned):
+            self._lose(waiter.error)
+            return False
         if waiter.error is not None:
             msg = f"the call was not started, because it could not be recorded: {waiter.error}"
             self.settle(lane, name, Failed(JournalError(msg), ended=runner.now()))
@@ -470,24 +475,61 @@ class Recorder:
         if self._runner.interrupted and outcome.status == "cancelled":
             self._runner.settled(lane, name, outcome)  # nothing that is kept: it runs again
             return
-        self._append(lane, name, outcome, self._failing)
+        self._append(lane, name, outcome)
 
-    def _append(self, lane: Lane, name: str, outcome: Outcome, on_error: Any) -> None:
+    def _append(self, lane: Lane, name: str, outcome: Outcome, *, last: bool = False) -> None:
         self._unsettled += 1
         record = Record("settled", name, outcome_body(outcome))
-        self._session.append(record, partial(self._on_settled, lane, name, outcome, on_error))
+        self._at_once = True
+        self._session.append(record, partial(self._on_settled, lane, name, outcome, last))
+        self._at_once = False
 
     def _on_settled(
-        self, lane: Lane, name: str, outcome: Outcome, on_error: Any, error: Exception | None
+        self, lane: Lane, name: str, outcome: Outcome, last: bool, error: Exception | None
     ) -> None:
-        if error is not None and on_error is not None:
-            on_error(lane, name, outcome, error)
+        self._arrived.append((lane, name, outcome, last, error))
+        if self._at_once:
+            self._tell()
         else:
-            self._runner.settled(lane, name, outcome)
-        self._unsettled -= 1
-        if self._unsettled == 0 and self._idle is not None:
-            self._idle.set()
-            self._idle = None
+            self.wake()
+
+    def wake(self) -> None:
+        """Let `deliver` look: something arrived, or the run has ended."""
+        if self._news is not None:
+            self._news.set()
+
+    async def deliver(self, ended: anyio.Event) -> None:
+        """Tell the machine of outcomes as they become durable, until the run has ended."""
+        while not ended.is_set():
+            self._news = anyio.Event()
+            if not self._arrived:
+                await self._news.wait()
+            self._tell()
+
+    async def drain(self) -> None:
+        """Wait until every outcome so far has been told to the machine."""
+        with CancelScope(shield=True):
+            while self._unsettled:
+                self._news = anyio.Event()
+                if not self._arrived:
+                    await self._news.wait()
+                self._tell()
+
+    def _tell(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for lane, name, outcome, last, error in arrived:
+            self._unsettled -= 1
+            if isinstance(error, RunOwned):
+                self._lose(error)
+            if error is not None and not last:
+                self._failing(lane, name, outcome, error)
+            else:
+                self._runner.settled(lane, name, outcome)
+
+    def _lose(self, error: RunOwned) -> None:
+        """End the run here: it goes on in another process."""
+        if not self._runner.interrupted:
+            self._runner.end_by(error, Cancelled())
 
     def _failing(self, lane: Lane, name: str, outcome: Outcome, error: Exception) -> None:
         """Fail a call whose outcome cannot be recorded; try to record at least that."""
@@ -502,7 +544,7 @@ class Recorder:
             attempts=outcome.attempts,
             maybe=ran and tool is not None and not tool.effect.reruns,
         )
-        self._append(lane, name, failed, None)
+        self._append(lane, name, failed, last=True)
 
     def note(self, event: Event) -> None:
         """Record that the run was stopped, or a layer's deadline passed; nobody waits for it."""
@@ -511,13 +553,6 @@ class Recorder:
 
     def _note(self, event: Event) -> None:
         self._session.append(to_record(event), _ignore)
-
-    async def drain(self) -> None:
-        """Wait until every outcome so far has been told to the machine."""
-        with CancelScope(shield=True):
-            while self._unsettled:
-                self._idle = self._idle or anyio.Event()
-                await self._idle.wait()
 
 
 @final

@@ -217,17 +217,19 @@ class Runner:
         lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
-            # The task of the run itself is the first worker: a chain needs no other.
-            self._looking = 1
             if self.recorder is not None:
                 await self.recorder.begin(plan)
-            elif plan is not None:
-                self.feed(*(Added(call) for call in plan.calls), Closed())
-            self._looking = 0
+                if source is not None:
+                    group.start_soon(self._read, source)
+                await self.recorder.deliver(lane.ended)
+                return
             if source is not None:
                 group.start_soon(self._read, source)
-                self.recruit(lane)
-            else:
+            elif plan is not None:
+                # The task of the run itself is the first worker: a chain needs no other.
+                self._looking = 1
+                self.feed(*(Added(call) for call in plan.calls), Closed())
+                self._looking = 0
                 if lane.queue and self.slots.take():
                     await self.work(lane, started=False)
                 else:
@@ -341,6 +343,8 @@ class Runner:
                 self._on_ended(action.call)  # type: ignore[union-attr]
             else:
                 self._lane.ended.set()
+                if self.recorder is not None:
+                    self.recorder.wake()
 
     def _tell(self, items: Sequence[Event | Action]) -> None:
         for item in items:

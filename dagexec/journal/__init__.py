@@ -8,6 +8,7 @@
 from dagexec.journal._base import Journal, Record, RunInfo, Session
 from dagexec.journal._codec import Types
 from dagexec.journal._memory import MemoryJournal
+from dagexec.journal._sqlite import SqliteJournal
 
 __all__ = [
     "Journal",
@@ -15,5 +16,6 @@ __all__ = [
     "Record",
     "RunInfo",
     "Session",
+    "SqliteJournal",
     "Types",
 ]
