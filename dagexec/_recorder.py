@@ -54,7 +54,7 @@ from dagexec.journal._records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from dagexec._plan import Call, Plan
     from dagexec._runner import Lane, Runner
@@ -119,7 +119,7 @@ class Recorder:
             first = Record("stream")
         self._session = session = await self._journal.claim(self._run_id, first)
         try:
-            self._restore(plan, session.records)
+            self._restore(plan, session.records, new=session.records[0] is first)
             machine = runner.machine
             if machine.finished and not (self._answers or self._answered):
                 return
@@ -162,12 +162,12 @@ class Recorder:
 
     # ------------------------------------------------------------------------- what was there before
 
-    def _restore(self, plan: Plan | None, records: Any) -> None:
+    def _restore(self, plan: Plan | None, records: Sequence[Record], *, new: bool) -> None:
         """Tell the machine what was recorded; raise DagexecError if the run cannot go on."""
         runner = self._runner
         begun_as_plan = records[0].kind == "plan"
         self._fresh = len(records) == 1 and (plan is not None or not begun_as_plan)
-        if plan is not None:
+        if plan is not None and not new:
             self._compare(plan, records)
         if self._fresh and plan is not None and begun_as_plan:
             return  # the runner has the plan itself, with its secrets
@@ -199,7 +199,7 @@ class Recorder:
             self._runner.already = self._runner.elapsed = body["elapsed"]
             self._runner.abandoned = body["abandoned"]
 
-    def _compare(self, plan: Plan, records: Any) -> None:
+    def _compare(self, plan: Plan, records: Sequence[Record]) -> None:
         calls = [self._kept(call) for call in plan.calls]
         if records[0].kind == "plan":
             kept = records[0].body["calls"]

@@ -161,7 +161,8 @@ class Worker:
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
         if runner.recorder is not None:
-            self._arm(math.inf)
+            if not tool.effect.reruns:
+                self._arm(math.inf)  # it may wait for the disk, and the last deadline is not its own
             arguments = await runner.recorder.enter(self._lane, call, tool, arguments)
             if arguments is None:
                 return

@@ -23,13 +23,14 @@ from typing import Any, Final, TypeVar, cast, final
 from uuid import UUID
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from dagexec._errors import JournalError
 
 T = TypeVar("T")
 
 MARK: Final = "$type"
-_PLAIN: Final = (str, bool, type(None))
+_ATOMS: Final = frozenset((str, bool, type(None)))
 # Beyond this, Python refuses to write an integer in decimal.
 _LONG_INT: Final = 10**4000
 
@@ -95,12 +96,16 @@ class Types:
         self._by_class[kind] = self._by_name[name] = _Kind(name, write, read)
 
     def dumps(self, value: Any) -> str:
-        """Return a value as JSON text, plain ASCII; raise JournalError for a type without a place.
+        """Return a value as JSON text; raise JournalError for a type without a place.
 
         The same value gives the same text.
         """
         try:
-            return json.dumps(self._pack(value), separators=(",", ":"), allow_nan=False)
+            body = value if _is_plain(value) else self._pack(value)
+            try:
+                return to_json(body).decode()
+            except ValueError:  # half of a surrogate pair, which only an escape can hold
+                return json.dumps(body, separators=(",", ":"), allow_nan=False)
         except RecursionError:
             msg = "a value that contains itself, or nests too deep, cannot be recorded"
             raise JournalError(msg) from None
@@ -117,7 +122,7 @@ class Types:
 
     def _pack(self, value: Any) -> Any:
         kind = cast("type", type(value))
-        if kind in _PLAIN:
+        if kind in _ATOMS:
             return value
         if kind is int:
             big = not -_LONG_INT < value < _LONG_INT
@@ -213,6 +218,23 @@ class Types:
         object.__setattr__(made, "__pydantic_extra__", extra and self._unpack(extra))
         object.__setattr__(made, "__pydantic_private__", None)
         return made
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is JSON as it stands; most are, and need no copy."""
+    kind = cast("type", type(value))
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or key == MARK:
+                return False
+            if type(item) not in _ATOMS and not _is_plain(item):
+                return False
+        return True
+    if kind is list:
+        return all(type(item) in _ATOMS or _is_plain(item) for item in value)
+    if kind is float:
+        return math.isfinite(value)
+    return kind in _ATOMS or (kind is int and -_LONG_INT < value < _LONG_INT)
 
 
 _CLASS_KINDS: Final = ("dict", "int", "float", "enum", "model", "dataclass", "namedtuple")

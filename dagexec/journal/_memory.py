@@ -30,6 +30,7 @@ class MemoryJournal:
     async def claim(self, run_id: str, first: Record | None = None) -> Session:
         """Become the owner of a run, or begin it with `first`."""
         run = self._runs.get(run_id)
+        new = run is None
         if run is None:
             if first is None:
                 raise JournalError(unknown_run(run_id, "the journal", known=[*self._runs]))
@@ -39,9 +40,11 @@ class MemoryJournal:
         elif run.owner is not None:
             msg = f"the run {run_id!r} is being driven by another call of run() or resume()"
             raise RunOwned(msg)
+        # What was just given is given back as it is.
+        records = [first] if first is not None and new else run.read(self.types)
         run.owner = uuid4().hex
         run.state = "open"
-        return _MemorySession(run_id, run, self.types)
+        return _MemorySession(run_id, run, self.types, records)
 
     async def read(self, run_id: str) -> Sequence[Record]:
         """Return the records of a run."""
@@ -100,9 +103,9 @@ class _Run:
 class _MemorySession:
     """A run that is owned."""
 
-    def __init__(self, run_id: str, run: _Run, types: Types) -> None:
+    def __init__(self, run_id: str, run: _Run, types: Types, records: list[Record]) -> None:
         self.run_id = run_id
-        self.records = run.read(types)
+        self.records = records
         self._run = run
         self._types = types
 

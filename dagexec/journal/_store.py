@@ -361,7 +361,7 @@ class Store:
                 )
                 owned = Ownership(run_id, int(cursor.lastrowid or 0), owner)
                 self.append(owned, [(first.kind, first.call, text)])
-                owned.records = [Record(first.kind, first.call, self.types.loads(self._body(run_id, text)))]
+                owned.records = [first]
                 return owned
             key, holder, lease = row
             if holder is not None and lease > now and not is_dead(holder):
