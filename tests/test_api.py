@@ -60,6 +60,7 @@ LOWLEVEL = [
     "Finish",
     "Launch",
     "Refused",
+    "Reopened",
     "Scheduler",
     "Settled",
     "Started",

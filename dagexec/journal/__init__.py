@@ -9,6 +9,7 @@ from dagexec.journal._base import Journal, Record, RunInfo, Session
 from dagexec.journal._codec import Types
 from dagexec.journal._memory import MemoryJournal
 from dagexec.journal._sqlite import SqliteJournal
+from dagexec.journal._sweep import sweep
 
 __all__ = [
     "Journal",
@@ -18,4 +19,5 @@ __all__ = [
     "Session",
     "SqliteJournal",
     "Types",
+    "sweep",
 ]

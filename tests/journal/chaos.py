@@ -109,7 +109,9 @@ def child(
         return await executor.run(plan, run_id="run")
 
     report = anyio.run(drive, backend=backend)
-    path.with_suffix(".report").write_text(report.to_json())
+    written = path.with_suffix(".written")
+    written.write_text(report.to_json())
+    written.rename(path.with_suffix(".report"))  # whole, or not there
 
 
 def fork(work, seconds: float | None) -> int | None:
