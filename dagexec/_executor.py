@@ -231,7 +231,9 @@ class Executor:
         if self.journal is None:
             msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
             raise DagexecError(msg)
-        run = Run(self._runner, plan, None, {}, run_id, self._recorder(run_id, answers or {}))
+        run = Run(
+            self._runner, plan, None, {}, run_id, recorder=self._recorder(run_id, answers or {})
+        )
         lease = _enclosing_lease()
         waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
         async with waiting:
@@ -253,13 +255,13 @@ class Executor:
         if self.journal is not None and (run_id is not None or enclosing_call() is None):
             recorder = self._recorder(name)
         if isinstance(plan, AsyncIterable):
-            return Run(self._runner, None, aiter(plan), {}, name, recorder)
+            return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
         if not isinstance(plan, Plan):
             plan = Plan(plan)
         prepared = self._prepare(plan)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
-        return Run(self._runner, plan, None, prepared, name, recorder)
+        return Run(self._runner, plan, None, prepared, name, recorder=recorder)
 
     def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
         """Make a runner in the event loop that is running now."""

@@ -59,8 +59,8 @@ class ToolOptions(TypedDict, total=False):
     `thread` for any other. `approval` is True, or a function of the arguments that says whether a
     person has to agree. `reconcile` finds out what became of a write that a crash interrupted: a
     function of the call's context and arguments that returns `Done(value)`, `Deny(reason)` if it
-    did not happen and shall not, `Approve()` to run it again, or None if it does not know. `retry` and `limits` are those of `dagexec.limits`; `cost` is what a call
-    takes from a limit.
+    did not happen and shall not, `Approve()` to run it again, or None if it does not know. `retry`
+    and `limits` are those of `dagexec.limits`; `cost` is what a call takes from a limit.
     """
 
     name: str | None

@@ -20,42 +20,32 @@ import anyio
 from anyio import CancelScope
 
 from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
-from dagexec._answers import (
-    Given,
-    apply_answer,
-    check_answer,
-    is_question,
-    missing_secrets,
-    repeated,
-    secret_call,
-)
+from dagexec._answers import apply_answer, check_answer, is_question
 from dagexec._context import CallContext
-from dagexec._errors import DagexecError, JournalError, RunOwned
+from dagexec._errors import JournalError, RunOwned
 from dagexec._outcomes import (
     Approve,
     Cancelled,
-    Edit,
     Failed,
     InDoubt,
     Outcome,
     Pending,
-    TimedOut,
 )
+from dagexec._past import Past
 from dagexec._scheduler import Added, Closed, Reopened, Settled, State
 from dagexec.journal._base import Record
 from dagexec.journal._records import (
     answer_body,
     fingerprint,
     outcome_body,
-    outcome_of,
-    replay,
     same_call,
     to_record,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
+    from dagexec._answers import Given
     from dagexec._plan import Call, Plan
     from dagexec._runner import Lane, Runner
     from dagexec._scheduler import Event
@@ -82,26 +72,25 @@ class Recorder:
         self._journal = journal
         self._run_id = run_id
         self._in_doubt = in_doubt
-        self._asked_to_resume = answers is not None
-        self._answers = dict(answers or {})
+        self._past = Past(run_id, answers)
         self._runner: Runner
         self._session: Session
-        # What people answered, by call; `ask` reads it too.
-        self.given: dict[str, Given] = {}
-        # How often each call was started before, and with which arguments.
-        self.starts: dict[str, int] = {}
-        self._fingerprints: dict[str, str] = {}
-        # Answers that were recorded, and not yet acted upon when the process ended.
-        self._answered: list[str] = []
-        self._fresh = False
         self._answering: list[_Waiter] = []
-        # What a stop or a deadline had decided for the calls that were under way.
-        self._stopped_by: Outcome = Cancelled()
         # Outcomes on their way into the journal.
         self._unsettled = 0
-        self._arrived: list[tuple[Lane, str, Outcome, bool, Exception | None]] = []
+        self._arrived: list[tuple[Lane, str, Outcome, int, Exception | None]] = []
         self._at_once = False
         self._news: anyio.Event | None = None
+
+    @property
+    def given(self) -> dict[str, Given]:
+        """What people answered, by call."""
+        return self._past.given
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """How often each call was started."""
+        return self._past.starts
 
     # ------------------------------------------------------------------------------- the whole run
 
@@ -109,19 +98,19 @@ class Recorder:
         self, runner: Runner, plan: Plan | None, source: AsyncIterator[Call] | None
     ) -> None:
         """Claim the run, do what is left of it, and give it up; raises what the runner raises."""
-        self._runner = runner
+        self._runner = self._past.runner = runner
         first = None
-        if self._asked_to_resume:
+        if self._past.asked_to_resume:
             pass
         elif plan is not None:
-            first = Record("plan", None, {"calls": [self._kept(call) for call in plan.calls]})
+            first = Record("plan", None, {"calls": [self._past.kept(call) for call in plan.calls]})
         elif source is not None:
             first = Record("stream")
         self._session = session = await self._journal.claim(self._run_id, first)
         try:
-            self._restore(plan, session.records, new=session.records[0] is first)
+            self._past.restore(plan, session.records, new=session.records[0] is first)
             machine = runner.machine
-            if machine.finished and not (self._answers or self._answered):
+            if machine.finished and not (self._past.answers or self._past.answered):
                 return
             runner.recorder = self
             await runner.drive(plan, source)
@@ -138,146 +127,14 @@ class Recorder:
         for outcome in machine.outcomes.values():
             counts[outcome.status] = counts.get(outcome.status, 0) + 1
         summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-        waiting = [name for name in machine.outcomes if self._waits(name)]
+        waiting = [name for name in machine.outcomes if self._past.waits(name)]
         state = "waiting" if waiting else "done"
         if self._runner.interrupted or not machine.finished:
             state = "open"
         try:
             await self._session.release(state, summary, waiting)
         except JournalError as error:
-            _log.error("the end of run %r could not be recorded: %s", self._run_id, error)  # noqa: TRY400 - the text says it all
-
-    def _waits(self, name: str) -> bool:
-        outcome = self._runner.machine.outcomes.get(name)
-        return (
-            outcome is not None
-            and outcome.status in ("pending", "in_doubt")
-            and outcome.because is None
-        )
-
-    def _kept(self, call: Call) -> dict[str, Any]:
-        """Return a call as it is recorded: without the arguments that are secret."""
-        tool = self._runner.settings.tools.get(call.tool)
-        return secret_call(call, () if tool is None else tool.secret)
-
-    # ------------------------------------------------------------------------- what was there before
-
-    def _restore(self, plan: Plan | None, records: Sequence[Record], *, new: bool) -> None:
-        """Tell the machine what was recorded; raise DagexecError if the run cannot go on."""
-        runner = self._runner
-        begun_as_plan = records[0].kind == "plan"
-        self._fresh = len(records) == 1 and (plan is not None or not begun_as_plan)
-        if plan is not None and not new:
-            self._compare(plan, records)
-        if self._fresh and plan is not None and begun_as_plan:
-            return  # the runner has the plan itself, with its secrets
-        replay(records, runner.machine, {} if plan is None else {call.id: call for call in plan})
-        for record in records:
-            self._look_at(record)
-        self._check_tools()
-        self._check_answers()
-
-    def _look_at(self, record: Record) -> None:
-        name, body = record.call or "", record.body
-        if record.kind == "started":
-            self.starts[name] = self.starts.get(name, 0) + 1
-            self._fingerprints[name] = body["args"]
-            self._runner.already = max(self._runner.already, body["at"])
-        elif record.kind == "void":
-            self.starts[name] -= 1
-        elif record.kind == "settled":
-            self._runner.already = max(self._runner.already, body.get("ended") or 0.0)
-        elif record.kind in ("stop", "expired"):
-            late = record.kind == "expired"
-            self._stopped_by = TimedOut("layer") if late else outcome_of(body)
-        elif record.kind == "answer":
-            apply_answer(self.given, name, body)
-            self._answered.append(name)
-        elif record.kind == "reopened":
-            self._answered = [each for each in self._answered if each != name]
-        elif record.kind == "end":
-            self._runner.already = self._runner.elapsed = body["elapsed"]
-            self._runner.abandoned = body["abandoned"]
-
-    def _compare(self, plan: Plan, records: Sequence[Record]) -> None:
-        calls = [self._kept(call) for call in plan.calls]
-        if records[0].kind == "plan":
-            kept = records[0].body["calls"]
-            same = len(kept) == len(calls) and all(map(same_call, kept, calls))
-        else:
-            by_id = {call["id"]: call for call in calls}
-            added = [record.body["call"] for record in records if record.kind == "added"]
-            closed = any(record.kind == "closed" for record in records)
-            same = all(each["id"] in by_id and same_call(each, by_id[each["id"]]) for each in added)
-            same = same and (not closed or len(added) == len(calls))
-        if not same:
-            self._refuse_other_plan()
-
-    def _refuse_other_plan(self) -> None:
-        msg = (
-            f"the run {self._run_id!r} was begun with another plan; give a new run a new run_id, or"
-            " continue this one with resume()"
-        )
-        raise DagexecError(msg)
-
-    def _check_tools(self) -> None:  # TODO split
-        machine, tools = self._runner.machine, self._runner.settings.tools
-        for call in machine.calls:
-            if machine.state(call.id) is State.SETTLED and not self._waits(call.id):
-                continue
-            if call.problem is None and call.tool not in tools:
-                msg = (
-                    f"the run {self._run_id!r} cannot go on: call {call.id!r} needs the tool"
-                    f" {call.tool!r}, which this executor does not have"
-                )
-                raise DagexecError(msg)
-            given = self.given.get(call.id)
-            answer = self._answers.get(call.id)
-            if isinstance(answer, Edit):
-                given = Given()
-                given.apply(answer_body(answer))
-            hidden = missing_secrets(call, given)
-            if hidden:
-                msg = (
-                    f"the run {self._run_id!r} cannot go on by itself: the journal does not keep"
-                    f" {hidden[0]!r} of call {call.id!r}, which is secret; give the plan again:"
-                    f" run(plan, run_id=...) or resume(run_id, answers, plan=plan)"
-                )
-                raise DagexecError(msg)
-        if self._asked_to_resume and not machine.closed and not machine.finished:
-            msg = (
-                f"the plan of run {self._run_id!r} was still arriving when its process ended; give"
-                f" its calls again, run(calls, run_id={self._run_id!r}): what is done stays done"
-            )
-            raise DagexecError(msg)
-
-    def _check_answers(self) -> None:
-        machine, settings = self._runner.machine, self._runner.settings
-        for name, answer in list(self._answers.items()):
-            try:
-                call, state = machine.call(name), machine.state(name)
-            except KeyError:
-                known = ", ".join(each.id for each in machine.calls if self._waits(each.id))
-                msg = (
-                    f"the run {self._run_id!r} has no call {name!r} to answer;"
-                    f" waiting for an answer: {known or 'none'}"
-                )
-                raise DagexecError(msg) from None
-            outcome = machine.outcomes.get(name)
-            if self._lost(name):
-                outcome = InDoubt()
-            if not self._waits(name) and repeated(self.given, name, answer):
-                del self._answers[name]  # given again by who did not know that it had arrived
-                continue
-            check_answer(call, settings.tools[call.tool], answer, outcome, state.value)
-
-    def _lost(self, name: str) -> bool:
-        """Whether a call was running when its process ended, and may not simply run again."""
-        machine = self._runner.machine
-        if machine.state(name) not in (State.RUNNING, State.STOPPING):
-            return False
-        tool = self._runner.settings.tools.get(machine.call(name).tool)
-        return tool is None or not tool.effect.reruns
+            _log.error("the end of run %r could not be recorded: %s", self._run_id, error)
 
     # ------------------------------------------------------------------------------------ going on
 
@@ -289,7 +146,7 @@ class Recorder:
             self._complete(plan)
         reopened: list[Event] = []
         settled: list[Event] = []
-        for name in dict.fromkeys((*left, *self._answered, *self._answers)):
+        for name in dict.fromkeys((*left, *self._past.answered, *self._past.answers)):
             event = await self._fate(name)
             (reopened if isinstance(event, Reopened) else settled).append(event)
         for waiter in self._answering:
@@ -317,21 +174,21 @@ class Recorder:
     async def _fate(self, name: str) -> Event:
         """Return what becomes of a call that was under way, or was answered."""
         machine = self._runner.machine
-        state, lost = machine.state(name), self._lost(name)
-        if name in self._answers:
+        state, lost = machine.state(name), self._past.lost(name)
+        if name in self._past.answers:
             outcome = InDoubt() if lost else machine.outcomes[name]
-            self._take(name, self._answers[name], outcome)
+            self._take(name, self._past.answers[name], outcome)
             return Reopened(name)
-        if name in self._answered:
+        if name in self._past.answered:
             return Reopened(name)
         if lost:
             answer = await self._decided(name)
             if answer is not None:
                 self._take(name, answer, InDoubt())
                 return Reopened(name)
-            return Settled(name, InDoubt(attempts=self.starts.get(name, 1)))
+            return Settled(name, InDoubt(attempts=self._past.starts.get(name, 1)))
         if state is State.STOPPING:
-            return Settled(name, self._stopped_by)
+            return Settled(name, self._past.stopped_by)
         return Reopened(name)
 
     def _take(self, name: str, answer: object, outcome: Outcome) -> None:
@@ -340,7 +197,7 @@ class Recorder:
         body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
         if asks:
             body["question"] = outcome.question
-        apply_answer(self.given, name, body)
+        apply_answer(self._past.given, name, body)
         waiter = _Waiter()
         self._session.append(Record("answer", name, body), waiter.done)
         self._answering.append(waiter)
@@ -350,7 +207,7 @@ class Recorder:
         machine, tools = self._runner.machine, self._runner.settings.tools
         call = machine.call(name)
         tool = tools[call.tool]
-        context = CallContext(name, tool.name, self._run_id, attempt=self.starts.get(name, 1))
+        context = CallContext(name, tool.name, self._run_id, attempt=self._past.starts.get(name, 1))
         for decide in (tool.reconcile, self._in_doubt if callable(self._in_doubt) else None):
             if decide is None:
                 continue
@@ -369,13 +226,13 @@ class Recorder:
     # --------------------------------------------------------------------------- before a call runs
 
     def added(self, call: Call) -> bool:
-        """Whether the machine has not had this call of a stream; raise DagexecError if it differs."""
+        """Whether a call of a stream is new; raise DagexecError if it is not what it was."""
         try:
             known = self._runner.machine.call(call.id)
         except KeyError:
             return True
-        if not same_call(self._kept(known), self._kept(call)):
-            self._refuse_other_plan()
+        if not same_call(self._past.kept(known), self._past.kept(call)):
+            self._past.refuse_other_plan()
         return False
 
     async def record(self, event: Event) -> None:
@@ -390,12 +247,12 @@ class Recorder:
         if isinstance(event, Added):
             from dagexec._plan import Call
 
-            return Added(Call.from_dict(self._kept(event.call)), event.eager)
+            return Added(Call.from_dict(self._past.kept(event.call)), event.eager)
         return event
 
     def _arguments(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
         """Return the validated arguments, with what a person changed in them."""
-        given = self.given.get(call.id)
+        given = self._past.given.get(call.id)
         outcomes = self._runner.machine.outcomes
         if given is None or given.edit is None:
             return arguments_of(call, tool, outcomes)
@@ -406,7 +263,7 @@ class Recorder:
     ) -> dict[str, Any] | None:
         """Return the arguments once the call may start; settle it if it may not."""
         runner, name = self._runner, call.id
-        given = self.given.get(name)
+        given = self._past.given.get(name)
         if given is not None and given.verdict is not None:
             self.settle(lane, name, given.verdict)
             return None
@@ -428,12 +285,12 @@ class Recorder:
             given.rewind()
         if not await self._intend(lane, name, tool, mark):
             return None
-        self.starts[name] = self.starts.get(name, 0) + 1
+        self._past.starts[name] = self._past.starts.get(name, 0) + 1
         return arguments
 
     def _differs(self, tool: Tool[..., Any], given: Given | None, name: str, mark: str) -> bool:
         """Whether an idempotent call would run again with other arguments under the same key."""
-        before = self._fingerprints.get(name, mark)
+        before = self._past.fingerprints.get(name, mark)
         return tool.effect == "idempotent" and given is None and before != mark
 
     async def _intend(self, lane: Lane, name: str, tool: Tool[..., Any], mark: str) -> bool:
@@ -456,7 +313,8 @@ class Recorder:
             return False
         if waiter.error is not None:
             msg = f"the call was not started, because it could not be recorded: {waiter.error}"
-            self.settle(lane, name, Failed(JournalError(msg), ended=runner.now()))
+            failed = Failed(JournalError(msg), ended=runner.now())
+            self._append(lane, name, failed, last=True)
             return False
         if runner.is_over(lane) or runner.machine.state(name) is not State.READY:
             self._session.append(Record("void", name), _ignore)
@@ -467,13 +325,13 @@ class Recorder:
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Record an outcome; the machine hears of it when it is durable."""
-        earlier = self.starts.get(name, 1) - 1
+        earlier = self._past.starts.get(name, 1) - 1
         if earlier > 0 and outcome.attempts:
             from dataclasses import replace
 
             outcome = replace(outcome, attempts=outcome.attempts + earlier)
         if self._runner.interrupted and outcome.status == "cancelled":
-            self._runner.settled(lane, name, outcome)  # nothing that is kept: it runs again
+            self._runner.settled(name, outcome)  # nothing that is kept: it runs again
             return
         self._append(lane, name, outcome)
 
@@ -481,11 +339,11 @@ class Recorder:
         self._unsettled += 1
         record = Record("settled", name, outcome_body(outcome))
         self._at_once = True
-        self._session.append(record, partial(self._on_settled, lane, name, outcome, last))
+        self._session.append(record, partial(self._on_settled, lane, name, outcome, int(last)))
         self._at_once = False
 
     def _on_settled(
-        self, lane: Lane, name: str, outcome: Outcome, last: bool, error: Exception | None
+        self, lane: Lane, name: str, outcome: Outcome, last: int, error: Exception | None
     ) -> None:
         self._arrived.append((lane, name, outcome, last, error))
         if self._at_once:
@@ -524,7 +382,7 @@ class Recorder:
             if error is not None and not last:
                 self._failing(lane, name, outcome, error)
             else:
-                self._runner.settled(lane, name, outcome)
+                self._runner.settled(name, outcome)
 
     def _lose(self, error: RunOwned) -> None:
         """End the run here: it goes on in another process."""

@@ -45,6 +45,7 @@ class Run:
         source: AsyncIterator[Call] | None,
         prepared: Mapping[str, dict[str, Any]],
         run_id: str,
+        *,
         recorder: Recorder | None = None,
     ) -> None:
         """Keep what is needed; nothing starts before `drive` or `async with`."""

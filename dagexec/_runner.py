@@ -446,7 +446,7 @@ class Runner:
         if self._layer_of:
             self._on_ended(name)
 
-    def settled(self, lane: Lane, name: str, outcome: Outcome) -> None:
+    def settled(self, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call, once it is recorded."""
         if self.machine.state(name) is State.SETTLED:
             return  # the run was stopped meanwhile

@@ -154,7 +154,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:
+    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - all calls come through here, and a function costs
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
@@ -162,7 +162,9 @@ class Worker:
         arguments = runner.prepared.pop(name, None)
         if runner.recorder is not None:
             if not tool.effect.reruns:
-                self._arm(math.inf)  # it may wait for the disk, and the last deadline is not its own
+                self._arm(
+                    math.inf
+                )  # it may wait for the disk, and the last deadline is not its own
             arguments = await runner.recorder.enter(self._lane, call, tool, arguments)
             if arguments is None:
                 return

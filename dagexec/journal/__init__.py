@@ -1,8 +1,8 @@
 """Journals: where runs are recorded, to be resumed after a crash and with people's answers.
 
-    executor = Executor(tools, journal=SqliteJournal("runs.db"))
-    report = await executor.run(plan, run_id="order-17")     # again after a crash: goes on
-    report = await executor.resume("order-17", {"pay": Approve()})
+executor = Executor(tools, journal=SqliteJournal("runs.db"))
+report = await executor.run(plan, run_id="order-17")     # again after a crash: goes on
+report = await executor.resume("order-17", {"pay": Approve()})
 """
 
 from dagexec.journal._base import Journal, Record, RunInfo, Session

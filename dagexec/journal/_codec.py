@@ -12,20 +12,22 @@ import base64
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from dagexec._errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -120,8 +122,8 @@ class Types:
 
     # ------------------------------------------------------------------------------------- writing
 
-    def _pack(self, value: Any) -> Any:
-        kind = cast("type", type(value))
+    def _pack(self, value: Any) -> Any:  # noqa: PLR0911 - one a kind
+        kind = cast("type[object]", type(value))
         if kind in _ATOMS:
             return value
         if kind is int:
@@ -144,21 +146,23 @@ class Types:
             return {key: pack(item) for key, item in value.items()}
         return {MARK: "dict", "value": [[pack(key), pack(item)] for key, item in value.items()]}
 
-    def _pack_object(self, kind: type, value: Any) -> Any:
+    def _pack_object(self, kind: Any, value: Any) -> Any:
+        body: Any
         if isinstance(value, Enum):
             form, body = "enum", value.name
         elif isinstance(value, BaseModel):
             form, body = "model", self._model_body(value)
         elif is_dataclass(kind):
             names = [field.name for field in fields(kind)]
-            body = {name: self._pack(getattr(value, name)) for name in names if hasattr(value, name)}
+            body = {
+                name: self._pack(getattr(value, name)) for name in names if hasattr(value, name)
+            }
             form = "dataclass"
-        elif isinstance(value, tuple) and hasattr(kind, "_fields"):
-            items = cast("tuple[Any, ...]", value)
-            form, body = "namedtuple", [self._pack(item) for item in items]
+        elif _is_namedtuple(kind):
+            form, body = "namedtuple", [self._pack(item) for item in value]
         else:
             msg = (
-                f"a value of type {kind.__module__}.{kind.__qualname__} cannot be recorded: return"
+                f"a value of type {kind!r} cannot be recorded: return"
                 " JSON, a dataclass or a pydantic model, or register the type"
                 " (dagexec.journal.Types)"
             )
@@ -175,7 +179,7 @@ class Types:
 
     # ------------------------------------------------------------------------------------- reading
 
-    def _unpack(self, value: Any) -> Any:
+    def _unpack(self, value: Any) -> Any:  # noqa: PLR0911 - one a kind
         if isinstance(value, list):
             return [self._unpack(item) for item in cast("list[Any]", value)]
         if not isinstance(value, dict):
@@ -186,10 +190,8 @@ class Types:
         name, inner = body[MARK], body["value"]
         if name == "dict":
             return {self._unpack(key): self._unpack(item) for key, item in inner}
-        if name == "int":
-            return int(inner, 16)
-        if name == "float":
-            return float(inner)
+        if name in _NUMBERS:
+            return _NUMBERS[name](inner)
         if name in _CLASS_KINDS:
             return self._unpack_object(name, _class_at(body["class"]), inner)
         known = self._by_name.get(name)
@@ -222,7 +224,7 @@ class Types:
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is JSON as it stands; most are, and need no copy."""
-    kind = cast("type", type(value))
+    kind = cast("type[object]", type(value))
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str or key == MARK:
@@ -231,12 +233,17 @@ def _is_plain(value: Any) -> bool:
                 return False
         return True
     if kind is list:
-        return all(type(item) in _ATOMS or _is_plain(item) for item in value)
+        return all(_is_plain(item) for item in value)
     if kind is float:
         return math.isfinite(value)
     return kind in _ATOMS or (kind is int and -_LONG_INT < value < _LONG_INT)
 
 
+# Numbers that JSON cannot hold.
+_NUMBERS: Final[dict[str, Callable[[str], Any]]] = {
+    "int": lambda text: int(text, 16),
+    "float": float,
+}
 _CLASS_KINDS: Final = ("dict", "int", "float", "enum", "model", "dataclass", "namedtuple")
 
 
@@ -247,12 +254,16 @@ def _fits(form: str, kind: Any) -> bool:
         "enum": lambda: issubclass(kind, Enum),
         "model": lambda: issubclass(kind, BaseModel),
         "dataclass": lambda: is_dataclass(kind),
-        "namedtuple": lambda: issubclass(kind, tuple) and hasattr(kind, "_make"),
+        "namedtuple": lambda: _is_namedtuple(kind),
     }
     return form in tests and tests[form]()
 
 
-def _place(kind: type) -> str:
+def _is_namedtuple(kind: Any) -> bool:
+    return issubclass(kind, tuple) and hasattr(kind, "_make")  # pyright: ignore[reportUnknownArgumentType] - a bare tuple
+
+
+def _place(kind: Any) -> str:
     place = f"{kind.__module__}:{kind.__qualname__}"
     try:
         found: Any = _class_at(place)
@@ -276,7 +287,7 @@ def _class_at(place: str) -> Any:
         raise LookupError(msg)
     for part in qualname.split("."):
         # Not getattr: a name in a file must not run a property or a module's __getattr__.
-        found = vars(found).get(part)
+        found = cast("dict[str, Any]", vars(found)).get(part)
         if found is None:
             msg = f"{place!r} of a recorded value is not there any more"
             raise LookupError(msg)

@@ -73,7 +73,7 @@ class MemoryJournal:
         """Return what a crash at this moment would leave: the records, and no owner."""
         other = MemoryJournal(types=self.types)
         for name, run in self._runs.items():
-            left = other._runs[name] = _Run()  # noqa: SLF001 - of this class
+            left = other._runs[name] = _Run()
             left.records = list(run.records)
             left.state = run.state
             left.waiting = run.waiting

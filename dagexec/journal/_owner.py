@@ -57,7 +57,7 @@ def _place() -> Any:
         return None
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return [boot, os.readlink(_PROC / "self/ns/pid")]
+        return [boot, str((_PROC / "self/ns/pid").readlink())]
     except OSError:
         return None
 

@@ -38,7 +38,7 @@ _FIELDS: Final = ("scope", "because", "question", "started", "ended", "queued")
 _SILENT: Final = ("stream", "answer", "void", "end")
 
 
-def to_record(event: Event) -> Record:
+def to_record(event: Event) -> Record:  # noqa: PLR0911 - one a kind
     """Return an event as a record."""
     match event:
         case Added(call, eager):
@@ -57,7 +57,7 @@ def to_record(event: Event) -> Record:
             return Record("reopened", call)
 
 
-def to_event(record: Record) -> Event:
+def to_event(record: Record) -> Event:  # noqa: C901, PLR0911 - one a kind
     """Return the event of a record; raise JournalError if it is none."""
     call, body = record.call or "", record.body
     try:
@@ -146,11 +146,10 @@ def outcome_body(outcome: Outcome) -> dict[str, Any]:
         body["value"] = outcome.value
     if outcome.error is not None:
         error = outcome.error
-        known = isinstance(error, RecordedError)
-        body["error"] = [
-            error.kind if known else type(error).__name__,
-            error.message if known else str(error),
-        ]
+        if isinstance(error, RecordedError):
+            body["error"] = [error.kind, error.message]
+        else:
+            body["error"] = [type(error).__name__, str(error)]
     for name in _FIELDS:
         value = getattr(outcome, name)
         if value is not None:

@@ -13,13 +13,13 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 
 import anyio
 from anyio import CancelScope
 from anyio.lowlevel import current_token
 
-from dagexec._errors import JournalError, RunOwned
+from dagexec._errors import JournalError
 from dagexec.journal._base import LEASE, Done, Record, RunInfo, Session
 from dagexec.journal._codec import Types
 from dagexec.journal._store import Ownership, Store
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 T = TypeVar("T")
 _Entries = list[tuple[Record, Done]]
@@ -47,7 +46,8 @@ class SqliteJournal:
 
     Args:
         path: The file; made if it is not there. Beside it lie SQLite's own `-wal` and `-shm`,
-            `-mark`, which tells when the end of the log was cut off, and `-values` for large values.
+            `-mark`, which tells when the end of the log was cut off, and `-values` for large
+            values.
         types: How values beyond JSON, the standard library's types, dataclasses and pydantic models
             are written (`dagexec.journal.Types`).
 
@@ -272,7 +272,7 @@ class _Thread(threading.Thread):
         batches: list[tuple[_SqliteSession, _Entries]] = []
         for item in items:
             if isinstance(item, tuple):
-                batches.append(item)
+                batches.append(cast("tuple[_SqliteSession, _Entries]", item))
             elif item is not None:
                 self._write(batches)
                 batches = []
@@ -351,7 +351,7 @@ class _Thread(threading.Thread):
     def _commit_alone(self, session: _SqliteSession, row: _Pending) -> None:
         try:
             if session.owned.lost is not None:
-                raise session.owned.lost  # noqa: TRY301 - told like any other
+                raise session.owned.lost
             self._commit([(session, [row])])
         except JournalError as error:
             row.error = error

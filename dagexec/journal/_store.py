@@ -20,7 +20,6 @@ import sqlite3
 import time
 import zlib
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec._errors import JournalError, RunOwned
@@ -29,6 +28,7 @@ from dagexec.journal._owner import described, is_dead, new_owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from dagexec.journal._codec import Types
 
@@ -461,7 +461,7 @@ class Store:
         if state == "open":
             state = "running" if alive else "stale"
         names = tuple(self.types.loads(waiting))
-        who = described(owner) if alive else None
+        who = described(owner) if alive and owner is not None else None
         return RunInfo(run_id, state, kind, created, updated, summary, who, names)
 
     def forget(self, run_id: str) -> None:

@@ -11,19 +11,23 @@ from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec.journal._base import LEASE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dagexec._executor import Executor
     from dagexec._report import Report
+    from dagexec.journal._base import Journal, RunInfo
 
 _log: Final = logging.getLogger("dagexec")
+
+# The kinds of runs that an executor can resume; a journal may hold others.
+_RUNS: Final = ("plan", "stream")
 
 
 async def sweep(
     executor: Executor,
     *,
     every: float | None = LEASE,
-    on_report: Callable[[Report], object] | None = None,
+    on_report: Callable[[Report], object] = bool,
 ) -> None:
     """Resume runs that have not ended and that nobody drives; again every so many seconds.
 
@@ -39,35 +43,39 @@ async def sweep(
     if journal is None:
         msg = "there is nothing to sweep: give the executor a journal, Executor(journal=)"
         raise DagexecError(msg)
-    busy: set[str] = set()
-    hopeless: set[str] = set()
+    known: set[str] = set()  # under way, or found to be hopeless
 
     async def take_over(run_id: str) -> None:
         try:
             report = await executor.resume(run_id)
-            if on_report is not None:
-                on_report(report)
+            on_report(report)
         except RunOwned:
             pass  # another was faster
         except DagexecError as error:
-            hopeless.add(run_id)
             _log.warning("the run %r cannot be taken over: %s", run_id, error)
-        finally:
-            busy.discard(run_id)
+            return
+        known.discard(run_id)
 
     infos = await journal.runs()
     async with anyio.create_task_group() as group:
         while True:
-            for info in infos:
-                known = info.id in busy or info.id in hopeless
-                if info.state == "stale" and info.kind in ("plan", "stream") and not known:
-                    busy.add(info.id)
-                    group.start_soon(take_over, info.id)
+            for run_id in _stale(infos, known):
+                known.add(run_id)
+                group.start_soon(take_over, run_id)
             if every is None:
                 return
             await anyio.sleep(every)
-            try:
-                infos = await journal.runs()
-            except JournalError as error:
-                infos = []
-                _log.warning("the sweeper cannot look: %s", error)
+            infos = await _look(journal)
+
+
+def _stale(infos: Sequence[RunInfo], known: set[str]) -> list[str]:
+    stale = [info.id for info in infos if info.state == "stale" and info.kind in _RUNS]
+    return [run_id for run_id in stale if run_id not in known]
+
+
+async def _look(journal: Journal) -> Sequence[RunInfo]:
+    try:
+        return await journal.runs()
+    except JournalError as error:
+        _log.warning("the sweeper cannot look: %s", error)
+        return ()

@@ -1,6 +1,6 @@
 """The other process: resumes runs with the answers that it reads, a line of JSON at a time.
 
-    python answering.py JOURNAL WORLD
+python answering.py JOURNAL WORLD
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -95,7 +94,10 @@ async def test_a_lost_end_is_noticed(folder):
         for name, body in saved.items():
             (folder / name).write_bytes(log[:cut] if name.endswith("-wal") else body)
         (folder / "runs.db-shm").unlink(missing_ok=True)
-        with SqliteJournal(path) as other, pytest.raises(JournalError, match="lost its end|damage"):
+        with (
+            SqliteJournal(path) as other,
+            pytest.raises(JournalError, match=r"lost its end|damage"),
+        ):
             await Executor([echo], journal=other).run(chain(), run_id="run")
     for file in folder.iterdir():
         file.unlink()
@@ -312,7 +314,8 @@ async def hang() -> int:
     await anyio.sleep_forever()
 
 async def main():
-    await Executor([hang], journal=SqliteJournal(sys.argv[1])).run(Plan([Call("h", "hang")]), run_id="run")
+    executor = Executor([hang], journal=SqliteJournal(sys.argv[1]))
+    await executor.run(Plan([Call("h", "hang")]), run_id="run")
 
 anyio.run(main)
 """
@@ -440,7 +443,9 @@ async def test_several_processes_share_a_file(folder):
         assert len(await journal.runs()) == 20
         for info in await journal.runs():
             assert info.state == "done"
-            assert len([each for each in await journal.read(info.id) if each.kind == "settled"]) == 20
+            assert (
+                len([each for each in await journal.read(info.id) if each.kind == "settled"]) == 20
+            )
 
 
 async def test_run_sync_works_with_a_journal(folder):
@@ -457,7 +462,10 @@ async def test_run_sync_works_with_a_journal(folder):
 
 def test_nothing_of_it_is_loaded_before_it_is_used():
     """`import dagexec` does not even load sqlite3."""
-    code = "import dagexec, sys; assert not [m for m in sys.modules if 'sqlite' in m or 'dagexec.journal' in m]"
+    code = (
+        "import dagexec, sys; names = list(sys.modules);"
+        " assert not [n for n in names if 'sqlite' in n or 'dagexec.journal' in n]"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -465,5 +473,5 @@ async def test_errors_are_of_the_one_tree(folder):
     """Whoever catches DagexecError has them all."""
     assert issubclass(JournalError, DagexecError)
     assert issubclass(RunOwned, JournalError)
-    os.mkdir(folder / "runs.db")
+    (folder / "runs.db").mkdir()
     await refused(folder / "runs.db", "cannot be opened|cannot open")
