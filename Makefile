@@ -76,6 +76,17 @@ lint: $(STAMP) ## Check style, types and the direction of imports
 	$(BIN)/pyright --pythonpath $(BIN)/python dagexec planners $(TYPING)
 	$(BIN)/lint-imports
 
+.PHONY: bench
+bench: .venv-bench/.installed ## Measure dagexec, alone and beside what else runs tool calls (minutes)
+	.venv-bench/bin/python -m tests.benchmarks
+	.venv-bench/bin/python -m tests.benchmarks.peers
+
+.venv-bench/.installed: pyproject.toml | $(STAMP)
+	$(BIN)/python -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
+	@touch $@
+
 .PHONY: format
 format: $(STAMP) ## Put the code into shape
 	$(BIN)/ruff check --fix .

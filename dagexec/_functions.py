@@ -20,9 +20,6 @@ from typing import (
     get_type_hints,
 )
 
-from docstring_parser import ParseError
-from docstring_parser import parse as parse_docstring
-
 from dagexec._context import CallContext
 from dagexec._errors import ToolDefinitionError
 
@@ -63,8 +60,10 @@ def documentation(function: Any, target: Any) -> tuple[str, dict[str, str]]:
         doc = type(inner).__doc__  # of an object that can be called
     if not doc:
         return "", {}
+    from docstring_parser import ParseError, parse
+
     try:
-        parsed = parse_docstring(inspect.cleandoc(doc))
+        parsed = parse(inspect.cleandoc(doc))
     except ParseError:
         return inspect.cleandoc(doc), {}
     texts = {

@@ -31,12 +31,11 @@ def go_on(
     coroutine: Coroutine[Any, Any, Any],
     waits_for: Any,
     on_throw: Callable[[BaseException], object] = bool,
-    on_survived: Callable[[], object] = bool,
 ) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine that has been run up to its first wait, which is `waits_for`.
 
-    `on_throw` is told of each exception that is thrown into it, `on_survived` when it waits again
-    after one. Otherwise it does what `await` does (PEP 380).
+    `on_throw` is told of each exception that is thrown into it. Otherwise it does what `await` does
+    (PEP 380).
     """
     run = context.run
     try:
@@ -49,7 +48,6 @@ def go_on(
             except BaseException as error:  # noqa: BLE001 - a cancellation too goes to the tool
                 on_throw(error)
                 waits_for = run(coroutine.throw, error)
-                on_survived()
             else:
                 # trio sends its exceptions wrapped (outcome.Error); asyncio sends None.
                 sent = None if answer is None else getattr(answer, "error", None)
@@ -58,6 +56,5 @@ def go_on(
                     continue
                 on_throw(sent)
                 waits_for = run(coroutine.send, answer)
-                on_survived()
     except StopIteration as end:
         return end.value

@@ -15,14 +15,14 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from dagexec._diagram import Diagram, Node
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._refs import MISSING, Ref, decode, encode, references
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from dagexec._planfile import CallFile
 
 
 @final
@@ -47,8 +47,12 @@ class Call:
     after: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     problem: str | None = None
-    # The references in `args`, found once: planning, scheduling and resolving all need them.
+    # Found once: planning, scheduling and resolving all need them. The references in `args`; the
+    # calls that must be done first, each once, in the order in which they are named; and those
+    # that must only have ended first: references with a default, and `ordered`.
     refs: tuple[Ref, ...] = field(default=(), init=False, repr=False, compare=False)
+    needs: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    waits: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check and decode; a call is never half valid."""
@@ -58,33 +62,23 @@ class Call:
             change(self, "after", _ids(self, "after", self.after))
         if type(self.ordered) is not tuple:
             change(self, "ordered", _ids(self, "ordered", self.ordered))
-        if not self.args:
-            return
-        try:
-            args = {name: decode(value) for name, value in self.args.items()}
-        except BadReference as error:
-            raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
-        change(self, "args", args)
-        change(self, "refs", tuple(references(args)))
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The calls that must be done first, each once, in the order in which they are named."""
-        if self.problem is not None:
-            return ()
-        if not self.refs:
-            return self.after
-        hard = [ref.call for ref in self.refs if ref.default is MISSING]
-        return tuple(dict.fromkeys((*hard, *self.after)))
-
-    @property
-    def waits(self) -> tuple[str, ...]:
-        """The calls that must only have ended first: references with a default, and `ordered`."""
-        if self.problem is not None or not (self.refs or self.ordered):
-            return ()
-        soft = [ref.call for ref in self.refs if ref.default is not MISSING]
-        needs = self.needs
-        return tuple(dict.fromkeys(call for call in (*soft, *self.ordered) if call not in needs))
+        refs: tuple[Ref, ...] = ()
+        if self.args:
+            try:
+                args = {name: decode(value) for name, value in self.args.items()}
+            except BadReference as error:
+                raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
+            change(self, "args", args)
+            refs = tuple(references(args))
+        if refs or self.after or self.ordered:
+            change(self, "refs", refs)
+            if self.problem is None:
+                hard = [ref.call for ref in refs if ref.default is MISSING]
+                soft = [ref.call for ref in refs if ref.default is not MISSING]
+                needs = tuple(dict.fromkeys((*hard, *self.after)))
+                change(self, "needs", needs)
+                behind = dict.fromkeys((*soft, *self.ordered))
+                change(self, "waits", tuple(call for call in behind if call not in needs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; what is empty is left out."""
@@ -100,11 +94,9 @@ class Call:
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Call:
         """Read the JSON form; raise PlanError where it does not fit."""
-        try:
-            read = CallFile.model_validate(body)
-        except ValidationError as error:
-            raise PlanError(_schema_problems(error)) from None
-        return _from_file(read)
+        from dagexec._planfile import read_call
+
+        return _from_file(read_call(body))
 
 
 def _check_fields(call: Call) -> None:
@@ -135,39 +127,8 @@ def _ids(call: Call, what: str, value: object) -> tuple[str, ...]:
     return ids
 
 
-class CallFile(BaseModel):
-    """The JSON form of a call."""
-
-    model_config = ConfigDict(extra="forbid", title="Call")
-
-    id: str = Field(min_length=1, description="Name of the call, unique in the plan")
-    tool: str = Field(min_length=1, description="Name of the tool to call")
-    args: dict[str, Any] = Field(
-        default_factory=dict,
-        description='Arguments by name; {"$ref": "ID.path"} stands for another call\'s value',
-    )
-    after: list[str] = Field(default_factory=list, description="Calls that must be done before")
-    ordered: list[str] = Field(default_factory=list, description="Calls that must end before")
-    problem: str | None = Field(default=None, description="Why the call cannot run as written")
-
-
-class PlanFile(BaseModel):
-    """The JSON form of a plan."""
-
-    model_config = ConfigDict(extra="forbid", title="Plan")
-
-    calls: list[CallFile] = Field(description="The calls, in the order of the model")
-
-
 def _from_file(read: CallFile) -> Call:
     return Call(read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem)
-
-
-def _schema_problems(error: ValidationError) -> list[Problem]:
-    return [
-        Problem("bad_call", None, f"{'.'.join(map(str, item['loc'])) or 'the plan'}: {item['msg']}")
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
 
 
 @final
@@ -271,10 +232,9 @@ class Plan:
     @classmethod
     def from_dict(cls, body: Any) -> Plan:
         """Read the JSON form, or a bare list of calls; raise PlanError with every problem."""
-        try:
-            read = PlanFile.model_validate({"calls": body} if isinstance(body, list) else body)
-        except ValidationError as error:
-            raise PlanError(_schema_problems(error)) from None
+        from dagexec._planfile import read_plan
+
+        read = read_plan({"calls": body} if isinstance(body, list) else body)
         calls: list[Call] = []
         problems: list[Problem] = []
         for item in read.calls:
@@ -301,6 +261,8 @@ class Plan:
     @classmethod
     def model_json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema of the JSON form."""
+        from dagexec._planfile import PlanFile
+
         return PlanFile.model_json_schema()
 
 

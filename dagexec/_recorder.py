@@ -259,7 +259,12 @@ class Recorder:
         return tool.validate({**resolved(call, outcomes), **given.edit})
 
     async def enter(
-        self, lane: Lane, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None
+        self,
+        lane: Lane,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any] | None,
+        since: float,
     ) -> dict[str, Any] | None:
         """Return the arguments once the call may start; settle it if it may not."""
         runner, name = self._runner, call.id
@@ -267,19 +272,12 @@ class Recorder:
         if given is not None and given.verdict is not None:
             self.settle(lane, name, given.verdict)
             return None
-        try:
-            if arguments is None or given is not None:
-                arguments = self._arguments(call, tool)
-            asks = not (given and given.approved) and needs_approval(tool, arguments)
-            mark = fingerprint(arguments, tool.secret) if arguments else ""
-        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
-            self.settle(lane, name, Failed(error, ended=runner.now()))
+        arguments, mark, outcome = self._judged(call, tool, arguments, given)
+        if outcome is not None:
+            self.settle(lane, name, outcome)
             return None
-        if asks:
-            self.settle(lane, name, Pending(approval_question(tool, arguments)))
-            return None
-        if self._differs(tool, given, name, mark):
-            self.settle(lane, name, InDoubt())
+        sharing = runner.sharing
+        if sharing and tool.effect.shares and sharing.joins(lane, call, arguments, since):
             return None
         if given is not None:
             given.rewind()
@@ -287,6 +285,25 @@ class Recorder:
             return None
         self._past.starts[name] = self._past.starts.get(name, 0) + 1
         return arguments
+
+    def _judged(
+        self,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any] | None,
+        given: Given | None,
+    ) -> tuple[dict[str, Any], str, Outcome | None]:
+        """Return arguments and their fingerprint, and the outcome of a call that may not start."""
+        try:
+            if arguments is None or given is not None:
+                arguments = self._arguments(call, tool)
+            mark = fingerprint(arguments, tool.secret) if arguments else ""
+            if not (given and given.approved) and needs_approval(tool, arguments):
+                return arguments, mark, Pending(approval_question(tool, arguments))
+            differs = self._differs(tool, given, call.id, mark)
+            return arguments, mark, InDoubt() if differs else None
+        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
+            return {}, "", Failed(error, ended=self._runner.now())
 
     def _differs(self, tool: Tool[..., Any], given: Given | None, name: str, mark: str) -> bool:
         """Whether an idempotent call would run again with other arguments under the same key."""

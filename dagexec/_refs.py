@@ -17,9 +17,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
-from pydantic import BaseModel
-from pydantic_core import to_json
-
 from dagexec._errors import BadReference
 
 if TYPE_CHECKING:
@@ -326,6 +323,8 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
+        from pydantic_core import to_json
+
         return to_json(value, inf_nan_mode="constants").decode()
     except ValueError:  # PydanticSerializationError is one, as is a reference cycle
         return str(value)
@@ -370,6 +369,8 @@ def _as_index(part: str) -> int | None:
 
 def _names(value: Any) -> Sequence[str]:
     """Return the public data attributes of an object that a path may lead through."""
+    from pydantic import BaseModel
+
     names: Mapping[str, Any] | Sequence[str]
     if isinstance(value, BaseModel):
         names = [*type(value).model_fields, *(value.model_extra or ())]

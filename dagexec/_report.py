@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from dagexec._diagram import Diagram, Node
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
@@ -250,8 +248,10 @@ def _outcome(body: dict[str, Any]) -> Outcome:
 
 def _jsonable(value: Any) -> Any:
     try:
+        from pydantic_core import to_jsonable_python
+
         return to_jsonable_python(value, inf_nan_mode="strings", fallback=_type_name)
-    except (PydanticSerializationError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return _type_name(value)
 
 

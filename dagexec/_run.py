@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dagexec._recorder import Recorder
     from dagexec._runner import Observer, Runner
     from dagexec._scheduler import Action, Event
+    from dagexec._waits import RunWaits
 
 
 @final
@@ -77,6 +78,16 @@ class Run:
             elapsed=runner.elapsed,
             abandoned=runner.abandoned,
         )
+
+    def waits(self) -> RunWaits:
+        """What each unfinished call holds, waits for, and where it stands; from any thread.
+
+        Empty before the run has begun and after its end. Raises DagexecError if another thread
+        asks while the run changes without a pause.
+        """
+        from dagexec._waits import RunWaits, waits_of
+
+        return RunWaits(self.id, 0.0, 0) if self._runner is None else waits_of(self._runner)
 
     def cancel(self) -> None:
         """End the run: what has not ended becomes cancelled, and the run returns normally."""

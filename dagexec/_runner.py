@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import heapq
 import logging
+import threading
+import time
 from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import copy_context
@@ -43,6 +45,8 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
+from dagexec._sharing import Sharing
+from dagexec._watchdog import Watchdog
 from dagexec._worker import Worker
 
 if TYPE_CHECKING:
@@ -57,6 +61,9 @@ if TYPE_CHECKING:
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
+
+# The runs that are being driven in this process, for those who look on.
+live: Final[dict[Runner, None]] = {}
 
 Observer: TypeAlias = "Callable[[Event | Action], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
@@ -75,6 +82,8 @@ class Settings:
     on_failure: str
     barrier: bool
     sequential: bool
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
 
 
 class SourceError(Exception):
@@ -124,6 +133,11 @@ class Lane:
             self.group = None
             self.runner.slots.withdraw(self)
 
+    def put(self, name: str, since: float) -> None:
+        """Queue a call that is ready, since so many seconds of the run."""
+        self.queue.append((name, since))
+        self.runner.recruit(self)
+
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
         self.asking = False
@@ -152,6 +166,10 @@ class Runner:
         self.run_id = run_id
         self.machine = Scheduler(on_failure=settings.on_failure, barrier=settings.barrier)
         self.abandoned = 0
+        # The workers at work, and the thread of the event loop, for those who look on.
+        self.workers: dict[Worker, None] = {}
+        self.thread = threading.get_ident()
+        self.began = 0.0  # on the machine's clock, which any thread can read
         self._began = False
         self.elapsed = 0.0
         self._observers = observers
@@ -174,6 +192,8 @@ class Runner:
         # One while the code that feeds the machine is a worker of the shared lane, which will look
         # at the queue again by itself.
         self._looking = 0
+        self.sharing = Sharing(self) if settings.shares else None
+        self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
@@ -190,6 +210,8 @@ class Runner:
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
         self._began = True
+        live[self] = None
+        self.began = time.monotonic()
         now = anyio.current_time()
         self.zero = now - self.already
         self._lane.ground = self._ground(self._scope)
@@ -206,6 +228,7 @@ class Runner:
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
+            del live[self]
         if self._fatal is not None:
             raise self._fatal
 
@@ -214,7 +237,6 @@ class Runner:
             await self._drive_sequentially(plan, source)
             return
         lane = self._lane
-        lane.scope = self._scope
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
             if self.recorder is not None:
@@ -235,6 +257,7 @@ class Runner:
                 else:
                     self.recruit(lane)
             await lane.ended.wait()
+            self.watchdog.end()
 
     async def _drive_sequentially(
         self, plan: Plan | None, source: AsyncIterator[Call] | None
@@ -247,11 +270,13 @@ class Runner:
         if source is not None:
             await self._read(source)
         worker = Worker(self, self._lane)
+        self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
             self._lane.queue.append((name, self.now()))
             await checkpoint()
-            await worker.burst()
+            worker.running = worker.burst()
+            await worker.running
             if self.recorder is not None:
                 await self.recorder.drain()
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
@@ -361,8 +386,10 @@ class Runner:
                 heapq.heappush(self._heap, (self._place(name), name))
             return
         if self.settings.layer_timeout is None:
-            self._lane.queue.extend([(name, now) for name in action.calls])
-            self.recruit(self._lane)
+            queue = self._lane.queue
+            queue.extend([(name, now) for name in action.calls])
+            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
+                self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
         lane.queue.extend([(name, now) for name in action.calls])
@@ -397,19 +424,25 @@ class Runner:
         if lane.left and not self._scope.cancel_called:
             self._feed_noted(Expired(lane.layer or 0))
 
-    def recruit(self, lane: Lane) -> None:
-        """Start workers for queued calls while there are slots; queue up for what is left."""
-        looking = self._looking if lane is self._lane else 0
+    def recruit(self, lane: Lane, looking: int = 0) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left.
+
+        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
+        by the first few, and a task for each of thousands would have been for nothing.
+        """
+        if lane is self._lane:
+            looking += self._looking
         wanted = len(lane.queue) - lane.starting - looking
         if wanted <= 0 or lane.group is None or self.is_over(lane):
             return  # or the lane's own task will start or end it
-        while wanted > 0 and self.slots.take():
+        for _ in range(min(wanted, 2)):
+            if not self.slots.take():
+                if not lane.asking:
+                    lane.asking = True
+                    self.slots.waiters.append(lane)
+                return
             lane.starting += 1
             lane.group.start_soon(self.work, lane)
-            wanted -= 1
-        if wanted > 0 and not lane.asking:
-            lane.asking = True
-            self.slots.waiters.append(lane)
 
     def _on_abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
@@ -431,7 +464,14 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
-        await Worker(self, lane).run()
+            self.recruit(lane, looking=1)
+        worker = Worker(self, lane)
+        self.workers[worker] = None
+        worker.running = worker.run()
+        try:
+            await worker.running
+        finally:
+            del self.workers[worker]
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
@@ -445,6 +485,8 @@ class Runner:
             self._looking = 0
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def settled(self, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call, once it is recorded."""
@@ -453,10 +495,17 @@ class Runner:
         self.feed(Settled(name, outcome))
         if self._layer_of:
             self._on_ended(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
 
     def now(self) -> float:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes of this run."""
+        return [self._lane, *self._lanes.values()]
 
     # ----------------------------------------------------------------------- who stopped this call
 

@@ -48,6 +48,8 @@ from dagexec._plan import Call, cycles, unknown_reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dagexec._errors import Problem
+
 
 class Refused(DagexecError):
     """An event came in a state that does not allow it; the machine has not changed."""
@@ -196,7 +198,7 @@ _UNANSWERED: Final = ("pending", "in_doubt")
 class _Node:
     """A call and where it stands."""
 
-    __slots__ = ("call", "dependants", "eager", "index", "layer", "missing", "state")
+    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
 
     def __init__(self, call: Call, index: int, *, eager: bool) -> None:
         self.call = call
@@ -208,8 +210,8 @@ class _Node:
         # A lost call goes on counting: what is ordered behind it may start at zero only.
         self.missing = 0
         # Who still waits for it, and whether for its value (True) or only for its end (False).
-        self.dependants: list[tuple[_Node, bool]] = []
-        self.layer: int | None = None
+        # Most have none, and a list for each would be one more thing for the garbage collector.
+        self.dependants: list[tuple[_Node, bool]] | tuple[()] = ()
 
 
 @final
@@ -223,9 +225,11 @@ class Scheduler:
         self._nodes: dict[str, _Node] = {}
         # Calls that others depend on and that have not arrived.
         self._expected: dict[str, list[tuple[_Node, bool]]] = {}
+        # Whether a call ever depended on one that had not arrived: without that, no cycle.
+        self._looks_ahead = False
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
         self._free: list[_Node] = []
-        self._layers: list[tuple[_Node, ...]] = []
+        self._layers: list[list[_Node]] = []
         self._outcomes: dict[str, Outcome] = {}
         # Calls that became pending because of another.
         self._suspended: list[_Node] = []
@@ -293,12 +297,17 @@ class Scheduler:
         make ready together is one layer; each other event comes alone. Raises Refused, with nothing
         changed, if the state does not allow one of them.
         """
-        self._check(events)
         actions: list[Action] = []
-        self._actions = actions
-        for event in events:
-            self._handlers[type(event)](event)
         # Every call has two events that come alone, so what they do not need is left out.
+        if len(events) == 1 and (kind := type(events[0])) in _TRANSITIONS:
+            self._check_call(events[0])  # type: ignore[arg-type]
+            self._actions = actions
+            self._handlers[kind](events[0])
+        else:
+            self._check(events)
+            self._actions = actions
+            for event in events:
+                self._handlers[type(event)](event)
         if self._stop_on_failure:
             self._apply_policy(events)
         if self._free:
@@ -310,9 +319,6 @@ class Scheduler:
     # ---------------------------------------------------------------------------- checking events
 
     def _check(self, events: tuple[Event, ...]) -> None:
-        if len(events) == 1 and type(events[0]) in (Started, Settled):
-            self._check_call(events[0])  # type: ignore[arg-type]
-            return
         seen: dict[str, None] = {}
         closed = self._closed
         for event in events:
@@ -326,7 +332,8 @@ class Scheduler:
                 self._check_call(event)
                 name = event.call
             else:
-                closed = self._check_run(event, closed=closed)
+                self._check_run(event, closed=closed)
+                closed = closed or isinstance(event, Closed)
                 continue
             if name in seen:
                 msg = f"two events of one batch name call {name!r}"
@@ -340,7 +347,7 @@ class Scheduler:
         if event.call.id in self._nodes:
             msg = f"call {event.call.id!r} was added twice; give each call its own id"
             raise Refused(msg)
-        if event.call.id in (*event.call.needs, *event.call.waits):
+        if event.call.id in event.call.needs or event.call.id in event.call.waits:
             msg = f"call {event.call.id!r} refers to itself"
             raise Refused(msg)
 
@@ -359,17 +366,13 @@ class Scheduler:
         outcome = self._outcomes.get(node.call.id)
         return outcome is None or (outcome.status in _UNANSWERED and outcome.because is None)
 
-    def _check_run(self, event: Event, *, closed: bool) -> bool:
-        """Return whether the plan is closed after this event."""
-        if isinstance(event, Closed):
-            if closed:
-                msg = "the plan was closed twice"
-                raise Refused(msg)
-            return True
+    def _check_run(self, event: Event, *, closed: bool) -> None:
+        if isinstance(event, Closed) and closed:
+            msg = "the plan was closed twice"
+            raise Refused(msg)
         if isinstance(event, Expired) and not 0 <= event.layer < len(self._layers):
             msg = f"there is no layer {event.layer}"
             raise Refused(msg)
-        return closed
 
     # --------------------------------------------------------------------------- handlers of events
 
@@ -377,20 +380,29 @@ class Scheduler:
         call = event.call
         node = _Node(call, len(self._nodes), eager=event.eager)
         self._nodes[call.id] = node
-        node.dependants = self._expected.pop(call.id, [])
+        if self._expected:
+            node.dependants = self._expected.pop(call.id, [])
         if call.problem is not None:
             self._conclude(node, Failed(CallError(call.problem)))
             return
-        lost: list[str] = []
-        for names, hard in ((call.needs, True), (call.waits, False)):
-            for name in names:
-                culprit = self._depend(node, name, hard=hard)
-                if culprit is not None:
-                    lost.append(culprit)
+        if not call.needs and not call.waits:
+            self._free_up(node)
+            return
+        lost = self._depend_on_all(node)
         if lost and not self._stop_on_failure:
             self._conclude(node, Skipped(self._first(lost)))
         elif node.missing == 0:
             self._free_up(node)
+
+    def _depend_on_all(self, node: _Node) -> list[str]:
+        """Add the dependencies of a call; return the calls to blame for those that are lost."""
+        lost: list[str] = []
+        for names, hard in ((node.call.needs, True), (node.call.waits, False)):
+            for name in names:
+                culprit = self._depend(node, name, hard=hard)
+                if culprit is not None:
+                    lost.append(culprit)
+        return lost
 
     def _first(self, culprits: list[str]) -> str:
         """Return the call that failed first."""
@@ -403,6 +415,7 @@ class Scheduler:
         source = self._nodes.get(name)
         if source is None:
             self._expected.setdefault(name, []).append((node, hard))
+            self._looks_ahead = True
             node.missing += 1
             return None
         outcome = self._outcomes.get(name)
@@ -412,7 +425,10 @@ class Scheduler:
         else:
             holds = outcome is None or outcome.status != "done"
         if holds:
-            source.dependants.append((node, hard))
+            if source.dependants:
+                source.dependants.append((node, hard))
+            else:
+                source.dependants = [(node, hard)]
             node.missing += 1
         return blame(name, outcome) if outcome is not None and lost and hard else None
 
@@ -420,10 +436,9 @@ class Scheduler:
         self._closed = True
         # Cycles first: a call in one that also refers to a missing call is reported for the cycle.
         # A lost call that still keeps an order can close one too.
-        waiting = [node.call for node in self._nodes.values() if node.missing]
         faulty: dict[str, str] = {}
         groups: list[list[str]] = []
-        for problem in cycles(waiting) if self._may_cycle(waiting) else ():
+        for problem in self._cycles():
             groups.append([str(problem.call), *problem.also])
             for name in groups[-1]:
                 faulty[name] = problem.message
@@ -454,14 +469,10 @@ class Scheduler:
             ]
         return freed
 
-    def _may_cycle(self, waiting: list[Call]) -> bool:
-        # A cycle needs a reference to a call further down; without one the search is saved.
-        index = {call.id: self._nodes[call.id].index for call in waiting}
-        return any(
-            index.get(name, -1) > index[call.id]
-            for call in waiting
-            for name in (*call.needs, *call.waits)
-        )
+    def _cycles(self) -> list[Problem]:
+        if not self._looks_ahead:
+            return []
+        return cycles(node.call for node in self._nodes.values() if node.missing)
 
     def _on_started(self, event: Started) -> None:
         self._nodes[event.call].state = _TRANSITIONS[Started][1]
@@ -471,16 +482,13 @@ class Scheduler:
         self._settle(self._nodes[event.call], event.outcome)
 
     def _on_expired(self, event: Expired) -> None:
-        # A call that was launched again belongs to a later layer.
-        layer = [node for node in self._layers[event.layer] if node.layer == event.layer]
-        self._abandon(layer, TimedOut("layer"))
+        self._abandon(self._layers[event.layer], TimedOut("layer"))
 
     def _on_stop(self, event: Stop) -> None:
         if self._stopped or self._finished:
             return
         self._stopped = True
         self._closed = True
-        self._expected.clear()
         self._abandon(self._nodes.values(), event.outcome)
 
     def _on_reopened(self, event: Reopened) -> None:
@@ -492,6 +500,9 @@ class Scheduler:
             self._wake()
         else:
             self._active -= 1
+        for layer in self._layers:
+            if node in layer:
+                layer.remove(node)  # it belongs to the one in which it is launched again
         self._free_up(node)
 
     def _wake(self) -> None:
@@ -509,7 +520,8 @@ class Scheduler:
         status = outcome.status
         if status == "done":
             if node.dependants:
-                self._release(_take_dependants(node))
+                waiting, node.dependants = node.dependants, ()
+                self._release([each for each, _ in waiting])
         elif status not in _UNANSWERED:
             self._lose([(node, blame(node.call.id, outcome))])
 
@@ -588,34 +600,31 @@ class Scheduler:
     # ------------------------------------------------------------------------- the end of a batch
 
     def _apply_policy(self, events: tuple[Event, ...]) -> None:
-        if self._stopped:
-            return
         for item in (*events, *self._actions):
             if isinstance(item, Settled | Conclude) and item.outcome.status in _LOST:
                 self._on_stop(Stop(Cancelled(because=blame(item.call, item.outcome))))
                 return
 
     def _launch(self) -> None:
-        if self._stopped:
-            self._free.clear()
+        if self._stopped or (self._barrier and self._active):
             return
-        if self._barrier and self._active:
-            return
-        layer = [node for node in self._free if node.state is State.HELD]
-        self._free = []
-        if not self._closed:
-            self._free = [node for node in layer if not node.eager]
-            layer = [node for node in layer if node.eager]
+        layer = self._take_free()
         if not layer:
             return
-        if len(layer) > 1:
-            layer.sort(key=_by_index)
         for node in layer:
             node.state = State.READY
-            node.layer = len(self._layers)
         self._active += len(layer)
-        self._actions.append(Launch(len(self._layers), tuple(node.call.id for node in layer)))
-        self._layers.append(tuple(layer))
+        self._actions.append(Launch(len(self._layers), tuple([node.call.id for node in layer])))
+        self._layers.append(layer)
+
+    def _take_free(self) -> list[_Node]:
+        """Take the calls that may be launched now, in plan order; the others go on waiting."""
+        free, self._free = self._free, []
+        if not self._closed:
+            self._free = [node for node in free if not node.eager]
+            free = [node for node in free if node.eager]
+        free.sort(key=_by_index)
+        return free
 
     def _end(self) -> None:
         if self._finished or not self._closed:
@@ -657,7 +666,7 @@ def _keeps(source: _Node, dependant: _Node, *, hard: bool) -> bool:
 
 
 def _take_dependants(node: _Node) -> list[_Node]:
-    dependants, node.dependants = node.dependants, []
+    dependants, node.dependants = node.dependants, ()
     return [dependant for dependant, _ in dependants]
 
 

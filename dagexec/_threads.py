@@ -45,6 +45,7 @@ class ThreadCall:
         "_wake",
         "abandoned",
         "done",
+        "ident",
         "result",
     )
 
@@ -56,6 +57,8 @@ class ThreadCall:
         self._lock = threading.Lock()
         self._requests: deque[_Request] = deque()
         self.done = False
+        # The thread's id once it runs, for those who look where it stands.
+        self.ident: int | None = None
         self.abandoned = False
         self.result: tuple[Any, BaseException | None] = (None, None)
 
@@ -93,6 +96,7 @@ class ThreadCall:
     def execute(self) -> None:
         """Run the function and tell the loop; an abandoned result is dropped."""
         _here.call = self
+        self.ident = threading.get_ident()
         try:
             self.result = (self._function(), None)
         except BaseException as error:  # noqa: BLE001 - handed to the task that waits

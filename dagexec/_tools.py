@@ -37,7 +37,6 @@ from dagexec._options import (
 )
 from dagexec._resources import Access, ResourceTemplate
 from dagexec._schema import Arguments, explain, shorten
-from dagexec._signature import SignatureArguments
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -175,6 +174,8 @@ class Tool(Generic[P, R]):
     def options(self) -> dict[str, Any]:
         """Return what made this tool of its function."""
         options: dict[str, Any] = {key: getattr(self, key) for key in ToolOptions.__annotations__}
+        from dagexec._signature import SignatureArguments
+
         if not isinstance(self._arguments, SignatureArguments):
             options["parameters"] = self.parameters
         return options
@@ -264,6 +265,9 @@ def _make(function: Any, *, options: ToolOptions) -> Tool[..., Any]:
     binds = binding(function)
     wrapped = isinstance(function, staticmethod | classmethod)
     raw: Any = cast("Any", function).__func__ if wrapped else function
+    # pydantic takes longer to import than dagexec, and a program may define no tools.
+    from dagexec._signature import SignatureArguments
+
     arguments = SignatureArguments(raw, bound=bool(binds), secret=secret)
     made = _define(raw, arguments, {**options, "name": name}, secret)
     return replace(made, binds=binds) if binds else made

@@ -30,7 +30,7 @@ from dagexec._slots import Lease
 from dagexec._threads import ThreadCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
@@ -41,9 +41,6 @@ _log: Final = logging.getLogger("dagexec")
 # Calls that a worker runs before it lets the event loop turn, if none of them waited: a deadline
 # must be noticed even by a run of tools that never wait.
 BURST: Final = 32
-
-# Seconds that a call may go on after its cancellation before the log names it.
-GRACE: Final = 1.0
 
 # Seconds by which a deadline may be early, so that calls which begin at the same moment need no
 # timer each. Event loops round their timers to ten times as much.
@@ -67,7 +64,8 @@ class Worker:
         "_struck",
         "_task",
         "_tool",
-        "_watch",
+        "_waited",
+        "running",
     )
 
     def __init__(self, runner: Runner, lane: Lane) -> None:
@@ -88,9 +86,23 @@ class Worker:
         self._tool: Tool[..., Any]
         self._since = 0.0
         self._started = 0.0
+        # Whether the tool waited for something: only then can the scope have been cancelled.
+        self._waited = False
         # Whether a cancellation was thrown into the tool.
         self._struck = False
-        self._watch: CancelScope | None = None
+        # The coroutine that works, for those who look where it stands.
+        self.running: Coroutine[Any, Any, Any] | None = None
+
+    def look(self) -> tuple[Call, float, float, bool] | None:
+        """Return the call that runs, when it began, its deadline, whether it holds its slot.
+
+        The beginning in seconds of the run, the deadline on the event loop's clock. For those who
+        look on, from any thread.
+        """
+        call, lease = self._call, self._lease
+        if call is None:
+            return None
+        return call, self._started, self._armed, lease is not None and lease.held
 
     # ----------------------------------------------------------------------- one call after another
 
@@ -121,25 +133,27 @@ class Worker:
             # The deadline threw the tool out, and the scope kept the cancellation.
             self._end(self._timed_out())
             more = not self._owes()
-        if self._struck or self._watch is not None:
+        if self._struck:
             self._look_back()
         return more
 
     async def _serve(self) -> bool:
         """Run calls until the scope is used up; return whether to go on with a new one."""
         lane, runner = self._lane, self._runner
-        queue, machine = lane.queue, runner.machine
+        queue, machine, slots = lane.queue, runner.machine, runner.slots
         for _ in range(BURST):
             if not queue or runner.is_over(lane):
                 return False
             name, since = queue.popleft()
             if machine.state(name) is State.READY:
                 await self._one(name, since)
+            if (slots.waiters or slots.free < 0) and self._owes():
+                return False
+            if self._waited:
+                self._waited = False
                 if self._scope.cancel_called:
                     break
-            if self._owes():
-                return False
-        return not self._owes()
+        return True
 
     def _owes(self) -> bool:
         """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
@@ -162,16 +176,22 @@ class Worker:
         arguments = runner.prepared.pop(name, None)
         if runner.recorder is not None:
             if not tool.effect.reruns:
-                self._arm(
-                    math.inf
-                )  # it may wait for the disk, and the last deadline is not its own
-            arguments = await runner.recorder.enter(self._lane, call, tool, arguments)
+                # It may wait for the disk, and the last call's deadline is not its own.
+                self._arm(math.inf)
+            arguments = await runner.recorder.enter(self._lane, call, tool, arguments, since)
             if arguments is None:
                 return
         elif arguments is None or tool.approval:
             arguments = self._admit(call, tool, arguments)
             if arguments is None:
                 return
+        if (
+            runner.sharing is not None
+            and tool.effect.shares
+            and runner.recorder is None  # which has seen to it
+            and runner.sharing.joins(self._lane, call, arguments, since)
+        ):
+            return
         clock = runner.clock
         now = clock()
         self._since = since
@@ -191,7 +211,7 @@ class Worker:
             outcome = done(value, started, clock() - runner.zero, started - since)
             self._call = None
             runner.settle(self._lane, name, outcome)
-        if (self._struck or self._watch is not None) and not self._scope.cancel_called:
+        if self._struck and not self._scope.cancel_called:
             self._look_back()
 
     def _admit(
@@ -217,7 +237,7 @@ class Worker:
             self._armed = self._scope.deadline = deadline
 
     async def _invoke(self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
-        ground = self._lane.ground
+        ground, runner = self._lane.ground, self._runner
         context = ground.context.copy()
         run = context.run
         thread = None
@@ -228,6 +248,7 @@ class Worker:
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
+            self._waited = True
             value = await self._in_thread(thread, partial(run, tool.function, **arguments))
         else:
             value = run(tool.function, **arguments)
@@ -239,7 +260,15 @@ class Worker:
             waits_for = run(coroutine.send, None)
         except StopIteration as end:
             return end.value
-        return await go_on(context, coroutine, waits_for, self._on_throw, self._on_survived)
+        self._waited = True
+        watchdog = runner.watchdog
+        if ground.group is not None:
+            nearest = min(self._armed, *[scope.deadline for scope in ground.scopes])
+            watchdog.watch(self, nearest, ground.group)
+        try:
+            return await go_on(context, coroutine, waits_for, self._on_throw)
+        finally:
+            watchdog.release(self)
 
     async def _in_thread(self, thread: ThreadCall, function: Callable[[], Any]) -> Any:
         try:
@@ -320,43 +349,23 @@ class Worker:
     # ----------------------------------------------------------- tools that keep their cancellation
 
     def _on_throw(self, error: BaseException) -> None:
-        self._struck = self._struck or isinstance(error, self._runner.cancelled)
+        if isinstance(error, self._runner.cancelled):
+            self._struck = True
+            self._runner.watchdog.expect(self, self._runner.clock())
 
-    def _on_survived(self) -> None:
-        # A tool that goes on after its cancellation holds the run; it must not do so silently.
-        group = self._lane.ground.group
-        if self._watch is None and group is not None and self._struck and self._call is not None:
-            self._watch = watch = CancelScope(shield=True)
-            group.start_soon(self._warn_later, watch, self._call.id)
+    @property
+    def names(self) -> tuple[str, str]:
+        """The call that runs, and its tool."""
+        return self._call.id if self._call else "", self._tool.name
 
-    async def _warn_later(self, watch: CancelScope, name: str) -> None:
-        with watch:
-            await anyio.sleep(GRACE)
-        if watch.cancel_called:
-            return
-        if not self._is_cancelled():
-            self._watch = None  # it was a scope of the tool's own
-        else:
-            _log.warning(
-                "call %r: tool %r still runs %g s after it was cancelled; the run waits for it",
-                name,
-                self._tool.name,
-                GRACE,
-            )
-
-    def _is_cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
         scopes = (self._scope, *self._lane.ground.scopes)
         stopped = any(scope.cancel_called for scope in scopes)
         return stopped or anyio.current_effective_deadline() == -math.inf
 
     def _look_back(self) -> None:
-        """After a call into which a cancellation was thrown: end the watch; whose was it?"""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if not self._struck:
-            return
+        """After a call into which a cancellation was thrown: whose was it?"""
         self._struck = False
         kept = (
             anyio.current_effective_deadline() == -math.inf

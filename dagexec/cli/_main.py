@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dagexec._errors import DagexecError, PlanError
 from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, show
+from dagexec.cli._doctor import EXITS, doctor
 from dagexec.cli._inputs import UsageError
 from dagexec.cli._terminal import DISPLAYS, Terminal
 
@@ -100,6 +101,7 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
     _add_file(command)
     command.add_argument("--tools", metavar="MODULE_OR_PATH", help=f"{_TOOLS}: checks names too")
     command.set_defaults(command=check)
+    _add_doctor(commands)
     return parser
 
 
@@ -133,6 +135,27 @@ def _add_run(commands: Any) -> None:
     command.set_defaults(command=run)
 
 
+def _add_doctor(commands: Any) -> None:
+    command: ArgumentParser = commands.add_parser(
+        "doctor",
+        help="say why processes hang (Linux)",
+        description="Look at processes, their descendants and whoever they wait for, and say who"
+        " is blocked on what. Nothing is stopped or changed.",
+        epilog=EXITS,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    command.add_argument("pids", nargs="+", type=_pid, metavar="PID", help="a process id")
+    command.add_argument("--json", action="store_true", help="print everything as JSON")
+    command.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=3.0,
+        metavar="S",
+        help="how long a suspected stall is watched (3); all else takes 0.7",
+    )
+    command.set_defaults(command=doctor)
+
+
 def _add_file(command: ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help=_FILE)
     command.add_argument("--planner", metavar="NAME", help=_PLANNER)
@@ -155,6 +178,14 @@ def _seconds(text: str) -> float:
         msg = f"{text!r} is no number of seconds"
         raise ArgumentTypeError(msg)
     return value
+
+
+def _pid(text: str) -> int:
+    number = _count(text)
+    if number == 0:
+        msg = "'0' is no process id"
+        raise ArgumentTypeError(msg)
+    return number
 
 
 def _count(text: str) -> int:

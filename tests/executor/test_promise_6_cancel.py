@@ -363,6 +363,58 @@ async def test_a_tool_that_swallows_cancellation_is_cancelled_again_and_named(st
         assert report["s"].value == 7
 
 
+@pytest.mark.parametrize("stopped_by", ["call", "layer", "workflow", "failure", "caller"])
+async def test_a_tool_that_hides_from_its_cancellation_is_named(stopped_by, caplog):
+    """Nothing is thrown into a shielded scope; the run waits, and says for what."""
+
+    @tool
+    async def hidden() -> int:
+        """Hide."""
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(5)
+        return 7
+
+    @tool
+    async def bad() -> None:
+        """Fail."""
+        await anyio.sleep(2)
+        raise ValueError("no")
+
+    names = {"call": None, "workflow": None}
+    if stopped_by in ("call", "layer", "workflow"):
+        names[stopped_by] = 2
+    executor = Executor(
+        [hidden, bad],
+        timeouts=Timeouts(**names),
+        on_failure="stop" if stopped_by == "failure" else "skip",
+    )
+    calls = [Call("h", "hidden"), Call("i", "hidden")]
+    calls += [Call("b", "bad")] * (stopped_by == "failure")
+    start = anyio.current_time()
+    with anyio.CancelScope(deadline=start + 2 if stopped_by == "caller" else float("inf")) as scope:
+        report = await executor.run(Plan(calls))
+    assert anyio.current_time() - start == pytest.approx(5, abs=1e-9)
+    assert scope.cancelled_caught == (stopped_by == "caller")
+    assert sorted(record.getMessage()[:8] for record in caplog.records) == ["call 'h'", "call 'i'"]
+    if stopped_by != "caller":
+        assert report["h"].value == 7
+
+
+async def test_the_watchdog_holds_no_run():
+    """A run ends with its last call, on every way out."""
+    box = ToolBox()
+    box.tool("t", seconds=1)
+    executor = Executor(box.tools, timeouts=Timeouts(workflow=0.5))
+    report = await executor.run(Plan([Call("a", "t")]))
+    assert report["a"].scope == "workflow"
+    assert report.elapsed == 0.5
+    before, start = alive(), anyio.current_time()
+    with anyio.move_on_after(0.25):
+        await executor.run(Plan([Call("a", "t")]))
+    assert anyio.current_time() - start == 0.25
+    assert alive() == before
+
+
 async def test_a_scope_of_the_tools_own_is_nobodys_business(caplog):
     """A tool that gives up waiting for something and cleans up for long is not named."""
 
@@ -446,4 +498,28 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
         await executor.run(Plan([Call("a", "t"), Call("b", "t")]))
     assert alive() == before
     assert not box.running
+    free(executor)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
+async def test_a_tool_that_ends_its_own_affairs_first_holds_the_run_no_longer_than_that(settings):
+    """A nested run waits for its calls when it is cancelled; the run must not wait for a watch."""
+
+    @tool(effect="read")
+    async def outer() -> None:
+        await executor.run([Call("i", "slow"), Call("j", "slow")])
+
+    @tool(effect="read")
+    async def slow() -> None:
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.25)
+
+    executor = Executor([outer, slow], **settings)
+    began = anyio.current_time()
+    with anyio.move_on_after(1):
+        await executor.run([Call("o", "outer"), Call("p", "outer")])
+    assert anyio.current_time() - began == pytest.approx(1.25)
     free(executor)

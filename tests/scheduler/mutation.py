@@ -6,9 +6,6 @@ Runs each mutant on a copy of the project in a temporary folder, two at a time.
 
 Survivors that no test can kill, because they mean the same:
 
-* `receive`: without the `return` of the short way for one event, the long way says the same.
-* `_may_cycle`: `>=` for `>` (a call that refers to itself is refused before), and another number
-  below zero for the call that is not there.
 * `_end`: `<=` for `<`; with every outcome given `_suspend` finds nothing to do.
 """
 

@@ -1,0 +1,253 @@
+"""The doctor before real processes: right on those that hang, silent on those that only wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from dagexec import doctor
+
+
+def load(name):
+    """Import a file of this folder: with importlib's import mode it is on no path."""
+    spec = spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+programs = load("programs_of_the_doctor")
+pytestmark = [
+    pytest.mark.real_time,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc"),
+]
+EXPECTED = {
+    **dict.fromkeys(programs.DEADLOCKS, "deadlock"),
+    **dict.fromkeys(programs.STALLS, "stall"),
+    **dict.fromkeys(programs.HEALTHY, "healthy"),
+}
+CODE = {**programs.DEADLOCKS, **programs.STALLS, **programs.HEALTHY}
+# One of each kind in every run of the tests; all of them take some minutes.
+QUICK = (
+    "a parent reads stdout while its child fills stderr",
+    "a ring of three",
+    "a threaded parent",
+    "an event loop that does not read",
+    "a server whose stderr nobody drains",
+    "both ends in one process",
+    "an event loop with a heartbeat",
+    "a slow reader in a pipeline",
+)
+BUSY = ("comput", "fast writer")
+CASES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CODE]
+
+
+def until(expected, *pids, seconds=30.0):
+    """Look until the verdict is as expected: a program on a busy machine gets there later."""
+    end = time.monotonic() + seconds
+    while True:
+        diagnosis = doctor.examine(*pids)
+        if diagnosis.verdict == expected or time.monotonic() > end:
+            return diagnosis
+
+
+def program(name):
+    """Return the whole code of a program."""
+    return programs.PROLOGUE + CODE[name]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verdict(name, start):
+    """The verdict on each program; a healthy one must be so at the first look, within 5 s."""
+    process = start(program(name), settle=0.5)
+    expected = EXPECTED[name]
+    diagnosis = until(expected, process.pid, seconds=0 if expected == "healthy" else 30)
+    assert diagnosis.verdict == expected, str(diagnosis)
+    assert bool(diagnosis.findings) == (expected != "healthy")
+    assert diagnosis.exit_code == {"healthy": 0, "deadlock": 1, "stall": 3}[expected]
+
+
+def test_all_that_are_healthy_at_once(start):
+    """No false alarm in a crowd."""
+    quiet = [name for name in programs.HEALTHY if not any(word in name for word in BUSY)]
+    pids = [start(program(name)).pid for name in quiet]
+    time.sleep(0.5)
+    diagnosis = doctor.examine(*pids)
+    assert diagnosis.verdict == "healthy", str(diagnosis)
+    assert diagnosis.seconds < 5
+
+
+@pytest.mark.slow
+def test_all_deadlocks_at_once(start):
+    """Each is found in the crowd, and in time."""
+    pids = {name: start(program(name)).pid for name in programs.DEADLOCKS}
+    end = time.monotonic() + 40
+    missing = list(pids)
+    while missing and time.monotonic() < end:
+        began = time.monotonic()
+        diagnosis = doctor.examine(*pids.values())
+        assert time.monotonic() - began < 5
+        found = {pid for each in diagnosis.findings if each.kind == "deadlock" for pid in each.pids}
+        missing = [name for name, pid in pids.items() if pid not in found]
+    assert not missing
+
+
+def test_any_process_of_a_ring_will_do(start):
+    """The doctor finds the others, although they are no descendants."""
+    process = start(program("a ring of three"))
+    diagnosis = until("deadlock", process.pid)
+    (finding,) = diagnosis.findings
+    assert len(finding.pids) == 3
+    for pid in finding.pids:
+        assert doctor.examine(pid).verdict == "deadlock"
+
+
+# --------------------------------------------------------------------------------- random graphs
+
+FUZZ = """
+import json, os, select, sys, time
+pipes, states = json.loads(sys.argv[1])
+made = [os.pipe() for _ in pipes]
+
+def become(number):
+    for place, (readers, writers) in enumerate(pipes):
+        for fd, holders in zip(made[place], (readers, writers)):
+            if number not in holders:
+                os.close(fd)
+    kind, places = states[number]
+    os.write(1, b"ready\\n") if number == 0 else None
+    if kind == "write":
+        os.write(made[places[0]][1], b"x" * 2**20)
+    elif kind == "read":
+        os.read(made[places[0]][0], 1)
+    elif kind == "select":
+        select.select([made[each][0] for each in places], [], [])
+    elif kind == "sleep":
+        time.sleep(100)
+    while kind == "compute":
+        pass
+    time.sleep(100)
+
+for number in range(1, len(states)):
+    if os.fork() == 0:
+        become(number)
+become(0)
+"""
+
+
+def drawn(rng):
+    """Return random pipes (who holds their ends) and what each process does."""
+    count = rng.randint(2, 5)
+    everyone = range(count)
+    pipes = []
+    for _ in range(rng.randint(1, 5)):
+        pipes.append([rng.sample(everyone, rng.choice((1, 1, 2))) for _ in range(2)])
+    states = []
+    for number in everyone:
+        reads = [place for place, (readers, _) in enumerate(pipes) if number in readers]
+        writes = [place for place, (_, writers) in enumerate(pipes) if number in writers]
+        kinds = [("sleep", [])]
+        kinds += [("read", [place]) for place in reads] * 3
+        kinds += [("write", [place]) for place in writes] * 3
+        kinds += [("select", reads)] * (len(reads) > 1)
+        states.append(rng.choice(kinds))
+    # A pipe is written or read here, not both: what one has written another could read.
+    written = {states[n][1][0] for n in everyone if states[n][0] == "write"}
+    for number in everyone:
+        kind, places = states[number]
+        if kind in ("read", "select") and written.intersection(places):
+            states[number] = ("sleep", [])
+    return pipes, states
+
+
+def never(pipes, states):
+    """Return the processes that can never go on, as a plain search finds them."""
+    stuck = {number for number, (kind, _) in enumerate(states) if kind != "sleep"}
+    while True:
+        freed = set()
+        for number in stuck:
+            kind, places = states[number]
+            ends = 0 if kind == "write" else 1
+            helpers = {each for place in places for each in pipes[place][ends]} - {number}
+            if helpers - stuck:
+                freed.add(number)
+        if not freed:
+            return stuck
+        stuck -= freed
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 80))],
+)
+def test_random_graphs(seed, tmp_path):
+    """Processes with pipes between them at random: the verdict is the truth."""
+    pipes, states = drawn(random.Random(seed))
+    stuck = never(pipes, states)
+    writes = any(kind == "write" for kind, _ in states)
+    expected = "deadlock" if stuck else ("stall" if writes else "healthy")
+    argv = [sys.executable, "-c", FUZZ, json.dumps([pipes, states])]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        diagnosis = until(expected, process.pid, seconds=20)
+        told = (pipes, states, str(diagnosis))
+        if stuck or not writes:
+            assert diagnosis.verdict == expected, told
+        else:
+            assert diagnosis.verdict != "deadlock", told
+        assert sum(each["stuck"] for each in diagnosis.waits) >= len(stuck), told
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+# ------------------------------------------------------------------------------------ the command
+
+
+def command(*argv):
+    """Run the command `dagexec doctor`."""
+    return subprocess.run(
+        [sys.executable, "-m", "dagexec", "doctor", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command(start):
+    """Exit codes for scripts, JSON, sentences; and what it cannot do is an error in one line."""
+    pid = start(program("a parent reads stdout while its child fills stderr")).pid
+    until("deadlock", pid)
+    began = time.monotonic()
+    told = command(pid)
+    assert told.returncode == 1, told
+    assert time.monotonic() - began < 5
+    assert told.stdout.startswith("deadlock: ")
+    assert "is blocked writing to fd 2 (stderr), pipe:[" in told.stdout
+    assert "(holds 65536 of 65536 bytes)" in told.stdout
+    assert f"it should be read by pid {pid}" in told.stdout
+    found = json.loads(command("--json", pid).stdout)
+    assert found["verdict"] == "deadlock"
+    assert found["exit_code"] == 1
+    (full,) = [each for each in found["channels"] if each["used"] == 65536]
+    assert full["size"] == 65536
+    assert [each["pid"] for each in full["readers"]] == [pid]
+    healthy = start(program("a timer")).pid
+    assert command(healthy).returncode == 0
+    assert command(healthy, pid).returncode == 1
+    gone = command(2**22 + 1)
+    assert gone.returncode == 2
+    assert gone.stderr == "dagexec: there is no process 4194305\n"
+    assert command("0").returncode == command("x").returncode == command().returncode == 2
