@@ -244,6 +244,7 @@ class Runner:
                 if source is not None:
                     group.start_soon(self._read, source)
                 await self.recorder.deliver(lane.ended)
+                self.watchdog.end()
                 return
             if source is not None:
                 group.start_soon(self._read, source)

@@ -14,8 +14,8 @@ from pydantic_core import to_json
 
 from dagexec._errors import CallTimeout, DagexecError, JournalError
 from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
-from dagexec._plan import Call
-from dagexec._report import RecordedError
+from dagexec._plan import Call, Plan
+from dagexec._report import RecordedError, Report
 from dagexec._scheduler import (
     Added,
     Closed,
@@ -137,6 +137,21 @@ def replay(
                 continue  # what ended while the run was being stopped; the stop came first
             msg = f"the records of the run contradict one another: {error}"
             raise JournalError(msg) from None
+
+
+def report_of(run_id: str, records: Sequence[Record]) -> Report:
+    """Return the report of a run as it was recorded: what was under way is not in it."""
+    machine = Scheduler()
+    replay(records, machine)
+    ends = [record.body for record in records if record.kind == "end"]
+    last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
+    return Report(
+        Plan(machine.calls),
+        machine.outcomes,
+        run_id=run_id,
+        elapsed=last["elapsed"],
+        abandoned=last["abandoned"],
+    )
 
 
 def outcome_body(outcome: Outcome) -> dict[str, Any]:
