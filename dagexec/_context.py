@@ -42,6 +42,8 @@ class CallContext:
     # that a pool cannot lock itself. The driver's own affair.
     lease: Lease | None = field(default=None, repr=False)
     cancelled: Callable[[], bool] = field(default=bool, repr=False)
+    # What its limiters gave it, a `dagexec.limits.Permit`; None for a tool without limits.
+    permit: Any = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -96,7 +98,9 @@ class Replies(Protocol):
 
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
 # Most tools never ask for one, so each call pays for a tuple only.
-Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None]"
+# Where calls may be tried again, the number of the attempt and its permit come last.
+Trial: TypeAlias = tuple[int, Any]
+Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None, *tuple[Trial, ...]]"
 
 _current: ContextVar[Facts] = ContextVar("dagexec_current_call")
 
@@ -123,17 +127,19 @@ def enter_call(facts: Facts) -> None:
 
 def context_of(facts: Facts) -> CallContext:
     """Return what a tool can know of a call."""
-    call, ground, lease, own, thread = facts
+    call, ground, lease, own, thread, *trial = facts
+    attempt, permit = trial[0] if trial else (1, None)
     deadline = min([scope.deadline for scope in ground.scopes], default=own)
     deadline = min(deadline, own)
     return CallContext(
         call.id,
         call.tool,
         ground.run_id,
-        attempt=1 if ground.starts is None else ground.starts.get(call.id, 1),
+        attempt if ground.starts is None else attempt - 1 + ground.starts.get(call.id, 1),
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
+        permit=permit,
     )
 
 

@@ -6,8 +6,12 @@
     ├── CallError            one call that cannot be run; its text is meant for the model
     │   ├── ArgumentError    its arguments do not fit the tool
     │   ├── BadReference     a reference in it cannot be read or followed
+    │   ├── OversizeError    it asks for more than a limit can ever hold
+    │   ├── BreakerOpen      its tool fails again and again, so it was not tried
     │   └── Denied           a person refused it
     ├── CallTimeout          a deadline that a call did not meet
+    │   └── AdmissionTimeout   its limits would not have let it start before the deadline
+    ├── RateLimited          raised by a tool or client: the other side refused, come back later
     ├── CallCancelled        a tool that ended itself by a cancellation that nobody asked for
     ├── JournalError         a journal that cannot be read, written or trusted
     │   └── RunOwned         a run that another process, or another call of `run`, drives now
@@ -23,11 +27,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "AdmissionTimeout",
     "ArgumentError",
     "BadReference",
+    "BreakerOpen",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -35,8 +41,10 @@ __all__ = [
     "Denied",
     "JournalError",
     "MissingExtra",
+    "OversizeError",
     "PlanError",
     "Problem",
+    "RateLimited",
     "RunOwned",
     "ToolDefinitionError",
 ]
@@ -105,6 +113,14 @@ class Denied(CallError):
     """A person refused the call; the text is the reason that was given."""
 
 
+class OversizeError(CallError):
+    """A call asks for more of a limit than it can ever hold, so waiting would not help."""
+
+
+class BreakerOpen(CallError):
+    """A call was not tried: its tool failed too often, and the breaker has not closed again."""
+
+
 class CallTimeout(DagexecError, TimeoutError):
     """A call did not end before a deadline; `scope` is the deadline's, `call` to `workflow`."""
 
@@ -116,6 +132,30 @@ class CallTimeout(DagexecError, TimeoutError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with both arguments; an exception's default keeps only the first."""
         return type(self), (str(self), self.scope)
+
+
+class AdmissionTimeout(CallTimeout):
+    """Limits would not have admitted a call before its deadline; nothing was sent or charged."""
+
+
+class RateLimited(DagexecError):
+    """The other side refused a request for now: HTTP 429, or what stands for it elsewhere.
+
+    For tools to raise. `retry_after` is in seconds, None where the other side did not say;
+    `headers` are those of its answer.
+    """
+
+    def __init__(
+        self,
+        message: str = "refused for now",
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep what the other side said."""
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.headers = headers
 
 
 class CallCancelled(DagexecError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
+    from dagexec._guarded import Guard
     from dagexec._recorder import Recorder
     from dagexec._report import Report
     from dagexec._waits import Snapshot
@@ -118,25 +120,22 @@ class Executor:
         self.journal = journal
         self._in_doubt = in_doubt
         _refuse_unbuilt(self.tools.values())
-        scope, timeout = _run_scope(self.timeouts)
         self._settings = Settings(
             tools=self.tools,
-            call_timeout=self.timeouts.call,
-            layer_timeout=self.timeouts.layer,
-            run_timeout=timeout,
-            run_scope=scope,
+            **_deadlines(self.timeouts),
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
             shares=any(tool.effect.shares for tool in self.tools.values()),
+            guards=_guards(self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
         if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
-            from dagexec._answering import listen
+            from dagexec._answering import listen_if_possible
 
-            listen()
+            listen_if_possible()
 
     # ----------------------------------------------------------------------------------- checking
 
@@ -180,8 +179,10 @@ class Executor:
     ) -> Report:
         """Run a plan, or calls as they come from an async iterator, and return the report.
 
-        Failures, timeouts and skips are outcomes in the report. Raises PlanError before anything
-        runs, DagexecError with the partial `report` when the source of a streamed plan breaks; a
+        Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
+        `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
+        is done is kept and the rest is cancelled. Raises PlanError before anything runs,
+        DagexecError with the partial `report` when the source of a streamed plan breaks; a
         cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
         """
         run = self._new_run(plan, run_id)
@@ -262,6 +263,16 @@ class Executor:
 
         return Recorder(self.journal, run_id, self._in_doubt, answers)
 
+    def within(self, timeouts: Timeouts) -> Executor:
+        """Return this executor with other timeouts: the same tools, slots and observers.
+
+        For what spans several runs, such as a conversation: each run gets what is left of it.
+        """
+        other = copy.copy(self)
+        other.timeouts = timeouts
+        other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
+        return other
+
     def _new_run(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
     ) -> Run:
@@ -316,24 +327,35 @@ def _concurrency(value: int | None) -> int | None:
     return given
 
 
-def _run_scope(timeouts: Timeouts) -> tuple[str, float | None]:
-    """Return the nearer of the two deadlines round a run, the outer one if they are the same."""
-    if timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf):
-        return "turn", timeouts.turn
-    return "workflow", timeouts.workflow
+def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
+    """Return the deadlines of a run.
+
+    Of the two round the whole run the nearer one counts, the outer one if they are the same.
+    """
+    turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
+    return {
+        "call_timeout": timeouts.call,
+        "layer_timeout": timeouts.layer,
+        "run_timeout": timeouts.turn if turn else timeouts.workflow,
+        "run_scope": "turn" if turn else "workflow",
+    }
 
 
 def _refuse_unbuilt(tools: Iterable[Tool[..., Any]]) -> None:
     """Refuse what a later version will do, rather than ignore it."""
     for tool in tools:
-        for option, is_set in (
-            ("retry", tool.retry is not None),
-            ("limits", bool(tool.limits)),
-            ('runs="process"', tool.runs == "process"),
-        ):
-            if is_set:
-                msg = f"tool {tool.name!r}: this version of dagexec does not support {option} yet"
-                raise DagexecError(msg)
+        if tool.runs == "process":
+            msg = f'tool {tool.name!r}: this version of dagexec does not support runs="process" yet'
+            raise DagexecError(msg)
+
+
+def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
+    """Return what stands before the calls of tools that have limits or retries, by tool."""
+    if not any(tool.limits or tool.retry is not None or tool.cost is not None for tool in tools):
+        return None
+    from dagexec._guarded import guards_of  # with dagexec.limits, which few programs need
+
+    return guards_of(tools)
 
 
 def _in_event_loop() -> bool:

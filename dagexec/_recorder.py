@@ -76,6 +76,8 @@ class Recorder:
         self._runner: Runner
         self._session: Session
         self._answering: list[_Waiter] = []
+        # Fingerprints of the arguments of calls that are about to start.
+        self._marks: dict[str, str] = {}
         # Outcomes on their way into the journal.
         self._unsettled = 0
         self._arrived: list[tuple[Lane, str, Outcome, int, Exception | None]] = []
@@ -258,16 +260,15 @@ class Recorder:
             return arguments_of(call, tool, outcomes)
         return tool.validate({**resolved(call, outcomes), **given.edit})
 
-    async def enter(
+    def admit(
         self,
         lane: Lane,
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any] | None,
-        since: float,
     ) -> dict[str, Any] | None:
-        """Return the arguments once the call may start; settle it if it may not."""
-        runner, name = self._runner, call.id
+        """Return the arguments of a call that may start when `intend` says so, or settle it."""
+        name = call.id
         given = self._past.given.get(name)
         if given is not None and given.verdict is not None:
             self.settle(lane, name, given.verdict)
@@ -276,14 +277,7 @@ class Recorder:
         if outcome is not None:
             self.settle(lane, name, outcome)
             return None
-        sharing = runner.sharing
-        if sharing and tool.effect.shares and sharing.joins(lane, call, arguments, since):
-            return None
-        if given is not None:
-            given.rewind()
-        if not await self._intend(lane, name, tool, mark):
-            return None
-        self._past.starts[name] = self._past.starts.get(name, 0) + 1
+        self._marks[name] = mark
         return arguments
 
     def _judged(
@@ -310,13 +304,24 @@ class Recorder:
         before = self._past.fingerprints.get(name, mark)
         return tool.effect == "idempotent" and given is None and before != mark
 
-    async def _intend(self, lane: Lane, name: str, tool: Tool[..., Any], mark: str) -> bool:
+    async def intend(self, lane: Lane, name: str, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start; return whether it may."""
-        runner = self._runner
-        intent = Record("started", name, {"at": runner.now(), "args": mark})
+        given, starts = self._past.given.get(name), self._past.starts
+        if given is not None:
+            given.rewind()
+        intent = Record(
+            "started", name, {"at": self._runner.now(), "args": self._marks.pop(name, "")}
+        )
         if tool.effect.reruns:
             self._session.append(intent, _ignore)
-            return True
+        elif not await self._recorded(lane, intent, name):
+            return False
+        starts[name] = starts.get(name, 0) + 1
+        return True
+
+    async def _recorded(self, lane: Lane, intent: Record, name: str) -> bool:
+        """Wait until the intent of a write is durable; return whether it may still start."""
+        runner = self._runner
         waiter = _Waiter()
         self._session.append(intent, waiter.done)
         if not waiter.is_done:

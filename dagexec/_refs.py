@@ -33,6 +33,7 @@ _KEY = re.compile(r'\[("(?:[^"\\]|\\.)*")\]')
 # In a template a reference ends at the first `}` outside of a quoted key.
 _PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
 _SHOWN_KEYS = 8
+_SHOWN_TEXT = 60  # characters
 
 
 class _Missing:
@@ -89,8 +90,13 @@ class Ref:
                 f'{text!r} is no reference: write the id of a call and a path, as "1.items[0].url"'
             )
             raise BadReference(msg)
-        call = json.loads(head[1]) if head.re is _KEY else head[0]
-        return cls(call, _parse_path(text, head.end()))
+        try:
+            call = json.loads(head[1]) if head.re is _KEY else head[0]
+            path = _parse_path(text, head.end())
+        except ValueError as error:  # an escape that JSON has not, a position of 5000 digits
+            msg = f"{text[:_SHOWN_TEXT]!r} is no reference: {error}"
+            raise BadReference(msg) from None
+        return cls(call, path)
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+    from dagexec._notices import Notice
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._recorder import Recorder
@@ -60,8 +61,8 @@ class Run:
         self._group: TaskGroup | None = None
         self._waiting = AsyncExitStack()
         self._error: BaseException | None = None
-        self._send: MemoryObjectSendStream[Event | Action] | None = None
-        self._receive: MemoryObjectReceiveStream[Event | Action] | None = None
+        self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
+        self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
 
     @property
     def report(self) -> Report:
@@ -176,7 +177,7 @@ class Run:
             raise self._error
         return swallowed
 
-    def __aiter__(self) -> AsyncIterator[Event | Action]:
+    def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
         """Iterate over the events; ends with the run."""
         if self._receive is None:
             msg = "enter the run first: async with executor.start(plan) as run"

@@ -28,7 +28,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground
-from dagexec._errors import CallTimeout
+from dagexec._errors import CallTimeout, DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -55,17 +55,20 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from dagexec._guarded import Guard
+    from dagexec._notices import Notice
     from dagexec._plan import Call, Plan
     from dagexec._recorder import Recorder
     from dagexec._slots import Slots
     from dagexec._tools import Tool
+    from dagexec.limits._retry import Budget, Retry
 
 _log: Final = logging.getLogger("dagexec")
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
 
-Observer: TypeAlias = "Callable[[Event | Action], object]"
+Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
 Source: TypeAlias = "Plan | AsyncIterator[Call]"
 
 
@@ -84,6 +87,8 @@ class Settings:
     sequential: bool
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
+    # What stands before the calls of tools with limits or retries; None where no tool has any.
+    guards: Mapping[str, Guard] | None = None
 
 
 class SourceError(Exception):
@@ -193,6 +198,10 @@ class Runner:
         # at the queue again by itself.
         self._looking = 0
         self.sharing = Sharing(self) if settings.shares else None
+        self.guards = settings.guards
+        self._worker = Worker if settings.guards is None else _guarded_worker()
+        # Retries that this run may still make, by key.
+        self._budgets: dict[str, Budget] = {}
         self.watchdog = Watchdog()
         self._layer_of: dict[str, int] = {}
         # For the sequential mode: the calls to run, by plan order.
@@ -225,10 +234,10 @@ class Runner:
         finally:
             if self.recorder is not None:
                 await self.recorder.drain()
+            del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
             self.elapsed = anyio.current_time() - self.zero
-            del live[self]
         if self._fatal is not None:
             raise self._fatal
 
@@ -270,7 +279,7 @@ class Runner:
             self.feed(*(Added(call) for call in plan.calls), Closed())
         if source is not None:
             await self._read(source)
-        worker = Worker(self, self._lane)
+        worker = self._worker(self, self._lane)
         self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
             _, name = heapq.heappop(self._heap)
@@ -295,7 +304,12 @@ class Runner:
                     eager = tool is not None and tool.effect.eager
                     await self._feed_recorded(Added(checked, eager=eager))
             if not self.machine.closed:
-                await self._feed_recorded(Closed())
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    await self._feed_recorded(Closed())
+                else:
+                    self.interrupt(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
@@ -372,7 +386,12 @@ class Runner:
                 if self.recorder is not None:
                     self.recorder.wake()
 
-    def _tell(self, items: Sequence[Event | Action]) -> None:
+    def tell(self, notice: Notice) -> None:
+        """Let observers hear of something that is no event of the machine."""
+        if self._observers:
+            self._tell((notice,))
+
+    def _tell(self, items: Sequence[Event | Action | Notice]) -> None:
         for item in items:
             for observer in self._observers:
                 try:
@@ -466,7 +485,7 @@ class Runner:
         if started:
             lane.starting -= 1
             self.recruit(lane, looking=1)
-        worker = Worker(self, lane)
+        worker = self._worker(self, lane)
         self.workers[worker] = None
         worker.running = worker.run()
         try:
@@ -499,6 +518,13 @@ class Runner:
         if self.sharing is not None:
             self.sharing.ended(name)
 
+    def budget(self, key: str, retry: Retry) -> Budget:
+        """Return the retries that this run may still make with a key."""
+        found = self._budgets.get(key)
+        if found is None:
+            found = self._budgets[key] = retry.run_budget()
+        return found
+
     def now(self) -> float:
         """Return the seconds since the run began."""
         return self.clock() - self.zero
@@ -528,6 +554,13 @@ class Runner:
         self.interrupted = True
         self.feed(Stop(self._verdict))
         return self._verdict
+
+
+def _guarded_worker() -> type[Worker]:
+    # Only where a tool has limits or retries: `import dagexec` does not load them.
+    from dagexec._guarded import GuardedWorker
+
+    return GuardedWorker
 
 
 def _late(scope: str) -> TimedOut:

@@ -69,6 +69,13 @@ class Sharing:
             else:
                 lane.put(name, since)
 
+    def leader(self, name: str) -> str | None:
+        """Return the identical call that a call waits for, for those who look on."""
+        for leader, followers in self._followers.items():
+            if any(name == each for each, _, _ in followers):
+                return leader
+        return None
+
     def _shared(self, outcome: Outcome, leader: str, since: float) -> Outcome:
         now = self._runner.now()
         return replace(

@@ -210,7 +210,7 @@ def _run(runner: Runner) -> RunWaits:
                 calls.append(CallWaits(call.id, call.tool, "pending", waits_for=("an answer",)))
         elif state is State.READY:
             lane, since = ready.get(call.id, (None, None))
-            waits: tuple[str, ...] = ("its layer",) if lane is None else (_queue(lane),)
+            waits: tuple[str, ...] = (_turn(runner, call.id) if lane is None else _queue(lane),)
             seconds = None if since is None else _now(runner) - since
             calls.append(CallWaits(call.id, call.tool, "ready", waits_for=waits, seconds=seconds))
         else:
@@ -221,6 +221,12 @@ def _run(runner: Runner) -> RunWaits:
 
 def _queue(lane: Lane) -> str:
     return "a slot" if lane.asking else "its turn"
+
+
+def _turn(runner: Runner, name: str) -> str:
+    """Say what a call waits for that is ready and in no queue."""
+    leader = None if runner.sharing is None else runner.sharing.leader(name)
+    return "its turn" if leader is None else f"call {leader}, which is identical"
 
 
 def _missing(runner: Runner, name: str, state: State) -> tuple[str, ...]:

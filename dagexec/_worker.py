@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from anyio import CancelScope
@@ -32,6 +32,8 @@ from dagexec._threads import ThreadCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from dagexec._context import Facts, Trial
+    from dagexec._guarded import Guard
     from dagexec._plan import Call
     from dagexec._runner import Lane, Runner
     from dagexec._tools import Tool
@@ -47,7 +49,6 @@ BURST: Final = 32
 TOLERANCE: Final = 1e-4
 
 
-@final
 class Worker:
     """One task that runs calls of a lane; holds a slot as long as it lives."""
 
@@ -168,17 +169,14 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - all calls come through here, and a function costs
+    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
         if runner.recorder is not None:
-            if not tool.effect.reruns:
-                # It may wait for the disk, and the last call's deadline is not its own.
-                self._arm(math.inf)
-            arguments = await runner.recorder.enter(self._lane, call, tool, arguments, since)
+            arguments = runner.recorder.admit(self._lane, call, tool, arguments)
             if arguments is None:
                 return
         elif arguments is None or tool.approval:
@@ -188,9 +186,13 @@ class Worker:
         if (
             runner.sharing is not None
             and tool.effect.shares
-            and runner.recorder is None  # which has seen to it
             and runner.sharing.joins(self._lane, call, arguments, since)
         ):
+            return
+        if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
+            await self._guarded(guard, call, tool, arguments, since)
+            return
+        if runner.recorder is not None and not await self._may_begin(call, tool):
             return
         clock = runner.clock
         now = clock()
@@ -214,6 +216,16 @@ class Worker:
         if self._struck and not self._scope.cancel_called:
             self._look_back()
 
+    async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
+        """Record that a call is about to start, if there is a journal; return whether it may."""
+        recorder = self._runner.recorder
+        if recorder is None:
+            return True
+        if not tool.effect.reruns:
+            # It may wait for the disk, and the last call's deadline is not its own.
+            self._arm(math.inf)
+        return await recorder.intend(self._lane, call.id, tool)
+
     def _admit(
         self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None
     ) -> dict[str, Any] | None:
@@ -236,14 +248,36 @@ class Worker:
         if not 0.0 <= deadline - self._armed <= TOLERANCE and deadline != self._armed:
             self._armed = self._scope.deadline = deadline
 
-    async def _invoke(self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _guarded(
+        self,
+        guard: Guard,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        since: float,
+    ) -> None:
+        """Run a call that has limits or may be tried again: see `_guarded.GuardedWorker`."""
+        raise NotImplementedError
+
+    def _attempts(self) -> int:
+        return 1
+
+    async def _invoke(
+        self,
+        call: Call,
+        tool: Tool[..., Any],
+        arguments: dict[str, Any],
+        trial: Trial | None = None,
+    ) -> Any:
         ground, runner = self._lane.ground, self._runner
         context = ground.context.copy()
         run = context.run
         thread = None
         if tool.runs == "thread" and ground.group is not None:
             thread = ThreadCall()
-        facts = (call, ground, self._lease, self._armed, thread)
+        facts: Facts = (call, ground, self._lease, self._armed, thread)
+        if trial is not None:
+            facts = (*facts, trial)
         run(enter_call, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
@@ -299,7 +333,7 @@ class Worker:
                 started=self._started,
                 ended=runner.now(),
                 queued=self._started - self._since,
-                attempts=1,
+                attempts=self._attempts(),
                 maybe=self._tool.effect == "write" and outcome.status in ("timed_out", "cancelled"),
             ),
         )

@@ -4,6 +4,7 @@ Feed events to `Scheduler.receive`, do what the actions say. The theory is in th
 `dagexec._scheduler`.
 """
 
+from dagexec._notices import Retrying, Waiting
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
 from dagexec._scheduler import (
@@ -38,11 +39,13 @@ __all__ = [
     "Launch",
     "Refused",
     "Reopened",
+    "Retrying",
     "Scheduler",
     "Settled",
     "Started",
     "State",
     "Stop",
+    "Waiting",
     "as_text",
     "as_tools",
     "follow",

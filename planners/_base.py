@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dagexec import DagexecError, Plan
 from dagexec.lowlevel import as_tools
 from planners._calls import Conversation
-from planners._edge import described
+from planners._edge import described, is_dict
 from planners._render import MAYBE, cut, failure_text, value_text
 from planners._schema import normalised
+from planners._stream import CallStream
 from planners._widen import Dialect, NotStrict, strict, widened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from typing import Self
 
     from dagexec import Outcome, Tool
+    from planners._api import Api
     from planners._calls import RawCall, Record
+    from planners._stream import Assembler
 
 _log = logging.getLogger("planners")
 
@@ -67,11 +70,15 @@ class Planner(ABC):
         strict: whether the provider has to keep to the schema. Tools whose schema cannot be
             strict, because an argument takes any value or any keys, are sent without it.
         show_errors: whether the model sees type and message of the exceptions that tools raise.
+        placeholders: whether a call is refused that has a placeholder such as "<result of call 1>"
+            for an argument, with an answer that shows how to refer to a result. Never without
+            `references`.
 
     A tool's value goes back as text, also where the API knows images and files.
     """
 
     dialect: ClassVar[Dialect]
+    api: ClassVar[Api]
 
     def __init__(
         self,
@@ -81,6 +88,7 @@ class Planner(ABC):
         limit: int | None = 20_000,
         strict: bool = False,
         show_errors: bool = True,
+        placeholders: bool = True,
     ) -> None:
         """Make the definitions; raise ToolDefinitionError for what cannot be a tool."""
         if limit is not None and limit < 1:
@@ -91,8 +99,9 @@ class Planner(ABC):
         self._limit = limit
         self._strict = strict
         self._show_errors = show_errors
+        self._placeholders = placeholders
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
-        self._conversation = Conversation(self._by_name, references=references)
+        self._conversation = self._new_conversation()
 
     @property
     def tools(self) -> list[Any]:
@@ -100,14 +109,24 @@ class Planner(ABC):
         return copy.deepcopy(self._definitions)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tools."""
+        return tuple(self._by_name)
+
+    @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
         return _INSTRUCTIONS if self._references else ""
 
+    @property
+    def calls(self) -> Conversation:
+        """The calls of the conversation so far, for what leads it (`Dialogue`)."""
+        return self._conversation
+
     def fresh(self) -> Self:
         """Return a planner with the same tools and options for another conversation."""
         other = copy.copy(self)
-        other._conversation = Conversation(self._by_name, references=self._references)  # noqa: SLF001
+        other._conversation = self._new_conversation()  # noqa: SLF001
         return other
 
     def plan(self, response: Any) -> Plan:
@@ -119,6 +138,39 @@ class Planner(ABC):
         Errors: DagexecError where `response` is not a reply of this API.
         """
         return Plan(self._conversation.turn(self._read(response)))
+
+    def stream(
+        self,
+        sdk_stream: AsyncIterable[Any] | Iterable[Any],
+        *,
+        on_event: Callable[[Any], object] | None = None,
+    ) -> CallStream:
+        """Return the calls of a reply that is being written, each as soon as it is complete.
+
+        `sdk_stream` is what the SDK's `create(..., stream=True)` returns, or its `stream(...)`
+        entered, or any iterable of its events as dicts. The result is an async iterator of `Call`
+        for `executor.run`; afterwards its `response` is the whole reply, and `results` and
+        `close_out` work as after `plan`. `on_event` sees each event before it is read.
+
+        Errors: DagexecError where it is no stream of this API.
+        """
+        if is_dict(sdk_stream) or hasattr(sdk_stream, "model_dump"):
+            raise DagexecError("stream() takes a stream; give a whole reply to plan()")
+        return CallStream(
+            sdk_stream,
+            self._assembler(),
+            self._conversation,
+            read=self._read,
+            refused=self._refused,
+            on_event=on_event,
+        )
+
+    def reply(self, response: Any) -> list[Any]:
+        """Return what a reply adds to the conversation, as dicts, before the `results`.
+
+        `response` is what `plan` takes, or the `response` of a stream.
+        """
+        return self.api.reply(response)
 
     def results(self, report: Mapping[str, Outcome]) -> list[Any]:
         """Return what goes back to the model, as dicts to append to the conversation.
@@ -144,6 +196,11 @@ class Planner(ABC):
             record.answered = True
         return self._rendered(records)
 
+    def _new_conversation(self) -> Conversation:
+        return Conversation(
+            self._by_name, references=self._references, placeholders=self._placeholders
+        )
+
     @classmethod
     @abstractmethod
     def recognises(cls, payload: Any) -> bool:
@@ -157,6 +214,10 @@ class Planner(ABC):
     @abstractmethod
     def _read(self, response: Any) -> list[RawCall]:
         """Return the calls of a reply, as the provider sent them."""
+
+    def _assembler(self) -> Assembler:
+        """Return what puts a reply of this API together from its events."""
+        raise DagexecError(f"{type(self).__name__} cannot read a stream")
 
     @abstractmethod
     def _definition(
@@ -203,6 +264,9 @@ class Planner(ABC):
         if outcome.status == "done":
             text = cut(value_text(outcome.value), self._limit, number)
             return Answer(record.raw, self._headed(number, "", text), done=True)
+        if outcome.status == "cancelled" and record.problem is not None:
+            # A call of a streamed reply, which was cut off after it: it says more than "stopped".
+            return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=self._limit)
         state = outcome.status.replace("_", " ")
         return Answer(record.raw, self._headed(number, state, text), done=False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dagexec import BadReference, Call, Plan, PlanError, Ref, Template
 from dagexec.lowlevel import as_text, follow, order_conflicts
 from planners._edge import is_dict, is_list, listed
+from planners._placeholders import Placeholders, explained
 from planners._schema import accepts, without_nulls
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Record:
     problem: str | None = None
     outcome: Outcome | None = None
     answered: bool = False
+    # The model began to write it and the stream broke off: it is no part of the conversation.
+    void: bool = False
 
     @property
     def id(self) -> str:
@@ -72,12 +75,17 @@ class _Refused(Exception):
 class Conversation:
     """The calls of one conversation, in the order in which the model wrote them."""
 
-    def __init__(self, tools: Mapping[str, Tool[..., Any]], *, references: bool) -> None:
-        """Begin without calls."""
+    def __init__(
+        self, tools: Mapping[str, Tool[..., Any]], *, references: bool, placeholders: bool = True
+    ) -> None:
+        """Begin without calls; `placeholders` says whether arguments that are some are refused."""
         self.records: list[Record] = []
         self._tools = tools
         self._references = references
+        self._placeholders = Placeholders(tools) if references and placeholders else None
         self._turn = 0
+        # Whether a `Dialogue` keeps the messages that these calls belong to.
+        self.owned = False
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
 
@@ -87,10 +95,15 @@ class Conversation:
         if not last or last[0].answered or [record.raw for record in last] != list(raws):
             self.begin()
             last = [self.add(raw) for raw in raws]
-        calls = _without_faults([self.call(record) for record in last])
+        calls = without_faults([self.call(record) for record in last])
         for record, call in zip(last, calls, strict=True):
             record.problem = call.problem
         return tuple(order_conflicts(calls, self._tools))
+
+    @property
+    def number_of_turn(self) -> int:
+        """The turn that goes on, counted from 1; 0 before the first."""
+        return self._turn
 
     def begin(self) -> None:
         """Begin a turn without calls."""
@@ -99,25 +112,47 @@ class Conversation:
 
     def add(self, raw: RawCall) -> Record:
         """Number a call."""
-        record = Record(len(self.records) + 1, self._turn, raw)
-        # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
-        if raw.id and raw.id in self._own:
-            record.repeats = self._aliases[raw.id]
-        elif raw.id:
-            self._own.add(raw.id)
-            self._aliases[raw.id] = record
-        self.records.append(record)
+        record = self.place(raw.id)
+        record.raw = raw
         return record
+
+    def place(self, id_: str) -> Record:
+        """Number a call that the model has begun to write; its id may still be unknown ("")."""
+        record = Record(len(self.records) + 1, self._turn, RawCall(id_, "", None))
+        self.records.append(record)
+        self._claim(record)
+        return record
+
+    def fill(self, record: Record, raw: RawCall) -> Call:
+        """Return a call whose arguments have arrived; others of its reply may still follow."""
+        known, record.raw = record.raw.id, raw
+        if raw.id != known:
+            self._claim(record)
+        call = self.call(record, complete=False)
+        record.problem = call.problem
+        return call
+
+    def _claim(self, record: Record) -> None:
+        id_ = record.raw.id
+        # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
+        if id_ and id_ in self._own:
+            record.repeats = self._aliases[id_]
+        elif id_:
+            self._own.add(id_)
+            self._aliases[id_] = record
 
     def last(self) -> list[Record]:
         """Return the calls of the last turn."""
-        return [record for record in self.records if record.turn == self._turn]
+        return self._of(self._turn)
+
+    def _of(self, turn: int) -> list[Record]:
+        return [record for record in self.records if record.turn == turn and not record.void]
 
     def turn_of(self, ids: Iterable[str]) -> list[Record]:
         """Return the calls of the turn that a report belongs to; of the last one if it has none."""
         known = {record.id: record for record in self.records}
         turn = next((known[id_].turn for id_ in ids if id_ in known), self._turn)
-        return [record for record in self.records if record.turn == turn]
+        return self._of(turn)
 
     def call(self, record: Record, *, complete: bool = True) -> Call:
         """Return a call as a plan takes it.
@@ -144,6 +179,8 @@ class Conversation:
         args = _arguments(raw, tool)
         if not self._references:
             args = {key: _plain(item) for key, item in args.items()}
+        elif self._placeholders is not None and raw.kind != "custom":
+            self._refuse_placeholder(args, record, tool, self._placeholders)
         call = Call(record.id, tool.name, args)
         if call.refs:
             found = self._substituted(dict(call.args), record, complete=complete)
@@ -152,6 +189,25 @@ class Conversation:
         if problems:
             raise _Refused(tool.explain(problems))
         return call
+
+    def _refuse_placeholder(
+        self,
+        args: Mapping[str, Any],
+        record: Record,
+        tool: Tool[..., Any],
+        placeholders: Placeholders,
+    ) -> None:
+        """Refuse a call that has a text such as "<result of call 1>" for a value."""
+        found = placeholders.find(args)
+        if found is None:
+            return
+        name, text, meant = found
+        text = "…" if name in tool.secret else text
+        others = [other for other in self.records if other is not record]
+        named = [other for other in others if meant and other.raw.name.lower() == meant]
+        numbered = [other for other in others if other.id == meant]
+        other = next(reversed(numbered or named or others), None)
+        raise _Refused(explained(name, text, "1" if other is None else other.id))
 
     def _tool(self, name: str) -> Tool[..., Any]:
         tool = self._tools.get(name)
@@ -186,8 +242,9 @@ class Conversation:
         """Return a reference inside the turn, or the value that an earlier turn left."""
         other = self._record(ref)
         if other is None:
-            if not complete and (_number(ref.call) or 0) > len(self.records):
-                return ref
+            number = _number(ref.call) or 0
+            if not complete and number > len(self.records):
+                return Ref(str(number), ref.path, ref.default)
             raise _Refused(self._unknown(ref, record))
         if other is record:
             raise _Refused(
@@ -354,7 +411,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_faults(calls: Sequence[Call]) -> list[Call]:
+def without_faults(calls: Sequence[Call]) -> list[Call]:
     """Replace the calls that cannot stand in one plan: those in a cycle of references."""
     found: dict[str, str] = {}
     for problem in Plan.problems(calls):

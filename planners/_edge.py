@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
@@ -37,10 +44,34 @@ def text(source: object, name: str) -> str:
     return found if isinstance(found, str) else str(found)
 
 
+def nameable(name: str) -> str:
+    """Return the name of a tool as every API takes it; models write others, and APIs send them."""
+    return _NOT_IN_NAMES.sub("_", name)[:64] or "unnamed"
+
+
+def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
+    """Return a list without the calls whose id an earlier one has: an API takes each id once.
+
+    Calls are the dicts whose `type` is one of `kinds`; `name` is where their id is.
+    """
+    seen: set[str] = set()
+    kept: list[Any] = []
+    for item in found:
+        id_ = text(item, name) if get(item, "type") in kinds else ""
+        if id_ not in seen:
+            kept.append(item)
+        if id_:
+            seen.add(id_)
+    return kept
+
+
 def plain(value: Any) -> Any:
-    """Return a small SDK object as what goes into a request: dicts, without what is unset."""
+    """Return an SDK object as what goes into a request: dicts, without what is unset."""
     dump = getattr(value, "model_dump", None)
-    return dump(mode="json", exclude_none=True) if callable(dump) else value
+    if not callable(dump):
+        return value
+    # Aliases, as in "async"; what a server adds or gets wrong is passed on, not warned of.
+    return dump(mode="json", exclude_none=True, by_alias=True, warnings=False)
 
 
 def described(response: object) -> str:

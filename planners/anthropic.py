@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dagexec import MissingExtra
+from planners._anthropic_api import MessagesApi
+from planners._anthropic_stream import MessagesAssembler
 from planners._base import Answer, Planner
 from planners._calls import RawCall
 from planners._edge import get, items, text
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagexec import Tool
+    from planners._api import Api
+    from planners._stream import Assembler
 
 __all__ = ["MessagesPlanner"]
 
@@ -35,6 +39,7 @@ class MessagesPlanner(Planner):
     """
 
     dialect: ClassVar[Dialect] = ANTHROPIC
+    api: ClassVar[Api] = MessagesApi()
 
     @classmethod
     def recognises(cls, payload: Any) -> bool:
@@ -66,16 +71,13 @@ class MessagesPlanner(Planner):
             return []
         problem = None if reason in (None, "tool_use") else _stopped(reason)
         return [
-            RawCall(
-                text(block, "id"),
-                text(block, "name"),
-                get(block, "input"),
-                echo={"toolset_name": name} if (name := get(block, "toolset_name")) else {},
-                problem=problem,
-            )
+            _call(block, problem)
             for block in items(response, "content")
             if get(block, "type") == "tool_use"
         ]
+
+    def _assembler(self) -> Assembler:
+        return MessagesAssembler(lambda block: _call(block, None))
 
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
@@ -91,6 +93,13 @@ class MessagesPlanner(Planner):
         return [{"role": "user", "content": [_block(answer) for answer in answers]}]
 
 
+def _call(block: Any, problem: str | None) -> RawCall:
+    name = get(block, "toolset_name")
+    echo = {"toolset_name": name} if name else {}
+    id_ = text(block, "id")
+    return RawCall(id_, text(block, "name"), get(block, "input"), echo=echo, problem=problem)
+
+
 def _block(answer: Answer) -> dict[str, Any]:
     block = {"type": "tool_result", "tool_use_id": answer.raw.id, "content": answer.text}
     error: dict[str, Any] = {} if answer.done else {"is_error": True}
@@ -100,10 +109,10 @@ def _block(answer: Answer) -> dict[str, Any]:
 def _stopped(reason: str) -> str:
     if reason in _CUT_OFF:
         return (
-            f"Not run: the reply was cut off (stop_reason {reason}), so none of its calls was run."
+            f"Not run: the reply was cut off (stop_reason {reason})."
             " Write the calls again, fewer or shorter ones at a time."
         )
     return (
-        f"Not run: the reply ended with stop_reason {reason}, not for tool use, so none of its"
-        " calls was run. Write the calls again if you still need them."
+        f"Not run: the reply ended with stop_reason {reason}, not for tool use."
+        " Write the calls again if you still need them."
     )

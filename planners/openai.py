@@ -11,16 +11,20 @@ from dagexec import MissingExtra
 from planners._base import Answer, Planner
 from planners._calls import RawCall
 from planners._edge import get, is_list, items, listed, plain, text
+from planners._openai_api import ChatApi, ResponsesApi
+from planners._openai_stream import ChatAssembler, ResponsesAssembler
 from planners._widen import OPENAI, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dagexec import Tool
+    from planners._api import Api
+    from planners._stream import Assembler
 
 __all__ = ["ChatPlanner", "ResponsesPlanner"]
 
-_CUT: Final = "Not run: the reply was cut off ({why}), so none of its calls was run. {what}"
+_CUT: Final = "Not run: the reply was cut off ({why}). {what}"
 _SHORTER: Final = "Write the calls again, fewer or shorter ones at a time."
 _OTHERWISE: Final = "Go on without these calls, or write them differently."
 _ECHOED: Final = ("caller", "namespace")
@@ -39,6 +43,7 @@ class ChatPlanner(Planner):
     """
 
     dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = ChatApi()
 
     @classmethod
     def recognises(cls, payload: Any) -> bool:
@@ -86,6 +91,9 @@ class ChatPlanner(Planner):
             calls = [RawCall("", text(legacy, "name"), arguments, "legacy", problem=cut)]
         return calls
 
+    def _assembler(self) -> Assembler:
+        return ChatAssembler(lambda call: _chat_call(call, None))
+
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
     ) -> dict[str, Any]:
@@ -125,6 +133,7 @@ class ResponsesPlanner(Planner):
     """
 
     dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = ResponsesApi()
 
     @classmethod
     def recognises(cls, payload: Any) -> bool:
@@ -156,6 +165,9 @@ class ResponsesPlanner(Planner):
             cut = _cut(f"status {status}" + (f": {detail}" if detail else ""))
         calls = [_response_call(item, cut) for item in output]
         return [call for call in calls if call is not None]
+
+    def _assembler(self) -> Assembler:
+        return ResponsesAssembler(lambda item: _response_call(item, None))
 
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool

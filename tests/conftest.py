@@ -21,8 +21,9 @@ MARKERS = (
     "integration: needs another program or library; see DAGEXEC_REQUIRE_INTEGRATION",
     "real_time: needs a real clock, because of threads, processes or sockets",
 )
-# openai leaves a chat stream at "[DONE]" with generators open, its own and httpx2's; trio says so.
-SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2)\.:ResourceWarning"
+# openai leaves a chat stream at "[DONE]" with generators open, its own and its transport's; trio
+# says so.
+SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2|httpcore2)\.:ResourceWarning"
 NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
 
 

@@ -64,21 +64,24 @@ LOWLEVEL = [
     "Launch",
     "Refused",
     "Reopened",
+    "Retrying",
     "Scheduler",
     "Settled",
     "Started",
     "State",
     "Stop",
+    "Waiting",
     "as_text",
     "as_tools",
     "follow",
     "order_conflicts",
 ]
+PLANNERS = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]
 
 
 @pytest.mark.parametrize(
     ("module", "names"),
-    [(dagexec, DAGEXEC), (lowlevel, LOWLEVEL), (planners, ["Planner"])],
+    [(dagexec, DAGEXEC), (lowlevel, LOWLEVEL), (planners, PLANNERS)],
     ids=["dagexec", "lowlevel", "planners"],
 )
 def test_the_public_names(module, names):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dagexec import Executor, Outcome, Report
-    from dagexec.lowlevel import Action, Event
+    from dagexec.lowlevel import Action, Event, Retrying, Waiting
 
-Item: TypeAlias = "Event | Action"
+Item: TypeAlias = "Event | Action | Retrying | Waiting"
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0

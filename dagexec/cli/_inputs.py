@@ -41,7 +41,10 @@ class Planner(Protocol):
 
 
 def read(file: str) -> Any:
-    """Return the JSON of a file, `-` for stdin; raise UsageError."""
+    """Return the JSON of a file, or the text of one that a planner reads; `-` for stdin.
+
+    Raises UsageError.
+    """
     shown = "stdin" if file == "-" else repr(file)
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -49,9 +52,12 @@ def read(file: str) -> Any:
         reason = getattr(error, "strerror", None) or error
         msg = f"cannot read {shown}: {reason}"
         raise UsageError(msg) from None
+    text = raw.decode("utf-8-sig", "replace")
     try:
         return json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
+        if any(each.recognises(text) for each in planner_classes().values()):
+            return text
         msg = f"{shown} is not JSON: {error}"
         raise UsageError(msg) from None
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import time
 
 from dagexec._answering import listen
+from dagexec._waits import CallWaits, RunWaits, Snapshot
 from dagexec.doctor._diagnosis import EXIT_CODES, Diagnosis, Finding, Verdict, diagnose
 from dagexec.doctor._inside import ask
 from dagexec.doctor._reader import read
@@ -31,12 +32,15 @@ from dagexec.doctor._values import Channel, End, Process, Sample, Thread, Wait
 
 __all__ = [
     "EXIT_CODES",
+    "CallWaits",
     "Channel",
     "Diagnosis",
     "End",
     "Finding",
     "Process",
+    "RunWaits",
     "Sample",
+    "Snapshot",
     "Thread",
     "Verdict",
     "Wait",

@@ -115,7 +115,7 @@ def diagnose(samples: Sequence[Sample], *, inside: Mapping[int, Any] | None = No
     With one sample alone nothing can be seen to move, so what is only slow looks stuck.
     """
     judgement = judge(samples)
-    words = _Words(samples)
+    words = _Words(samples, inside or {})
     findings = words.findings(judgement)
     verdict: Verdict = "healthy"
     if findings:
@@ -137,7 +137,15 @@ def diagnose(samples: Sequence[Sample], *, inside: Mapping[int, Any] | None = No
 class _Words:
     """Puts a judgement into sentences."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample], inside: Mapping[int, Any]) -> None:
+        # What runs in which thread, as far as a process tells.
+        self.calls: dict[int, str] = {
+            call["thread"]: f", which runs call {call['id']!r} ({call['tool']})"
+            for snapshot in inside.values()
+            for run in snapshot.get("runs", ())
+            for call in run["calls"]
+            if call["thread"] is not None
+        }
         self.last = samples[-1]
         self.window = self.last.at - samples[0].at
         self.owner: dict[int, Process] = {}
@@ -238,7 +246,8 @@ class _Words:
         """Return the name of a thread: that of its process, and its own id where there are more."""
         process = self.owner[tid]
         thread = f" thread {tid}" if len(process.threads) > 1 else ""
-        return f"pid {process.pid}{f' ({process.name})' if process.name else ''}{thread}"
+        name = f" ({process.name})" if process.name else ""
+        return f"pid {process.pid}{name}{thread}{self.calls.get(tid, '')}"
 
     def _first(self, tid: int, kind: str) -> Wait | None:
         return next((each for each in self.threads[tid].waits if each.kind == kind), None)
@@ -255,6 +264,7 @@ class _Words:
             "close": f"the other end of{place} to close in {by}",
             "exit": f"the end of {by}",
             "timer": f"{wait.what}{left}",
+            "unknown": f"something unknown: {wait.what}",
         }
         return texts.get(wait.kind, wait.what or wait.kind)
 
@@ -299,6 +309,7 @@ class _Words:
                 "pid": self.owner[tid].pid,
                 "tid": tid,
                 "name": self.owner[tid].name,
+                "runs": self.calls.get(tid, "").removeprefix(", which runs "),
                 "call": self.threads[tid].call,
                 "stuck": tid in judgement.stuck,
                 "wait": wait.kind,
@@ -319,6 +330,7 @@ def _edges(waits: Sequence[dict[str, Any]]) -> list[str]:
     for each in waits:
         own = f" thread {each['tid']}" if each["tid"] != each["pid"] else ""
         name = f" ({each['name']})" if each["name"] else ""
+        own += f", which runs {each['runs']}" if each["runs"] else ""
         call = f", in {each['call']}()," if each["call"] else ""
         lines[each["tid"]] = f"pid {each['pid']}{name}{own}{call} waits for "
         wanted.setdefault(each["tid"], {})[each["what"]] = None

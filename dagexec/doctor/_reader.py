@@ -64,7 +64,9 @@ class _Reader:
         if self.machine not in NUMBERS:
             msg = f"the doctor does not know the system calls of {self.machine}"
             raise DagexecError(msg)
-        hidden = [pid for pid in self.table.tree(pids) if pid in self.table.hidden]
+        tree = set(self.table.tree(pids))
+        # What they cannot have inherited they do not hold: one asked for by itself is no suspect.
+        hidden = [pid for pid in self.table.hidden & tree if self.table.parents[pid] in tree]
         self.channels = Channels(self.table, self.blind, tuple(hidden))
 
     def process(self, pid: int) -> Process:

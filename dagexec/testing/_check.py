@@ -5,8 +5,9 @@ The texts are the providers' own where they are known (from public issues), else
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from ._shapes import check_shapes, dicts, twice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,27 +30,17 @@ def check_conversation(
       `previous` holds the items that `previous_response_id` stands for.
     - messages: each `tool_use` is answered by exactly one `tool_result` in the user message
       directly after it, results come first in it, and there are no others.
+
+    And in each, what the API refuses in a single message, call or tool definition: names and ids
+    that do not match its pattern, messages that say nothing, fields that it does not know.
     """
+    shapes = check_shapes(api, body)
     if api == "responses":
         given: Any = body.get("input", [])
-        items = [] if isinstance(given, str) else _dicts(given)
-        return _check_responses([*(dict(item) for item in previous), *items])
+        items = [] if isinstance(given, str) else dicts(given)
+        return [*shapes, *_check_responses([*(dict(item) for item in previous), *items])]
     check = _check_chat if api == "chat" else _check_messages
-    return check(_dicts(body.get("messages", [])))
-
-
-def _dicts(value: Any) -> list[JSON]:
-    """Return the objects in a JSON list; a text as the content of a message is none."""
-    if not isinstance(value, list):
-        return []
-    # For pyright, to which what `isinstance` finds is a list of unknown things.
-    items: list[object] = value  # pyright: ignore[reportUnknownVariableType]
-    return [cast("JSON", item) for item in items if isinstance(item, dict)]
-
-
-def _twice(ids: Iterable[str]) -> list[str]:
-    """Return what is there more than once, in order."""
-    return [id_ for id_, count in Counter(ids).items() if count > 1]
+    return [*shapes, *check(dicts(body.get("messages", [])))]
 
 
 # -- chat ------------------------------------------------------------------------------------------
@@ -66,7 +57,7 @@ def _check_chat(messages: list[JSON]) -> list[str]:
         problems += _unanswered(waiting)
         waiting, answered = [], []
         if message.get("role") == "assistant" and message.get("tool_calls") is not None:
-            waiting = [str(call.get("id")) for call in _dicts(message["tool_calls"])]
+            waiting = [str(call.get("id")) for call in dicts(message["tool_calls"])]
             problems += _check_calls(at, message["tool_calls"], waiting)
     return problems + _unanswered(waiting)
 
@@ -82,12 +73,10 @@ def _unanswered(waiting: list[str]) -> list[str]:
 
 
 def _check_calls(at: int, calls: Any, ids: list[str]) -> list[str]:
-    problems = [
-        f"Duplicate value for 'tool_calls[].id' in messages[{at}]: {i}" for i in _twice(ids)
-    ]
+    problems = [f"Duplicate value for 'tool_calls[].id' in messages[{at}]: {i}" for i in twice(ids)]
     if not calls:
         problems.append(f"[] is too short - 'messages.{at}.tool_calls'")
-    for call in _dicts(calls):
+    for call in dicts(calls):
         inner = call.get(str(call.get("type")), {})
         text = inner.get("arguments", inner.get("input"))
         if not isinstance(text, str):
@@ -113,7 +102,7 @@ def _check_tool_message(
             f"message with 'tool_calls': messages[{at}] answers '{id_}'."
         )
     content = message.get("content")
-    parts = _dicts(content)
+    parts = dicts(content)
     if not isinstance(content, str) and (not parts or any(p.get("type") != "text" for p in parts)):
         problems.append(
             f"Invalid value for 'messages[{at}].content': a tool message holds text only."
@@ -154,7 +143,7 @@ def _check_output(item: JSON, call: str, id_: str, calls: dict[tuple[str, str], 
         if calls[call, id_] > 1:
             problems.append(f"Duplicate {NAMES[call]} output with call_id {id_}.")
     output: Any = item.get("output")
-    parts = _dicts(output)
+    parts = dicts(output)
     if not isinstance(output, str) and (
         not parts or any(not str(part.get("type")).startswith("input_") for part in parts)
     ):
@@ -170,7 +159,7 @@ def _check_messages(messages: list[JSON]) -> list[str]:
     waiting: list[str] = []
     seen: list[str] = []
     for at, message in enumerate(messages):
-        blocks = _dicts(message.get("content"))
+        blocks = dicts(message.get("content"))
         problems += _check_content(at, message, blocks)
         results = blocks if message.get("role") == "user" else []
         problems += _check_results(at, results, waiting)
@@ -178,7 +167,7 @@ def _check_messages(messages: list[JSON]) -> list[str]:
         seen += waiting
     if waiting:
         problems += _check_results(len(messages), [], waiting)
-    for id_ in _twice(seen):
+    for id_ in twice(seen):
         problems.append(f"messages: `tool_use` ids must be unique: {id_}")
     return problems
 
@@ -209,7 +198,7 @@ def _check_results(at: int, blocks: list[JSON], waiting: list[str]) -> list[str]
     problems += [
         f"messages.{at}: each `tool_use` must have a single result. Found multiple `tool_result` "
         f"blocks with id: {id_}"
-        for id_ in _twice(ids)
+        for id_ in twice(ids)
     ]
     problems += [
         f"messages.{at}: unexpected `tool_use_id` found in `tool_result` blocks: {id_}. Each "

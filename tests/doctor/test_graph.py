@@ -274,8 +274,8 @@ def test_one_more_that_is_awake_makes_nothing_worse(graph, pid, tid):
 
 
 def test_a_great_many():
-    """A thousand processes of ten threads each in a ring, in a moment."""
-    size = 1000
+    """Three hundred processes of ten threads each in a ring, in a moment."""
+    size = 300
     processes = [
         Process(
             pid,

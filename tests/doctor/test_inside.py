@@ -352,6 +352,53 @@ def test_a_blocked_event_loop_answers(listening, monkeypatch):
     pytest.fail("the doctor did not see where the loop stands")
 
 
+HANGS = """
+import os, subprocess, sys
+from dagexec import Call, Executor, tool
+
+@tool(effect="read")
+def fetch() -> bytes:
+    noisy = "import sys; sys.stderr.write('x' * 2**20); print('done')"
+    child = subprocess.Popen([sys.executable, "-c", noisy], stdout=-1, stderr=-1)
+    print("ready", flush=True)
+    return child.stdout.read()
+
+Executor([fetch]).run_sync([Call("the-call", "fetch")])
+"""
+
+
+@LINUX
+@pytest.mark.real_time
+def test_the_doctor_names_the_call_that_hangs(start, monkeypatch, tmp_path):
+    """A child's full pipe, the thread that does not read it, and the call that runs in it."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("DAGEXEC_DOCTOR", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", *sys.path]))
+    process = start(HANGS)
+    end = time.monotonic() + 20
+    while True:
+        diagnosis = doctor.examine(process.pid)
+        text = str(diagnosis)
+        if "which runs call 'the-call' (fetch)" in text and diagnosis.verdict != "healthy":
+            break
+        assert time.monotonic() < end, text
+    # The deadline of the call will end it.
+    assert diagnosis.verdict == "stall"
+    assert "the-call (fetch) running" in text
+
+
+@LINUX
+def test_what_cannot_listen_runs_all_the_same(monkeypatch, tmp_path, caplog):
+    """The switch is for looking: it must stop nothing."""
+    monkeypatch.setattr("dagexec._answering.folders", lambda _: (tmp_path / "none",))
+    monkeypatch.setattr("dagexec._answering._listening", {})
+    monkeypatch.setenv("DAGEXEC_DOCTOR", "1")
+    Executor([deep])
+    assert "no folder for the doctor's socket" in caplog.text
+
+
 @LINUX
 @pytest.mark.real_time
 def test_listening_twice_is_listening_once(monkeypatch, tmp_path):
@@ -384,3 +431,20 @@ print(first)
     assert ended.returncode == 0, ended.stderr
     assert not ended.stdout.startswith(str(folder))
     assert not Path(ended.stdout.strip()).exists()
+
+
+async def test_a_call_that_waits_for_an_identical_one():
+    """It holds no slot, and names the call whose outcome it will get."""
+
+    @tool(effect="pure")
+    async def pure(number: int) -> int:
+        await anyio.sleep(60)
+        return number
+
+    executor = Executor([pure])
+    with anyio.move_on_after(5):
+        plan = [Call("a", "pure", {"number": 1}), Call("b", "pure", {"number": 1})]
+        async with executor.start(plan) as run:
+            await anyio.sleep(1)
+            found = {each.id: each for each in run.waits()}
+    assert found["b"].waits_for == ("call a, which is identical",)

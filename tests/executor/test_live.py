@@ -273,3 +273,77 @@ async def test_any_async_iterator_is_a_source():
 
     _, executor = pair()
     assert list(await executor.run(Source())) == ["a", "b"]
+
+
+class Cut:
+    """A source that comes to its end and says that its plan is not whole."""
+
+    broken = None
+
+    def __init__(self, *calls):
+        self.calls = list(calls)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await anyio.sleep(0.7)
+        if not self.calls:
+            self.broken = "cut off: ask again"
+            raise StopAsyncIteration
+        return self.calls.pop(0)
+
+
+@pytest.mark.parametrize("options", [{}, {"barrier": True}, {"timeouts": Timeouts(layer=9)}])
+async def test_a_source_that_says_that_its_plan_is_not_whole(options):
+    """What is done is kept, nothing more starts, and the run returns."""
+    box, executor = pair(**options)
+    calls = [
+        Call("a", "look"),
+        Call("b", "change"),
+        Call("c", "look", after=("b",)),
+        Call("d", "x"),
+    ]
+    report = await executor.run(Cut(*calls))
+    assert [outcome.status for outcome in report.values()] == [
+        "done",
+        "cancelled",
+        "cancelled",
+        "failed",
+    ]
+    assert "cut off: ask again" in str(report["b"].error)
+    assert report["b"].started is None
+    assert [span.tool for span in box.log] == ["look"]
+    with pytest.raises(ExceptionGroup):
+        report.raise_for_failures()
+
+
+async def test_a_source_that_is_cut_in_the_debugging_mode():
+    """Nothing of it runs: with concurrency 0 the source is read to its end first."""
+    box, executor = pair(concurrency=0)
+    report = await executor.run(Cut(Call("a", "look"), Call("b", "change")))
+    assert {outcome.status for outcome in report.values()} == {"cancelled"}
+    assert box.log == []
+
+
+async def test_within_changes_the_deadlines_and_shares_the_slots():
+    """The nearer of the two names the scope; the executor itself is as before."""
+    box, executor = pair(concurrency=1)
+    short = executor.within(Timeouts(turn=0.5, workflow=9))
+    late = executor.within(Timeouts(turn=None, workflow=1.5))
+    reports = {}
+
+    async def run(name, which):
+        reports[name] = await which.run([Call("a", "look")])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, "whole", executor)
+        await anyio.sleep(0.1)
+        group.start_soon(run, "short", short)
+        group.start_soon(run, "late", late)
+    assert reports["whole"].ok
+    assert (reports["short"]["a"].status, reports["short"]["a"].scope) == ("timed_out", "turn")
+    assert reports["short"]["a"].started is None  # the only slot was taken
+    assert reports["late"]["a"].scope == "workflow"
+    assert executor.timeouts == Timeouts()
+    assert len(box.log) == 2

@@ -185,7 +185,7 @@ class Round:
     def run(self) -> int:
         while True:
             # Longer each time: also on a machine with no time for this, a round comes to its end.
-            seconds = self.random.uniform(0.0, 0.2 * 1.4**self.kills)
+            seconds = self.random.uniform(0.0, 0.06 * 1.6**self.kills)
             killed = self.once(seconds)
             if killed and self.random.random() < 0.4:
                 self.damage()  # first: to look at it tidies the write-ahead log away

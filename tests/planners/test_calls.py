@@ -95,6 +95,8 @@ def test_dicts_and_sdk_objects_give_the_same_plan_in_all_three_apis(wires):
         (("fetch", {"url": {"$ref": "search"}}), 'Write {"$ref": "1"} for \'search\''),
         (("fetch", {"url": {"$ref": "2"}}), "refers to itself"),
         (("fetch", {"url": {"$ref": "1.items["}}), "is no reference"),
+        (("fetch", {"url": {"$ref": '1["\\}"]'}}), "is no reference"),
+        (("fetch", {"url": {"$ref": f"1[{'9' * 5000}]"}}), "is no reference"),
         (("fetch", {"url": {"$ref": "1", "path": "a"}}), "has no other keys"),
         (("merge", {"parts": deep(200)}), "more than 100 deep"),
     ],

@@ -7,6 +7,8 @@ Runs each mutant on a copy of the project in a temporary folder, two at a time.
 Survivors that no test can kill, because they mean the same:
 
 * `_end`: `<=` for `<`; with every outcome given `_suspend` finds nothing to do.
+* `_apply_policy`: without the `return` the next lost call stops the run again, and only the first
+  stop counts.
 """
 
 from __future__ import annotations

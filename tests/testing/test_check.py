@@ -59,7 +59,8 @@ def test_a_good_chat():
 
 def item(id, kind="function_call"):
     """Return a call's item."""
-    return {"type": kind, "call_id": id, "name": "f", "arguments": "{}"}
+    body = "arguments" if kind == "function_call" else "input"
+    return {"type": kind, "call_id": id, "name": "f", body: "{}"}
 
 
 def output(id, value="ok", kind="function_call_output"):
@@ -147,3 +148,92 @@ def test_good_messages():
     """Results in any order with text behind them, and a second round, are right."""
     messages = [USER, uses("a", "b"), results("b", "a", after=[TEXT]), uses("c"), results("c")]
     assert check_conversation("messages", {"messages": messages}) == []
+
+
+def chat_named(name, id="a"):
+    """Return an assistant message with a call of this name and id."""
+    function = {"name": name, "arguments": "{}"}
+    call = {"id": id, "type": "function", "function": function}
+    return [{"role": "assistant", "tool_calls": [call]}, chat_result(id)]
+
+
+def tool_named(*names):
+    """Return definitions of tools."""
+    return [{"type": "function", "function": {"name": name}} for name in names]
+
+
+SAID = {"role": "assistant", "content": [{"type": "text", "text": "So "}]}
+THOUGHT = {"type": "thinking", "thinking": "x", "signature": "s"}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
+SHAPES = [
+    ("chat", {"messages": []}, "too short - 'messages'"),
+    ("chat", {"messages": [USER], "tools": []}, "too short - 'tools'"),
+    ("chat", {"messages": [USER], "tools": tool_named("a", "a")}, "must be unique: a"),
+    ("chat", {"messages": [USER], "tools": tool_named("a b")}, "does not match pattern"),
+    ("chat", {"messages": [{"role": "bot", "content": "x"}]}, "Invalid value: 'bot'"),
+    ("chat", {"messages": [{"role": "assistant", "content": None}]}, "got null"),
+    ("chat", {"messages": [{"role": "user"}]}, "got null"),
+    ("chat", {"messages": chat_named("multi_tool_use.parallel")}, "does not match pattern"),
+    ("chat", {"messages": chat_named(None)}, "does not match pattern"),
+    ("chat", {"messages": chat_named("f", "")}, "Missing required parameter"),
+    ("chat", {"messages": chat_named("f", "x" * 41)}, "string too long"),
+    (
+        "chat",
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "type": "x"}]}]},
+        "Invalid value: 'x'",
+    ),
+    ("responses", {"input": []}, "too short - 'input'"),
+    ("responses", {"input": [{**item("a"), "id": "call_a"}, output("a")]}, "begins with 'fc'"),
+    ("responses", {"input": [{**item("a"), "status": "x"}, output("a")]}, "Invalid value: 'x'"),
+    ("responses", {"input": [{**item("a"), "arguments": {}}, output("a")]}, "expected a string"),
+    ("responses", {"input": [{**item("a"), "name": "f()"}, output("a")]}, "match pattern"),
+    ("responses", {"input": [item(""), output("")]}, "1 to 64 characters"),
+    ("responses", {"input": [USER, REASONING]}, "without its required following item"),
+    ("responses", {"input": [REASONING, USER]}, "without its required following item"),
+    ("responses", {"input": [{"role": "user"}]}, "Missing required parameter"),
+    ("responses", {"input": [{**SAID, "type": "message"}]}, "Supported values are: output_text"),
+    ("messages", {"messages": [{"role": "system", "content": "x"}]}, 'Unexpected role "system"'),
+    ("messages", {"messages": [USER, {**SAID, "content": [THOUGHT]}]}, "cannot be `thinking`"),
+    ("messages", {"messages": [USER, SAID]}, "trailing whitespace"),
+    ("messages", {"messages": [{**SAID, "content": "x"}]}, "first message must use"),
+    ("messages", {"messages": [{"role": "user", "content": [{**TEXT, "text": " "}]}]}, "non-white"),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": [{**TEXT, "parsed": 1}]}]},
+        "text.parsed: Extra inputs",
+    ),
+    (
+        "messages",
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "thinking"}, TEXT]}]},
+        "signature: Field required",
+    ),
+    ("messages", {"messages": [USER, uses("a b"), results("a b")]}, "tool_use.id"),
+    (
+        "messages",
+        {"messages": [USER, uses("a"), {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": "", "is_error": True}]}]},
+        "cannot be empty if `is_error`",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("api", "body", "fault"), SHAPES)
+def test_faults_in_single_messages(api, body, fault):
+    """Each is named in the API's manner."""
+    problems = check_conversation(api, body)
+    assert any(fault in problem for problem in problems), problems
+
+
+def test_good_shapes():
+    """What the providers themselves send may go back."""
+    said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+    said["content"] = [{"type": "output_text", "text": "x", "annotations": []}]
+    call = {**item("a"), "id": "fc_1", "status": "completed"}
+    items = [USER, REASONING, call, output("a"), {**REASONING, "id": "rs_2"}, said]
+    assert check_conversation("responses", {"input": items, "tools": [{"name": "f"}]}) == []
+    refusal = {"role": "assistant", "content": None, "refusal": "no"}
+    body = {"messages": [USER, refusal, USER], "tools": tool_named("a", "b-c_D9")}
+    assert check_conversation("chat", body) == []
+    blocks = [THOUGHT, TEXT, {"type": "tool_use", "id": "a", "name": "f", "input": {}}]
+    talk = [USER, {"role": "assistant", "content": blocks}, results("a")]
+    assert check_conversation("messages", {"messages": talk, "tools": []}) == []

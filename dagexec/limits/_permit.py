@@ -1,0 +1,280 @@
+"""A permit: one call's way through its limiters, driven with anyio."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING, Any, Final, final
+
+from anyio import CancelScope, Event, current_time, move_on_after, sleep
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from dagexec._errors import AdmissionTimeout, DagexecError
+from dagexec.limits import _machine as machine
+from dagexec.limits._headers import longest, remaining_in, retry_after_in
+from dagexec.limits._rates import EPS, is_amount
+from dagexec.limits._store import Ask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from dagexec.limits._limiter import Limiter
+
+# Seconds. No provider's word closes a gate for longer; what comes later is refused again.
+MAX_GATE: Final = 3600.0
+# The window of the jitter after a refusal: so many seconds, doubled each time, at most the other.
+_SPREAD: Final = 0.5
+_MAX_SPREAD: Final = 8.0
+# Seconds that leaving a block may wait for a store while it is being cancelled.
+_PARTING: Final = 5.0
+
+
+@final
+class Permit:
+    """Leave for one call, made by `Limiter.acquire` or `acquire` and entered with `async with`.
+
+        async with limiter.acquire({"tokens": 2000}) as permit:
+            reply = await call()
+            permit.settle(tokens=reply.usage.total_tokens)
+            permit.observe(reply.headers)
+
+    Entering waits for the turn; a wait that is cancelled leaves no trace. Leaving the block gives
+    the slot back; what was not settled stays spent, for the other side has counted it.
+
+    `queued` is how long it has waited, in seconds; `refusals` how often it was refused.
+    """
+
+    __slots__ = ("_gate", "_limiters", "_shared", "_ticket", "_waits", "queued", "refusals")
+
+    def __init__(self, limiters: Sequence[Limiter], ticket: machine.Ticket) -> None:
+        """Take a ticket that has not queued up yet."""
+        self._limiters = limiters
+        self._ticket = ticket
+        # Those of them that have a store.
+        self._shared = [each for each in limiters if each.store is not None]
+        # Seconds for which the first one's gate has to be closed in its store.
+        self._gate = 0.0
+        self._waits = False
+        self.queued = 0.0
+        self.refusals = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether it is admitted: it holds its slots."""
+        return self._ticket.holds_slot
+
+    async def __aenter__(self) -> Permit:
+        """Wait until the call may go; return this permit.
+
+        Raises OversizeError for what can never go, and AdmissionTimeout as soon as it is clear
+        that it cannot go before its deadline. Both cost nothing.
+        """
+        if self._ticket.admitted is not None or self._waits:
+            msg = "this permit has been used: ask its limiter for another with acquire()"
+            raise DagexecError(msg)
+        await self._enter()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the slot back."""
+        self.close()
+        if self._shared:
+            await self.flush()
+
+    def enter_now(self) -> bool:
+        """Go without waiting if that is possible now, else stand in the queue; for drivers.
+
+        After False, `await wait()` in the queue, or `close()`. Raises what entering raises.
+        """
+        ticket = self._ticket
+        now = current_time()
+        for limiter in self._limiters:
+            now = limiter.now()
+        least = machine.soonest(ticket, now)
+        if now + least > ticket.deadline:
+            raise self._late(least)
+        machine.join(ticket)
+        return machine.admit(ticket, now) == 0.0 and not self._shared
+
+    async def _enter(self) -> None:
+        await checkpoint_if_cancelled()
+        if not self.enter_now():
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Wait in the queue, and leave it if the wait ends otherwise than by admission."""
+        begun = current_time()
+        self._waits = True
+        try:
+            if not self.held:
+                await self._queue(begun)
+            for limiter in self._shared:
+                await self._book(limiter)
+        except BaseException:
+            machine.leave(self._ticket)
+            machine.withdraw(self._ticket)
+            raise
+        finally:
+            self._waits = False
+            self._ticket.wake = None
+            self.queued += current_time() - begun
+            self._wake()
+
+    async def _queue(self, now: float) -> None:
+        ticket = self._ticket
+        while (seconds := self._look(now)) > 0.0:
+            event = Event()
+            ticket.wake = event
+            with move_on_after(min(seconds, ticket.deadline - now)):
+                await event.wait()
+            # On trio, a cancellation at the instant of the wake-up would come only later.
+            await checkpoint_if_cancelled()
+            now = current_time()
+        self._wake()
+
+    async def _book(self, limiter: Limiter) -> None:
+        """Have the store charge what the machine has charged, and wait as long as it says."""
+        store, ledger, ticket = limiter.store, limiter.ledger, self._ticket
+        assert store is not None  # noqa: S101 - one of `_shared`
+        index = next(i for i, (led, _) in enumerate(ticket.asks) if led is ledger)
+        asks: dict[str, Ask] = {}
+        for name, held in (ticket.held or [])[index].items():
+            bucket = ledger.buckets[name]
+            amount = bucket.booked(held)
+            asks[name] = Ask(amount, amount + bucket.margin, bucket.rate, bucket.cap)
+        async with limiter.turn:
+            await self.flush()
+            ticket.booked = True  # also if the answer gets lost: what is not used comes back
+            seconds = await store.book(ledger.key, asks)
+            while seconds > EPS:
+                if current_time() + seconds > ticket.deadline:
+                    raise self._late(seconds)
+                await sleep(seconds)
+                seconds = await store.gate(ledger.key)
+        ticket.admitted = current_time()
+
+    async def flush(self) -> None:
+        """Tell the stores what has changed; a cancellation gives it a few seconds."""
+        for limiter in self._shared:
+            owed, limiter.ledger.owed = limiter.ledger.owed, {}
+            seconds, self._gate = self._gate, 0.0
+            store = limiter.store
+            if store is None or not (owed or seconds):
+                continue
+            with CancelScope(shield=True, deadline=current_time() + _PARTING):
+                if seconds and limiter is self._limiters[0]:
+                    await store.gate(limiter.key, seconds)
+                if owed:
+                    await store.add(limiter.key, owed)
+
+    def _look(self, now: float) -> float:
+        """Return 0 if it is admitted now, else the seconds until it has to look again."""
+        ticket = self._ticket
+        seconds = math.inf if now > ticket.deadline else machine.admit(ticket, now)
+        if now + seconds > ticket.deadline and (seconds < math.inf or now >= ticket.deadline):
+            raise self._late(seconds)
+        if seconds == math.inf and len(ticket.asks) > 1:
+            first = machine.untangle(ticket)
+            if first is ticket:
+                return self._look(now)
+            if first is not None:
+                _wake(first)
+        return seconds
+
+    def _late(self, seconds: float) -> AdmissionTimeout:
+        keys = ", ".join(limiter.key for limiter in self._limiters)
+        when = "" if seconds == math.inf else f": it would have to wait {seconds:.3g} s"
+        return AdmissionTimeout(
+            f"the limit {keys!r} cannot let it go before its deadline{when}", "call"
+        )
+
+    def _wake(self) -> None:
+        """Let those look who may be next."""
+        for each in machine.heads(self._ticket):
+            _wake(each)
+
+    # ---------------------------------------------------------------------- while it is admitted
+
+    def settle(self, used: Mapping[str, float] | None = None, /, **more: float) -> None:
+        """Say what was really used, such as `tokens=1234`; once for each dimension.
+
+        What the limiter does not count is ignored, and so is what is no amount.
+        """
+        amounts = {**(used or {}), **more}
+        machine.settle(
+            self._ticket, {name: float(n) for name, n in amounts.items() if is_amount(n)}
+        )
+        self._wake()
+
+    def observe(self, headers: Mapping[Any, Any]) -> None:
+        """Read a provider's headers; they can only lower the levels.
+
+        Takes the HTTP headers of OpenAI and Anthropic, or `{"tokens": {"remaining": 1200}}`.
+        """
+        remaining = remaining_in(headers)
+        if remaining:
+            machine.observe(self._ticket, remaining, current_time())
+
+    def rejected(
+        self, retry_after: float | None = None, headers: Mapping[Any, Any] | None = None
+    ) -> None:
+        """Say that the other side refused: refund, give the slot back, close the key's gate.
+
+        The gate opens after `retry_after` seconds, by default what the headers say, plus full
+        jitter. The place in the queue is kept for `await again()`. With several limiters the first
+        is the one that refused. Does nothing if the permit is not held.
+        """
+        if not self.held:
+            return
+        self.refusals += 1
+        headers = headers or {}
+        asked = retry_after_in(headers) if retry_after is None else retry_after
+        window = min(_MAX_SPREAD, _SPREAD * 2.0**self.refusals)
+        spread = window * self._limiters[0].random()
+        after = longest(asked, MAX_GATE)
+        machine.refuse(self._ticket, remaining_in(headers), after, spread, current_time())
+        self._gate = after + spread
+        self._wake()
+        # Those that cannot go before their deadline now should hear of it at once.
+        gate = self._limiters[0].ledger.gate
+        for each in self._limiters[0].ledger.tickets:
+            if each.deadline < gate:
+                _wake(each)
+
+    async def again(self) -> None:
+        """Wait for the turn again after a refusal, in the old place; raises as entering does."""
+        if self.held or self._waits:
+            msg = "again() waits after rejected(); this permit is admitted or waits already"
+            raise DagexecError(msg)
+        await checkpoint_if_cancelled()
+        if self._shared:
+            await self.flush()
+        machine.join(self._ticket)
+        await self.wait()
+
+    def withdraw(self) -> None:
+        """Undo an admission: nothing was sent."""
+        machine.leave(self._ticket)
+        machine.withdraw(self._ticket)
+        self._wake()
+
+    def close(self) -> None:
+        """Give the slot back; what was not settled stays spent. Twice is as once."""
+        machine.close(self._ticket)
+        self._wake()
+
+
+def _wake(ticket: machine.Ticket) -> None:
+    if isinstance(ticket.wake, Event):
+        ticket.wake.set()
+
+
+def default_random() -> float:
+    """Return a number from 0 to 1, for jitter."""
+    return random.random()  # noqa: S311 - spreads load, hides nothing

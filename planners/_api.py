@@ -1,0 +1,94 @@
+"""How an API is asked, and how its replies are read: all that differs between them in a loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+
+from dagexec import DagexecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Ending: TypeAlias = Literal["answered", "goes_on", "cut_off", "refused", "failed"]
+
+# The base class of all synchronous clients, in both SDKs.
+_SYNC: Final = "SyncAPIClient"
+
+
+class Api(ABC):
+    """One API: it knows how to ask and how to read, and keeps nothing.
+
+    A conversation is a list of dicts in the API's own form, without the system prompt.
+    """
+
+    name: ClassVar[str]
+    # Where the SDK's client has `create`, and what to say when it is not there.
+    resource: ClassVar[str]
+    client: ClassVar[str]
+
+    def question(self, text: str) -> list[Any]:
+        """Return a user's text as messages."""
+        return [{"role": "user", "content": text}]
+
+    @abstractmethod
+    def reply(self, response: Any) -> list[Any]:
+        """Return what a reply adds to the conversation."""
+
+    @abstractmethod
+    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield where the ids of calls and of their answers stand: a dict and its key."""
+
+    @abstractmethod
+    def text(self, response: Any) -> str:
+        """Return what a reply says, without its calls."""
+
+    @abstractmethod
+    def ending(self, response: Any) -> Ending:
+        """Return why a reply ended."""
+
+    @abstractmethod
+    def request(
+        self, *, model: str, system: str, messages: list[Any], tools: list[Any]
+    ) -> dict[str, Any]:
+        """Return the arguments of `create`."""
+
+    def streaming(self, *, usage: bool) -> dict[str, Any]:
+        """Return what makes a request stream; with `usage`, its end says what it used."""
+        del usage
+        return {"stream": True}
+
+    async def ask(self, client: Any, request: Mapping[str, Any]) -> Any:
+        """Send a request; return the SDK's reply, or its stream if `request` asks for one.
+
+        Raises what the SDK raises, and DagexecError for a client that is not of this API.
+        """
+        return await self._resource(client).create(**request)
+
+    async def ask_raw(
+        self, client: Any, request: Mapping[str, Any]
+    ) -> tuple[Any, Mapping[Any, Any]]:
+        """Send a request; return what `ask` returns, and the headers of the HTTP response."""
+        raw = getattr(self._resource(client), "with_raw_response", None)
+        if raw is None:
+            return await self.ask(client, request), {}
+        answer = await raw.create(**request)
+        reply = answer.parse()
+        return (await reply if isawaitable(reply) else reply), answer.headers
+
+    def _resource(self, client: Any) -> Any:
+        found = client
+        for name in self.resource.split("."):
+            found = getattr(found, name, None)
+        if not hasattr(found, "create"):
+            raise DagexecError(
+                f"a {type(client).__name__} has no {self.resource}.create, which this planner asks"
+                f" through: give an {self.client}, or another planner"
+            )
+        if any(kind.__name__ == _SYNC for kind in type(client).__mro__):
+            raise DagexecError(
+                f"{type(client).__name__} is the synchronous client, which would block the event"
+                f" loop: give an {self.client}"
+            )
+        return found

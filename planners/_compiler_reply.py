@@ -1,0 +1,270 @@
+"""One conversation and one reply of an LLMCompiler planner, as they are read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from dagexec import Call, DagexecError
+from planners._calls import Conversation, RawCall, Record
+from planners._decisions import Decision
+from planners._edge import described
+from planners._grammar import Join, Numbered, Reader
+from planners._reply_text import piece, refused, whole
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from planners._grammar import Item
+
+# Seconds that closing a connection may take when nobody reads from it any more.
+_CLOSING: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Line(Record):
+    """A call under the number that the model gave it; 0 where that cannot be its id."""
+
+    label: str = ""
+
+    @property
+    def id(self) -> str:
+        """The id of the call in its plan."""
+        return self.label
+
+
+@final
+class Numbers(Conversation):
+    """The calls of a conversation under the model's own numbers."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Begin without calls."""
+        super().__init__(*args, **options)
+        self.numbered: dict[int, Record] = {}
+        self._highest = 0
+
+    @property
+    def following(self) -> int:
+        """The number that the next call should have."""
+        return self._highest + 1
+
+    def begin(self) -> None:
+        """Begin a turn; calls of a reply that never went back are forgotten, numbers and all."""
+        last = self.last()
+        if last and not any(record.answered for record in last):
+            self.records = [record for record in self.records if record not in last]
+            self.numbered = {record.number: record for record in self.records if record.number}
+            self._highest = max(self.numbered, default=0)
+        super().begin()
+
+    def write(self, number: int | None, raw: RawCall) -> Record:
+        """Take a call with its number; a number that is taken or missing is a problem of it."""
+        if number is not None and number not in self.numbered:
+            return self.add(replace(raw, id=str(number)))
+        place = len(self.records) + 1
+        if number is None:
+            return self.add(replace(raw, id=f"line {place}"))
+        first = self.numbered[number]
+        problem = (
+            f"The number {number} is already that of call {number} ({first.raw.name})."
+            f" Write this call again with a number of its own, from {self.following} on."
+        )
+        id_ = f"{number} (again, {place})"
+        return self.add(replace(raw, id=id_, arguments=None, problem=problem))
+
+    def add(self, raw: RawCall) -> Record:
+        """Take a call that has its id."""
+        numbered = raw.id.isdecimal()
+        record = _Line(int(raw.id) if numbered else 0, self._turn, raw, label=raw.id)
+        self.records.append(record)
+        if numbered:
+            self.numbered[record.number] = record
+            self._highest = max(self._highest, record.number)
+        return record
+
+    def _record(self, ref: Any) -> Record | None:
+        plain = ref.call.isascii() and ref.call.isdecimal() and len(ref.call) < 10  # noqa: PLR2004
+        return self.numbered.get(int(ref.call)) if plain else None
+
+
+@final
+class Reply:
+    """One reply that is being read: its text, its calls, and what the model decided."""
+
+    def __init__(self, call: Callable[[Numbered], Call], names: Iterable[str] = ()) -> None:
+        """Begin; `call` makes a call of a plan from what the model wrote."""
+        self.text = ""
+        self.calls: list[Call] = []
+        self.decided: Decision | None = None
+        self.joined = False
+        self.cut = False
+        self.closed = False
+        self.late: list[str] = []
+        # Whether the model was asked to go on after it, where it has no calls.
+        self.urged = False
+        self._call = call
+        self._reader = Reader(frozenset(names))
+
+    def feed(self, text: str) -> list[Call]:
+        """Take a piece of the text; return the calls that are complete now."""
+        self.text += text
+        return self._take(self._reader.feed(text))
+
+    def close(self) -> list[Call]:
+        """Take the end of the text."""
+        self.closed = True
+        return self._take(self._reader.close())
+
+    def _take(self, items: Iterable[Item]) -> list[Call]:
+        calls: list[Call] = []
+        for item in items:
+            if isinstance(item, Join):
+                self.joined = True
+            elif isinstance(item, Decision):
+                self.decided = self.decided or item
+            elif isinstance(item, Numbered) and item.late:
+                self.late.append(str(item.number or item.name))
+            elif isinstance(item, Numbered):
+                calls.append(self._call(item))
+        self.calls += calls
+        return calls
+
+
+@final
+class TextStream(AsyncIterator[Call]):
+    """The calls of a text plan that is being written, for `executor.run`.
+
+    It reads its source to the end and closes it. Then `response` is the reply as a message of an
+    assistant, and `whole` is True; when it broke off, or was closed before its end, it holds what
+    had arrived.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], Reply],
+        source: Any,
+        on_event: Callable[[Any], object] | None,
+    ) -> None:
+        """Read nothing yet; `begin` gives the reply that is read into."""
+        self.response: dict[str, Any] | None = None
+        self.broken: str | None = None
+        self.whole = False
+        self._begin = begin
+        self._source = source
+        self._on_event = on_event
+        self._events = _events(source)
+        self._reply: Reply | None = None
+        self._ready: deque[Call] = deque()
+        self._over = False
+        self._ended = False
+        self._of_api = False
+
+    def __aiter__(self) -> Self:
+        """Return itself: a stream can be read once."""
+        return self
+
+    async def __anext__(self) -> Call:
+        """Return the next complete call."""
+        reply = self._begun()
+        while not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            try:
+                event = await _next(self._events)
+                if event is None:
+                    self._finish(reply)
+                else:
+                    self._take(reply, event)
+            except BaseException:
+                self._break(reply)
+                await self._close()
+                raise
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the source; what is complete is kept."""
+        if not self._over:
+            self._break(self._begun())
+            await self._close()
+
+    def _begun(self) -> Reply:
+        if self._reply is None:
+            self._reply = self._begin()
+        return self._reply
+
+    def _take(self, reply: Reply, event: Any) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        found = piece(event)
+        if found is None:
+            msg = (
+                f"LLMCompilerPlanner cannot read {described(event)} in a stream: it takes pieces"
+                " of text, or the events of an API"
+            )
+            raise DagexecError(msg)
+        self._of_api = self._of_api or not isinstance(event, str)
+        self._ended = self._ended or found.ended
+        reply.cut = reply.cut or found.cut
+        self._ready += reply.feed(found.text)
+
+    def _finish(self, reply: Reply) -> None:
+        if self._of_api and not self._ended:
+            msg = (
+                "the stream ended before the reply did: nothing said why the model stopped."
+                " What was complete is kept; ask again for the rest"
+            )
+            raise DagexecError(msg)
+        self._ready += reply.close()
+        self._over = self.whole = True
+        self.response = _said(reply)
+
+    def _break(self, reply: Reply) -> None:
+        if not self._over:
+            self._over = True
+            self.response = _said(reply) if reply.text else None
+
+    async def _close(self) -> None:
+        close = getattr(self._source, "aclose", None) or getattr(self._source, "close", None)
+        if close is not None:
+            with anyio.move_on_after(_CLOSING, shield=True):
+                done = close()
+                if isawaitable(done):
+                    await done
+
+
+def _said(reply: Reply) -> dict[str, Any]:
+    said = {"role": "assistant", "content": reply.text}
+    return {**said, "stop_reason": "max_tokens"} if reply.cut else said
+
+
+def _events(source: Any) -> Any:
+    """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
+    if hasattr(source, "__anext__"):
+        return source
+    if hasattr(source, "__aiter__"):
+        return aiter(source)
+    if hasattr(source, "model_dump") or type(source) in (str, dict):
+        return iter([whole(source).text])  # a whole reply is a stream of one piece
+    if hasattr(source, "__iter__") and type(source) is not bytes:
+        return iter(source)
+    if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
+        msg = (
+            f"stream() takes the stream itself, not {described(source)}: await the SDK's"
+            " create(..., stream=True), or enter its stream(...) with `async with`"
+        )
+        raise DagexecError(msg)
+    raise refused(source)
+
+
+async def _next(events: Any) -> Any:
+    """Return the next event; None at the end."""
+    if hasattr(events, "__anext__"):
+        return await anext(events, None)
+    await checkpoint()  # calls start while the pieces of a list are read, too
+    return next(events, None)
