@@ -263,12 +263,14 @@ class Executor:
 
         return Recorder(self.journal, run_id, self._in_doubt, answers)
 
-    def within(self, timeouts: Timeouts) -> Executor:
+    def within(self, timeouts: Timeouts, *, journal: Journal | None = None) -> Executor:
         """Return this executor with other timeouts: the same tools, slots and observers.
 
-        For what spans several runs, such as a conversation: each run gets what is left of it.
+        For what spans several runs, such as a conversation: each run gets what is left of it. With
+        `journal`, its runs are recorded there.
         """
         other = copy.copy(self)
+        other.journal = journal or self.journal
         other.timeouts = timeouts
         other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
         return other
