@@ -302,12 +302,15 @@ class Runner:
                     checked = order.add(self._checked(call))
                     tool = self.settings.tools.get(checked.tool)
                     eager = tool is not None and tool.effect.eager
-                    await self._feed_recorded(Added(checked, eager=eager))
+                    if self.recorder is None:
+                        self.feed(Added(checked, eager=eager))
+                    else:
+                        await self._feed_recorded(self.recorder, Added(checked, eager=eager))
             if not self.machine.closed:
                 # A source that came to an end may still say that its plan is not whole.
                 why: str | None = getattr(source, "broken", None)
                 if why is None:
-                    await self._feed_recorded(Closed())
+                    await self._close()
                 else:
                     self.interrupt(Cancelled(error=DagexecError(why)))
         except self.cancelled:
@@ -317,15 +320,18 @@ class Runner:
             broken.__cause__ = error
             self.end_by(broken if isinstance(error, Exception) else error, Cancelled())
 
-    async def _feed_recorded(self, event: Added | Closed) -> None:
-        recorder = self.recorder
-        if recorder is not None:
-            if isinstance(event, Added) and not recorder.added(event.call):
-                return
-            await recorder.record(event)
-            if self.machine.closed:
-                return
-        self.feed(event)
+    async def _feed_recorded(self, recorder: Recorder, event: Added | Closed) -> None:
+        if isinstance(event, Added) and not recorder.added(event.call):
+            return
+        await recorder.record(event)
+        if not self.machine.closed:
+            self.feed(event)
+
+    async def _close(self) -> None:
+        if self.recorder is None:
+            self.feed(Closed())
+        else:
+            await self._feed_recorded(self.recorder, Closed())
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""

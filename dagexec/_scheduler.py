@@ -185,8 +185,8 @@ class State(Enum):
 _TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
     Started: ((State.READY,), State.RUNNING),
     Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
-    Reopened: ((State.READY, State.RUNNING, State.STOPPING, State.SETTLED), State.HELD),
 }
+_LAUNCHED: Final = (State.READY, State.RUNNING, State.STOPPING)
 _UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
 _LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
 # What stands in one batch may name any number of calls; every other event comes alone.
@@ -328,8 +328,11 @@ class Scheduler:
             if isinstance(event, Added):
                 self._check_open(event, closed=closed)
                 name = event.call.id
-            elif isinstance(event, Started | Settled | Reopened):
+            elif isinstance(event, Started | Settled):
                 self._check_call(event)
+                name = event.call
+            elif isinstance(event, Reopened):
+                self._check_reopened(event)
                 name = event.call
             else:
                 self._check_run(event, closed=closed)
@@ -351,20 +354,23 @@ class Scheduler:
             msg = f"call {event.call.id!r} refers to itself"
             raise Refused(msg)
 
-    def _check_call(self, event: Started | Settled | Reopened) -> None:
+    def _check_call(self, event: Started | Settled) -> None:
         node = self._nodes.get(event.call)
         if node is None or node.state not in _TRANSITIONS[type(event)][0]:
             where = "unknown" if node is None else node.state.value
-        elif type(event) is Reopened and not self._may_reopen(node):
-            where = self._outcomes[event.call].status
-        else:
-            return
-        msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
-        raise Refused(msg)
+            msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
+            raise Refused(msg)
 
-    def _may_reopen(self, node: _Node) -> bool:
-        outcome = self._outcomes.get(node.call.id)
-        return outcome is None or (outcome.status in _UNANSWERED and outcome.because is None)
+    def _check_reopened(self, event: Reopened) -> None:
+        node, outcome = self._nodes.get(event.call), self._outcomes.get(event.call)
+        if node is not None and node.state in _LAUNCHED:
+            return
+        if outcome is not None and outcome.status in _UNANSWERED and outcome.because is None:
+            return
+        where = "unknown" if node is None else node.state.value
+        where = where if outcome is None else outcome.status
+        msg = f"Reopened was refused: call {event.call!r} is {where}"
+        raise Refused(msg)
 
     def _check_run(self, event: Event, *, closed: bool) -> None:
         if isinstance(event, Closed) and closed:

@@ -175,8 +175,9 @@ class Worker:
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
-        if runner.recorder is not None:
-            arguments = runner.recorder.admit(self._lane, call, tool, arguments)
+        recorder = runner.recorder
+        if recorder is not None:
+            arguments = recorder.admit(self._lane, call, tool, arguments)
             if arguments is None:
                 return
         elif arguments is None or tool.approval:
@@ -192,7 +193,7 @@ class Worker:
         if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
             await self._guarded(guard, call, tool, arguments, since)
             return
-        if runner.recorder is not None and not await self._may_begin(call, tool):
+        if recorder is not None and not await self._may_begin(call, tool):
             return
         clock = runner.clock
         now = clock()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from dagexec._errors import CallTimeout, DagexecError, JournalError
+from dagexec import _errors
+from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
 from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
 from dagexec._plan import Call, Plan
 from dagexec._report import RecordedError, Report
@@ -180,11 +181,18 @@ def outcome_of(body: dict[str, Any]) -> Outcome:
     status = fields.pop("status")
     if "error" in fields:
         kind, message = fields["error"]
-        late = kind == "CallTimeout" and "scope" in fields
-        fields["error"] = (
-            CallTimeout(message, fields["scope"]) if late else RecordedError(kind, message)
-        )
+        fields["error"] = _error_of(kind, message, fields.get("scope"))
     return OUTCOMES[status](**fields)
+
+
+def _error_of(kind: str, message: str, scope: str | None) -> Exception:
+    """Return an error as it was, if dagexec raised it for a call; its name and text otherwise."""
+    if kind == "CallTimeout" and scope is not None:
+        return CallTimeout(message, scope)
+    known = getattr(_errors, kind, None) if kind in _errors.__all__ else None
+    if isinstance(known, type) and issubclass(known, CallError):
+        return known(message)
+    return RecordedError(kind, message)
 
 
 def answer_body(answer: object) -> dict[str, Any]:

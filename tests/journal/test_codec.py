@@ -206,3 +206,18 @@ def test_outcomes_come_back(outcome):
 def test_answers_come_back(answer):
     """Each as what it is."""
     assert answer_of(back(answer_body(answer))) == answer
+
+
+def test_the_observer_of_the_suite_notices_a_contradiction():
+    """It would be worth nothing otherwise."""
+    from dagexec import Call
+    from dagexec.lowlevel import Added, Closed
+    from tests.replaying import Recording, contradictions
+
+    machine = Recording()
+    machine.receive(Added(Call("a", "t")), Closed())
+    assert list(contradictions()) == []
+    machine = Recording()
+    machine.receive(Added(Call("a", "t")), Closed())
+    machine.heard[0][1].pop()
+    assert len(list(contradictions())) == 1

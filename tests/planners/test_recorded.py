@@ -109,3 +109,29 @@ async def test_another_question_under_the_same_name_is_refused():
             journal=journal,
             run_id="talk",
         )
+
+
+@pytest.mark.parametrize("shown", [False, True])
+async def test_the_model_reads_the_same_after_a_crash(shown):
+    """What failed is told in the same words, and what is not shown to it stays hidden."""
+
+    @tool(effect="read")
+    async def fails(n: int) -> None:
+        raise ValueError("the password is hunter2")
+
+    @tool(approval=True)
+    async def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    executor = Executor([fails, pay], journal=MemoryJournal())
+    planner = ChatPlanner([fails, pay], show_errors=shown)
+    again = planner.fresh()
+    script = [[("fails", {"n": 1}), ("fails", {"n": "x"}), ("nothing", {})], "Done."]
+    client = ScriptedModel(script).openai()
+    reply = await client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "x"}], tools=planner.tools
+    )
+    live = planner.results(await executor.run(planner.plan(reply), run_id="r"))
+    later = again.results(await executor.run(again.plan(reply), run_id="r"))
+    assert later == live
+    assert ("hunter2" in str(later)) == shown
