@@ -19,6 +19,11 @@ def arguments_of(
     call: Call, tool: Tool[..., Any], outcomes: Mapping[str, Outcome]
 ) -> dict[str, Any]:
     """Put values in the place of references and validate; raise CallError with text for a model."""
+    return tool.validate(resolved(call, outcomes))
+
+
+def resolved(call: Call, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Put values in the place of references; raise BadReference where one leads nowhere."""
 
     def lookup(ref: Ref) -> Any:
         outcome = outcomes[ref.call]
@@ -34,7 +39,8 @@ def arguments_of(
             msg = f"the reference {str(ref)!r} leads nowhere: {error}"
             raise BadReference(msg) from None
 
-    return tool.validate(resolve(dict(call.args), lookup))
+    values: dict[str, Any] = resolve(dict(call.args), lookup)
+    return values
 
 
 def needs_approval(tool: Tool[..., Any], arguments: dict[str, Any]) -> bool:

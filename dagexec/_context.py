@@ -6,7 +6,7 @@ import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 from anyio.lowlevel import current_token
 
@@ -14,7 +14,7 @@ from dagexec._errors import DagexecError
 from dagexec._notices import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextvars import Context
 
     from anyio import CancelScope
@@ -101,6 +101,17 @@ class Ground:
     enter: Callable[[Facts], None]
     group: TaskGroup | None = None
     tell: Callable[[Progress], object] | None = None
+    # With a journal: what people answered, and how often each call was started.
+    given: Mapping[str, Replies] | None = None
+    starts: Mapping[str, int] | None = None
+
+
+class Replies(Protocol):
+    """The answers that one call was given."""
+
+    def reply(self, question: Any) -> list[Any]:
+        """Return the answer to a question, in a list; an empty one if there is none yet."""
+        ...
 
 
 # A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
@@ -167,7 +178,7 @@ def context_of(facts: Facts) -> CallContext:
         call.id,
         call.tool,
         ground.run_id,
-        attempt,
+        attempt if ground.starts is None else attempt - 1 + ground.starts.get(call.id, 1),
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
@@ -193,9 +204,14 @@ async def ask(question: Any) -> Any:
 
     The tool ends here when there is no answer yet, its call becomes `pending` with the question,
     and the run returns when nothing else is left to do. When the answer is there the tool runs
-    again from its first line, so effects belong after the question.
+    again from its first line, so effects belong after the question. An answer is found by its
+    question, so the tool must ask the same again.
 
     Raises DagexecError outside of a tool.
     """
     current_call()
+    call, ground = _current.get()[:2]
+    replies = None if ground.given is None else ground.given.get(call.id)
+    for answer in [] if replies is None else replies.reply(question):
+        return answer
     raise Asked(question)

@@ -7,7 +7,8 @@
     │   ├── ArgumentError    its arguments do not fit the tool
     │   ├── BadReference     a reference in it cannot be read or followed
     │   ├── OversizeError    it asks for more than a limit can ever hold
-    │   └── BreakerOpen      its tool fails again and again, so it was not tried
+    │   ├── BreakerOpen      its tool fails again and again, so it was not tried
+    │   └── Denied           a person refused it
     ├── CallTimeout          a deadline that a call did not meet
     │   └── AdmissionTimeout   its limits would not have let it start before the deadline
     ├── RateLimited          raised by a tool or client: the other side refused, come back later
@@ -18,6 +19,8 @@
     │   ├── GuardExpired     it broke one of its guards and was stopped
     │   ├── LineTooLong      it wrote a line longer than is read
     │   └── ProcessGone      it ended, or cannot be talked to any more
+    ├── JournalError         a journal that cannot be read, written or trusted
+    │   └── RunOwned         a run that another process, or another call of `run`, drives now
     └── MissingExtra         an optional part that is not installed
 
 Catch `DagexecError` round a whole run, `PlanError` where a plan comes from a user, `CallError`
@@ -42,7 +45,9 @@ __all__ = [
     "CallTimeout",
     "CommandFailed",
     "DagexecError",
+    "Denied",
     "GuardExpired",
+    "JournalError",
     "LineTooLong",
     "MissingExtra",
     "OversizeError",
@@ -52,6 +57,7 @@ __all__ = [
     "ProcessError",
     "ProcessGone",
     "RateLimited",
+    "RunOwned",
     "ToolDefinitionError",
 ]
 
@@ -115,6 +121,10 @@ class BadReference(CallError):
     """A reference cannot be read, or there is no value where its path leads."""
 
 
+class Denied(CallError):
+    """A person refused the call; the text is the reason that was given."""
+
+
 class OversizeError(CallError):
     """A call asks for more of a limit than it can ever hold, so waiting would not help."""
 
@@ -162,6 +172,14 @@ class RateLimited(DagexecError):
 
 class CallCancelled(DagexecError):
     """A tool ended by a cancellation that neither the run nor its caller had asked for."""
+
+
+class JournalError(DagexecError):
+    """A journal cannot be read, written or trusted; the text names file, cause and way out."""
+
+
+class RunOwned(JournalError):
+    """Another process, or another `run` in this one, drives this run now."""
 
 
 class MissingExtra(DagexecError, ImportError):

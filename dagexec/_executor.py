@@ -18,7 +18,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._capacities import Capacities
-from dagexec._context import enclosing_lease
+from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dagexec._guarded import Guard
+    from dagexec._recorder import Recorder
     from dagexec._remote import Link
     from dagexec._report import Report
     from dagexec._services import Service
     from dagexec._waits import Snapshot
+    from dagexec.journal._base import Journal
     from dagexec.processes._pool import Pool
 
 T = TypeVar("T")
@@ -87,7 +89,11 @@ class Executor:
             variable DAGEXEC_CONCURRENCY, if set, takes its place.
         on_failure: "skip" costs a failure its dependants, "stop" ends the run.
         barrier: Whether a layer waits until the one before has ended.
-        journal: Where runs are recorded, to be resumed after a crash.
+        journal: Where runs are recorded, to be resumed after a crash and with answers
+            (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own.
+        in_doubt: What becomes of a write that was running when its process ended, where its tool's
+            `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
+            context and arguments that returns an answer, or None to ask.
         observers: Called with every event and action of the scheduler, in order, and with the
             progress that calls tell of. They must not wait; one that raises is logged and the run
             goes on. One with a method `begin(run_id, tools)` is asked for an observer of its own
@@ -109,8 +115,9 @@ class Executor:
         concurrency: int | None = DEFAULT_CONCURRENCY,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
-        journal: object = None,
+        journal: Journal | None = None,
         observers: Sequence[Callable[..., object] | ObservesRuns] = (),
+        in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
         capacities: Mapping[str, int] | None = None,
     ) -> None:
         """Check the settings; nothing is started."""
@@ -121,8 +128,8 @@ class Executor:
         if on_failure not in ("skip", "stop"):
             msg = f'on_failure is "skip" or "stop", not {on_failure!r}'
             raise DagexecError(msg)
-        if journal is not None:
-            msg = "this version of dagexec has no journal yet; leave journal=None"
+        if in_doubt not in ("ask", "rerun") and not callable(in_doubt):
+            msg = f'in_doubt is "ask", "rerun" or a function, not {in_doubt!r}'
             raise DagexecError(msg)
         self.capacities = capacities_for(capacities or {}, self.tools.values())
         # Worker processes for tools with runs="process", None without such tools.
@@ -130,6 +137,14 @@ class Executor:
         self._services: list[Service] = []
         # What this is a copy of, with other timeouts; it owns the processes.
         self._origin: Executor | None = None
+        if journal is not None and not callable(getattr(journal, "claim", None)):
+            msg = (
+                f"journal={journal!r:.80} is no journal: give SqliteJournal(path) or"
+                " MemoryJournal(), from dagexec.journal"
+            )
+            raise DagexecError(msg)
+        self.journal = journal
+        self._in_doubt = in_doubt
         self._settings = Settings(
             tools=self._driven(),
             **_deadlines(self.timeouts),
@@ -259,18 +274,49 @@ class Executor:
 
         return snapshot_of(self._settings, self.concurrency)
 
-    async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
-        """Continue a run after a crash or with answers; this version has no journal to read."""
-        del answers
-        msg = f"cannot resume {run_id!r}: this executor has no journal that knows it"
-        raise DagexecError(msg)
+    async def resume(
+        self,
+        run_id: str,
+        answers: Mapping[str, object] | None = None,
+        *,
+        plan: Plan | None = None,
+    ) -> Report:
+        """Continue a run after a crash, or with answers to its waiting calls; return its report.
 
-    def within(self, timeouts: Timeouts) -> Executor:
+        `answers` are by call id: `Approve()`, `Deny("why")`, `Edit({...})` or `Done(value)` for a
+        call that waits to be approved; a value, or `Deny`, for one that asked; `Approve()`, `Deny`
+        or `Done(value)` for one in doubt. Calls without an answer go on waiting. `plan` is needed
+        only for arguments that are secret, which a journal does not keep.
+
+        Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
+        anything is done, RunOwned while another process drives the run, and what `run` raises.
+        """
+        if self.journal is None:
+            msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
+            raise DagexecError(msg)
+        run = Run(
+            self._runner, plan, None, {}, run_id, recorder=self._recorder(run_id, answers or {})
+        )
+        lease = enclosing_lease()
+        waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
+        async with waiting:
+            await run.drive()
+        return run.report
+
+    def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
+        assert self.journal is not None  # noqa: S101 - looked at by who calls this
+        from dagexec._recorder import Recorder
+
+        return Recorder(self.journal, run_id, self._in_doubt, answers)
+
+    def within(self, timeouts: Timeouts, *, journal: Journal | None = None) -> Executor:
         """Return this executor with other timeouts: the same tools, slots and observers.
 
-        For what spans several runs, such as a conversation: each run gets what is left of it.
+        For what spans several runs, such as a conversation: each run gets what is left of it. With
+        `journal`, its runs are recorded there.
         """
         other = copy.copy(self)
+        other.journal = journal or self.journal
         other.timeouts = timeouts
         other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
         other._origin = self._origin or self  # noqa: SLF001 - its own
@@ -345,14 +391,18 @@ class Executor:
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
     ) -> Run:
         name = uuid4().hex if run_id is None else run_id
+        recorder = None
+        # A run inside a tool ends with its call, and begins again with it.
+        if self.journal is not None and (run_id is not None or not inside_a_call()):
+            recorder = self._recorder(name)
         if isinstance(plan, AsyncIterable):
-            return Run(self._runner, None, aiter(plan), {}, name)
+            return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
         if not isinstance(plan, Plan):
             plan = Plan(plan)
         prepared = self._prepare(plan)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
-        return Run(self._runner, plan, None, prepared, name)
+        return Run(self._runner, plan, None, prepared, name, recorder=recorder)
 
     def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
         """Make a runner in the event loop that is running now."""

@@ -136,6 +136,10 @@ class GuardedWorker(Worker):
                 if permit is not None:
                     permit.withdraw()
                 return
+            if not await self._may_begin(call, tool):
+                if permit is not None:
+                    permit.withdraw()
+                return
             timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
             left = math.inf if timeout is None else timeout
             budget = None if retry is None else runner.budget(guard.key, retry)

@@ -57,9 +57,12 @@ class ToolOptions(TypedDict, total=False):
     resources over the arguments, `file:{path}`. `secret` names arguments whose values appear in
     no text. `runs` is where the function runs, by default `async` for an async function and
     `thread` for any other. `approval` is True, or a function of the arguments that says whether a
-    person has to agree. `retry` and `limits` are those of `dagexec.limits`; `cost` is what a call
-    takes from a limit. `uses` are named resources of the executor that the call holds while it
-    runs, with how many of each: `{"gpu": 1}`.
+    person has to agree. `reconcile` finds out what became of a write that a crash interrupted: a
+    function of the call's context and arguments that returns `Done(value)`, `Deny(reason)` if it
+    did not happen and shall not, `Approve()` to run it again, or None if it does not know. `retry`
+    and `limits` are those of `dagexec.limits`; `cost` is what a call takes from a limit. `uses` are
+    named resources of the executor that the call holds while it runs, with how many of each:
+    `{"gpu": 1}`.
     """
 
     name: str | None
@@ -72,6 +75,7 @@ class ToolOptions(TypedDict, total=False):
     reads: str | Iterable[str]
     writes: str | Iterable[str]
     approval: bool | Callable[..., bool]
+    reconcile: Callable[..., Any] | None
     runs: Runs | None
     secret: str | Iterable[str]
     uses: Mapping[str, int]
@@ -117,6 +121,14 @@ def approval_of(name: str, approval: Any) -> bool | Callable[..., bool]:
     if isinstance(approval, bool) or callable(approval):
         return cast("bool | Callable[..., bool]", approval)
     msg = f"approval={approval!r} of {name!r} is neither True or False nor a function"
+    raise ToolDefinitionError(msg)
+
+
+def reconcile_of(name: str, reconcile: Any) -> Callable[..., Any] | None:
+    """Return the function that finds out what became of an interrupted call."""
+    if reconcile is None or callable(reconcile):
+        return cast("Callable[..., Any] | None", reconcile)
+    msg = f"reconcile={reconcile!r} of {name!r} is no function"
     raise ToolDefinitionError(msg)
 
 

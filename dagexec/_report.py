@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
+from dagexec import _errors
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
@@ -285,6 +286,11 @@ class RecordedError(DagexecError):
         super().__init__(f"{kind}: {message}" if message else kind)
         self.kind = kind
         self.message = message
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a tool raised it, so that its text may be meant for nobody else."""
+        return self.kind not in _errors.__all__
 
 
 def _note(error: BaseException, call: Call) -> None:

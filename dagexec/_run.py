@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dagexec._notices import Notice
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
+    from dagexec._recorder import Recorder
     from dagexec._runner import Observer, Runner
     from dagexec._scheduler import Action, Event
     from dagexec._timeline import Timeline
@@ -54,6 +55,8 @@ class Run:
         source: AsyncIterator[Call] | None,
         prepared: Mapping[str, dict[str, Any]],
         run_id: str,
+        *,
+        recorder: Recorder | None = None,
     ) -> None:
         """Keep what is needed; nothing starts before `drive` or `async with`."""
         self.id = run_id
@@ -61,6 +64,7 @@ class Run:
         self._plan = plan
         self._source = source
         self._prepared = prepared
+        self._recorder = recorder
         self._runner: Runner | None = None
         self._group: TaskGroup | None = None
         self._waiting = AsyncExitStack()
@@ -134,7 +138,10 @@ class Run:
 
     async def _drive(self, runner: Runner) -> None:
         try:
-            await runner.drive(self._plan, self._source)
+            if self._recorder is None:
+                await runner.drive(self._plan, self._source)
+            else:
+                await self._recorder.drive(runner, self._plan, self._source)
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)

@@ -45,6 +45,7 @@ from dagexec._scheduler import (
     Launch,
     Scheduler,
     Settled,
+    State,
     Stop,
 )
 from dagexec._setup import Setup
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from dagexec._guarded import Guard
     from dagexec._notices import Notice, Progress
     from dagexec._plan import Call, Plan
+    from dagexec._recorder import Recorder
     from dagexec._slots import Slots
     from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
@@ -257,6 +259,12 @@ class Runner:
         # For the sequential mode: the calls to run, by plan order.
         self._heap: list[tuple[int, str]] = []
         self._places: dict[str, int] = {}
+        # Records the run, if there is a journal.
+        self.recorder: Recorder | None = None
+        # Seconds that the run had lasted before it was resumed.
+        self.already = 0.0
+        # Whether the run ends by what is no outcome: a journal keeps it open then.
+        self.interrupted = False
 
     # ------------------------------------------------------------------------------- the whole run
 
@@ -265,16 +273,19 @@ class Runner:
         self._began = True
         live[self] = None
         self.began = time.monotonic()
-        self.zero = anyio.current_time()
+        now = anyio.current_time()
+        self.zero = now - self.already
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
-            self._scope.deadline = self.zero + self.settings.run_timeout
+            self._scope.deadline = now + self.settings.run_timeout
         try:
             with self._scope:
                 await self._drive(plan, source)
         except BaseExceptionGroup as group:
             raise bare(group, self.cancelled) from None
         finally:
+            if self.recorder is not None:
+                await self.recorder.drain()
             del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
@@ -293,6 +304,13 @@ class Runner:
         lane = self._lane
         async with create_task_group() as group, lane.open(group):
             lane.ground.group = group
+            if self.recorder is not None:
+                await self.recorder.begin(plan)
+                if source is not None:
+                    group.start_soon(self._read, source)
+                await self.recorder.deliver(lane.ended)
+                self.watchdog.end()
+                return
             if source is not None:
                 group.start_soon(self._read, source)
             elif plan is not None:
@@ -311,10 +329,12 @@ class Runner:
         self, plan: Plan | None, source: AsyncIterator[Call] | None
     ) -> None:
         """Run one call after the other, in plan order, in the caller's task: to debug."""
-        if source is not None:
-            await self._read(source)
+        if self.recorder is not None:
+            await self.recorder.begin(plan)
         elif plan is not None:
             self.feed(*(Added(call) for call in plan.calls), Closed())
+        if source is not None:
+            await self._read(source)
         worker = self._worker(self, self._lane)
         self.workers[worker] = None
         while self._heap and not self.is_over(self._lane):
@@ -323,6 +343,8 @@ class Runner:
             await checkpoint()
             worker.running = worker.burst()
             await worker.running
+            if self.recorder is not None:
+                await self.recorder.drain()
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here
 
     async def _read(self, source: AsyncIterator[Call]) -> None:
@@ -336,20 +358,36 @@ class Runner:
                     checked = order.add(self._checked(call))
                     tool = self.settings.tools.get(checked.tool)
                     eager = tool is not None and tool.effect.eager
-                    self.feed(Added(checked, eager=eager))
+                    if self.recorder is None:
+                        self.feed(Added(checked, eager=eager))
+                    else:
+                        await self._feed_recorded(self.recorder, Added(checked, eager=eager))
             if not self.machine.closed:
                 # A source that came to an end may still say that its plan is not whole.
                 why: str | None = getattr(source, "broken", None)
                 if why is None:
-                    self.feed(Closed())
+                    await self._close()
                 else:
-                    self.stop(Cancelled(error=DagexecError(why)))
+                    self.interrupt(Cancelled(error=DagexecError(why)))
         except self.cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
             broken = SourceError()
             broken.__cause__ = error
             self.end_by(broken if isinstance(error, Exception) else error, Cancelled())
+
+    async def _feed_recorded(self, recorder: Recorder, event: Added | Closed) -> None:
+        if isinstance(event, Added) and not recorder.added(event.call):
+            return
+        await recorder.record(event)
+        if not self.machine.closed:
+            self.feed(event)
+
+    async def _close(self) -> None:
+        if self.recorder is None:
+            self.feed(Closed())
+        else:
+            await self._feed_recorded(self.recorder, Closed())
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
@@ -377,13 +415,23 @@ class Runner:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
         self._verdict = self._verdict or outcome
         if self._began:
-            self.feed(Stop(outcome))
+            self._feed_noted(Stop(outcome))
         self._scope.cancel()
 
-    def end_by(self, error: BaseException, outcome: Outcome) -> None:
-        """End the run by what is no outcome of a call; `drive` raises the first of these bare."""
-        self._fatal = self._fatal or error
+    def interrupt(self, outcome: Outcome) -> None:
+        """End the run by what is no outcome of a call: a journal keeps it open, to be resumed."""
+        self.interrupted = True
         self.stop(outcome)
+
+    def end_by(self, error: BaseException, outcome: Outcome) -> None:
+        """End the run by an error; `drive` raises the first of these bare."""
+        self._fatal = self._fatal or error
+        self.interrupt(outcome)
+
+    def _feed_noted(self, event: Stop | Expired) -> None:
+        if self.recorder is not None:
+            self.recorder.note(event)
+        self.feed(event)
 
     def feed(self, *events: Event) -> None:
         """Give events to the machine and do what it says."""
@@ -401,6 +449,8 @@ class Runner:
                 self._on_ended(action.call)  # type: ignore[union-attr]
             else:
                 self._lane.ended.set()
+                if self.recorder is not None:
+                    self.recorder.wake()
 
     def progress(self, item: Progress) -> None:
         """Tell those who look on how far a call is, unless it has ended."""
@@ -440,8 +490,16 @@ class Runner:
             self._lane.group.start_soon(self._run_layer, lane, self.settings.layer_timeout)
 
     def _ground(self, *scopes: CancelScope) -> Ground:
-        tell = partial(_tell_from_anywhere, self, current_token()) if self._observers else None
-        return Ground(self.run_id, self._context, scopes, self._enter, tell=tell)
+        recorder = self.recorder
+        return Ground(
+            self.run_id,
+            self._context,
+            scopes,
+            self._enter,
+            tell=partial(_tell_from_anywhere, self, current_token()) if self._observers else None,
+            given=None if recorder is None else recorder.given,
+            starts=None if recorder is None else recorder.starts,
+        )
 
     def _place(self, name: str) -> int:
         if name not in self._places:
@@ -457,7 +515,7 @@ class Runner:
                 self.recruit(lane)
                 await lane.ended.wait()
         if lane.left and not self._scope.cancel_called:
-            self.feed(Expired(lane.layer or 0))
+            self._feed_noted(Expired(lane.layer or 0))
 
     def recruit(self, lane: Lane, looking: int = 0) -> None:
         """Start workers for queued calls while there are slots; queue up for what is left.
@@ -510,6 +568,9 @@ class Runner:
 
     def settle(self, lane: Lane, name: str, outcome: Outcome) -> None:
         """Tell the machine what became of a call of this lane; from the worker that ran it."""
+        if self.recorder is not None:
+            self.recorder.settle(lane, name, outcome)
+            return
         self._looking = 1 if lane is self._lane else 0
         try:
             self.feed(Settled(name, outcome))
@@ -524,6 +585,16 @@ class Runner:
         """Let those go on who wait for a call that has been settled, or for what it held."""
         if self.holdings is not None:
             self.holdings.give(name)
+        if self.sharing is not None:
+            self.sharing.ended(name)
+
+    def settled(self, name: str, outcome: Outcome) -> None:
+        """Tell the machine what became of a call, once it is recorded."""
+        if self.machine.state(name) is State.SETTLED:
+            return  # the run was stopped meanwhile
+        self.feed(Settled(name, outcome))
+        if self._layer_of:
+            self._on_ended(name)
         if self.sharing is not None:
             self.sharing.ended(name)
 
@@ -569,11 +640,12 @@ class Runner:
             return self._verdict
         if self._scope.cancel_called:
             self._verdict = _late(self.settings.run_scope)
-            self.feed(Stop(self._verdict))
+            self._feed_noted(Stop(self._verdict))
             return self._verdict
         if lane is not self._lane and lane.scope is not None and lane.scope.cancel_called:
             return _late("layer")
         self._verdict = Cancelled()
+        self.interrupted = True
         self.feed(Stop(self._verdict))
         return self._verdict
 

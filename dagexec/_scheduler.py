@@ -18,15 +18,19 @@ The states of a call:
 * stopping: asked to stop. It may still return, and then what happened is its outcome.
 * settled: it has its outcome, exactly one.
 
+`Reopened` leads back to held: from ready, running, stopping, and settled as pending or in doubt.
+
 Rules that hold for every driver:
 
 1. A ready layer is what one batch of events made ready, in plan order; layers are numbered from 0
-   in the order of their launch. A call is launched at most once.
+   in the order of their launch. A call is launched at most once, and once more each time that it
+   is reopened.
 2. A failure skips what needs the call, directly or not, and nothing else; the skip names the call
    that failed first. With `on_failure="stop"` it cancels all that has not ended.
 3. A call that waits for a person keeps its dependants waiting; they become pending only when
-   nothing else is left, so that the order of completions cannot change any outcome.
-4. After `Stop` nothing is launched, and each running call is aborted once.
+   nothing else is left, so that the order of completions cannot change any outcome. `Reopened`
+   takes that back and launches the call again.
+4. After `Stop` nothing is launched that is not reopened, and each running call is aborted once.
 5. An event that the state does not allow raises `Refused`, and nothing has changed. A batch is
    taken or refused as a whole.
 """
@@ -106,7 +110,19 @@ class Stop:
     outcome: Outcome
 
 
-Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop
+@final
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Launch a call again: its process ended while it ran, or the answer that it waited for came.
+
+    What became pending because of it waits again. Refused for a call that has another outcome, and
+    for one that only waits for another.
+    """
+
+    call: str
+
+
+Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened
 
 
 # -------------------------------------------------------------------------- actions: what comes out
@@ -170,10 +186,12 @@ _TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
     Started: ((State.READY,), State.RUNNING),
     Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
 }
+_LAUNCHED: Final = (State.READY, State.RUNNING, State.STOPPING)
 _UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
 _LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
 # What stands in one batch may name any number of calls; every other event comes alone.
-_BATCHED: Final = (Added, Closed, Settled)
+_BATCHED: Final = (Added, Closed, Settled, Reopened)
+_UNANSWERED: Final = ("pending", "in_doubt")
 
 
 @final
@@ -213,6 +231,8 @@ class Scheduler:
         self._free: list[_Node] = []
         self._layers: list[list[_Node]] = []
         self._outcomes: dict[str, Outcome] = {}
+        # Calls that became pending because of another.
+        self._suspended: list[_Node] = []
         # Calls launched and not settled. Zero with calls left means that only a person, or a call
         # that has not arrived, can free them.
         self._active = 0
@@ -227,6 +247,7 @@ class Scheduler:
             Settled: self._on_settled,
             Expired: self._on_expired,
             Stop: self._on_stop,
+            Reopened: self._on_reopened,
         }
 
     # What a driver may read. All of it is derived from the events so far.
@@ -272,9 +293,9 @@ class Scheduler:
     def receive(self, *events: Event) -> list[Action]:
         """Take a batch of events and return what to do now.
 
-        Several `Added`, `Closed` and `Settled` may come in one batch, and what they make ready
-        together is one layer; each other event comes alone. Raises Refused, with nothing changed,
-        if the state does not allow one of them.
+        Several `Added`, `Closed`, `Settled` and `Reopened` may come in one batch, and what they
+        make ready together is one layer; each other event comes alone. Raises Refused, with nothing
+        changed, if the state does not allow one of them.
         """
         actions: list[Action] = []
         # Every call has two events that come alone, so what they do not need is left out.
@@ -310,6 +331,9 @@ class Scheduler:
             elif isinstance(event, Started | Settled):
                 self._check_call(event)
                 name = event.call
+            elif isinstance(event, Reopened):
+                self._check_reopened(event)
+                name = event.call
             else:
                 self._check_run(event, closed=closed)
                 closed = closed or isinstance(event, Closed)
@@ -336,6 +360,17 @@ class Scheduler:
             where = "unknown" if node is None else node.state.value
             msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
             raise Refused(msg)
+
+    def _check_reopened(self, event: Reopened) -> None:
+        node, outcome = self._nodes.get(event.call), self._outcomes.get(event.call)
+        if node is not None and node.state in _LAUNCHED:
+            return
+        if outcome is not None and outcome.status in _UNANSWERED and outcome.because is None:
+            return
+        where = "unknown" if node is None else node.state.value
+        where = where if outcome is None else outcome.status
+        msg = f"Reopened was refused: call {event.call!r} is {where}"
+        raise Refused(msg)
 
     def _check_run(self, event: Event, *, closed: bool) -> None:
         if isinstance(event, Closed) and closed:
@@ -462,6 +497,27 @@ class Scheduler:
         self._closed = True
         self._abandon(self._nodes.values(), event.outcome)
 
+    def _on_reopened(self, event: Reopened) -> None:
+        node = self._nodes[event.call]
+        # An answer is worth as much behind a deadline as before it.
+        self._finished = self._stopped = False
+        if node.state is State.SETTLED:
+            del self._outcomes[event.call]
+            self._wake()
+        else:
+            self._active -= 1
+        for layer in self._layers:
+            if node in layer:
+                layer.remove(node)  # it belongs to the one in which it is launched again
+        self._free_up(node)
+
+    def _wake(self) -> None:
+        """Take back what `_suspend` did: it would do it again if it has to."""
+        for node in self._suspended:
+            node.state = State.WAITING
+            del self._outcomes[node.call.id]
+        self._suspended = []
+
     # --------------------------------------------------------------------------------- consequences
 
     def _settle(self, node: _Node, outcome: Outcome) -> None:
@@ -472,7 +528,7 @@ class Scheduler:
             if node.dependants:
                 waiting, node.dependants = node.dependants, ()
                 self._release([each for each, _ in waiting])
-        elif status not in ("pending", "in_doubt"):
+        elif status not in _UNANSWERED:
             self._lose([(node, blame(node.call.id, outcome))])
 
     def _release(self, nodes: list[_Node]) -> None:
@@ -590,7 +646,7 @@ class Scheduler:
             (node, blame(node.call.id, outcome))
             for node in self._nodes.values()
             if (outcome := self._outcomes.get(node.call.id)) is not None
-            and outcome.status in ("pending", "in_doubt")
+            and outcome.status in _UNANSWERED
         ]
         passed: dict[str, None] = {}
         for node, culprit in waiting:
@@ -601,6 +657,7 @@ class Scheduler:
                 passed[name] = None
                 if dependant.state in _UNSTARTED:
                     self._record(dependant, Pending(because=culprit))
+                    self._suspended.append(dependant)
                 # Also through a lost call, which stands between two that keep an order.
                 waiting.append((dependant, culprit))
 

@@ -30,6 +30,7 @@ from dagexec._options import (
     approval_of,
     effect_of,
     name_of,
+    reconcile_of,
     runs_of,
     strings_of,
     timeout_of,
@@ -70,6 +71,7 @@ class Tool(Generic[P, R]):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     approval: bool | Callable[..., bool]
+    reconcile: Callable[..., Any] | None
     runs: Runs
     secret: tuple[str, ...]
     uses: dict[str, int]
@@ -319,6 +321,7 @@ def _define(
         reads=reads,
         writes=writes,
         approval=approval_of(name, options.get("approval", False)),
+        reconcile=reconcile_of(name, options.get("reconcile")),
         runs=runs_of(name, options.get("runs"), raw),
         secret=arguments.secret,
         uses=uses_of(name, options.get("uses", {})),

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from dagexec._admission import approval_question, arguments_of, needs_approval
 from dagexec._bare import bare
 from dagexec._context import Asked, CancelledCall, context_of
-from dagexec._errors import CallCancelled, CallTimeout
+from dagexec._errors import CallCancelled, CallTimeout, DagexecError
 from dagexec._isolation import go_on
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
 from dagexec._scheduler import Started, State
@@ -176,18 +176,25 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:
+    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         runner = self._runner
         call = runner.machine.call(name)
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
-        if arguments is None or tool.approval or runner.coupled:
+        recorder = runner.recorder
+        if recorder is not None:
+            arguments = recorder.admit(self._lane, call, tool, arguments)
+            if arguments is not None and runner.coupled:
+                arguments = self._uncoupled(call, tool, arguments, since)
+        elif arguments is None or tool.approval or runner.coupled:
             arguments = self._admit(call, tool, arguments, since)
-            if arguments is None:
-                return
+        if arguments is None:
+            return
         if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
             await self._guarded(guard, call, tool, arguments, since)
+            return
+        if recorder is not None and not await self._may_begin(call, tool):
             return
         clock = runner.clock
         now = clock()
@@ -211,6 +218,16 @@ class Worker:
         if self._struck and not self._scope.cancel_called:
             self._look_back()
 
+    async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
+        """Record that a call is about to start, if there is a journal; return whether it may."""
+        recorder = self._runner.recorder
+        if recorder is None:
+            return True
+        if not tool.effect.reruns:
+            # It may wait for the disk, and the last call's deadline is not its own.
+            self._arm(math.inf)
+        return await recorder.intend(self._lane, call.id, tool)
+
     def _admit(
         self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None, since: float
     ) -> dict[str, Any] | None:
@@ -232,6 +249,16 @@ class Worker:
             outcome = Failed(error, ended=runner.now())
         runner.settle(self._lane, call.id, outcome)
         return None
+
+    def _uncoupled(
+        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
+    ) -> dict[str, Any] | None:
+        """Return the arguments of a call that need not wait for others, else None."""
+        try:
+            return None if self._waits(call, tool, arguments, since) else arguments
+        except DagexecError as error:
+            self._runner.settle(self._lane, call.id, Failed(error, ended=self._runner.now()))
+            return None
 
     def _waits(
         self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
@@ -411,4 +438,4 @@ class Worker:
         )
         if kept and not self._runner.is_over(self._lane):
             # The tool took a cancellation for itself that was the caller's.
-            self._runner.stop(Cancelled())
+            self._runner.interrupt(Cancelled())

@@ -65,13 +65,15 @@ def error_text(error: BaseException | None, *, show: bool) -> str:
     """Return what went wrong; the details of a tool's own exception only if `show`."""
     if error is None:
         return "The call failed."
-    if not (show or isinstance(error, DagexecError)):
+    # An error that was read back from a journal says what it was, and whether a tool raised it.
+    foreign: bool | None = getattr(error, "foreign", None)
+    if not show and (foreign or not isinstance(error, DagexecError)):
         return "The tool failed."
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - an exception class of a tool may do anything
         message = ""
-    if isinstance(error, CallError) and message:
+    if message and (isinstance(error, CallError) or foreign is not None):
         return message
     name = type(error).__name__
     return f"{name}: {message}" if message else name

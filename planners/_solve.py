@@ -13,12 +13,14 @@ from dagexec import CallTimeout, DagexecError, Timeouts
 from planners._asking import Asked, Asking
 from planners._dialogue import Dialogue
 from planners._edge import plain
+from planners._recording import RecordedCalls, Recording
 from planners._solution import Solution, Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
     from dagexec import Call, Executor, Plan
+    from dagexec.journal import Journal
     from planners._asking import Limiter
     from planners._base import Planner
     from planners._solution import Status
@@ -46,6 +48,8 @@ async def solve(
     after_turn: Hook | None = None,
     on_event: Callable[[Any], object] | None = None,
     limiter: Limiter | None = None,
+    journal: Journal | None = None,
+    run_id: str = "",
     **options: Any,
 ) -> Solution:
     """Ask a model and run its calls until it answers; return the answer.
@@ -71,6 +75,10 @@ async def solve(
         after_turn: called with each `Turn` when its calls are answered. Both may be async.
         on_event: called with each event of the streams.
         limiter: admits each request, `dagexec.limits.Limiter` or what has the same methods.
+        journal: where the model's replies and the runs of their calls are recorded. The same
+            `solve` again, after a crash or when calls that waited have their answers
+            (`executor.resume`), goes on where it was and asks for no reply twice.
+        run_id: names the conversation there; by default `conversation.id`.
         options: more arguments for the SDK's `create`, such as `tool_choice`. `tools` are added
             to the planner's. Anthropic's `max_tokens` is 8192 if it is not given.
 
@@ -83,7 +91,7 @@ async def solve(
     """
     _check(planner, executor, max_turns, options)
     if conversation is None:
-        conversation = Dialogue(planner, system=system)
+        conversation = Dialogue(planner, system=system, id=run_id)
     elif conversation.planner.api is not planner.api:
         raise DagexecError(
             f"the conversation is one over {conversation.planner.api.name!r}, and the planner is"
@@ -105,7 +113,9 @@ async def solve(
         hooks=(before_turn, after_turn),
         on_event=on_event,
     )
-    return await loop.run(max_turns)
+    if journal is None:
+        return await loop.run(max_turns)
+    return await loop.run_recorded(max_turns, journal)
 
 
 def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
@@ -169,6 +179,20 @@ class _Loop:
     first_report: int = 0
     said: str = ""
     last: Turn | None = None
+    journal: Journal | None = None
+    recording: Recording | None = None
+
+    async def run_recorded(self, max_turns: int, journal: Journal) -> Solution:
+        """Run turns, with their replies and runs recorded."""
+        self.journal = journal
+        self.recording = await Recording.claim(journal, self.conversation)
+        state = "open"
+        try:
+            solution = await self.run(max_turns)
+            state = {"done": "done", "pending": "waiting"}.get(solution.status, "open")
+        finally:
+            await self.recording.release(state)
+        return solution
 
     async def run(self, max_turns: int) -> Solution:
         """Run turns until there is an answer, or a reason to stop."""
@@ -185,6 +209,11 @@ class _Loop:
             if status is not None:
                 return self._solution(status)
         return self._solution("max_turns")
+
+    @property
+    def _number(self) -> int:
+        """The number of the turn, from 1, over the whole conversation."""
+        return self.conversation.turns + 1
 
     def _request(self) -> dict[str, Any]:
         talk = self.conversation
@@ -224,7 +253,10 @@ class _Loop:
         end = math.inf if timeout is None else anyio.current_time() + timeout
         own = _Deadlines(deadlines.workflow, end)
         try:
-            if self.streams:
+            known = None if self.recording is None else self.recording.reply(self._number)
+            if known is not None:
+                await self._planned(turn, known, own)
+            elif self.streams:
                 await self._streamed(turn, own)
             else:
                 await self._whole(turn, own)
@@ -248,6 +280,8 @@ class _Loop:
         asked = await self._asked(turn, deadlines)
         response = plain(asked.reply)
         asked.close(response)
+        if self.recording is not None:
+            await self.recording.keep(self._number, response)
         await self._planned(turn, response, deadlines)
 
     async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
@@ -266,7 +300,12 @@ class _Loop:
         asked = await self._asked(turn, deadlines)
         calls = self.conversation.planner.stream(asked.reply, on_event=self.on_event)
         try:
-            await self._executed(turn, calls, deadlines)
+            recording = self.recording
+            await self._executed(
+                turn,
+                calls if recording is None else RecordedCalls(calls, recording, self._number),
+                deadlines,
+            )
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
             self._heard(turn, calls.response, whole=calls.whole)
@@ -287,8 +326,11 @@ class _Loop:
         self, turn: Turn, plan: Plan | AsyncIterable[Call], deadlines: _Deadlines
     ) -> None:
         """Run calls; their report is there whatever happens."""
-        executor = self.executor.within(deadlines.left(self.executor.timeouts))
-        name = f"{self.conversation.id}.{self.conversation.turns + 1}"
+        left = deadlines.left(self.executor.timeouts)
+        executor = self.executor.within(left, journal=self.journal)
+        name = f"{self.conversation.id}.{self._number}"
+        if self.recording is not None:
+            name = await self.recording.name(self.conversation, streams=self.streams)
         run = executor.start(plan, run_id=name)
         try:
             async with run:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import dagexec._runner
 from dagexec.testing import fail_on_deadlock, virtual_time
+from tests.replaying import Recording, contradictions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 MARKERS = (
     "slow: takes more than a second",
@@ -34,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
         if line.partition(":")[0] not in known:
             config.addinivalue_line("markers", line)
     config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
+    dagexec._runner.Scheduler = Recording
+
+
+@pytest.fixture(autouse=True)
+def every_run_can_be_replayed() -> Iterator[None]:
+    """Tell a fresh scheduler what that of each run was told: it says the same."""
+    yield
+    for found in contradictions():
+        pytest.fail(found)
 
 
 @pytest.fixture(params=["asyncio", pytest.param("trio", marks=NO_TRIO)])

@@ -11,6 +11,7 @@ from dagexec._executor import Executor, Timeouts, unknown_tool
 from dagexec._plan import Call, Plan
 from dagexec._report import Report
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
+from dagexec.cli._runs import is_run, journal_of, show_run
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -34,12 +35,16 @@ def run(options: Namespace, terminal: Terminal) -> int:
     tools = load_tools(options.tools)
     timeouts = Timeouts(call=options.timeout or None, workflow=options.workflow_timeout or None)
     executor = Executor(
-        tools, timeouts=timeouts, concurrency=options.concurrency, on_failure=options.on_failure
+        tools,
+        timeouts=timeouts,
+        concurrency=options.concurrency,
+        on_failure=options.on_failure,
+        journal=journal_of(options.journal) if options.journal or options.run_id else None,
     )
     planner = None if make is None else make(tools)
     plan = Plan.from_dict(payload) if planner is None else planner.plan(payload)
     try:
-        report = anyio.run(terminal.watch, executor, plan)
+        report = anyio.run(terminal.watch, executor, plan, options.run_id)
     except KeyboardInterrupt:
         # What has ended is worth keeping; the live run still knows it.
         if terminal.run is not None:
@@ -69,7 +74,9 @@ def serve(options: Namespace, terminal: Terminal) -> int:
 
 
 def show(options: Namespace, terminal: Terminal) -> int:
-    """Draw the graph of a plan, of a reply's calls, or of a report; or a report's timeline."""
+    """Draw a plan, a reply's calls, a report or a recorded run: the graph, or the timeline."""
+    if is_run(options.file, options.journal):
+        return show_run(options, terminal)
     payload = read(options.file)
     picture: Diagram | Timeline
     picture = _timeline(payload) if options.timeline else _diagram(payload, options.planner)

@@ -20,6 +20,7 @@ from dagexec._errors import DagexecError, PlanError
 from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, serve, show
 from dagexec.cli._doctor import EXITS, doctor
 from dagexec.cli._inputs import UsageError
+from dagexec.cli._runs import add_runs
 from dagexec.cli._terminal import DISPLAYS, Terminal
 
 if TYPE_CHECKING:
@@ -106,8 +107,14 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
         commands.add_parser(name, add_help=False, help=_described(entry))
     _add_run(commands)
     _add_serve(commands)
-    command = commands.add_parser("show", help="draw the graph of a plan, a reply or a report")
+    add_runs(commands, tools=_TOOLS, epilog=_EXITS)
+    command = commands.add_parser(
+        "show", help="draw the graph of a plan, a reply, a report or a recorded run"
+    )
     _add_file(command)
+    command.add_argument(
+        "--journal", metavar="JOURNAL", help="where the run FILE is recorded (DAGEXEC_JOURNAL)"
+    )
     command.add_argument(
         "--as",
         dest="form",
@@ -140,6 +147,8 @@ def _add_run(commands: Any) -> None:
     _add_limits(command)
     add("--on-failure", choices=("skip", "stop"), default="skip", help="what one failure costs")
     add("--json-indent", type=_count, metavar="N", help="print the JSON over several lines")
+    add("--journal", metavar="FILE", help="record the run there, to be resumed")
+    add("--run-id", metavar="RUN", help="its name; one that is there goes on")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--answer", action="store_true", help="print the messages (of a reply)")
     form.add_argument("--report", action="store_true", help="print the report, of a reply too")

@@ -68,11 +68,11 @@ class Terminal:
         """Say in one line what is wrong."""
         self.note(f"dagexec: {' '.join(text.split())}")
 
-    async def watch(self, executor: Executor, plan: Plan) -> Report:
+    async def watch(self, executor: Executor, plan: Plan, run_id: str | None = None) -> Report:
         """Run a plan, show it while it runs, and say at its end what is not done."""
         view = view_for(self.display, executor, self.err, verbose=self.verbose)
         try:
-            async with executor.start(plan) as self.run:
+            async with executor.start(plan, run_id=run_id) as self.run:
                 await _show(self.run, view)
         finally:
             # Also behind an interrupt: the live view must not stay half drawn.

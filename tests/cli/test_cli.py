@@ -201,13 +201,11 @@ def test_wrong_usage_is_2(argv, capsys):
 
 
 def test_help_lists_what_there_is(capsys):
-    """And not what is not built yet."""
+    """Every command, in one line each."""
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("run", "show", "check", "demo", "doctor", "serve"):
+    for name in ("run", "show", "check", "demo", "doctor", "serve", "runs", "resume"):
         assert f"\n    {name} " in out
-    for name in ("resume", "runs"):
-        assert f"\n    {name} " not in out
     assert main(["--version"]) == 0
     assert main(["demo", "--help"]) == 0
 

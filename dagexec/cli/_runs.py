@@ -1,0 +1,214 @@
+"""The commands runs and resume, and what show does with a recorded run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+
+from dagexec._executor import Executor, Timeouts
+from dagexec._outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec.cli._inputs import UsageError, load_tools
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from dagexec._report import Report
+    from dagexec.cli._terminal import Terminal
+    from dagexec.journal import SqliteJournal
+
+_ANSWER: Final = (
+    "to a call that waits: ID=approve, ID=deny or ID=deny:REASON, ID=edit:{JSON}, ID=done:JSON; to"
+    " one that asked: ID=VALUE, as JSON or as plain text, or ID=value:JSON"
+)
+_WORDS: Final = ("approve", "deny", "edit", "done", "value")
+
+
+def add_runs(commands: Any, *, tools: str, epilog: str) -> None:
+    """Add the commands to the parser."""
+    where = "the file of the journal (DAGEXEC_JOURNAL)"
+    command: ArgumentParser = commands.add_parser("runs", help="list the runs of a journal")
+    command.add_argument("--journal", metavar="JOURNAL", help=where)
+    command.add_argument("--json", action="store_true", help="print them as JSON")
+    command.set_defaults(command=runs)
+    command = commands.add_parser(
+        "resume",
+        help="go on with a run, with answers to what it asks",
+        description="Go on with a run and print its report. What it asks is asked here, where"
+        " stdin is a terminal and --answer does not say it.",
+        epilog=epilog,
+    )
+    add = command.add_argument
+    add("run", metavar="RUN", help="as `dagexec runs` lists it")
+    add("--journal", metavar="JOURNAL", help=where)
+    add("--tools", required=True, metavar="MODULE_OR_PATH", help=tools)
+    add("--answer", action="append", default=[], metavar="ID=…", help=_ANSWER)
+    add("--timeout", type=float, default=30.0, metavar="S", help="of a call: 30; 0 for none")
+    add("--no-input", action="store_true", help="ask nothing here")
+    command.set_defaults(command=resume)
+
+
+def journal_of(file: str | None) -> SqliteJournal:
+    """Return the journal of a file, or of DAGEXEC_JOURNAL; raise UsageError without either."""
+    from dagexec.journal import SqliteJournal
+
+    chosen = file or os.environ.get("DAGEXEC_JOURNAL")
+    if not chosen:
+        msg = "say where the journal is: --journal FILE, or DAGEXEC_JOURNAL"
+        raise UsageError(msg)
+    return SqliteJournal(chosen)
+
+
+def _existing(file: str | None) -> SqliteJournal:
+    journal = journal_of(file)
+    if not journal.path.exists():
+        msg = f"there is no journal {str(journal.path)!r}"
+        raise UsageError(msg)
+    return journal
+
+
+def is_run(name: str, file: str | None) -> bool:
+    """Whether a name is meant as that of a recorded run and not of a file."""
+    known = file or os.environ.get("DAGEXEC_JOURNAL")
+    return bool(known) and name != "-" and not Path(name).exists()
+
+
+def runs(options: Namespace, terminal: Terminal) -> int:
+    """List the runs of a journal."""
+    with _existing(options.journal) as journal:
+        infos = anyio.run(journal.runs)
+    if options.json:
+        fields = ("id", "state", "kind", "created", "updated", "summary", "owner", "waiting_for")
+        terminal.write_json([{name: getattr(info, name) for name in fields} for info in infos])
+        return 0
+    width = max([len(info.id) for info in infos], default=0)
+    for info in infos:
+        when = datetime.fromtimestamp(info.updated).astimezone().isoformat(" ", "seconds")
+        waiting = f"; waiting for {', '.join(info.waiting_for)}" if info.waiting_for else ""
+        terminal.write_text(f"{info.id:<{width}} {info.state} {when} {info.summary}{waiting}")
+    if not infos:
+        terminal.note("no runs")
+    return 0
+
+
+def _report(journal: SqliteJournal, run_id: str) -> Report:
+    from dagexec.journal._records import report_of
+
+    return report_of(run_id, anyio.run(journal.read, run_id))
+
+
+def show_run(options: Namespace, terminal: Terminal) -> int:
+    """Draw a recorded run, and say what it asks."""
+    with _existing(options.journal) as journal:
+        report = _report(journal, options.file)
+    if options.form == "json":
+        terminal.write_json(report.to_dict(), indent=2)
+        return 0
+    picture = report.timeline if options.timeline else report.diagram
+    forms = {"text": picture.to_text, "mermaid": picture.to_mermaid, "svg": picture.to_svg}
+    terminal.write(forms[options.form]())
+    for name, outcome in _waiting(report).items():
+        terminal.note(f"{name}: {_question(outcome)}")
+    return 0
+
+
+def _waiting(report: Report) -> dict[str, Outcome]:
+    """Return the calls that wait for an answer."""
+    return {
+        name: outcome
+        for name, outcome in report.items()
+        if outcome.status in ("pending", "in_doubt") and outcome.because is None
+    }
+
+
+def _asks(outcome: Outcome) -> bool:
+    return outcome.status == "pending" and outcome.started is not None
+
+
+def _question(outcome: Outcome) -> str:
+    if outcome.status == "in_doubt":
+        return "in doubt: it was running when its process ended, and may have taken effect"
+    if isinstance(outcome.question, str):
+        return outcome.question
+    return json.dumps(outcome.question, ensure_ascii=False, default=str)
+
+
+def resume(options: Namespace, terminal: Terminal) -> int:
+    """Go on with a run."""
+    texts: dict[str, str] = {}
+    for item in options.answer:
+        name, equals, text = item.partition("=")
+        if not equals:
+            msg = f"--answer {item!r} has no '=': write --answer ID=approve"
+            raise UsageError(msg)
+        texts[name] = text
+    timeouts = Timeouts(call=options.timeout or None)
+    with _existing(options.journal) as journal:
+        executor = Executor(load_tools(options.tools), journal=journal, timeouts=timeouts)
+        waiting = _waiting(_report(journal, options.run))
+        answers = {
+            name: _answer(text, asks=name in waiting and _asks(waiting[name]), name=name)
+            for name, text in texts.items()
+        }
+        if sys.stdin.isatty() and not options.no_input:
+            answers |= _ask(terminal, {n: o for n, o in waiting.items() if n not in answers})
+        report = anyio.run(executor.resume, options.run, answers)
+    terminal.write_json(report.to_dict())
+    for name, outcome in _waiting(report).items():
+        terminal.note(f"{name}: {_question(outcome)}")
+    return 0 if report.ok else 1
+
+
+def _answer(text: str, *, asks: bool, name: str) -> object:
+    """Read an answer; raise UsageError."""
+    word, _, rest = text.partition(":")
+    known = word.strip().lower()
+    if asks and known not in ("deny", "done", "value"):
+        return _value(text)
+    if known in ("approve", "yes", "y"):
+        return Approve()
+    if known in ("deny", "no", "n"):
+        return Deny(rest) if rest else Deny()
+    if known == "done":
+        return Done(_value(rest) if rest else None)
+    if known == "value":
+        return _value(rest)
+    if known == "edit":
+        args = _value(rest)
+        if isinstance(args, dict):
+            return Edit(cast("dict[str, Any]", args))
+    msg = f"{text!r} is no answer for call {name!r}; write {_ANSWER}"
+    raise UsageError(msg)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _ask(terminal: Terminal, waiting: dict[str, Outcome]) -> dict[str, object]:
+    """Ask at the terminal; an empty line leaves a call waiting."""
+    answers: dict[str, object] = {}
+    for name, outcome in waiting.items():
+        terminal.note(f"{name}: {_question(outcome)}")
+        hint = "value" if _asks(outcome) else "approve, deny:REASON, edit:{JSON}, done:JSON"
+        if outcome.status == "in_doubt":
+            hint = "approve to run it again, deny:REASON, done:JSON"
+        while name not in answers:
+            terminal.err.write(f"  {hint}, or nothing to leave it: ")
+            terminal.err.flush()
+            text = sys.stdin.readline().strip()
+            if not text:
+                break
+            try:
+                answers[name] = _answer(text, asks=_asks(outcome), name=name)
+            except UsageError as error:
+                terminal.note(str(error))
+    return answers

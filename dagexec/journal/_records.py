@@ -1,0 +1,248 @@
+"""The scheduler's events as records, and back.
+
+What is recorded is what the scheduler was told. Told the same again, a fresh scheduler says the
+same: that is how a run is resumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
+
+from dagexec import _errors
+from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
+from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
+from dagexec._plan import Call, Plan
+from dagexec._report import RecordedError, Report
+from dagexec._scheduler import (
+    Added,
+    Closed,
+    Event,
+    Expired,
+    Refused,
+    Reopened,
+    Scheduler,
+    Settled,
+    Started,
+    Stop,
+)
+from dagexec.journal._base import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_FIELDS: Final = ("scope", "because", "question", "started", "ended", "queued")
+# Kinds that the scheduler does not hear of.
+_SILENT: Final = ("stream", "answer", "void", "end")
+
+
+def to_record(event: Event) -> Record:  # noqa: PLR0911 - one a kind
+    """Return an event as a record."""
+    match event:
+        case Added(call, eager):
+            return Record("added", call.id, {"call": call.to_dict(), "eager": eager})
+        case Closed():
+            return Record("closed")
+        case Started(call, at):
+            return Record("started", call, {"at": at})
+        case Settled(call, outcome):
+            return Record("settled", call, outcome_body(outcome))
+        case Expired(layer):
+            return Record("expired", None, layer)
+        case Stop(outcome):
+            return Record("stop", None, outcome_body(outcome))
+        case Reopened(call):
+            return Record("reopened", call)
+
+
+def to_event(record: Record) -> Event:  # noqa: C901, PLR0911 - one a kind
+    """Return the event of a record; raise JournalError if it is none."""
+    call, body = record.call or "", record.body
+    try:
+        match record.kind:
+            case "added":
+                return Added(Call.from_dict(body["call"]), body["eager"])
+            case "closed":
+                return Closed()
+            case "started":
+                return Started(call, body["at"])
+            case "settled":
+                return Settled(call, outcome_of(body))
+            case "expired":
+                return Expired(body)
+            case "stop":
+                return Stop(outcome_of(body))
+            case "reopened":
+                return Reopened(call)
+            case _:
+                msg = f"there is no event {record.kind!r}"
+                raise JournalError(msg)
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, DagexecError):
+            raise
+        msg = f"the record {record.kind!r} of call {call!r} cannot be read: {error!r:.200}"
+        raise JournalError(msg) from None
+
+
+def batches(
+    records: Iterable[Record], calls: Mapping[str, Call] | None = None
+) -> Iterator[tuple[Event, ...]]:
+    """Return the events of records, each batch as the scheduler was told it.
+
+    A start that was recorded and then withdrawn is left out: the call never began. `calls` are
+    taken instead of those recorded, which lack what is secret.
+    """
+    whole = calls or {}
+    for record in _effective(list(records)):
+        if record.kind == "plan":
+            kept = [Call.from_dict(body) for body in record.body["calls"]]
+            yield (*(Added(_whole(call, whole)) for call in kept), Closed())
+        elif record.kind not in _SILENT:
+            event = to_event(record)
+            if isinstance(event, Added):
+                event = Added(_whole(event.call, whole), event.eager)
+            yield (event,)
+
+
+def _whole(call: Call, calls: Mapping[str, Call]) -> Call:
+    given = calls.get(call.id)
+    return call if given is None else replace(given, ordered=call.ordered, problem=call.problem)
+
+
+def _effective(records: list[Record]) -> list[Record]:
+    withdrawn: dict[str, int] = {}
+    kept: list[Record] = []
+    for record in reversed(records):
+        name = record.call or ""
+        if record.kind == "void":
+            withdrawn[name] = withdrawn.get(name, 0) + 1
+        elif record.kind == "started" and withdrawn.get(name):
+            withdrawn[name] -= 1
+        else:
+            kept.append(record)
+    return kept[::-1]
+
+
+def replay(
+    records: Iterable[Record], machine: Scheduler, calls: Mapping[str, Call] | None = None
+) -> None:
+    """Tell a fresh machine what was recorded; raise JournalError if that cannot have happened."""
+    for events in batches(records, calls):
+        try:
+            machine.receive(*events)
+        except Refused as error:
+            if machine.stopped:
+                continue  # what ended while the run was being stopped; the stop came first
+            msg = f"the records of the run contradict one another: {error}"
+            raise JournalError(msg) from None
+
+
+def report_of(run_id: str, records: Sequence[Record]) -> Report:
+    """Return the report of a run as it was recorded: what was under way is not in it."""
+    machine = Scheduler()
+    replay(records, machine)
+    ends = [record.body for record in records if record.kind == "end"]
+    last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
+    return Report(
+        Plan(machine.calls),
+        machine.outcomes,
+        run_id=run_id,
+        elapsed=last["elapsed"],
+        abandoned=last["abandoned"],
+    )
+
+
+def outcome_body(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as a dict; what is not there is left out."""
+    body: dict[str, Any] = {"status": outcome.status, "attempts": outcome.attempts}
+    if outcome.status == "done":
+        body["value"] = outcome.value
+    if outcome.error is not None:
+        error = outcome.error
+        if isinstance(error, RecordedError):
+            body["error"] = [error.kind, error.message]
+        else:
+            body["error"] = [type(error).__name__, str(error)]
+    for name in _FIELDS:
+        value = getattr(outcome, name)
+        if value is not None:
+            body[name] = value
+    if outcome.maybe:
+        body["maybe"] = True
+    return body
+
+
+def outcome_of(body: dict[str, Any]) -> Outcome:
+    """Return the outcome of what `outcome_body` made; an error becomes a RecordedError."""
+    fields = dict(body)
+    status = fields.pop("status")
+    if "error" in fields:
+        kind, message = fields["error"]
+        fields["error"] = _error_of(kind, message, fields.get("scope"))
+    return OUTCOMES[status](**fields)
+
+
+def _error_of(kind: str, message: str, scope: str | None) -> Exception:
+    """Return an error as it was, if dagexec raised it for a call; its name and text otherwise."""
+    if kind == "CallTimeout" and scope is not None:
+        return CallTimeout(message, scope)
+    known = getattr(_errors, kind, None) if kind in _errors.__all__ else None
+    if isinstance(known, type) and issubclass(known, CallError):
+        return known(message)
+    return RecordedError(kind, message)
+
+
+def answer_body(answer: object) -> dict[str, Any]:
+    """Return an answer as a dict."""
+    match answer:
+        case Approve():
+            return {"answer": "approve"}
+        case Deny(reason):
+            return {"answer": "deny", "reason": reason}
+        case Edit(args):
+            return {"answer": "edit", "args": dict(args)}
+        case Done(value):
+            return {"answer": "done", "value": value}
+        case _:
+            return {"answer": "value", "value": answer}
+
+
+def answer_of(body: dict[str, Any]) -> object:
+    """Return the answer of what `answer_body` made."""
+    match body["answer"]:
+        case "approve":
+            return Approve()
+        case "deny":
+            return Deny(body["reason"])
+        case "edit":
+            return Edit(body["args"])
+        case "done":
+            return Done(body["value"])
+        case _:
+            return body["value"]
+
+
+def same_call(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two calls as dicts are the same as a planner wrote them."""
+    return _as_written(one) == _as_written(other)
+
+
+def _as_written(call: dict[str, Any]) -> bytes:
+    # Edges that were added follow from the tools' declarations, not from the plan.
+    body = {key: item for key, item in call.items() if key not in ("ordered", "problem")}
+    return to_json(body, inf_nan_mode="constants", fallback=_type_name)
+
+
+def fingerprint(arguments: dict[str, Any], secret: Sequence[str] = ()) -> str:
+    """Return a fingerprint of validated arguments, without the secret ones: 32 hex digits."""
+    if secret:
+        arguments = {name: item for name, item in arguments.items() if name not in secret}
+    text = to_json(arguments, inf_nan_mode="constants", fallback=_type_name)
+    return sha256(text).hexdigest()[:32]
+
+
+def _type_name(value: Any) -> str:
+    return f"<{type(value).__qualname__}>"

@@ -1,0 +1,112 @@
+"""The commands runs, show and resume, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real_time
+ROOT = Path(__file__).parent.parent.parent
+
+TOOLS = """
+from dagexec import ask, tool
+
+@tool(approval=True)
+async def pay(amount: int) -> str:
+    return f"paid {amount}"
+
+@tool
+async def form(what: str) -> str:
+    return f"{what}: {await ask(f'which {what}?')}"
+"""
+PLAN = {
+    "calls": [
+        {"id": "p", "tool": "pay", "args": {"amount": 5}},
+        {"id": "f", "tool": "form", "args": {"what": "colour"}},
+        {"id": "z", "tool": "pay", "args": {"amount": 1}, "after": ["p"]},
+    ]
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "tools.py").write_text(TOOLS)
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    done = command(tmp_path, "run", "plan.json", "--tools", "tools.py", "--run-id", "r1")
+    assert done.returncode == 1, done.stderr
+    return tmp_path
+
+
+def command(place: Path, *args: str, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DAGEXEC_JOURNAL": "runs.db"}
+    return subprocess.run(
+        [sys.executable, "-m", "dagexec", *args],
+        cwd=place,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=50,
+        check=False,
+        **options,
+    )
+
+
+def test_list_show_and_answer(place):
+    """A run that waits is listed with what it waits for, and goes on with --answer."""
+    listed = command(place, "runs")
+    assert "r1 waiting" in listed.stdout
+    assert "waiting for p, f" in listed.stdout
+    assert json.loads(command(place, "runs", "--json").stdout)[0]["waiting_for"] == ["p", "f"]
+    shown = command(place, "show", "r1")
+    assert "? p pay" in shown.stdout
+    assert "f: which colour?" in shown.stderr
+    told = command(place, "resume", "r1", "--tools", "tools.py", "--answer", "f=red")
+    assert told.returncode == 1
+    report = json.loads(told.stdout)
+    assert report["outcomes"]["f"]["value"] == "colour: red"
+    answers = ["--answer", 'p=edit:{"amount": 9}']
+    told = command(place, "resume", "r1", "--tools", "tools.py", *answers)
+    assert json.loads(told.stdout)["outcomes"]["p"]["value"] == "paid 9"
+    told = command(place, "resume", "r1", "--tools", "tools.py", "--answer", "z=approve")
+    assert told.returncode == 0
+    assert "r1 done" in command(place, "runs").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("resume", "r2", "--tools", "tools.py"), "knows no run 'r2'"),
+        (("resume", "r1", "--tools", "tools.py", "--answer", "p"), "has no '='"),
+        (("resume", "r1", "--tools", "tools.py", "--answer", "p=perhaps"), "is no answer"),
+        (("resume", "r1", "--tools", "tools.py", "--answer", "x=approve"), "no call 'x'"),
+        (("show", "r9"), "knows no run 'r9'"),
+        (("runs", "--journal", "other.db"), "there is no journal"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(place, args, text):
+    """Exit code 2, and the way out."""
+    told = command(place, *args)
+    assert told.returncode == 2
+    assert text in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert not (place / "other.db").exists()
+
+
+def test_at_a_terminal_it_asks(place):
+    """One question after the other; what cannot be read is asked again."""
+    master, slave = pty.openpty()
+    os.write(master, b"perhaps\napprove\nblue\n\n")
+    told = command(place, "resume", "r1", "--tools", "tools.py", stdin=slave)
+    os.close(master)
+    os.close(slave)
+    outcomes = json.loads(told.stdout)["outcomes"]
+    assert outcomes["p"]["value"] == "paid 5"
+    assert outcomes["f"]["value"] == "colour: blue"
+    assert outcomes["z"]["status"] == "pending"
+    assert "is no answer" in told.stderr

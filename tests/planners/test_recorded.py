@@ -1,0 +1,137 @@
+"""A conversation in a journal: no reply is paid for twice, and no call that is done runs again."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from dagexec import Approve, DagexecError, Executor, tool
+from dagexec.journal import MemoryJournal
+from dagexec.testing import ScriptedModel, ToolBox
+from planners import solve
+from planners.anthropic import MessagesPlanner
+from planners.openai import ChatPlanner, ResponsesPlanner
+
+pytestmark = pytest.mark.anyio
+PLANNERS = {"chat": ChatPlanner, "responses": ResponsesPlanner, "messages": MessagesPlanner}
+FIRST = [("look", {}), ("change", {})]
+SECOND = [("look", {}), ("change", {}), ("change", {})]
+
+
+def box_of_tools():
+    box = ToolBox()
+    box.tool("look", seconds=1, returns="seen", effect="read")
+    box.tool("change", seconds=2, returns="changed", effect="idempotent")
+    return box
+
+
+async def ask_model(api, script, box, journal, *, stream, **options):
+    """Solve with a new planner, client and executor, as a new process would."""
+    model = ScriptedModel(script)
+    client = model.anthropic() if api == "messages" else model.openai()
+    planner = PLANNERS[api](box.tools)
+    return await solve(
+        "Do it.",
+        planner=planner,
+        client=client,
+        model="m",
+        executor=Executor(box.tools),
+        stream=stream,
+        journal=journal,
+        **{"run_id": "talk", **options},
+    )
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("after", [0.5, 1.5, 2.5, 3.5])
+async def test_a_crashed_conversation_goes_on(api, stream, after):
+    """Wherever it ended: each reply is asked for once, and no call that was done runs again."""
+    journal = MemoryJournal()
+    box = box_of_tools()
+    with anyio.move_on_after(after) as scope:
+        await ask_model(api, [FIRST, SECOND, "Done."], box, journal, stream=stream)
+    assert scope.cancelled_caught
+    heard = len([each for each in await journal.read("talk") if each.kind == "reply"])
+    rest = [FIRST, SECOND, "Done."][heard:]
+    solution = await ask_model(api, rest, box, journal, stream=stream)
+    assert solution.text == "Done."
+    assert [list(report.outputs.values()) for report in solution.reports] == [
+        ["seen", "changed"],
+        ["seen", "changed", "changed"],
+    ]
+    done = {
+        record.call
+        for info in await journal.runs()
+        for record in await journal.read(info.id)
+        if record.kind == "settled"
+    }
+    assert len(done) == 5
+    again = await ask_model(api, [], box, journal, stream=stream)
+    assert again.text == "Done."
+    assert again.conversation.messages == solution.conversation.messages
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_conversation_waits_for_a_person(stream):
+    """It returns as pending; with the answer it goes on, and the first reply is not asked again."""
+    journal = MemoryJournal()
+
+    @tool(approval=True)
+    async def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    class Box:
+        tools = (pay,)
+
+    script = [[("pay", {"amount": 3})]]
+    waiting = await ask_model("chat", script, Box, journal, stream=stream)
+    assert waiting.status == "pending"
+    run_id = waiting.reports[0].run_id
+    await Executor([pay], journal=journal).resume(run_id, {"1": Approve()})
+    solution = await ask_model("chat", ["Paid."], Box, journal, stream=stream)
+    assert solution.text == "Paid."
+    assert "paid 3" in str(solution.conversation.messages)
+
+
+async def test_another_question_under_the_same_name_is_refused():
+    """And so is a conversation that another solve leads."""
+    journal, box = MemoryJournal(), box_of_tools()
+    await ask_model("chat", ["Done."], box, journal, stream=False)
+    model = ScriptedModel(["x"])
+    with pytest.raises(DagexecError, match="another question"):
+        await solve(
+            "Do something else.",
+            planner=ChatPlanner(box.tools),
+            client=model.openai(),
+            model="m",
+            executor=Executor(box.tools),
+            journal=journal,
+            run_id="talk",
+        )
+
+
+@pytest.mark.parametrize("shown", [False, True])
+async def test_the_model_reads_the_same_after_a_crash(shown):
+    """What failed is told in the same words, and what is not shown to it stays hidden."""
+
+    @tool(effect="read")
+    async def fails(n: int) -> None:
+        raise ValueError("the password is hunter2")
+
+    @tool(approval=True)
+    async def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    executor = Executor([fails, pay], journal=MemoryJournal())
+    planner = ChatPlanner([fails, pay], show_errors=shown)
+    again = planner.fresh()
+    script = [[("fails", {"n": 1}), ("fails", {"n": "x"}), ("nothing", {})], "Done."]
+    client = ScriptedModel(script).openai()
+    reply = await client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "x"}], tools=planner.tools
+    )
+    live = planner.results(await executor.run(planner.plan(reply), run_id="r"))
+    later = again.results(await executor.run(again.plan(reply), run_id="r"))
+    assert later == live
+    assert ("hunter2" in str(later)) == shown
