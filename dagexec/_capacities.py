@@ -32,10 +32,14 @@ class Hold:
     # Called when it gets them after it had to wait; False if it does not want them any more.
     granted: Callable[[Hold], bool] = field(default=bool, repr=False)
 
+    @property
+    def words(self) -> str:
+        """What it uses, in words."""
+        return ", ".join(f"{count} {name}" for name, count in self.uses.items())
+
     def __str__(self) -> str:
         """Name the call and what it uses."""
-        used = ", ".join(f"{count} {name}" for name, count in self.uses.items())
-        return f"call {self.call!r} of tool {self.tool!r} ({used})"
+        return f"call {self.call!r} of tool {self.tool!r} ({self.words})"
 
 
 @final
@@ -56,6 +60,11 @@ class Capacities:
             return ()
         by_call = {(each.run_id, each.call): each for each in self.held}
         return tuple(by_call[each] for each in calls if each in by_call)
+
+    def parked(self, run_id: str, call: str) -> Hold | None:
+        """Return what a call of a run waits for, None if it does not wait."""
+        found = (each for each in tuple(self._parked) if each.call == call)
+        return next((each for each in found if each.run_id == run_id), None)
 
     def take(self, hold: Hold) -> bool:
         """Take all that a call uses, or park it; return whether it was there.

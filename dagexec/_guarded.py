@@ -103,12 +103,14 @@ class _Trial:
 class GuardedWorker(Worker):
     """A worker some of whose calls have a guard."""
 
-    __slots__ = ("_attempt",)
+    __slots__ = ("_attempt", "limited")
 
     def __init__(self, runner: Runner, lane: Lane) -> None:
         """Take over a slot that was just taken."""
         super().__init__(runner, lane)
         self._attempt = 1
+        # The call that waits for its limits before it starts, and their keys.
+        self.limited: tuple[str, tuple[str, ...]] | None = None
 
     def _attempts(self) -> int:
         return self._attempt
@@ -196,8 +198,12 @@ class GuardedWorker(Worker):
             deadline = min((scope.deadline for scope in scopes), default=math.inf)
             permit = acquire(guard.limiters, guard.cost_of(arguments), deadline=deadline)
             if not permit.enter_now():
-                runner.tell(Waiting(call.id, tuple(each.key for each in guard.limiters)))
-                await self._without_slot(0.0, permit, permit.wait)
+                self.limited = call.id, tuple(each.key for each in guard.limiters)
+                runner.tell(Waiting(*self.limited))
+                try:
+                    await self._without_slot(0.0, permit, permit.wait)
+                finally:
+                    self.limited = None
         if state is not None and not state.enter(runner.clock()):
             if permit is not None:
                 permit.withdraw()

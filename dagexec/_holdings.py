@@ -61,6 +61,10 @@ class Holdings:
         self.held[call.id] = hold
         return True
 
+    def parked(self, name: str) -> Hold | None:
+        """Return what a call waits for, None if it does not."""
+        return self._capacities.parked(self._runner.run_id, name)
+
     def give(self, name: str) -> None:
         """Give back what a call held, unless a thread that was left behind uses it."""
         if name in self.held and name not in self._kept:

@@ -199,6 +199,7 @@ def _run(runner: Runner) -> RunWaits:
     machine = runner.machine
     workers = [(worker, worker.look()) for worker in list(runner.workers)]
     running = {look[0].id: (worker, look) for worker, look in workers if look is not None}
+    limited = dict(filter(None, (getattr(worker, "limited", None) for worker, _ in workers)))
     ready = {name: (lane, since) for lane in runner.lanes for name, since in list(lane.queue)}
     calls: list[CallWaits] = []
     for call in list(machine.calls):
@@ -210,7 +211,9 @@ def _run(runner: Runner) -> RunWaits:
                 calls.append(CallWaits(call.id, call.tool, "pending", waits_for=("an answer",)))
         elif state is State.READY:
             lane, since = ready.get(call.id, (None, None))
-            waits: tuple[str, ...] = (_turn(runner, call.id) if lane is None else _queue(lane),)
+            waits: tuple[str, ...] = tuple(f"limit {key}" for key in limited.get(call.id, ()))
+            if not waits:
+                waits = (_turn(runner, call.id) if lane is None else _queue(lane),)
             seconds = None if since is None else _now(runner) - since
             calls.append(CallWaits(call.id, call.tool, "ready", waits_for=waits, seconds=seconds))
         else:
@@ -225,6 +228,9 @@ def _queue(lane: Lane) -> str:
 
 def _turn(runner: Runner, name: str) -> str:
     """Say what a call waits for that is ready and in no queue."""
+    parked = None if runner.holdings is None else runner.holdings.parked(name)
+    if parked is not None:
+        return parked.words
     leader = None if runner.sharing is None else runner.sharing.leader(name)
     return "its turn" if leader is None else f"call {leader}, which is identical"
 
@@ -257,6 +263,9 @@ def _running(
 ) -> CallWaits:
     call, started, deadline, holds_slot = look
     holds = ["a slot"] if holds_slot else []
+    held = None if runner.holdings is None else runner.holdings.held.get(call.id)
+    if held is not None:
+        holds.append(held.words)
     waits: list[str] = []
     frames, thread = _frames(runner, worker, waits)
     native = None

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from dagexec import Call, DagexecError, Executor, Ref, current_call, doctor, tool
+from dagexec.limits import Limiter
 from dagexec.testing import run_virtual
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,31 @@ async def deep(name: str = "") -> str:
 async def asks() -> str:
     """Needs a person."""
     return ""
+
+
+async def test_resources_and_limits_are_shown():
+    """What a call uses, who waits for it, and what a limit holds back."""
+
+    @tool(uses={"gpu": 1})
+    async def train() -> None:
+        """Use the GPU."""
+        await anyio.sleep(60)
+
+    @tool(effect="read", limits=(Limiter("search", in_flight=1),))
+    async def search() -> None:
+        """Use the search."""
+        await anyio.sleep(60)
+
+    executor = Executor([train, search], capacities={"gpu": 1})
+    calls = [Call("t", "train"), Call("u", "train"), Call("s", "search"), Call("v", "search")]
+    async with executor.start(calls) as run:
+        await anyio.sleep(1)
+        found = {each.id: each for each in run.waits()}
+        run.cancel()
+    assert found["t"].holds == ("a slot", "1 gpu")
+    assert (found["u"].state, found["u"].holds, found["u"].waits_for) == ("ready", (), ("1 gpu",))
+    assert (found["s"].state, found["v"].state) == ("running", "ready")
+    assert found["v"].waits_for == ("limit search",)
 
 
 async def test_what_each_call_waits_for():
