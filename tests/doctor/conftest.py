@@ -32,7 +32,7 @@ def start(tmp_path):
         )
         running.append(process)
         assert process.stdout is not None
-        assert select.select([process.stdout], [], [], 30)[0], "the program did not get ready"
+        assert select.select([process.stdout], [], [], 90)[0], "the program did not get ready"
         assert process.stdout.readline() == b"ready\n"
         time.sleep(settle)
         return process

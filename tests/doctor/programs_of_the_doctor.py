@@ -197,10 +197,10 @@ child.wait()
 }
 
 STALLS = {
-    "a parent with a timer of a minute": """
+    "a parent with a timer of ten minutes": """
 child = Popen([sys.executable, "-c", "print('x' * 2**20)"], stdout=PIPE)
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a parent that asks again and again": """
 child = Popen([sys.executable, "-c", "print('x' * 2**20)"], stdout=PIPE)
@@ -267,7 +267,7 @@ asyncio.run(main())
 HEALTHY = {
     "a timer": """
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a signal": """
 import signal
@@ -298,7 +298,7 @@ else:
 import asyncio
 async def main():
     await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    child = await asyncio.create_subprocess_exec("sleep", "60", stdout=PIPE, stderr=PIPE)
+    child = await asyncio.create_subprocess_exec("sleep", "600", stdout=PIPE, stderr=PIPE)
     ready()
     await child.communicate()
 asyncio.run(main())
@@ -306,7 +306,7 @@ asyncio.run(main())
     "trio sleeps": """
 import trio
 ready()
-trio.run(trio.sleep, 60)
+trio.run(trio.sleep, 600)
 """,
     "an mcp-like server waits for a request of a client that waits for its user": """
 import socket
@@ -317,7 +317,7 @@ user.accept()
 """,
     "a slow child in a pipeline": """
 ready()
-os.execvp("sh", ["sh", "-c", "sleep 60 | cat | cat"])
+os.execvp("sh", ["sh", "-c", "sleep 600 | cat | cat"])
 """,
     "a slow reader in a pipeline": """
 ready()
@@ -333,7 +333,8 @@ while child.stdout.read1(65536):
 child = Popen(["yes"], stdout=PIPE)
 ready()
 time.sleep(9)
-child.stdout.read()
+while child.stdout.read1(65536):
+    pass
 """,
     "a reader that computes": """
 child = Popen(["yes"], stdout=PIPE)
@@ -342,7 +343,7 @@ while True:
     pass
 """,
     "a reader that waits for another child first": """
-first = Popen(["sleep", "60"], stdout=PIPE)
+first = Popen(["sleep", "600"], stdout=PIPE)
 second = Popen(["yes"], stdout=PIPE)
 ready()
 first.stdout.read()
@@ -365,7 +366,7 @@ child.stdout.read()
     "an idle shell": """
 child = Popen(["bash"], stdin=PIPE, stdout=PIPE)
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "an idle shell at a terminal": """
 import pty
@@ -373,7 +374,7 @@ pid, master = pty.fork()
 if pid == 0:
     os.execvp("bash", ["bash", "--norc", "-i"])
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a pager at a terminal": """
 import pty
@@ -381,14 +382,14 @@ pid, master = pty.fork()
 if pid == 0:
     os.execvp("sh", ["sh", "-c", "yes | (read line; exec cat /dev/tty)"])
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a pool of threads without work": """
 from concurrent.futures import ThreadPoolExecutor
 pool = ThreadPoolExecutor(4)
 list(pool.map(str, range(20)))
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a pool of processes without work": """
 import multiprocessing
@@ -396,12 +397,12 @@ multiprocessing.set_start_method("fork")
 pool = multiprocessing.Pool(2)
 pool.map(str, range(20))
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a pool of processes at work": """
 from concurrent.futures import ProcessPoolExecutor
 pool = ProcessPoolExecutor(2)
-future = pool.submit(time.sleep, 60)
+future = pool.submit(time.sleep, 600)
 ready()
 future.result()
 """,
@@ -429,14 +430,14 @@ ready()
 Event().wait()
 """,
     "a grandchild keeps the pipe of a child that has ended": """
-child = Popen(["sh", "-c", "sleep 60 & exit 0"], stdout=PIPE)
+child = Popen(["sh", "-c", "sleep 600 & exit 0"], stdout=PIPE)
 ready()
 child.stdout.read()
 """,
     "a zombie": """
 child = Popen(["true"])
 ready()
-time.sleep(60)
+time.sleep(600)
 """,
     "a job that was stopped": """
 import signal

@@ -14,6 +14,7 @@ from dagexec.processes import Child, GuardExpired, Guards, LineTooLong, ProcessG
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.real_time,
+    pytest.mark.timeout(180),  # for machines that are slow
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
 ]
 
@@ -49,7 +50,7 @@ async def test_a_conversation_with_a_noisy_child(mark):
 
 async def test_leaving_the_block_stops_it_gently(mark):
     """One that ends at the end of its stdin is not signalled."""
-    async with Child(python(ECHO, mark), lines=True) as child:
+    async with Child(python(ECHO, mark), lines=True, grace=200) as child:
         await child.send(b"a\n")
         assert await anext(child.lines()) == b"A\n"
     assert child.returncode == 0
@@ -139,7 +140,7 @@ async def test_its_end_is_seen_apart_from_the_end_of_its_output(mark):
         with pytest.raises(ProcessGone, match="exit code 3") as caught:
             await child.send(b"x")
         assert caught.value.__notes__ == ["Its stderr ends with: the reason"]
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
 
 
 async def test_expectations_make_the_guards_count(mark):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from dagexec.processes import CommandFailed, GuardExpired, Guards, _watchdog, ru
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.real_time,
+    pytest.mark.timeout(180),  # for machines that are slow
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells"),
 ]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a tree is")
@@ -88,31 +90,33 @@ async def test_50_at_once(mark):
     texts = {}
 
     async def one(n):
-        code = "import sys, time; time.sleep(0.2); print(sys.argv[1])"
-        texts[n] = (await run_command(python(code, str(n), mark))).text
+        line = 'sleep 0.2; echo "$0"'
+        texts[n] = (await run_command(["sh", "-c", line, str(n), mark])).text
 
     start = time.perf_counter()
     async with anyio.create_task_group() as group:
         for n in range(50):
             group.start_soon(one, n)
     assert texts == {n: f"{n}\n" for n in range(50)}
-    assert time.perf_counter() - start < 30
+    assert time.perf_counter() - start < 60
     assert _watchdog.watchdog._shell is None
 
 
-LOOP = "trap '' TERM; while :; do sleep 0.05; done"
+LOOP = "trap '' TERM; : > ./deaf-\\$\\$; while :; do sleep 0.05; done"
 
 
 @LINUX
 @pytest.mark.parametrize("fork", ["sh", "setsid sh"])
-async def test_one_that_ignores_sigterm_and_forks(mark, fork):
+async def test_one_that_ignores_sigterm_and_forks(mark, fork, tmp_path):
     """SIGKILL reaches it and all that it started, also what changed its session."""
     line = f'loop="{LOOP}"; {fork} -c "$loop" $0 & eval "$loop"'
-    start = time.perf_counter()
-    with anyio.move_on_after(0.4) as scope:
-        await run_command(["sh", "-c", line, mark], grace=0.5)
-    assert scope.cancelled_caught
-    assert 0.8 < time.perf_counter() - start < 10
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(run_command, ["sh", "-c", line, mark], cwd=tmp_path, grace=0.5))
+        while len(list(tmp_path.iterdir())) < 2:
+            await anyio.sleep(0.01)
+        start = time.perf_counter()
+        group.cancel_scope.cancel()
+    assert 0.4 < time.perf_counter() - start < 60
 
 
 @LINUX
@@ -129,7 +133,7 @@ async def test_what_it_leaves_behind_ends_with_it(mark):
     result = await run_command(python(code))
     assert result.text == "done\n"
     assert result.ok
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
 
 
 @pytest.mark.parametrize(
@@ -150,14 +154,14 @@ async def test_each_guard_stops_it(guards, command):
     assert caught.value.guard in repr(guards)
     assert getattr(guards, caught.value.guard) is not None
     assert caught.value.guard != "request"
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
 
 
 @LINUX
 async def test_who_computes_is_alive():
     """Silence is no progress, but a busy processor is life."""
-    code = "import time\nend = time.process_time() + 1.2\nwhile time.process_time() < end: pass"
-    assert (await run_command(python(code), guards=Guards(liveness=0.4))).ok
+    code = "import time\nend = time.process_time() + 3\nwhile time.process_time() < end: pass"
+    assert (await run_command(python(code), guards=Guards(liveness=2))).ok
     with pytest.raises(GuardExpired, match="wrote nothing"):
         await run_command(python(code), guards=Guards(progress=0.4))
 
@@ -233,8 +237,9 @@ def test_a_watchdog_that_was_killed_is_replaced(mark):
         dog.remove(sleepers[2].pid)
         shell = dog._shell
         shell.stdin.close()
-        assert shell.wait(10) == 0
-        assert [each.poll() for each in sleepers] == [-15, -15, None]
+        assert shell.wait(60) == 0
+        assert [each.wait(60) for each in sleepers[:2]] == [-15, -15]
+        assert sleepers[2].poll() is None
     finally:
         for each in sleepers:
             each.kill()

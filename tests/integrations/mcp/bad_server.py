@@ -156,6 +156,8 @@ def answer(message):
             if TOOLS[tool["name"]]:
                 tool["annotations"] = TOOLS[tool["name"]]
         send({"id": id_, "result": {"tools": tools}})
+        if "idle-death" in MODES:  # not before it is connected to, on the slowest machine
+            threading.Timer(0.5, os._exit, (9,)).start()
     elif method == "tools/call":
         call(id_, params["name"], params.get("arguments") or {}, params.get("_meta") or {})
     elif method == "notifications/cancelled":
@@ -175,8 +177,6 @@ def main():
         sys.stderr.write("e" * 2_000_000)
     if "die-start" in MODES:
         sys.exit("cannot read the configuration")
-    if "idle-death" in MODES:
-        threading.Timer(0.5, os._exit, (9,)).start()
     for line in sys.stdin.buffer:
         answer(json.loads(line))
     if "stubborn" in MODES:

@@ -23,12 +23,13 @@ from dagexec.processes import GuardExpired, Guards, ProcessGone, Restart
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.real_time,
+    pytest.mark.timeout(240),  # for machines that are slow
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="the server uses POSIX signals; /proc"),
 ]
 
 # Seconds on top of what a case should take: two cores may be shared by many.
-SLACK = 8.0
+SLACK = 40.0
 NEVER = Restart(times=0)
 
 
@@ -57,7 +58,7 @@ async def outcome_of(tools, name, /, timeouts=None, **args):
 )
 async def test_what_costs_nothing(bad, name, args, value):
     """The call is done, the server serves on, and its exit is waited for."""
-    async with MCPTools(bad(), guards=Guards(request=20)) as tools:
+    async with MCPTools(bad(), guards=Guards(request=60)) as tools:
         outcome, took = await outcome_of(tools, name, **args)
         assert (outcome.status, outcome.value) == ("done", value)
         assert (await outcome_of(tools, "add", a=2, b=2))[0].value == "4"
@@ -72,7 +73,7 @@ async def test_what_costs_nothing(bad, name, args, value):
 async def test_200_calls_one_after_the_other_and_1000_at_once(bad):
     """All done; with stderr in between."""
     async with MCPTools(bad()) as tools:
-        executor = Executor(tools, concurrency=None)
+        executor = Executor(tools, concurrency=None, timeouts=Timeouts(call=None))
         calls = [
             Call(str(n), "noise", {"size": 10_000}, after=(str(n - 1),) if n else ())
             for n in range(200)
@@ -86,12 +87,12 @@ async def test_200_calls_one_after_the_other_and_1000_at_once(bad):
 @pytest.mark.parametrize("name", ["hang", "half", "wrong_id"])
 async def test_no_answer(bad, name):
     """The request's guard ends the call; what answers still is used again, and was told."""
-    async with MCPTools(bad(), guards=Guards(request=0.5), restart=NEVER) as tools:
+    async with MCPTools(bad(), guards=Guards(request=2), restart=NEVER) as tools:
         outcome, took = await outcome_of(tools, name)
         assert outcome.status == "failed"
         assert isinstance(outcome.error, GuardExpired)
-        assert "got no answer within 0.5 s" in str(outcome.error)
-        assert 0.4 < took < 0.5 + SLACK
+        assert "got no answer within 2 s" in str(outcome.error)
+        assert 1.9 < took < 2 + SLACK
         if name != "half":  # which has spoiled the line that the next answer goes to
             assert len(eval((await outcome_of(tools, "cancelled"))[0].value)) == 1
 
@@ -100,10 +101,10 @@ async def test_no_answer(bad, name):
 async def test_the_executor_s_deadlines_hold_too(bad, scope):
     """They end the call where it waits, and the server is told."""
     async with MCPTools(bad()) as tools:
-        timeouts = Timeouts(**{"call": None, "workflow": None, scope: 0.3})
+        timeouts = Timeouts(**{"call": None, "workflow": None, scope: 1.5})
         outcome, took = await outcome_of(tools, "hang", timeouts)
         assert (outcome.status, outcome.scope) == ("timed_out", scope)
-        assert took < 0.3 + SLACK
+        assert took < 1.5 + SLACK
         assert len(eval((await outcome_of(tools, "cancelled"))[0].value)) == 1
 
 
@@ -124,14 +125,14 @@ async def test_a_cancelled_caller(bad):
 
 async def test_a_deaf_server(bad):
     """The write counts: the second and the third call end too, and the fourth has a new server."""
-    guards = Guards(request=1)
+    guards = Guards(request=3)
     async with MCPTools(bad(), guards=guards, grace=0.5) as tools:
         assert (await outcome_of(tools, "deaf"))[0].value == "ok"
         for _ in range(2):
             outcome, took = await outcome_of(tools, "echo", text="x" * 1_000_000)
             assert outcome.status == "failed"
-            assert took < 1 + SLACK
-        with anyio.fail_after(20):
+            assert took < 3 + SLACK
+        with anyio.fail_after(100):
             while not (await outcome_of(tools, "add", a=1, b=1))[0].ok:
                 await anyio.sleep(0.1)
         (connection,) = tools.connections.values()
@@ -140,7 +141,7 @@ async def test_a_deaf_server(bad):
 
 async def test_giving_up_a_call_of_a_slow_reader_costs_the_others_nothing(bad):
     """It reads, only not at once: no reason to end the connection."""
-    async with MCPTools(bad(), guards=Guards(request=30)) as tools:
+    async with MCPTools(bad(), guards=Guards(request=60)) as tools:
         executor = Executor(tools)
         calls = [Call(str(n), "echo", {"text": "x" * 500_000}) for n in range(30)]
         async with anyio.create_task_group() as group:
@@ -170,7 +171,7 @@ async def test_giving_up_a_call_of_a_slow_reader_costs_the_others_nothing(bad):
 )
 async def test_a_server_that_is_lost_in_the_middle_of_a_call(bad, name, args, said, caplog):
     """All its calls fail at once, with the reason; the next has a new server, or the reason too."""
-    async with MCPTools(bad(), guards=Guards(request=30), grace=0.5) as tools:
+    async with MCPTools(bad(), guards=Guards(request=60), grace=0.5) as tools:
         executor = Executor(tools)
         start = time.perf_counter()
         report = await executor.run(
@@ -234,7 +235,7 @@ async def test_an_idle_server_that_ends_is_started_again(bad):
     restart = Restart(times=2, within=100, delay=0.05)
     async with MCPTools(bad("idle-death"), restart=restart) as tools:
         (connection,) = tools.connections.values()
-        with anyio.fail_after(20):
+        with anyio.fail_after(100):
             while connection.restarts < 2:
                 await anyio.sleep(0.05)
             while (await outcome_of(tools, "add", a=1, b=1))[0].ok:
@@ -261,19 +262,19 @@ async def test_leaving_ends_the_whole_tree(bad, modes, bound):
 
 
 @pytest.mark.parametrize(
-    ("modes", "kind", "said"),
+    ("modes", "connect", "kind", "said"),
     [
-        (("mute-start",), GuardExpired, "did not answer within 1 s"),
-        (("mute-start", "stubborn", "grandchild"), GuardExpired, "did not answer within 1 s"),
-        (("die-start",), ProcessGone, "exit code 1"),
+        (("mute-start",), 1, GuardExpired, "did not answer within 1 s"),
+        (("mute-start", "stubborn", "grandchild"), 1, GuardExpired, "did not answer within 1 s"),
+        (("die-start",), 60, ProcessGone, "exit code 1"),
     ],
     ids=str,
 )
-async def test_a_server_that_cannot_be_connected_to(bad, modes, kind, said):
+async def test_a_server_that_cannot_be_connected_to(bad, modes, connect, kind, said):
     """The error names it, within the time for connecting."""
     start = time.perf_counter()
     with pytest.raises(ProcessGone, match=said) as caught:
-        async with MCPTools(bad(*modes), connect=1, grace=0.5):
+        async with MCPTools(bad(*modes), connect=connect, grace=0.5):
             pass
     assert isinstance(caught.value.__cause__, kind)
     assert time.perf_counter() - start < 1 + SLACK
@@ -287,7 +288,7 @@ async def test_noise_before_the_handshake(bad):
 
 async def test_a_flood_on_stderr(bad):
     """Bounded in memory, nothing on disk; a guard ends it if there is one."""
-    guards = Guards(request=20, stderr=10 << 20)
+    guards = Guards(request=60, stderr=10 << 20)
     async with MCPTools(bad(), guards=guards, grace=0.5, restart=NEVER) as tools:
         outcome, took = await outcome_of(tools, "flood")
         assert isinstance(outcome.error, GuardExpired)
@@ -300,9 +301,9 @@ async def test_a_flood_on_stderr(bad):
 @pytest.mark.parametrize("guard", ["progress", "liveness"])
 async def test_guards_over_what_it_owes(bad, guard):
     """It may be idle for long, but not while a call waits."""
-    guards = Guards(request=20, **{guard: 0.5})
+    guards = Guards(request=60, **{guard: 2})
     async with MCPTools(bad(), guards=guards, grace=0.5, restart=NEVER) as tools:
-        await anyio.sleep(1.2)
+        await anyio.sleep(3)
         assert (await outcome_of(tools, "add", a=1, b=1))[0].ok
         outcome, took = await outcome_of(tools, "hang")
         assert outcome.error.guard == guard

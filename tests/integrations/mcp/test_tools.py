@@ -24,7 +24,12 @@ from dagexec.integrations.mcp import HttpServer, MCPTools, StdioServer, ToolRepo
 from dagexec.lowlevel import Progress
 from dagexec.processes import Guards, ProcessGone, Restart
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real_time, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.real_time,
+    pytest.mark.integration,
+    pytest.mark.timeout(240),  # for machines that are slow
+]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -198,7 +203,7 @@ def test_a_loop_that_ends_first_takes_them_along(bad):
 
     for backend in ("asyncio", "trio"):
         opened = anyio.run(main, backend=backend)
-        assert time.perf_counter() - opened < 9
+        assert time.perf_counter() - opened < 60
 
 
 # ------------------------------------------------------------------------------------------- HTTP
@@ -216,7 +221,7 @@ def listening(command, port):
     """Run a server and wait until it listens."""
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as server:
         try:
-            for _ in range(600):
+            for _ in range(1800):
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
@@ -231,10 +236,10 @@ async def test_streamable_http(good):
     """The same as over pipes; a server that was lost fails the call, and is found again."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
-    restart = Restart(times=50, within=60, delay=0.1, longest=0.2)
-    guards = Guards(request=5)
+    restart = Restart(times=1000, within=60, delay=0.1, longest=0.2)
+    guards = Guards(request=30)
     with listening([*good, str(port)], port):
-        tools = MCPTools(url, guards=guards, restart=restart, connect=10)
+        tools = MCPTools(url, guards=guards, restart=restart, connect=20)
         await tools.open()
         executor = Executor(tools)
         report = await executor.run([Call("a", "add", {"a": 1, "b": 2}), Call("b", "fail")])
@@ -246,7 +251,7 @@ async def test_streamable_http(good):
     try:
         report = await executor.run([Call("a", "add", {"a": 1, "b": 2})])
         assert report["a"].status == "failed"
-        with listening([*good, str(port)], port), anyio.fail_after(40):
+        with listening([*good, str(port)], port), anyio.fail_after(100):
             while not (await executor.run([Call("a", "add", {"a": 1, "b": 2})])).ok:
                 await anyio.sleep(0.1)
     finally:
@@ -306,7 +311,7 @@ CALLS = [
 async def test_serve_takes_a_plan(serve):
     """One tool; the graph runs there, one answer for all calls, progress for each."""
     seen = []
-    async with MCPTools(serve, connect=40) as tools:
+    async with MCPTools(serve, connect=90) as tools:
         (tool,) = tools
         assert tool.name == "run_plan"
         assert "price" in tool.description
@@ -337,7 +342,7 @@ async def test_serve_by_http(serve):
     """On the loopback address."""
     port = free_port()
     with listening([*serve.command, "--http", str(port)], port):
-        async with MCPTools(f"http://127.0.0.1:{port}/mcp", connect=20) as tools:
+        async with MCPTools(f"http://127.0.0.1:{port}/mcp", connect=60) as tools:
             report = await Executor(tools).run(
                 [
                     Call(
