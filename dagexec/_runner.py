@@ -446,7 +446,7 @@ class Runner:
             elif kind is Abort:
                 self._on_abort(action)  # type: ignore[arg-type]
             elif kind is Conclude:
-                self._on_ended(action.call)  # type: ignore[union-attr]
+                self._release(action.call)  # type: ignore[union-attr]
             else:
                 self._lane.ended.set()
                 if self.recorder is not None:
@@ -576,13 +576,16 @@ class Runner:
             self.feed(Settled(name, outcome))
         finally:
             self._looking = 0
-        if self._layer_of:
-            self._on_ended(name)
-        if self.coupled:
-            self._uncouple(name)
+        if self._layer_of or self.coupled:
+            self._release(name)
 
-    def _uncouple(self, name: str) -> None:
-        """Let those go on who wait for a call that has been settled, or for what it held."""
+    def _release(self, name: str) -> None:
+        """Let those go on who wait for the outcome of a call, or for what it held.
+
+        Also for one that the machine itself concluded: it may have waited, ready, with others
+        behind it.
+        """
+        self._on_ended(name)
         if self.holdings is not None:
             self.holdings.give(name)
         if self.sharing is not None:
@@ -593,10 +596,7 @@ class Runner:
         if self.machine.state(name) is State.SETTLED:
             return  # the run was stopped meanwhile
         self.feed(Settled(name, outcome))
-        if self._layer_of:
-            self._on_ended(name)
-        if self.sharing is not None:
-            self.sharing.ended(name)
+        self._release(name)
 
     def budget(self, key: str, retry: Retry) -> Budget:
         """Return the retries that this run may still make with a key."""

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from dagexec import Call, Executor, Plan, Ref, Timeouts, tool
+from dagexec.limits import Limiter
 from dagexec.testing import ToolBox
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +184,30 @@ async def test_runs_share_nothing():
     for _ in range(2):
         assert (await executor.run(Plan(calls(3, 3)))).ok
     assert square.runs == [3, 3]
+
+
+async def test_the_end_of_one_that_never_started_lets_the_others_go_on():
+    """The first waits for a limit until its layer's deadline; the second has time left."""
+    limiter = Limiter("squares", in_flight=1)
+
+    @tool(effect="pure", limits=(limiter,))
+    async def square(n: int) -> int:
+        """Take long for 1 only."""
+        await anyio.sleep(10 if n == 1 else 0.5)
+        return n * n
+
+    box = ToolBox()
+    box.tool("first", seconds=1)
+    executor = Executor([square, *box.tools], timeouts=Timeouts(layer=3))
+    one, two = {"n": 1}, {"n": 2}
+    report = await executor.run(
+        [
+            Call("x", "square", one),
+            Call("l", "square", two),
+            Call("f", "first"),
+            Call("m", "square", two, after=("f",)),
+        ]
+    )
+    assert [report[name].scope for name in "xl"] == ["layer", "layer"]
+    assert report["m"].value == 4
+    assert report.elapsed == 3.5
