@@ -119,7 +119,7 @@ class Store:
     def _open(self) -> None:
         marked = self._read_mark()
         with self.guarded("opened"):
-            mode = self._db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            mode = self._write_ahead()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -144,6 +144,21 @@ class Store:
         commits = self._commits()
         if commits < marked:
             raise JournalError(self._shortened(commits, marked))
+
+    def _write_ahead(self) -> str:
+        """Switch the file to the write-ahead log, if it is new; return its mode.
+
+        SQLite's own waiting does not cover the switch: of several processes that open a new file
+        at once all but one are refused at once, so that it is asked again here.
+        """
+        end = time.monotonic() + _BUSY
+        while True:
+            try:
+                return str(self._db.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(0.005)
 
     def _is_fresh(self) -> bool:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import anyio
@@ -418,8 +419,23 @@ async def test_the_lease_is_renewed_while_a_call_runs_long(folder, monkeypatch):
         assert (await Executor([slow], journal=second).resume("run")).ok
 
 
+def test_a_new_file_can_be_opened_by_many_at_once(folder):
+    """SQLite refuses all but one of those that switch a file to its write-ahead log at once."""
+    together = threading.Barrier(8)
+
+    def open_all():
+        for number in range(25):
+            together.wait(50)
+            with SqliteJournal(folder / f"{number}.db") as journal:
+                anyio.run(journal.runs)
+
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(open_all) for _ in range(8)]:
+            each.result()
+
+
 async def test_several_processes_share_a_file(folder):
-    """Eight writers at once; nothing is lost."""
+    """Four writers at once; nothing is lost."""
     path = folder / "runs.db"
     code = (
         "import anyio, sys\n"
