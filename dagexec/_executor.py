@@ -20,13 +20,15 @@ from anyio.lowlevel import current_token
 from dagexec._capacities import Capacities
 from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+from dagexec._observers import Observer, ObservesRuns
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 from dagexec._remote import here
 from dagexec._restart import Restart
 from dagexec._run import Run
-from dagexec._runner import Observer, ObservesRuns, Runner, Settings
+from dagexec._runner import Runner
+from dagexec._settings import Settings
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools

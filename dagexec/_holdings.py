@@ -15,8 +15,9 @@ from dagexec._outcomes import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
 

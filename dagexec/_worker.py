@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from dagexec._context import Facts, Trial
     from dagexec._guarded import Guard
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
