@@ -51,7 +51,7 @@ class Holdings:
                 return False
             self.held[call.id] = hold
             lane.queue.appendleft((call.id, since))  # others wait for what it holds
-            self._runner.recruit(lane)
+            lane.recruit()
             return True
 
         names = enclosing_calls(lane.ground.context)

@@ -33,6 +33,7 @@ class Lane:
         "group",
         "layer",
         "left",
+        "looking",
         "queue",
         "runner",
         "scope",
@@ -49,6 +50,9 @@ class Lane:
         self.left = 0
         # Workers that were started and have not looked at the queue yet.
         self.starting = 0
+        # One while the code that feeds the machine is a worker of this lane, which will look at the
+        # queue again by itself; said of the shared lane only.
+        self.looking = 0
         self.ended = anyio.Event()
         self.ground: Ground
         self.group: TaskGroup | None = None
@@ -69,7 +73,27 @@ class Lane:
     def put(self, name: str, since: float) -> None:
         """Queue a call that is ready, since so many seconds of the run."""
         self.queue.append((name, since))
-        self.runner.recruit(self)
+        self.recruit()
+
+    def recruit(self, besides: int = 0) -> None:
+        """Start workers for queued calls while there are slots; queue up for what is left.
+
+        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
+        by the first few, and a task for each of thousands would have been for nothing. `besides`
+        says how many workers will look at the queue anyway.
+        """
+        wanted = len(self.queue) - self.starting - self.looking - besides
+        group, slots = self.group, self.runner.slots
+        if wanted <= 0 or group is None or self.runner.is_over(self):
+            return  # or the lane's own task will start or end it
+        for _ in range(min(wanted, 2)):
+            if not slots.take():
+                if not self.asking:
+                    self.asking = True
+                    slots.waiters.append(self)
+                return
+            self.starting += 1
+            group.start_soon(self.runner.work, self)
 
     def grant(self) -> None:
         """Take over a slot: start a worker with it."""
@@ -77,7 +101,7 @@ class Lane:
         if len(self.queue) > self.starting and self.group is not None:
             self.starting += 1
             self.group.start_soon(self.runner.work, self)
-            self.runner.recruit(self)
+            self.recruit()
         else:
             self.runner.slots.give()
 
@@ -119,7 +143,7 @@ class Layers:
             lane.ground = runner.ground(lane.scope)
             lane.ground.group = runner.lane.ground.group
             async with create_task_group() as group, lane.open(group):
-                runner.recruit(lane)
+                lane.recruit()
                 await lane.ended.wait()
         if lane.left and not runner.is_over(runner.lane):
             runner.feed_noted(Expired(lane.layer or 0))

@@ -130,9 +130,6 @@ class Runner:
         self._layers = None if seconds is None else Layers(self, seconds)
         # Whether others than the machine are told that a call is settled.
         self._tied = self.coupled or self._layers is not None
-        # One while the code that feeds the machine is a worker of the shared lane, which will look
-        # at the queue again by itself.
-        self._looking = 0
         self._worker = Worker if settings.guards is None else _guarded_worker()
         # The workers at work, for those who look on.
         self.workers: dict[Worker, None] = {}
@@ -196,13 +193,13 @@ class Runner:
                 group.start_soon(Intake(self).read, source)
             elif plan is not None:
                 # The task of the run itself is the first worker: a chain needs no other.
-                self._looking = 1
+                lane.looking = 1
                 self.feed(*(Added(call) for call in plan.calls), Closed())
-                self._looking = 0
+                lane.looking = 0
                 if lane.queue and self.slots.take():
                     await self.work(lane, started=False)
                 else:
-                    self.recruit(lane)
+                    lane.recruit()
             await lane.ended.wait()
             self.watchdog.end()
 
@@ -297,30 +294,10 @@ class Runner:
         elif self._layers is not None:
             self._layers.launch(action, self.now())
         else:
-            now, queue = self.now(), self.lane.queue
-            queue.extend([(name, now) for name in action.calls])
-            if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
-                self.recruit(self.lane)
-
-    def recruit(self, lane: Lane, looking: int = 0) -> None:
-        """Start workers for queued calls while there are slots; queue up for what is left.
-
-        Two at a time; each starts two more when it gets its turn. Calls that never wait are done
-        by the first few, and a task for each of thousands would have been for nothing.
-        """
-        if lane is self.lane:
-            looking += self._looking
-        wanted = len(lane.queue) - lane.starting - looking
-        if wanted <= 0 or lane.group is None or self.is_over(lane):
-            return  # or the lane's own task will start or end it
-        for _ in range(min(wanted, 2)):
-            if not self.slots.take():
-                if not lane.asking:
-                    lane.asking = True
-                    self.slots.waiters.append(lane)
-                return
-            lane.starting += 1
-            lane.group.start_soon(self.work, lane)
+            now, lane = self.now(), self.lane
+            lane.queue.extend([(name, now) for name in action.calls])
+            if len(lane.queue) > lane.looking:  # else who looks takes it, as in a chain
+                lane.recruit()
 
     def _on_abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
@@ -333,7 +310,7 @@ class Runner:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
         if started:
             lane.starting -= 1
-            self.recruit(lane, looking=1)
+            lane.recruit(besides=1)
         worker = self.new_worker(lane)
         worker.running = worker.run()
         try:
@@ -352,11 +329,12 @@ class Runner:
         if self.recorder is not None:
             self.recorder.settle(lane, name, outcome)
             return
-        self._looking = 1 if lane is self.lane else 0
+        shared = self.lane
+        shared.looking = 1 if lane is shared else 0
         try:
             self.feed(Settled(name, outcome))
         finally:
-            self._looking = 0
+            shared.looking = 0
         if self._tied:
             self._release(name)
 

@@ -125,7 +125,7 @@ class Worker:
             if self._lease is not None:
                 self._lease.end()
             if lane.queue:
-                self._runner.recruit(lane)
+                lane.recruit()
 
     async def burst(self) -> bool:
         """Run some calls of the queue under one scope; return whether to go on with it."""
