@@ -69,7 +69,7 @@ live: Final[dict[Runner, None]] = {}
 
 @final
 class Runner:
-    """One run. `drive` runs it to its end; `outcomes` can be read at any time."""
+    """One run. `drive` runs it to its end; `machine.outcomes` can be read at any time."""
 
     def __init__(
         self,
