@@ -19,10 +19,10 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
-from dagexec._admission import approval_question, arguments_of, needs_approval
+from dagexec._admission import admit, uncoupled
 from dagexec._bare import bare
 from dagexec._context import Asked, CancelledCall, context_of
-from dagexec._errors import CallCancelled, CallTimeout, DagexecError
+from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._isolation import go_on
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
 from dagexec._scheduler import Started, State
@@ -187,9 +187,9 @@ class Worker:
         if recorder is not None:
             arguments = recorder.admit(self._lane, call, tool, arguments)
             if arguments is not None and runner.coupled:
-                arguments = self._uncoupled(call, tool, arguments, since)
+                arguments = uncoupled(self._lane, call, tool, arguments, since)
         elif arguments is None or tool.approval or runner.coupled:
-            arguments = self._admit(call, tool, arguments, since)
+            arguments = admit(self._lane, call, tool, arguments, since)
         if arguments is None:
             return
         if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
@@ -228,52 +228,6 @@ class Worker:
             # It may wait for the disk, and the last call's deadline is not its own.
             self._arm(math.inf)
         return await recorder.intend(self._lane, call.id, tool)
-
-    def _admit(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any] | None, since: float
-    ) -> dict[str, Any] | None:
-        """Return the arguments, None if the call is not to start now.
-
-        One that cannot run with them, or not before a person approves, is settled. One that waits,
-        for an identical call or for what it uses, comes back into the queue.
-        """
-        runner = self._runner
-        outcome: Outcome
-        try:
-            if arguments is None:
-                arguments = arguments_of(call, tool, runner.machine.outcomes)
-            if not needs_approval(tool, arguments):
-                waits = runner.coupled and self._waits(call, tool, arguments, since)
-                return None if waits else arguments
-            outcome = Pending(approval_question(tool, arguments))
-        except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
-            outcome = Failed(error, ended=runner.now())
-        runner.settle(self._lane, call.id, outcome)
-        return None
-
-    def _uncoupled(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
-    ) -> dict[str, Any] | None:
-        """Return the arguments of a call that need not wait for others, else None."""
-        try:
-            return None if self._waits(call, tool, arguments, since) else arguments
-        except DagexecError as error:
-            self._runner.settle(self._lane, call.id, Failed(error, ended=self._runner.now()))
-            return None
-
-    def _waits(
-        self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], since: float
-    ) -> bool:
-        """Return whether a call waits; raise PoolDeadlock if that would be for ever."""
-        runner = self._runner
-        sharing = runner.sharing if tool.effect.shares else None
-        if sharing is not None and sharing.joins(self._lane, call, arguments, since):
-            return True
-        holdings = runner.holdings if tool.uses else None
-        if holdings is None or holdings.take(self._lane, call, tool, since):
-            return False
-        runner.prepared[call.id] = arguments
-        return True
 
     def _arm(self, deadline: float) -> None:
         # Never late, and early by no more than can be seen.

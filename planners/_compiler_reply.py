@@ -185,7 +185,10 @@ def _said(reply: Reply) -> dict[str, Any]:
 
 def _events(source: Any) -> Any:
     """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
-    response = hasattr(source, "model_dump") or isinstance(source, str) or type(source) is dict
-    if response and not hasattr(source, "__aiter__"):
+    if _is_whole(source) and not hasattr(source, "__aiter__"):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
     return events_of(source, refused)
+
+
+def _is_whole(source: object) -> bool:
+    return isinstance(source, str | dict) or hasattr(source, "model_dump")
