@@ -13,7 +13,7 @@ from anyio.lowlevel import current_token
 
 from dagexec._errors import DagexecError
 from dagexec.limits._headers import limits_in, remaining_in
-from dagexec.limits._machine import Ledger, Oversize, Ticket
+from dagexec.limits._ledger import Ledger, Oversize, Ticket
 from dagexec.limits._permit import Permit, default_random
 from dagexec.limits._rates import Rate, is_amount
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from dagexec.limits._ledger import Ticket
     from dagexec.limits._limiter import Limiter
 
 _log: Final = logging.getLogger("dagexec")
@@ -50,7 +51,7 @@ class Permit:
 
     __slots__ = ("_gate", "_limiters", "_shared", "_ticket", "_waits", "queued", "refusals")
 
-    def __init__(self, limiters: Sequence[Limiter], ticket: machine.Ticket) -> None:
+    def __init__(self, limiters: Sequence[Limiter], ticket: Ticket) -> None:
         """Take a ticket that has not queued up yet."""
         self._limiters = limiters
         self._ticket = ticket
@@ -282,7 +283,7 @@ class Permit:
         self._wake()
 
 
-def _wake(ticket: machine.Ticket) -> None:
+def _wake(ticket: Ticket) -> None:
     if isinstance(ticket.wake, Event):
         ticket.wake.set()
 
