@@ -25,7 +25,6 @@ On: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Excep
 # Of the statuses below 500, those that may be different next time; 429 is a refusal.
 _PASSING: Final = frozenset({408, 409, 425, 429})
 _SERVER_ERROR: Final = 500
-_CLIENT_ERROR: Final = 400
 # The same call would raise them again.
 _OWN_FAULTS: Final = (
     CallError,
