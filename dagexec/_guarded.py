@@ -125,6 +125,9 @@ class GuardedWorker(Worker):
     ) -> None:
         """Run one call through its limits, and again where it failed and may be."""
         runner = self._runner
+        # The deadline of the call before is not that of waiting for limits, and each attempt has a
+        # scope of its own.
+        self._arm(math.inf)
         retry = guard.retry
         state = None if retry is None else retry.state(guard.key, current_token().native_token)
         try:
@@ -161,8 +164,6 @@ class GuardedWorker(Worker):
         self._started = runner.now()
         self._attempt = 0
         runner.feed(Started(call.id, self._started))
-        # Each attempt has a scope of its own.
-        self._arm(math.inf)
         self._call = call
         self._tool = tool
         self._requests_before = self._requests()
