@@ -273,8 +273,14 @@ class GuardedWorker(Worker):
             self._runner.tell(Retrying(call.id, self._attempt, wait, outcome.error))
             if not await self._wait_again(trial, wait, outcome):
                 return outcome
-            # What the tool did to its arguments must not reach the next attempt.
-            arguments = arguments_of(call, tool, self._runner.machine.outcomes)
+            arguments = self._again(call, tool)
+
+    def _again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return new arguments: what the tool did to its own must not reach the next attempt."""
+        recorder = self._runner.recorder
+        if recorder is None:
+            return arguments_of(call, tool, self._runner.machine.outcomes)
+        return recorder.again(call, tool)
 
     async def _wait_again(self, trial: _Trial, wait: float, outcome: Outcome) -> bool:
         """Wait without slot and permit; return whether to go on."""

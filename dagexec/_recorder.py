@@ -281,6 +281,13 @@ class Recorder:
         self._marks[name] = mark
         return arguments
 
+    def again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return the arguments of one more attempt; it is given the same answers as the first."""
+        given = self._past.given.get(call.id)
+        if given is not None:
+            given.rewind()
+        return self._arguments(call, tool)
+
     def _judged(
         self,
         call: Call,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Call, Executor, Timeouts, tool
+from dagexec import Call, Edit, Executor, Plan, Timeouts, ask, tool
 from dagexec.journal import MemoryJournal
 from dagexec.limits import Limiter, Retry
 
@@ -107,3 +107,33 @@ async def test_a_slow_disk_takes_no_time_from_a_call(concurrency, timeout):
     assert [report[f"w{n}"].attempts for n in range(3)] == [1, 1, 1]
     took = [report[f"w{n}"].ended - report[f"w{n}"].started for n in range(3)]
     assert took == pytest.approx([1, 1, 1])
+
+
+async def test_what_people_said_holds_for_every_attempt():
+    """A second attempt has the edited arguments, and the answers that the first one had."""
+    paid, told = [], []
+
+    @tool(effect="idempotent", approval=True, retry=Retry(attempts=2))
+    async def pay(amount: int) -> int:
+        """Pay, the second time."""
+        paid.append(amount)
+        if len(paid) == 1:
+            raise OSError("try again")
+        return amount
+
+    @tool(effect="idempotent", retry=Retry(attempts=2))
+    async def book() -> str:
+        """Ask twice, and fail between the questions, once."""
+        told.append(await ask("which day?"))
+        if len(told) == 1:
+            raise OSError("try again")
+        return f"{told[-1]} {await ask('which hour?')}"
+
+    executor = Executor([pay, book], journal=MemoryJournal())
+    await executor.run(Plan([Call("p", "pay", {"amount": 1000}), Call("b", "book")]), run_id="r")
+    report = await executor.resume("r", answers={"p": Edit({"amount": 5}), "b": "Monday"})
+    assert paid == [5, 5]
+    assert report["b"].question == "which hour?"
+    report = await executor.resume("r", answers={"b": "9"})
+    assert report["b"].value == "Monday 9"
+    assert report.ok
