@@ -21,7 +21,7 @@ from dagexec._errors import (
     RunOwned,
     ToolDefinitionError,
 )
-from dagexec._executor import Executor, Timeouts
+from dagexec._executor import Executor
 from dagexec._outcomes import (
     Approve,
     Cancelled,
@@ -39,6 +39,7 @@ from dagexec._plan import Call, Plan
 from dagexec._refs import Ref, Template
 from dagexec._report import Report
 from dagexec._run import Run
+from dagexec._settings import Timeouts
 from dagexec._tools import Effect, Tool, tool
 
 __all__ = [

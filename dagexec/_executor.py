@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-import sys
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from contextvars import copy_context
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakMethod, finalize
@@ -18,15 +15,25 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._capacities import Capacities
+from dagexec._checking import prepare
 from dagexec._context import enclosing_lease, inside_a_call
-from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+from dagexec._errors import DagexecError
+from dagexec._loops import in_event_loop, run_in_new_loop
+from dagexec._observers import Observer, ObservesRuns
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
-from dagexec._refs import resolve
 from dagexec._remote import here
 from dagexec._restart import Restart
 from dagexec._run import Run
-from dagexec._runner import Observer, ObservesRuns, Runner, Settings
+from dagexec._runner import Runner
+from dagexec._settings import (
+    Settings,
+    Timeouts,
+    capacities_for,
+    check_choices,
+    concurrency_of,
+    deadlines,
+)
 from dagexec._slots import UNLIMITED, Slots
 from dagexec._threads import enclosing_thread_call
 from dagexec._tools import Tool, as_tools
@@ -46,34 +53,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_CONCURRENCY: Final = 20
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long things may take, in seconds; None for no limit.
-
-    `call`: one call, from when it is admitted. `layer`: a ready layer, from its start. `turn`: one
-    reply of a model and its calls, which for a single run is the run. `workflow`: everything, all
-    turns together. A tool's own `timeout` takes the place of `call`.
-    """
-
-    call: float | None = 30.0
-    layer: float | None = None
-    turn: float | None = None
-    workflow: float | None = 600.0
-
-    def __post_init__(self) -> None:
-        """Refuse what is no duration; raise DagexecError that names the field."""
-        for field in fields(self):
-            value: object = getattr(self, field.name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
-                msg = (
-                    f"Timeouts({field.name}={value!r}): a timeout is a positive number of seconds,"
-                    " or None for no limit"
-                )
-                raise DagexecError(msg)
 
 
 @final
@@ -123,31 +102,20 @@ class Executor:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
         self.timeouts = Timeouts() if timeouts is None else timeouts
-        self.concurrency = _concurrency(concurrency)
+        self.concurrency = concurrency_of(concurrency)
         self.observers = tuple(observers)
-        if on_failure not in ("skip", "stop"):
-            msg = f'on_failure is "skip" or "stop", not {on_failure!r}'
-            raise DagexecError(msg)
-        if in_doubt not in ("ask", "rerun") and not callable(in_doubt):
-            msg = f'in_doubt is "ask", "rerun" or a function, not {in_doubt!r}'
-            raise DagexecError(msg)
+        check_choices(on_failure=on_failure, in_doubt=in_doubt, journal=journal)
         self.capacities = capacities_for(capacities or {}, self.tools.values())
         # Worker processes for tools with runs="process", None without such tools.
         self._pool: Pool | None = None
         self._services: list[Service] = []
         # What this is a copy of, with other timeouts; it owns the processes.
         self._origin: Executor | None = None
-        if journal is not None and not callable(getattr(journal, "claim", None)):
-            msg = (
-                f"journal={journal!r:.80} is no journal: give SqliteJournal(path) or"
-                " MemoryJournal(), from dagexec.journal"
-            )
-            raise DagexecError(msg)
         self.journal = journal
         self._in_doubt = in_doubt
         self._settings = Settings(
             tools=self._driven(),
-            **_deadlines(self.timeouts),
+            **deadlines(self.timeouts),
             on_failure=on_failure,
             barrier=barrier,
             sequential=self.concurrency == 0,
@@ -184,33 +152,7 @@ class Executor:
 
         Arguments that hold references are checked as far as they can be seen.
         """
-        self._prepare(plan)
-
-    def _prepare(self, plan: Plan) -> dict[str, dict[str, Any]]:
-        """Return validated arguments of the calls without references; raise PlanError."""
-        prepared: dict[str, dict[str, Any]] = {}
-        problems: list[Problem] = []
-        for call in plan.calls:
-            if call.problem is not None:
-                continue
-            tool = self.tools.get(call.tool)
-            if tool is None:
-                problems.append(unknown_tool(call, self.tools))
-            elif call.refs:
-                problems += (
-                    Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)
-                )
-            else:
-                args: dict[str, Any] = {}
-                if call.args:
-                    args = resolve(dict(call.args), _no_reference)
-                try:
-                    prepared[call.id] = tool.validate(args)
-                except ArgumentError as error:
-                    problems.append(Problem("bad_arguments", call.id, str(error)))
-        if problems:
-            raise PlanError(problems)
-        return prepared
+        prepare(plan.calls, self.tools)
 
     # ------------------------------------------------------------------------------------ running
 
@@ -228,12 +170,7 @@ class Executor:
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
             return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
-        run = self._new_run(plan, run_id)
-        lease = enclosing_lease()
-        waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
-        async with waiting:
-            await run.drive()
-        return run.report
+        return await _report_of(self._new_run(plan, run_id))
 
     def run_sync(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
@@ -249,10 +186,10 @@ class Executor:
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
-        if _in_event_loop():
+        if in_event_loop():
             msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)
-        return _run_in_new_loop(lambda: self.run(plan, run_id=run_id))
+        return run_in_new_loop(lambda: self.run(plan, run_id=run_id))
 
     def start(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
@@ -297,11 +234,7 @@ class Executor:
         run = Run(
             self._runner, plan, None, {}, run_id, recorder=self._recorder(run_id, answers or {})
         )
-        lease = enclosing_lease()
-        waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
-        async with waiting:
-            await run.drive()
-        return run.report
+        return await _report_of(run)
 
     def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
         assert self.journal is not None  # noqa: S101 - looked at by who calls this
@@ -318,7 +251,7 @@ class Executor:
         other = copy.copy(self)
         other.journal = journal or self.journal
         other.timeouts = timeouts
-        other._settings = replace(self._settings, **_deadlines(timeouts))  # noqa: SLF001 - its own
+        other._settings = replace(self._settings, **deadlines(timeouts))  # noqa: SLF001 - its own
         other._origin = self._origin or self  # noqa: SLF001 - its own
         return other
 
@@ -342,7 +275,7 @@ class Executor:
         from dagexec._services import Service, checked_service
 
         checked_service(function)
-        if not _in_event_loop():
+        if not in_event_loop():
             msg = "a background service lives in an event loop; start it in async code"
             raise DagexecError(msg)
         called = name or str(getattr(function, "__name__", "service"))
@@ -399,7 +332,7 @@ class Executor:
             return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
         if not isinstance(plan, Plan):
             plan = Plan(plan)
-        prepared = self._prepare(plan)
+        prepared = prepare(plan.calls, self.tools)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
         return Run(self._runner, plan, None, prepared, name, recorder=recorder)
@@ -422,69 +355,13 @@ class Executor:
         return Runner(self._settings, slots, run_id, (*watching, *observers), shared)
 
 
-def _run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    context = copy_context()
-    # A context that was copied out of an event loop says that it is in one; anyio believes it.
-    sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:
-        context.run(sniffio.current_async_library_cvar.set, None)
-    return context.run(anyio.run, function)
-
-
-def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
-    """Return the problem of a call whose tool does not exist."""
-    names = ", ".join(tools) or "none"
-    msg = f"there is no tool {call.tool!r}; there are: {names}"
-    return Problem("unknown_tool", call.id, msg)
-
-
-def capacities_for(
-    capacities: Mapping[str, int], tools: Iterable[Tool[..., Any]]
-) -> dict[str, int]:
-    """Return how much there is of each resource; raise DagexecError if it is not enough."""
-    for name, total in capacities.items():
-        if type(total) is not int or total < 1:
-            msg = f"capacities={{{name!r}: {total!r}}}: give a whole number from 1 on"
-            raise DagexecError(msg)
-    for tool in tools:
-        for name, count in tool.uses.items():
-            if count > capacities.get(name, 0):
-                msg = (
-                    f"tool {tool.name!r} uses {count} of {name!r}, and the executor has"
-                    f" {capacities.get(name, 0)}: Executor(..., capacities={{{name!r}: {count}}})"
-                )
-                raise DagexecError(msg)
-    return dict(capacities)
-
-
-def _no_reference(ref: object) -> object:
-    msg = f"{ref!r} in a call without references"
-    raise AssertionError(msg)
-
-
-def _concurrency(value: int | None) -> int | None:
-    text = os.environ.get("DAGEXEC_CONCURRENCY")
-    given: object = value
-    if text is not None:
-        given = int(text) if text.isascii() and text.isdecimal() else text
-    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
-        msg = f"concurrency is a number of calls, 0 to debug or None for no limit, not {given!r}"
-        raise DagexecError(msg)
-    return given
-
-
-def _deadlines(timeouts: Timeouts) -> dict[str, Any]:
-    """Return the deadlines of a run.
-
-    Of the two round the whole run the nearer one counts, the outer one if they are the same.
-    """
-    turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
-    return {
-        "call_timeout": timeouts.call,
-        "layer_timeout": timeouts.layer,
-        "run_timeout": timeouts.turn if turn else timeouts.workflow,
-        "run_scope": "turn" if turn else "workflow",
-    }
+async def _report_of(run: Run) -> Report:
+    """Run to the end; a call that this is inside of gives its slot back meanwhile."""
+    lease = enclosing_lease()
+    waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
+    async with waiting:
+        await run.drive()
+    return run.report
 
 
 def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
@@ -494,11 +371,3 @@ def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
     from dagexec._guarded import guards_of  # with dagexec.limits, which few programs need
 
     return guards_of(tools)
-
-
-def _in_event_loop() -> bool:
-    try:
-        current_token()
-    except RuntimeError:
-        return False
-    return True

@@ -25,8 +25,9 @@ from dagexec.limits._retry import Budget, KeyState, Retry, counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._tools import Tool
     from dagexec.limits._permit import Permit
 
@@ -82,6 +83,14 @@ def _guard(tool: Tool[..., Any]) -> Guard:
     # One that limits nothing would only cost time.
     limiters = tuple(each for each in dict.fromkeys(given) if not each.unlimited or retry)
     return Guard(limiters, tool.cost, retry, key)
+
+
+def _budget(runner: Runner, key: str, retry: Retry) -> Budget:
+    """Return the retries that a run may still make with a key."""
+    found = runner.budgets.get(key)
+    if found is None:
+        found = runner.budgets[key] = retry.run_budget()
+    return found
 
 
 @final
@@ -147,7 +156,7 @@ class GuardedWorker(Worker):
                 return
             timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
             left = math.inf if timeout is None else timeout
-            budget = None if retry is None else runner.budget(guard.key, retry)
+            budget = None if retry is None else _budget(runner, guard.key, retry)
             self._begin(call, tool, since)
             outcome = await self._try_all(
                 _Trial(guard, state, budget, permit, left), call, tool, arguments

@@ -15,8 +15,9 @@ from dagexec._outcomes import STATUSES
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._threads import ThreadCall
     from dagexec._tools import Tool
 
@@ -52,7 +53,7 @@ class Holdings:
                 return False
             self.held[call.id] = hold
             lane.queue.appendleft((call.id, since))  # others wait for what it holds
-            self._runner.recruit(lane)
+            lane.recruit()
             return True
 
         names = enclosing_calls(lane.ground.context)

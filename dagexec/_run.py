@@ -13,11 +13,11 @@ import anyio
 from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
+from dagexec._intake import SourceError
 from dagexec._outcomes import Cancelled
 from dagexec._plan import Plan, faults
 from dagexec._progress import Progress
 from dagexec._report import Report
-from dagexec._runner import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from dagexec._diagram import Diagram
     from dagexec._notebook import View
     from dagexec._notices import Notice
+    from dagexec._observers import Observer
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
     from dagexec._recorder import Recorder
-    from dagexec._runner import Observer, Runner
+    from dagexec._runner import Runner
     from dagexec._scheduler import Action, Event
     from dagexec._timeline import Timeline
     from dagexec._waits import RunWaits

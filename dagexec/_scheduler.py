@@ -37,13 +37,37 @@ Rules that hold for every driver:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
-from dagexec._errors import BadReference, CallError, DagexecError
+from dagexec._errors import BadReference, CallError
+from dagexec._events import (
+    Abort,
+    Action,
+    Added,
+    Closed,
+    Conclude,
+    Event,
+    Expired,
+    Finish,
+    Launch,
+    Reopened,
+    Settled,
+    Started,
+    Stop,
+)
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
 from dagexec._plan import Call, cycles, unknown_reference
+from dagexec._states import (
+    LOST,
+    TRANSITIONS,
+    UNANSWERED,
+    UNSTARTED,
+    Node,
+    Refused,
+    State,
+    check_batch,
+    check_call,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,167 +75,25 @@ if TYPE_CHECKING:
     from dagexec._errors import Problem
 
 
-class Refused(DagexecError):
-    """An event came in a state that does not allow it; the machine has not changed."""
-
-
-# ---------------------------------------------------------------------------- events: what goes in
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Added:
-    """A call arrived. One that is not `eager` is held until the plan is closed."""
-
-    call: Call
-    eager: bool = True
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The plan is complete: what has not arrived by now never will."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The driver admitted a call, at `at` seconds of the run; it may have effects from now on."""
-
-    call: str
-    at: float = 0.0
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A call ended with this outcome; also one that was launched and could not be started."""
-
-    call: str
-    outcome: Outcome
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """The deadline of a layer passed: what of it has not ended is timed out."""
-
-    layer: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the run: what has not ended becomes `outcome`, which is TimedOut or Cancelled.
-
-    Allowed at any time; only the first one counts.
-    """
-
-    outcome: Outcome
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Reopened:
-    """Launch a call again: its process ended while it ran, or the answer that it waited for came.
-
-    What became pending because of it waits again. Refused for a call that has another outcome, and
-    for one that only waits for another.
-    """
-
-    call: str
-
-
-Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened
-
-
-# -------------------------------------------------------------------------- actions: what comes out
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Run these calls; they became ready together."""
-
-    layer: int
-    calls: tuple[str, ...]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Stop these running calls. The driver answers for each with what became of it.
-
-    `outcome` is what to answer for a call that did stop.
-    """
-
-    calls: tuple[str, ...]
-    outcome: Outcome
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """The machine itself settled a call; it never started."""
-
-    call: str
-    outcome: Outcome
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Every call has its outcome and none will come; always the last action of a run."""
-
-
-Action: TypeAlias = Launch | Abort | Conclude | Finish
-
-
-# ------------------------------------------------------------------------------------- the machine
-
-
-class State(Enum):
-    """The state of a call; the theory is at the top of the file."""
-
-    WAITING = "waiting"
-    HELD = "held"
-    READY = "ready"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    SETTLED = "settled"
-
-
-# Which event takes a call from which states to which. Everything else is refused.
-_TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
-    Started: ((State.READY,), State.RUNNING),
-    Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
-}
-_LAUNCHED: Final = (State.READY, State.RUNNING, State.STOPPING)
-_UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
-_LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
-# What stands in one batch may name any number of calls; every other event comes alone.
-_BATCHED: Final = (Added, Closed, Settled, Reopened)
-_UNANSWERED: Final = ("pending", "in_doubt")
-
-
-@final
-class _Node:
-    """A call and where it stands."""
-
-    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
-
-    def __init__(self, call: Call, index: int, *, eager: bool) -> None:
-        self.call = call
-        # Position in the order of arrival: the only tie-break there is.
-        self.index = index
-        self.eager = eager
-        self.state = State.WAITING
-        # How many of its dependencies have not ended, or have been lost and still keep an order.
-        # A lost call goes on counting: what is ordered behind it may start at zero only.
-        self.missing = 0
-        # Who still waits for it, and whether for its value (True) or only for its end (False).
-        # Most have none, and a list for each would be one more thing for the garbage collector.
-        self.dependants: list[tuple[_Node, bool]] | tuple[()] = ()
+# The machine and all that is said to it and by it.
+__all__ = [
+    "Abort",
+    "Action",
+    "Added",
+    "Closed",
+    "Conclude",
+    "Event",
+    "Expired",
+    "Finish",
+    "Launch",
+    "Refused",
+    "Reopened",
+    "Scheduler",
+    "Settled",
+    "Started",
+    "State",
+    "Stop",
+]
 
 
 @final
@@ -222,17 +104,17 @@ class Scheduler:
         """Start with no calls, open for `Added`."""
         self._stop_on_failure = on_failure == "stop"
         self._barrier = barrier
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
         # Calls that others depend on and that have not arrived.
-        self._expected: dict[str, list[tuple[_Node, bool]]] = {}
+        self._expected: dict[str, list[tuple[Node, bool]]] = {}
         # Whether a call ever depended on one that had not arrived: without that, no cycle.
         self._looks_ahead = False
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
-        self._free: list[_Node] = []
-        self._layers: list[list[_Node]] = []
+        self._free: list[Node] = []
+        self._layers: list[list[Node]] = []
         self._outcomes: dict[str, Outcome] = {}
         # Calls that became pending because of another.
-        self._suspended: list[_Node] = []
+        self._suspended: list[Node] = []
         # Calls launched and not settled. Zero with calls left means that only a person, or a call
         # that has not arrived, can free them.
         self._active = 0
@@ -299,12 +181,18 @@ class Scheduler:
         """
         actions: list[Action] = []
         # Every call has two events that come alone, so what they do not need is left out.
-        if len(events) == 1 and (kind := type(events[0])) in _TRANSITIONS:
-            self._check_call(events[0])  # type: ignore[arg-type]
+        if len(events) == 1 and (kind := type(events[0])) in TRANSITIONS:
+            check_call(events[0], self._nodes)  # type: ignore[arg-type]
             self._actions = actions
             self._handlers[kind](events[0])
         else:
-            self._check(events)
+            check_batch(
+                events,
+                self._nodes,
+                self._outcomes,
+                layers=len(self._layers),
+                closed=self._closed,
+            )
             self._actions = actions
             for event in events:
                 self._handlers[type(event)](event)
@@ -316,75 +204,11 @@ class Scheduler:
             self._end()
         return actions
 
-    # ---------------------------------------------------------------------------- checking events
-
-    def _check(self, events: tuple[Event, ...]) -> None:
-        seen: dict[str, None] = {}
-        closed = self._closed
-        for event in events:
-            if len(events) > 1 and not isinstance(event, _BATCHED):
-                msg = f"{type(event).__name__} must come alone, not in a batch"
-                raise Refused(msg)
-            if isinstance(event, Added):
-                self._check_open(event, closed=closed)
-                name = event.call.id
-            elif isinstance(event, Started | Settled):
-                self._check_call(event)
-                name = event.call
-            elif isinstance(event, Reopened):
-                self._check_reopened(event)
-                name = event.call
-            else:
-                self._check_run(event, closed=closed)
-                closed = closed or isinstance(event, Closed)
-                continue
-            if name in seen:
-                msg = f"two events of one batch name call {name!r}"
-                raise Refused(msg)
-            seen[name] = None
-
-    def _check_open(self, event: Added, *, closed: bool) -> None:
-        if closed:
-            msg = f"call {event.call.id!r} was added after the plan was closed"
-            raise Refused(msg)
-        if event.call.id in self._nodes:
-            msg = f"call {event.call.id!r} was added twice; give each call its own id"
-            raise Refused(msg)
-        if event.call.id in event.call.needs or event.call.id in event.call.waits:
-            msg = f"call {event.call.id!r} refers to itself"
-            raise Refused(msg)
-
-    def _check_call(self, event: Started | Settled) -> None:
-        node = self._nodes.get(event.call)
-        if node is None or node.state not in _TRANSITIONS[type(event)][0]:
-            where = "unknown" if node is None else node.state.value
-            msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
-            raise Refused(msg)
-
-    def _check_reopened(self, event: Reopened) -> None:
-        node, outcome = self._nodes.get(event.call), self._outcomes.get(event.call)
-        if node is not None and node.state in _LAUNCHED:
-            return
-        if outcome is not None and outcome.status in _UNANSWERED and outcome.because is None:
-            return
-        where = "unknown" if node is None else node.state.value
-        where = where if outcome is None else outcome.status
-        msg = f"Reopened was refused: call {event.call!r} is {where}"
-        raise Refused(msg)
-
-    def _check_run(self, event: Event, *, closed: bool) -> None:
-        if isinstance(event, Closed) and closed:
-            msg = "the plan was closed twice"
-            raise Refused(msg)
-        if isinstance(event, Expired) and not 0 <= event.layer < len(self._layers):
-            msg = f"there is no layer {event.layer}"
-            raise Refused(msg)
-
     # --------------------------------------------------------------------------- handlers of events
 
     def _on_added(self, event: Added) -> None:
         call = event.call
-        node = _Node(call, len(self._nodes), eager=event.eager)
+        node = Node(call, len(self._nodes), eager=event.eager)
         self._nodes[call.id] = node
         if self._expected:
             node.dependants = self._expected.pop(call.id, [])
@@ -400,7 +224,7 @@ class Scheduler:
         elif node.missing == 0:
             self._free_up(node)
 
-    def _depend_on_all(self, node: _Node) -> list[str]:
+    def _depend_on_all(self, node: Node) -> list[str]:
         """Add the dependencies of a call; return the calls to blame for those that are lost."""
         lost: list[str] = []
         for names, hard in ((node.call.needs, True), (node.call.waits, False)):
@@ -416,7 +240,7 @@ class Scheduler:
             return culprits[0]
         return next((name for name in self._outcomes if name in culprits), culprits[0])
 
-    def _depend(self, node: _Node, name: str, *, hard: bool) -> str | None:
+    def _depend(self, node: Node, name: str, *, hard: bool) -> str | None:
         """Add a dependency; return the call to blame if it was lost already."""
         source = self._nodes.get(name)
         if source is None:
@@ -425,7 +249,7 @@ class Scheduler:
             node.missing += 1
             return None
         outcome = self._outcomes.get(name)
-        lost = outcome is not None and outcome.status in _LOST
+        lost = outcome is not None and outcome.status in LOST
         if lost:
             holds = source.missing > 0 and _keeps(source, node, hard=hard)
         else:
@@ -455,7 +279,7 @@ class Scheduler:
                 faulty.setdefault(node.call.id, problem.message)
         # All are recorded before any dependant is skipped: each hears of its own fault.
         nodes = [self._nodes[name] for name in faulty]
-        nodes = [node for node in nodes if node.state in _UNSTARTED]
+        nodes = [node for node in nodes if node.state in UNSTARTED]
         for node in nodes:
             self._record(node, Failed(BadReference(faulty[node.call.id])))
         self._lose([(node, node.call.id) for node in nodes])
@@ -463,10 +287,10 @@ class Scheduler:
         self._release([node for dependants in expected.values() for node, _ in dependants])
         self._release([node for group in groups for node in self._cut(group)])
 
-    def _cut(self, group: list[str]) -> list[_Node]:
+    def _cut(self, group: list[str]) -> list[Node]:
         """Take the edges inside a cycle away; return the calls that waited, once for each edge."""
         members = dict.fromkeys(group)
-        freed: list[_Node] = []
+        freed: list[Node] = []
         for name in group:
             source = self._nodes[name]
             freed.extend(node for node, _ in source.dependants if node.call.id in members)
@@ -481,7 +305,7 @@ class Scheduler:
         return cycles(node.call for node in self._nodes.values() if node.missing)
 
     def _on_started(self, event: Started) -> None:
-        self._nodes[event.call].state = _TRANSITIONS[Started][1]
+        self._nodes[event.call].state = TRANSITIONS[Started][1]
 
     def _on_settled(self, event: Settled) -> None:
         self._active -= 1
@@ -520,7 +344,7 @@ class Scheduler:
 
     # --------------------------------------------------------------------------------- consequences
 
-    def _settle(self, node: _Node, outcome: Outcome) -> None:
+    def _settle(self, node: Node, outcome: Outcome) -> None:
         node.state = State.SETTLED
         self._outcomes[node.call.id] = outcome
         status = outcome.status
@@ -528,10 +352,10 @@ class Scheduler:
             if node.dependants:
                 waiting, node.dependants = node.dependants, ()
                 self._release([each for each, _ in waiting])
-        elif status not in _UNANSWERED:
+        elif status not in UNANSWERED:
             self._lose([(node, blame(node.call.id, outcome))])
 
-    def _release(self, nodes: list[_Node]) -> None:
+    def _release(self, nodes: list[Node]) -> None:
         """Count one dependency less for each of `nodes`; a lost one hands this on at zero."""
         for node in nodes:
             node.missing -= 1
@@ -542,7 +366,7 @@ class Scheduler:
             else:
                 nodes.extend(_take_dependants(node))
 
-    def _lose(self, lost: list[tuple[_Node, str]]) -> None:
+    def _lose(self, lost: list[tuple[Node, str]]) -> None:
         """Skip what needs these lost calls, and what needs that; chains are long, so by a loop.
 
         Calls that conflict on a resource form a chain of neighbours; one that is lost must not
@@ -551,15 +375,15 @@ class Scheduler:
         """
         if self._stop_on_failure and not self._stopped:
             return  # the policy ends all that is left when the batch is through
-        released: list[_Node] = []
+        released: list[Node] = []
         for each, culprit in lost:
-            kept: list[tuple[_Node, bool]] = []
+            kept: list[tuple[Node, bool]] = []
             for dependant, hard in each.dependants:
                 if not _keeps(each, dependant, hard=hard):
                     released.append(dependant)
                     continue
                 kept.append((dependant, hard))
-                if hard and dependant.state in _UNSTARTED:
+                if hard and dependant.state in UNSTARTED:
                     self._record(dependant, Skipped(culprit))
                     lost.append((dependant, culprit))
             each.dependants = kept
@@ -569,7 +393,7 @@ class Scheduler:
         # Only now: nothing may become free that the loop had still to skip.
         self._release(released)
 
-    def _record(self, node: _Node, outcome: Outcome) -> None:
+    def _record(self, node: Node, outcome: Outcome) -> None:
         """Give an unstarted call its outcome, and say so."""
         if node.state is State.READY:
             self._active -= 1
@@ -577,19 +401,19 @@ class Scheduler:
         self._outcomes[node.call.id] = outcome
         self._actions.append(Conclude(node.call.id, outcome))
 
-    def _conclude(self, node: _Node, outcome: Outcome) -> None:
+    def _conclude(self, node: Node, outcome: Outcome) -> None:
         self._record(node, outcome)
         self._lose([(node, blame(node.call.id, outcome))])
 
-    def _abandon(self, nodes: Iterable[_Node], outcome: Outcome) -> None:
+    def _abandon(self, nodes: Iterable[Node], outcome: Outcome) -> None:
         """End all of `nodes` that have not ended: abort what runs, conclude what never started."""
-        running: list[_Node] = []
-        unstarted: list[_Node] = []
+        running: list[Node] = []
+        unstarted: list[Node] = []
         for node in nodes:
             if node.state is State.RUNNING:
                 node.state = State.STOPPING
                 running.append(node)
-            elif node.state in _UNSTARTED:
+            elif node.state in UNSTARTED:
                 unstarted.append(node)
         # All are recorded before any dependant is skipped: what is inside the scope is timed out
         # even where it also depends on another call inside it.
@@ -599,7 +423,7 @@ class Scheduler:
         if running:
             self._actions.append(Abort(tuple(node.call.id for node in running), outcome))
 
-    def _free_up(self, node: _Node) -> None:
+    def _free_up(self, node: Node) -> None:
         node.state = State.HELD
         self._free.append(node)
 
@@ -607,7 +431,7 @@ class Scheduler:
 
     def _apply_policy(self, events: tuple[Event, ...]) -> None:
         for item in (*events, *self._actions):
-            if isinstance(item, Settled | Conclude) and item.outcome.status in _LOST:
+            if isinstance(item, Settled | Conclude) and item.outcome.status in LOST:
                 self._on_stop(Stop(Cancelled(because=blame(item.call, item.outcome))))
                 return
 
@@ -623,7 +447,7 @@ class Scheduler:
         self._actions.append(Launch(len(self._layers), tuple([node.call.id for node in layer])))
         self._layers.append(layer)
 
-    def _take_free(self) -> list[_Node]:
+    def _take_free(self) -> list[Node]:
         """Take the calls that may be launched now, in plan order; the others go on waiting."""
         free, self._free = self._free, []
         if not self._closed:
@@ -646,7 +470,7 @@ class Scheduler:
             (node, blame(node.call.id, outcome))
             for node in self._nodes.values()
             if (outcome := self._outcomes.get(node.call.id)) is not None
-            and outcome.status in _UNANSWERED
+            and outcome.status in UNANSWERED
         ]
         passed: dict[str, None] = {}
         for node, culprit in waiting:
@@ -655,23 +479,23 @@ class Scheduler:
                 if name in passed:
                     continue
                 passed[name] = None
-                if dependant.state in _UNSTARTED:
+                if dependant.state in UNSTARTED:
                     self._record(dependant, Pending(because=culprit))
                     self._suspended.append(dependant)
                 # Also through a lost call, which stands between two that keep an order.
                 waiting.append((dependant, culprit))
 
 
-def _by_index(node: _Node) -> int:
+def _by_index(node: Node) -> int:
     return node.index
 
 
-def _keeps(source: _Node, dependant: _Node, *, hard: bool) -> bool:
+def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
     """Whether a lost call may still hold a dependant back; a default is there at once."""
     return hard or source.call.id in dependant.call.ordered
 
 
-def _take_dependants(node: _Node) -> list[_Node]:
+def _take_dependants(node: Node) -> list[Node]:
     dependants, node.dependants = node.dependants, ()
     return [dependant for dependant, _ in dependants]
 

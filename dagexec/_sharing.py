@@ -16,9 +16,10 @@ from dagexec._scheduler import State
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
+    from dagexec._lane import Lane
     from dagexec._outcomes import Outcome
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
 
 Key: TypeAlias = "tuple[str, Hashable]"
 

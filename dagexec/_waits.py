@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType
 
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Settings
+    from dagexec._settings import Settings
 
 T = TypeVar("T")
 

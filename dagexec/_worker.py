@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from dagexec._context import Facts, Trial
     from dagexec._guarded import Guard
+    from dagexec._lane import Lane
     from dagexec._plan import Call
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
@@ -130,7 +131,7 @@ class Worker:
             if self._lease is not None:
                 self._lease.end()
             if lane.queue:
-                self._runner.recruit(lane)
+                lane.recruit()
 
     async def burst(self) -> bool:
         """Run some calls of the queue under one scope; return whether to go on with it."""

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, final
-
-import anyio
-from anyio.lowlevel import checkpoint
+from typing import TYPE_CHECKING, Any, final
 
 from dagexec import Call, DagexecError
 from planners._calls import Conversation, RawCall, Record
 from planners._decisions import Decision
 from planners._edge import described
 from planners._grammar import Join, Numbered, Reader
+from planners._reply_stream import ReplyStream, ended_early, events_of
 from planners._reply_text import piece, refused, whole
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable, Iterable
 
     from planners._grammar import Item
-
-# Seconds that closing a connection may take when nobody reads from it any more.
-_CLOSING: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +129,7 @@ class Reply:
 
 
 @final
-class TextStream(AsyncIterator[Call]):
+class TextStream(ReplyStream):
     """The calls of a text plan that is being written, for `executor.run`.
 
     It reads its source to the end and closes it. Then `response` is the reply as a message of an
@@ -152,55 +144,17 @@ class TextStream(AsyncIterator[Call]):
         on_event: Callable[[Any], object] | None,
     ) -> None:
         """Read nothing yet; `begin` gives the reply that is read into."""
-        self.response: dict[str, Any] | None = None
-        self.broken: str | None = None
-        self.whole = False
-        self._begin = begin
-        self._source = source
-        self._on_event = on_event
-        self._events = _events(source)
-        self._reply: Reply | None = None
-        self._ready: deque[Call] = deque()
-        self._over = False
+        super().__init__(source, _events(source), on_event)
+        self._make = begin
+        self._reply: Reply
         self._ended = False
         self._of_api = False
 
-    def __aiter__(self) -> Self:
-        """Return itself: a stream can be read once."""
-        return self
+    def _begin(self) -> None:
+        self._reply = self._make()
 
-    async def __anext__(self) -> Call:
-        """Return the next complete call."""
-        reply = self._begun()
-        while not self._ready:
-            if self._over:
-                raise StopAsyncIteration
-            try:
-                event = await _next(self._events)
-                if event is None:
-                    self._finish(reply)
-                else:
-                    self._take(reply, event)
-            except BaseException:
-                self._break(reply)
-                await self._close()
-                raise
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        """Stop reading and close the source; what is complete is kept."""
-        if not self._over:
-            self._break(self._begun())
-            await self._close()
-
-    def _begun(self) -> Reply:
-        if self._reply is None:
-            self._reply = self._begin()
-        return self._reply
-
-    def _take(self, reply: Reply, event: Any) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
+    def _take(self, event: Any) -> None:
+        reply = self._reply
         found = piece(event)
         if found is None:
             msg = (
@@ -213,29 +167,15 @@ class TextStream(AsyncIterator[Call]):
         reply.cut = reply.cut or found.cut
         self._ready += reply.feed(found.text)
 
-    def _finish(self, reply: Reply) -> None:
+    def _finish(self) -> None:
         if self._of_api and not self._ended:
-            msg = (
-                "the stream ended before the reply did: nothing said why the model stopped."
-                " What was complete is kept; ask again for the rest"
-            )
-            raise DagexecError(msg)
-        self._ready += reply.close()
+            raise ended_early()
+        self._ready += self._reply.close()
         self._over = self.whole = True
-        self.response = _said(reply)
+        self.response = _said(self._reply)
 
-    def _break(self, reply: Reply) -> None:
-        if not self._over:
-            self._over = True
-            self.response = _said(reply) if reply.text else None
-
-    async def _close(self) -> None:
-        close = getattr(self._source, "aclose", None) or getattr(self._source, "close", None)
-        if close is not None:
-            with anyio.move_on_after(_CLOSING, shield=True):
-                done = close()
-                if isawaitable(done):
-                    await done
+    def _break(self) -> None:
+        self.response = _said(self._reply) if self._reply.text else None
 
 
 def _said(reply: Reply) -> dict[str, Any]:
@@ -245,26 +185,7 @@ def _said(reply: Reply) -> dict[str, Any]:
 
 def _events(source: Any) -> Any:
     """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
-    if hasattr(source, "__anext__"):
-        return source
-    if hasattr(source, "__aiter__"):
-        return aiter(source)
-    if hasattr(source, "model_dump") or type(source) in (str, dict):
+    response = hasattr(source, "model_dump") or isinstance(source, str) or type(source) is dict
+    if response and not hasattr(source, "__aiter__"):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
-    if hasattr(source, "__iter__") and type(source) is not bytes:
-        return iter(source)
-    if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
-        msg = (
-            f"stream() takes the stream itself, not {described(source)}: await the SDK's"
-            " create(..., stream=True), or enter its stream(...) with `async with`"
-        )
-        raise DagexecError(msg)
-    raise refused(source)
-
-
-async def _next(events: Any) -> Any:
-    """Return the next event; None at the end."""
-    if hasattr(events, "__anext__"):
-        return await anext(events, None)
-    await checkpoint()  # calls start while the pieces of a list are read, too
-    return next(events, None)
+    return events_of(source, refused)

@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
-import anyio
-from anyio.lowlevel import checkpoint
-
 from dagexec import Call, DagexecError
-from planners._edge import described, get
+from planners._edge import get
+from planners._reply_stream import ReplyStream, ended_early, events_of
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import AsyncIterable, Callable, Collection, Iterable
 
     from planners._calls import Conversation, RawCall, Record
 
-# Seconds that closing a connection may take when nobody reads from it any more.
-_CLOSING: Final = 1.0
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
 
@@ -138,7 +131,7 @@ class JsonEnd:
 
 
 @final
-class CallStream(AsyncIterator[Call]):
+class CallStream(ReplyStream):
     """The calls of a reply that is being written; each as soon as its arguments are complete.
 
     Goes into `executor.run`. It reads the SDK's stream to its end and closes it. When it has ended,
@@ -165,61 +158,20 @@ class CallStream(AsyncIterator[Call]):
         on_event: Callable[[Any], object] | None = None,
     ) -> None:
         """Read nothing yet."""
-        self.response: dict[str, Any] | None = None
-        self.broken: str | None = None
-        self.whole = False
-        self._source = source
-        self._events: AsyncIterator[Any] | Iterator[Any] = _events(source, refused)
+        super().__init__(source, events_of(source, refused), on_event)
         self._assembler = assembler
         self._conversation = conversation
         self._read = read
         self._refused = refused
-        self._on_event = on_event
         self._records: dict[object, Record] = {}
         self._given: dict[int, Call] = {}
-        self._ready: deque[Call] = deque()
-        self._begun = False
-        self._over = False
-
-    def __aiter__(self) -> Self:
-        """Return itself: a stream can be read once."""
-        return self
-
-    async def __anext__(self) -> Call:
-        """Return the next complete call."""
-        self._begin()
-        while not self._ready:
-            if self._over:
-                raise StopAsyncIteration
-            try:
-                event = await _next(self._events)
-                if event is not None:
-                    self._take(event)
-            except BaseException:
-                self._break()
-                await self._close()
-                raise
-            if event is None:
-                self._finish()
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        """Stop reading and close the SDK's stream; what is complete is kept."""
-        self._begin()
-        if not self._over:
-            self._break()
-            await self._close()
 
     # -------------------------------------------------------------------------------- its own parts
 
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._conversation.begin()
+        self._conversation.begin()
 
     def _take(self, event: Any) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
         for progress in self._assembler.feed(event):
             if isinstance(progress, Begun):
                 self._records[progress.key] = self._conversation.place(progress.id)
@@ -240,12 +192,7 @@ class CallStream(AsyncIterator[Call]):
     def _finish(self) -> None:
         """Take what the end of the reply says of its calls."""
         if not self._assembler.ended:
-            self._break()
-            msg = (
-                "the stream ended before the reply did: nothing said why the model stopped."
-                " What was complete is kept; ask again for the rest"
-            )
-            raise DagexecError(msg)
+            raise ended_early()
         self._over = self.whole = True
         self.response = self._assembler.response()
         raws = self._read(self.response) if self.response is not None else []
@@ -269,10 +216,6 @@ class CallStream(AsyncIterator[Call]):
             self.broken = raw.problem
 
     def _break(self) -> None:
-        """Keep what is complete of a reply that will have no end."""
-        if self._over:
-            return
-        self._over = True
         for record in self._records.values():
             record.void = record.number not in self._given
         given = [key for key, record in self._records.items() if not record.void]
@@ -282,17 +225,6 @@ class CallStream(AsyncIterator[Call]):
         for record, raw in zip(kept, raws, strict=False):
             record.raw = raw
 
-    async def _close(self) -> None:
-        both = (self._events,) if self._events is self._source else (self._events, self._source)
-        for source in both:
-            close = getattr(source, "aclose", None) or getattr(source, "close", None)
-            if close is None:
-                continue
-            with anyio.move_on_after(_CLOSING, shield=True):
-                done = close()
-                if isawaitable(done):
-                    await done
-
 
 def stream_error(error: Any) -> DagexecError:
     """Return the error that a stream carries as an event."""
@@ -300,32 +232,3 @@ def stream_error(error: Any) -> DagexecError:
     message = get(error, "message") or str(error)
     named = f" ({kind})" if kind else ""
     return DagexecError(f"the API ended the stream with an error{named}: {message}")
-
-
-async def _next(events: AsyncIterator[Any] | Iterator[Any]) -> Any:
-    """Return the next event; None at the end."""
-    try:
-        if isinstance(events, AsyncIterator):
-            return await anext(events)
-    except StopAsyncIteration:
-        return None
-    await checkpoint()  # calls start while the events of a list are read, too
-    return next(events, None)
-
-
-def _events(source: Any, refused: Callable[[object], DagexecError]) -> Any:
-    """Return an iterator over the events of a stream; raise for what is none."""
-    # The SDKs' streams are their own iterators; what their __aiter__ returns is one more generator.
-    if hasattr(source, "__anext__"):
-        return source
-    if hasattr(source, "__aiter__"):
-        return aiter(source)
-    if hasattr(source, "__iter__") and not isinstance(source, str | bytes):
-        return iter(source)
-    if hasattr(source, "__aenter__") or hasattr(source, "__await__"):
-        msg = (
-            f"stream() takes the stream itself, not {described(source)}: await the SDK's"
-            " create(..., stream=True), or enter its stream(...) with `async with`"
-        )
-        raise DagexecError(msg)
-    raise refused(source)

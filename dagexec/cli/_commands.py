@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from dagexec._checking import unknown_tool
 from dagexec._errors import ArgumentError, PlanError, Problem
-from dagexec._executor import Executor, Timeouts, unknown_tool
+from dagexec._executor import Executor
 from dagexec._plan import Call, Plan
 from dagexec._report import Report
+from dagexec._settings import Timeouts
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
 from dagexec.cli._runs import is_run, journal_of, show_run
 

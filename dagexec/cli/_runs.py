@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from dagexec._executor import Executor, Timeouts
+from dagexec._executor import Executor
 from dagexec._outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec._settings import Timeouts
 from dagexec.cli._inputs import UsageError, load_tools
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from dagexec import Call, CallCancelled, Executor, Plan, Ref, Timeouts, tool
+from dagexec._recorder import Recorder
+from dagexec.journal import MemoryJournal
 from dagexec.testing import ToolBox, run_virtual
 
 pytestmark = pytest.mark.anyio
@@ -498,6 +500,23 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
         await executor.run(Plan([Call("a", "t"), Call("b", "t")]))
     assert alive() == before
     assert not box.running
+    free(executor)
+
+
+async def test_no_run_is_live_after_its_recorder_failed(monkeypatch):
+    """Whatever breaks at the end: it is not shown any more, and what it held is free."""
+
+    async def drain(self):
+        msg = "a fault of the recorder"
+        raise RuntimeError(msg)
+
+    box = ToolBox()
+    box.tool("t", seconds=2)
+    executor = Executor(box.tools, journal=MemoryJournal())
+    monkeypatch.setattr(Recorder, "drain", drain)
+    with pytest.raises(RuntimeError, match="a fault of the recorder"):
+        await executor.run(Plan([Call("a", "t")]))
+    assert executor.snapshot().runs == ()
     free(executor)
 
 

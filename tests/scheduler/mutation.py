@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = Path("dagexec/_scheduler.py")
+TARGETS = (Path("dagexec/_scheduler.py"), Path("dagexec/_states.py"))
 TIMEOUT = 60.0  # seconds; a mutant that hangs is killed
 FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -122,9 +122,18 @@ def replace(tree: ast.AST, old: ast.AST, new: ast.AST | None) -> None:
                 value[:] = [(new or ast.Pass()) if each is old else each for each in value]
 
 
-def killed(copy_of: Path, text: str) -> bool:
-    """Whether the tests notice the mutant, or hang on it."""
-    (copy_of / TARGET).write_text(text, encoding="utf-8")
+def killed(copy_of: Path, target: Path, text: str) -> bool:
+    """Whether the tests notice this text in the place of a file, or hang on it."""
+    original = (copy_of / target).read_text(encoding="utf-8")
+    (copy_of / target).write_text(text, encoding="utf-8")
+    try:
+        return fails(copy_of)
+    finally:
+        (copy_of / target).write_text(original, encoding="utf-8")
+
+
+def fails(copy_of: Path) -> bool:
+    """Whether the tests fail on a copy of the project, or hang."""
     # The quick tests first: most mutants die of them.
     tests = [f"tests/scheduler/test_{name}.py" for name in ("states", "orders", "machine")]
     command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "--no-header"]
@@ -163,36 +172,41 @@ def main() -> int:
     parser.add_argument("--only", type=int, nargs="*", help="the numbers of mutants to run")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     options = parser.parse_args()
-    source = (ROOT / TARGET).read_text(encoding="utf-8")
-    chosen = list(enumerate(mutants(source)))
+    sources = {target: (ROOT / target).read_text(encoding="utf-8") for target in TARGETS}
+    found = [(target, each) for target, source in sources.items() for each in mutants(source)]
+    chosen = list(enumerate(found))
     if options.only:
         chosen = [each for each in chosen if each[0] in options.only]
     if options.sample and options.sample < len(chosen):
         chosen = random.Random(0).sample(chosen, options.sample)
-    lines = source.splitlines()
+    lines = {target: source.splitlines() for target, source in sources.items()}
+
+    def words(number: int, target: Path, line: int, kind: str) -> str:
+        return f"{number}: {target.name}:{line}: {kind}: {lines[target][line - 1].strip()}"
+
     if options.list:
-        for number, (line, kind, *_) in chosen:
-            print(f"{number}: line {line}: {kind}: {lines[line - 1].strip()}")
+        for number, (target, (line, kind, *_)) in chosen:
+            print(words(number, target, line, kind))
         return 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         free = copies(folder, 2)
         judged: list[bool] = []
 
-        def judge(mutant: tuple[int, tuple[int, str, int, int]]) -> bool:
-            number, (line, kind, index, variant) = mutant
+        def judge(mutant: tuple[int, tuple[Path, tuple[int, str, int, int]]]) -> bool:
+            number, (target, (line, kind, index, variant)) = mutant
             root = free.get()
             try:
-                dead = killed(root, mutate(source, index, variant))
+                dead = killed(root, target, mutate(sources[target], index, variant))
             finally:
                 free.put(root)
             judged.append(dead)
             if not dead:
-                what = f"{number}: line {line}: {kind}: {lines[line - 1].strip()}"
+                what = words(number, target, line, kind)
                 print(f"[{len(judged)} of {len(chosen)}] survived {what}")
                 sys.stdout.flush()
             return dead
 
-        if killed(free.queue[0], source):
+        if fails(free.queue[0]):
             print("the tests fail without a mutation")
             return 1
         results = list(pool.map(judge, chosen))

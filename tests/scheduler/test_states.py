@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dagexec import _scheduler
+from dagexec import _events, _scheduler, _states
 from dagexec._errors import BadReference, CallError
 from dagexec._outcomes import Cancelled, Done, Failed, InDoubt, Outcome, Pending, Skipped, TimedOut
 from dagexec._plan import Call
@@ -664,15 +664,19 @@ def test_a_call_may_be_added_and_others_settled_in_one_batch():
     assert actions == [Launch(1, ("new", "b"))]
 
 
-# --------------------------------------------------------------------------- what the file may do
+# --------------------------------------------------------------------------- what the files may do
 
-SOURCE = ast.parse(Path(_scheduler.__file__).read_text(encoding="utf-8"))
+NODES = [
+    node
+    for module in (_scheduler, _states, _events)
+    for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
+]
 
 
 def test_the_scheduler_imports_no_clock_no_loop_and_no_chance():
     """It decides and never waits."""
     names = []
-    for node in ast.walk(SOURCE):
+    for node in NODES:
         if isinstance(node, ast.Import):
             names += [each.name for each in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -683,8 +687,8 @@ def test_the_scheduler_imports_no_clock_no_loop_and_no_chance():
 
 def test_the_scheduler_has_no_sets():
     """Without sets nothing can iterate over one."""
-    assert not [n for n in ast.walk(SOURCE) if isinstance(n, ast.Set | ast.SetComp)]
-    used = [node.id for node in ast.walk(SOURCE) if isinstance(node, ast.Name)]
+    assert not [n for n in NODES if isinstance(n, ast.Set | ast.SetComp)]
+    used = [node.id for node in NODES if isinstance(node, ast.Name)]
     assert not {"set", "frozenset"} & {*used}
 
 

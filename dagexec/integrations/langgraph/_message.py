@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from dagexec import Outcome, Report, Timeouts
+    from dagexec._observers import Observer
     from dagexec._options import ToolOptions
-    from dagexec._runner import Observer
     from dagexec.integrations.langgraph._node import DagToolNode
 
 _TASK: Final = "__pregel_task_id"

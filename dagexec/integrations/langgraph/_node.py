@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from langgraph.prebuilt import ToolRuntime
 
+    from dagexec._observers import Observer
     from dagexec._options import ToolOptions
-    from dagexec._runner import Observer
 
 # A sub-agent as a tool may take minutes, so a call has no limit of its own unless it is asked for.
 DEFAULT_TIMEOUTS = Timeouts(call=None, workflow=600.0)

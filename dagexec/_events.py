@@ -1,0 +1,122 @@
+"""What goes into the scheduler and what comes out of it: events and actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, final
+
+if TYPE_CHECKING:
+    from dagexec._outcomes import Outcome
+    from dagexec._plan import Call
+
+
+# ---------------------------------------------------------------------------- events: what goes in
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A call arrived. One that is not `eager` is held until the plan is closed."""
+
+    call: Call
+    eager: bool = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The plan is complete: what has not arrived by now never will."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The driver admitted a call, at `at` seconds of the run; it may have effects from now on."""
+
+    call: str
+    at: float = 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A call ended with this outcome; also one that was launched and could not be started."""
+
+    call: str
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The deadline of a layer passed: what of it has not ended is timed out."""
+
+    layer: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the run: what has not ended becomes `outcome`, which is TimedOut or Cancelled.
+
+    Allowed at any time; only the first one counts.
+    """
+
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Launch a call again: its process ended while it ran, or the answer that it waited for came.
+
+    What became pending because of it waits again. Refused for a call that has another outcome, and
+    for one that only waits for another.
+    """
+
+    call: str
+
+
+Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened
+
+
+# -------------------------------------------------------------------------- actions: what comes out
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run these calls; they became ready together."""
+
+    layer: int
+    calls: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop these running calls. The driver answers for each with what became of it.
+
+    `outcome` is what to answer for a call that did stop.
+    """
+
+    calls: tuple[str, ...]
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The machine itself settled a call; it never started."""
+
+    call: str
+    outcome: Outcome
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every call has its outcome and none will come; always the last action of a run."""
+
+
+Action: TypeAlias = Launch | Abort | Conclude | Finish
