@@ -134,6 +134,9 @@ class GuardedWorker(Worker):
     ) -> None:
         """Run one call through its limits, and again where it failed and may be."""
         runner = self._runner
+        # The deadline of the call before is not that of waiting for limits, and each attempt has a
+        # scope of its own.
+        self._arm(math.inf)
         retry = guard.retry
         state = None if retry is None else retry.state(guard.key, current_token().native_token)
         try:
@@ -170,8 +173,6 @@ class GuardedWorker(Worker):
         self._started = runner.now()
         self._attempt = 0
         runner.feed(Started(call.id, self._started))
-        # Each attempt has a scope of its own.
-        self._arm(math.inf)
         self._call = call
         self._tool = tool
         self._requests_before = self._requests()
@@ -281,8 +282,14 @@ class GuardedWorker(Worker):
             self._runner.tell(Retrying(call.id, self._attempt, wait, outcome.error))
             if not await self._wait_again(trial, wait, outcome):
                 return outcome
-            # What the tool did to its arguments must not reach the next attempt.
-            arguments = arguments_of(call, tool, self._runner.machine.outcomes)
+            arguments = self._again(call, tool)
+
+    def _again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return new arguments: what the tool did to its own must not reach the next attempt."""
+        recorder = self._runner.recorder
+        if recorder is None:
+            return arguments_of(call, tool, self._runner.machine.outcomes)
+        return recorder.again(call, tool)
 
     async def _wait_again(self, trial: _Trial, wait: float, outcome: Outcome) -> bool:
         """Wait without slot and permit; return whether to go on."""

@@ -75,6 +75,7 @@ class Recorder:
         self._past = Past(run_id, answers)
         self._runner: Runner
         self._session: Session
+        self._durable = _Signal()
         self._answering: list[_Waiter] = []
         # Fingerprints of the arguments of calls that are about to start.
         self._marks: dict[str, str] = {}
@@ -200,7 +201,7 @@ class Recorder:
         if asks:
             body["question"] = outcome.question
         apply_answer(self._past.given, name, body)
-        waiter = _Waiter()
+        waiter = _Waiter(self._durable)
         self._session.append(Record("answer", name, body), waiter.done)
         self._answering.append(waiter)
 
@@ -239,7 +240,7 @@ class Recorder:
 
     async def record(self, event: Event) -> None:
         """Record an event and wait until it is durable; raise JournalError if it cannot be."""
-        waiter = _Waiter()
+        waiter = _Waiter(self._durable)
         self._session.append(to_record(self._hidden(event)), waiter.done)
         await waiter.wait()
         if waiter.error is not None:
@@ -279,6 +280,13 @@ class Recorder:
             return None
         self._marks[name] = mark
         return arguments
+
+    def again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return the arguments of one more attempt; it is given the same answers as the first."""
+        given = self._past.given.get(call.id)
+        if given is not None:
+            given.rewind()
+        return self._arguments(call, tool)
 
     def _judged(
         self,
@@ -322,7 +330,7 @@ class Recorder:
     async def _recorded(self, lane: Lane, intent: Record, name: str) -> bool:
         """Wait until the intent of a write is durable; return whether it may still start."""
         runner = self._runner
-        waiter = _Waiter()
+        waiter = _Waiter(self._durable)
         self._session.append(intent, waiter.done)
         if not waiter.is_done:
             try:
@@ -436,26 +444,44 @@ class Recorder:
 
 
 @final
+class _Signal:
+    """Told when records became durable. Those of one commit wake up together, by one event."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+    async def wait(self) -> None:
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
+
+
+@final
 class _Waiter:
     """Waits for one record."""
 
-    __slots__ = ("_event", "error", "is_done")
+    __slots__ = ("_durable", "error", "is_done")
 
-    def __init__(self) -> None:
+    def __init__(self, durable: _Signal) -> None:
         self.is_done = False
         self.error: Exception | None = None
-        self._event: anyio.Event | None = None
+        self._durable = durable
 
     def done(self, error: Exception | None) -> None:
         self.error = error
         self.is_done = True
-        if self._event is not None:
-            self._event.set()
+        self._durable.set()
 
     async def wait(self) -> None:
-        if not self.is_done:
-            self._event = anyio.Event()
-            await self._event.wait()
+        while not self.is_done:
+            await self._durable.wait()
 
 
 def _ignore(_error: Exception | None) -> None:

@@ -50,6 +50,10 @@ BURST: Final = 32
 TOLERANCE: Final = 1e-4
 
 
+# Seconds within which a disk usually answers.
+_PROMPT: Final = 5.0
+
+
 def _may_have_begun(outcome: Outcome) -> bool:
     """Whether what a call that is not done does to the world may have happened."""
     if outcome.status == "failed":
@@ -71,6 +75,7 @@ class Worker:
         "_since",
         "_started",
         "_struck",
+        "_taken",
         "_task",
         "_tool",
         "_waited",
@@ -92,6 +97,7 @@ class Worker:
         # What runs now, None between calls; then the seconds of the run when it was ready and when
         # it was admitted.
         self._call: Call | None = None
+        self._taken: tuple[str, float]
         self._tool: Tool[..., Any]
         self._since = 0.0
         self._started = 0.0
@@ -142,9 +148,17 @@ class Worker:
             # The deadline threw the tool out, and the scope kept the cancellation.
             self._end(self._timed_out())
             more = not self._owes()
+        elif self._scope.cancelled_caught:
+            self._take_back()
         if self._struck:
             self._look_back()
         return more
+
+    def _take_back(self) -> None:
+        """Queue again what the deadline of the call before kept from starting."""
+        lane, runner = self._lane, self._runner
+        if not runner.is_over(lane) and runner.machine.state(self._taken[0]) is State.READY:
+            lane.queue.appendleft(self._taken)
 
     async def _serve(self) -> bool:
         """Run calls until the scope is used up; return whether to go on with a new one."""
@@ -153,7 +167,7 @@ class Worker:
         for _ in range(BURST):
             if not queue or runner.is_over(lane):
                 return False
-            name, since = queue.popleft()
+            name, since = self._taken = queue.popleft()
             if machine.state(name) is State.READY:
                 await self._one(name, since)
             if (slots.waiters or slots.free < 0) and self._owes():
@@ -221,13 +235,14 @@ class Worker:
 
     async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start, if there is a journal; return whether it may."""
-        recorder = self._runner.recorder
-        if recorder is None:
+        runner = self._runner
+        if runner.recorder is None:
             return True
-        if not tool.effect.reruns:
-            # It may wait for the disk, and the last call's deadline is not its own.
+        # It may wait for the disk, and the last call's deadline is not its own. But to set it costs
+        # more than a disk that answers, and `burst` sees to one that does not.
+        if not tool.effect.reruns and self._armed - runner.clock() < _PROMPT:
             self._arm(math.inf)
-        return await recorder.intend(self._lane, call.id, tool)
+        return await runner.recorder.intend(self._lane, call.id, tool)
 
     def _arm(self, deadline: float) -> None:
         # Never late, and early by no more than can be seen.

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dagexec import Call, DagexecError, Executor, Plan, Timeouts, ToolDefinitionError, tool
 from dagexec._capacities import Capacities, Hold
 from dagexec._errors import PoolDeadlock
+from dagexec.limits import Retry
 
 pytestmark = pytest.mark.anyio
 
@@ -330,4 +331,39 @@ async def test_a_thread_left_behind_keeps_what_it_uses(caplog):
     with anyio.fail_after(10):
         while not (await executor.run([Call("u", "stuck", {"wait": False})])).ok:
             await anyio.sleep(0.05)
+    free(executor)
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("first_out", ["left", "call"])
+async def test_what_a_second_attempt_uses_is_not_given_back_by_the_first(first_out):
+    """Neither the thread that was left behind nor the call that goes on loses the GPU."""
+    gates = [threading.Event(), threading.Event()]
+    begun = []
+    order = []
+
+    @tool(uses={"gpu": 1}, effect="read", retry=Retry(attempts=2, timeout=0.3, base=0.01))
+    def train(gate: int = -1) -> None:
+        """Wait at the next gate."""
+        begun.append(gate)
+        number = len(begun) - 1
+        if gate == 0:
+            gates[number].wait(20)
+            order.append(number)
+        else:
+            order.append("other")
+
+    executor = Executor([train], capacities={"gpu": 1})
+    async with anyio.create_task_group() as group:
+        calls = [Call("first", "train", {"gate": 0})]
+        group.start_soon(lambda: executor.run(Plan(calls)))
+        with anyio.fail_after(20):
+            while len(begun) < 2:
+                await anyio.sleep(0.01)
+        group.start_soon(lambda: executor.run([Call("then", "train")]))
+        for number in (0, 1) if first_out == "left" else (1, 0):
+            assert "other" not in order
+            gates[number].set()
+            await anyio.sleep(0.1)
+    assert order[-1] == "other"
     free(executor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Call, Executor, Timeouts, tool
+from dagexec import Call, Edit, Executor, Plan, Timeouts, ask, tool
 from dagexec.journal import MemoryJournal
 from dagexec.limits import Limiter, Retry
 
@@ -56,3 +56,84 @@ async def test_resources_limits_and_shared_calls_in_a_recorded_run(concurrency, 
         assert [report[f"s{n}"].attempts for n in range(3)] == [1, 0, 0]
         elapsed.append(report.elapsed)
     assert elapsed[0] == elapsed[1]
+
+
+class SlowJournal(MemoryJournal):
+    """A journal on a disk that takes a minute for each record of a call's start."""
+
+    def __init__(self, group):
+        super().__init__()
+        self.group = group
+
+    async def claim(self, run_id, first=None):
+        """Return a session that is slow."""
+        session = await super().claim(run_id, first)
+        append = session.append
+
+        async def later(record, done):
+            await anyio.sleep(60)
+            append(record, done)
+
+        def put(record, done):
+            if record.kind == "started":
+                self.group.start_soon(later, record, done)
+            else:
+                append(record, done)
+
+        session.append = put
+        return session
+
+
+@pytest.mark.parametrize("timeout", [2, 30, None])
+@pytest.mark.parametrize("concurrency", [0, 1])
+async def test_a_slow_disk_takes_no_time_from_a_call(concurrency, timeout):
+    """Neither its own deadline runs while its intent is written, nor that of the call before."""
+
+    @tool
+    async def work(n: int) -> int:
+        """Take a second."""
+        await anyio.sleep(1)
+        return n
+
+    async with anyio.create_task_group() as group:
+        executor = Executor(
+            [work],
+            concurrency=concurrency,
+            journal=SlowJournal(group),
+            timeouts=Timeouts(call=timeout),
+        )
+        report = await executor.run([Call(f"w{n}", "work", {"n": n}) for n in range(3)])
+    assert report.ok, report
+    assert [report[f"w{n}"].attempts for n in range(3)] == [1, 1, 1]
+    took = [report[f"w{n}"].ended - report[f"w{n}"].started for n in range(3)]
+    assert took == pytest.approx([1, 1, 1])
+
+
+async def test_what_people_said_holds_for_every_attempt():
+    """A second attempt has the edited arguments, and the answers that the first one had."""
+    paid, told = [], []
+
+    @tool(effect="idempotent", approval=True, retry=Retry(attempts=2))
+    async def pay(amount: int) -> int:
+        """Pay, the second time."""
+        paid.append(amount)
+        if len(paid) == 1:
+            raise OSError("try again")
+        return amount
+
+    @tool(effect="idempotent", retry=Retry(attempts=2))
+    async def book() -> str:
+        """Ask twice, and fail between the questions, once."""
+        told.append(await ask("which day?"))
+        if len(told) == 1:
+            raise OSError("try again")
+        return f"{told[-1]} {await ask('which hour?')}"
+
+    executor = Executor([pay, book], journal=MemoryJournal())
+    await executor.run(Plan([Call("p", "pay", {"amount": 1000}), Call("b", "book")]), run_id="r")
+    report = await executor.resume("r", answers={"p": Edit({"amount": 5}), "b": "Monday"})
+    assert paid == [5, 5]
+    assert report["b"].question == "which hour?"
+    report = await executor.resume("r", answers={"b": "9"})
+    assert report["b"].value == "Monday 9"
+    assert report.ok

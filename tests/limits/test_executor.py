@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from dagexec import Call, DagexecError, Executor, Ref, Timeouts, current_call, tool
+from dagexec.journal import MemoryJournal
 from dagexec.limits import (
     Breaker,
     BreakerOpen,
@@ -396,3 +397,21 @@ def test_bad_options_are_refused_by_name():
     ):
         with pytest.raises(DagexecError):
             wrong()
+
+
+@pytest.mark.parametrize("journal", [None, MemoryJournal()], ids=["", "journal"])
+async def test_waiting_for_limits_is_not_bounded_by_the_call_before(journal):
+    """The worker that ran a call with a deadline runs next one that waits far longer for limits."""
+
+    @tool(timeout=1)
+    async def brief() -> None:
+        """Take a moment."""
+        await anyio.sleep(0.5)
+
+    limiter = Limiter("k", rates={"requests": Rate(1, per=10, burst=1, settle="reserved")})
+    ask = made(Flaky(), limits=(limiter,), timeout=1)
+    executor = Executor([brief, ask], concurrency=1, journal=journal)
+    calls = [Call("first", "ask"), Call("b", "brief"), Call("then", "ask", {"n": 1})]
+    report = await executor.run(calls)
+    assert report.ok
+    assert report["then"].started == pytest.approx(10)
