@@ -49,7 +49,6 @@ BURST: Final = 32
 # timer each. Event loops round their timers to ten times as much.
 TOLERANCE: Final = 1e-4
 
-
 # Seconds within which a disk usually answers.
 _PROMPT: Final = 5.0
 
