@@ -259,30 +259,37 @@ class GuardedWorker(Worker):
         self, trial: _Trial, call: Call, tool: Tool[..., Any], arguments: dict[str, Any]
     ) -> Outcome:
         """Try until the outcome is final."""
-        clock, permit, retry = self._runner.clock, trial.permit, trial.guard.retry
         if trial.budget is not None and trial.state is not None:
             trial.budget.earn()
             trial.state.budget.earn()
         while True:
             self._attempt += 1
-            began = clock()
+            began = self._runner.clock()
             outcome = await self._try(call, tool, arguments, trial)
-            now = clock()
-            trial.left -= now - began
-            if trial.state is not None and retry is not None:
-                failed = counts(retry, outcome)
-                if failed or outcome.ok:
-                    trial.state.note(ok=not failed, began=began, now=now)
-            refusal = None if outcome.error is None else refusal_in(outcome.error)
-            if refusal is not None and permit is not None:
-                permit.rejected(refusal.retry_after, refusal.headers)
-            wait = self._wait_before_next(trial, outcome, refusal)
-            if wait is None:
+            try:
+                if not await self._goes_on(trial, call, outcome, began):
+                    return outcome
+                arguments = self._again(call, tool)
+            except Exception as error:  # noqa: BLE001 - a retry's rule and validators: a user's code
+                _add_note(outcome, f"it was not tried again: {error!r}")
                 return outcome
-            self._runner.tell(Retrying(call.id, self._attempt, wait, outcome.error))
-            if not await self._wait_again(trial, wait, outcome):
-                return outcome
-            arguments = self._again(call, tool)
+
+    async def _goes_on(self, trial: _Trial, call: Call, outcome: Outcome, began: float) -> bool:
+        """Take note of how an attempt ended, and wait for the next; return whether there is one."""
+        now, permit, retry = self._runner.clock(), trial.permit, trial.guard.retry
+        trial.left -= now - began
+        if trial.state is not None and retry is not None:
+            failed = counts(retry, outcome)
+            if failed or outcome.ok:
+                trial.state.note(ok=not failed, began=began, now=now)
+        refusal = None if outcome.error is None else refusal_in(outcome.error)
+        if refusal is not None and permit is not None:
+            permit.rejected(refusal.retry_after, refusal.headers)
+        wait = self._wait_before_next(trial, outcome, refusal)
+        if wait is None:
+            return False
+        self._runner.tell(Retrying(call.id, self._attempt, wait, outcome.error))
+        return await self._wait_again(trial, wait, outcome)
 
     def _again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
         """Return new arguments: what the tool did to its own must not reach the next attempt."""
@@ -353,7 +360,10 @@ class GuardedWorker(Worker):
         if wait is None:
             return None
         why = ""
-        if wait >= trial.left:
+        holdings = self._runner.holdings
+        if holdings is not None and holdings.outlived(self._call):
+            why = "its thread did not end, and uses what the next attempt would use"
+        elif wait >= trial.left:
             why = f"{max(0.0, trial.left):.3g} s are left"
         elif refusal is None and not self._spend(trial):
             why = f"the budget of {trial.guard.key!r} has no retries left"

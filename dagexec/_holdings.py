@@ -28,17 +28,15 @@ _log: Final = logging.getLogger("dagexec")
 class Holdings:
     """The resources that calls of one run hold."""
 
-    __slots__ = ("_capacities", "_ended", "_runner", "_threads", "held")
+    __slots__ = ("_capacities", "_kept", "_runner", "held")
 
     def __init__(self, runner: Runner, capacities: Capacities) -> None:
         """Start with nothing held."""
         self._runner = runner
         self._capacities = capacities
         self.held: dict[str, Hold] = {}
-        # Threads that were left behind and go on using what their call holds, by call.
-        self._threads: dict[str, set[ThreadCall]] = {}
-        # Those of these calls that have ended.
-        self._ended: set[str] = set()
+        # Calls whose threads were left behind, and go on using what they hold.
+        self._kept: set[str] = set()
 
     def take(self, lane: Lane, call: Call, tool: Tool[..., Any], since: float) -> bool:
         """Return whether a call has what its tool uses; if not, it comes back when it has.
@@ -69,30 +67,22 @@ class Holdings:
         return self._capacities.parked(self._runner.run_id, name)
 
     def give(self, name: str) -> None:
-        """Give back what a call held, once no thread that was left behind uses it."""
-        if name not in self.held:
-            return
-        if name in self._threads:
-            self._ended.add(name)
-        else:
+        """Give back what a call held, unless a thread that was left behind uses it."""
+        if name in self.held and name not in self._kept:
             self._capacities.give(self.held.pop(name))
 
     def keep(self, name: str, thread: ThreadCall) -> None:
-        """Let a thread that nobody waits for keep what its call uses, until it ends after all."""
-        if name in self.held:
-            self._threads.setdefault(name, set()).add(thread)
-            thread.late = partial(self._came_back, name, thread)
+        """Let a thread that nobody waits for keep what it uses, until it ends after all."""
+        hold = self.held.get(name)
+        if hold is not None:
+            self._kept.add(name)
+            thread.late = partial(self._capacities.give, hold)
             if thread.done:
-                self._came_back(name, thread)  # it may have ended before it could know
+                thread.late()  # it ended before it could know
 
-    def _came_back(self, name: str, thread: ThreadCall) -> None:
-        threads = self._threads.get(name, set())
-        threads.discard(thread)
-        if not threads:
-            self._threads.pop(name, None)
-            if name in self._ended:
-                self._ended.remove(name)
-                self.give(name)
+    def outlived(self, call: Call | None) -> bool:
+        """Whether a thread that was left behind uses what this call holds."""
+        return call is not None and call.id in self._kept
 
     def end(self) -> None:
         """End with the run: nobody waits any more, and who got it and never began has it not."""

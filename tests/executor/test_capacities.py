@@ -335,35 +335,23 @@ async def test_a_thread_left_behind_keeps_what_it_uses(caplog):
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize("first_out", ["left", "call"])
-async def test_what_a_second_attempt_uses_is_not_given_back_by_the_first(first_out):
-    """Neither the thread that was left behind nor the call that goes on loses the GPU."""
-    gates = [threading.Event(), threading.Event()]
+async def test_there_is_no_second_attempt_beside_the_thread_of_the_first():
+    """It would use the GPU that the thread, which was left behind, goes on using."""
+    gate = threading.Event()
     begun = []
-    order = []
 
-    @tool(uses={"gpu": 1}, effect="read", retry=Retry(attempts=2, timeout=0.3, base=0.01))
-    def train(gate: int = -1) -> None:
-        """Wait at the next gate."""
-        begun.append(gate)
-        number = len(begun) - 1
-        if gate == 0:
-            gates[number].wait(20)
-            order.append(number)
-        else:
-            order.append("other")
+    @tool(uses={"gpu": 1}, effect="read", retry=Retry(2, timeout=0.2, base=0.01))
+    def train() -> None:
+        """Wait at the gate."""
+        begun.append(1)
+        gate.wait(20)
 
     executor = Executor([train], capacities={"gpu": 1})
-    async with anyio.create_task_group() as group:
-        calls = [Call("first", "train", {"gate": 0})]
-        group.start_soon(lambda: executor.run(Plan(calls)))
-        with anyio.fail_after(20):
-            while len(begun) < 2:
-                await anyio.sleep(0.01)
-        group.start_soon(lambda: executor.run([Call("then", "train")]))
-        for number in (0, 1) if first_out == "left" else (1, 0):
-            assert "other" not in order
-            gates[number].set()
-            await anyio.sleep(0.1)
-    assert order[-1] == "other"
+    report = await executor.run([Call("t", "train")])
+    gate.set()
+    assert (report["t"].status, report["t"].attempts, len(begun)) == ("timed_out", 1, 1)
+    assert "its thread did not end" in report["t"].error.__notes__[0]
+    with anyio.fail_after(20):
+        while not (await executor.run([Call("u", "train")])).ok:
+            await anyio.sleep(0.05)
     free(executor)
