@@ -15,6 +15,7 @@ from dagexec._notices import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractAsyncContextManager
     from contextvars import Context
 
     from anyio import CancelScope
@@ -153,6 +154,22 @@ def enclosing_lease() -> Lease | None:
     if lease is None or lease.slots.loop is None:
         return None
     return lease if lease.slots.loop() is current_token().native_token else None
+
+
+def lent() -> list[AbstractAsyncContextManager[None]]:
+    """Return what the call that this code runs for gives back while it waits for a run: blocks.
+
+    Its slot, and its place under a limit: else calls that wait for nested runs would have all of
+    these, and wait for ever.
+    """
+    facts = _current.get(None)
+    if facts is None:
+        return []
+    lease = enclosing_lease()
+    blocks: list[AbstractAsyncContextManager[None]] = [] if lease is None else [lease]
+    if len(facts) > 5 and (permit := facts[5][1]) is not None:  # noqa: PLR2004 - see Facts
+        blocks.append(permit.rest())
+    return blocks
 
 
 def enclosing_calls(context: Context) -> Iterator[tuple[str, str]]:

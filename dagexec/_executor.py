@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from uuid import uuid4
@@ -16,7 +16,7 @@ from anyio.lowlevel import current_token
 
 from dagexec._capacities import Capacities
 from dagexec._checking import prepare
-from dagexec._context import enclosing_lease, inside_a_call
+from dagexec._context import inside_a_call, lent
 from dagexec._errors import DagexecError
 from dagexec._loops import in_event_loop, run_in_new_loop
 from dagexec._observers import Observer, ObservesRuns
@@ -356,10 +356,14 @@ class Executor:
 
 
 async def _report_of(run: Run) -> Report:
-    """Run to the end; a call that this is inside of gives its slot back meanwhile."""
-    lease = enclosing_lease()
-    waiting: AbstractAsyncContextManager[None] = nullcontext() if lease is None else lease
-    async with waiting:
+    """Run to the end; a call that this is inside of gives back what it has to, meanwhile."""
+    blocks = lent()
+    if not blocks:
+        await run.drive()
+        return run.report
+    async with AsyncExitStack() as stack:
+        for block in blocks:
+            await stack.enter_async_context(block)
         await run.drive()
     return run.report
 

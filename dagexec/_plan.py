@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, final
@@ -290,6 +290,21 @@ class Plan:
         from dagexec._planfile import PlanFile
 
         return PlanFile.model_json_schema()
+
+
+def as_ran(arrived: Iterable[Call]) -> Plan:
+    """Return the calls of a run as a plan; what was wrong with one is its problem, its outcome."""
+    calls = tuple(arrived)
+    problems = {
+        name: problem.message
+        for problem in faults(calls)
+        for name in (str(problem.call), *problem.also)
+    }
+    if not problems:
+        return Plan(calls)
+    return Plan(
+        replace(call, problem=problems[call.id]) if call.id in problems else call for call in calls
+    )
 
 
 def faults(calls: tuple[Call, ...]) -> list[Problem]:

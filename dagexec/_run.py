@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from dagexec._context import enclosing_lease, inside_a_call
+from dagexec._context import inside_a_call, lent
 from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._intake import SourceError
 from dagexec._outcomes import Cancelled
-from dagexec._plan import Plan, faults
+from dagexec._plan import Plan, as_ran
 from dagexec._progress import Progress
 from dagexec._report import Report
 
@@ -83,7 +82,7 @@ class Run:
             return Report(self._plan or Plan(), {}, run_id=self.id)
         outcomes: Mapping[str, Outcome] = runner.machine.outcomes
         return Report(
-            self._plan or _as_plan(tuple(runner.machine.calls)),
+            self._plan or as_ran(runner.machine.calls),
             outcomes,
             run_id=self.id,
             elapsed=runner.so_far(),
@@ -170,10 +169,9 @@ class Run:
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
         self._progress = Progress(self._now)
         self._begin((self._send.send_nowait, self._progress))
-        lease = enclosing_lease()
-        if lease is not None:
+        for block in lent():
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
-            await self._waiting.enter_async_context(lease)
+            await self._waiting.enter_async_context(block)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._drive_in_background)
@@ -251,17 +249,3 @@ class Run:
         report = self.report
         text = f"{self!r}\n{report.diagram}\n\n{report.timeline}"
         return bundle(report.to_svg, lambda: text, include, exclude)
-
-
-def _as_plan(calls: tuple[Call, ...]) -> Plan:
-    """Return a streamed plan; what was wrong with a call became its problem and its outcome."""
-    problems = {
-        name: problem.message
-        for problem in faults(calls)
-        for name in (str(problem.call), *problem.also)
-    }
-    if not problems:
-        return Plan(calls)
-    return Plan(
-        replace(call, problem=problems[call.id]) if call.id in problems else call for call in calls
-    )

@@ -108,6 +108,11 @@ class Limiter:
         self._last = (0.0, time.monotonic())
         _named[key] = self
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it serves this event loop."""
+        return self._loop is not None and self._loop() is current_token().native_token
+
     # -------------------------------------------------------------------------- starting points
 
     @classmethod

@@ -126,6 +126,14 @@ def release(ticket: Ticket) -> None:
             ledger.used -= 1
 
 
+def regain(ticket: Ticket) -> None:
+    """Take back slots that were only lent, whether there are any or not."""
+    if ticket.held is not None and not ticket.holds_slot:
+        ticket.holds_slot = True
+        for ledger, _ in ticket.asks:
+            ledger.used += 1
+
+
 def withdraw(ticket: Ticket) -> None:
     """Undo an admission that nothing came of: nothing was sent."""
     release(ticket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 from anyio import CancelScope, Event, current_time, move_on_after, sleep
@@ -13,14 +14,15 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
+from dagexec.limits._ledger import Ticket
 from dagexec.limits._rates import EPS, is_amount
 from dagexec.limits._store import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from types import TracebackType
 
-    from dagexec.limits._ledger import Ticket
+    from dagexec.limits._ledger import Ledger, Needs
     from dagexec.limits._limiter import Limiter
 
 _log: Final = logging.getLogger("dagexec")
@@ -49,7 +51,16 @@ class Permit:
     `queued` is how long it has waited, in seconds; `refusals` how often it was refused.
     """
 
-    __slots__ = ("_gate", "_limiters", "_shared", "_ticket", "_waits", "queued", "refusals")
+    __slots__ = (
+        "_gate",
+        "_limiters",
+        "_resting",
+        "_shared",
+        "_ticket",
+        "_waits",
+        "queued",
+        "refusals",
+    )
 
     def __init__(self, limiters: Sequence[Limiter], ticket: Ticket) -> None:
         """Take a ticket that has not queued up yet."""
@@ -60,6 +71,8 @@ class Permit:
         # Seconds for which the first one's gate has to be closed in its store.
         self._gate = 0.0
         self._waits = False
+        # How many runs the call waits for.
+        self._resting = 0
         self.queued = 0.0
         self.refusals = 0
 
@@ -270,6 +283,39 @@ class Permit:
             await self.flush()
         machine.join(self._ticket)
         await self.wait()
+
+    @asynccontextmanager
+    async def rest(self) -> AsyncGenerator[None]:
+        """Give the slot back for this block, and take it again in turn.
+
+        For a call that waits for a run of its own, whose calls may need the slot. Nothing is
+        charged again. An error on its way out does not wait: the slot counts again at once.
+        """
+        if not self._limiters[0].is_here:
+            yield  # a thread's own event loop cannot give back what is counted in another
+            return
+        self._resting += 1
+        if self._resting == 1:
+            machine.release(self._ticket)
+            self._wake()
+        try:
+            yield
+            if self._resting == 1 and self._ticket.held is not None:
+                await self._return()
+        finally:
+            self._resting -= 1
+            if not self._resting:
+                machine.regain(self._ticket)
+
+    async def _return(self) -> None:
+        asks: list[tuple[Ledger, Needs]] = [(ledger, {}) for ledger, _ in self._ticket.asks]
+        place = Permit(self._limiters, Ticket(asks, math.inf, self._ticket.priority))
+        machine.join(place._ticket)
+        try:
+            await place._queue(current_time())
+        finally:
+            # In the same step the slot is this one's: nobody can come between.
+            machine.close(place._ticket)
 
     def withdraw(self) -> None:
         """Undo an admission: nothing was sent."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
 import anyio
 import pytest
+from pydantic import AfterValidator
 
 from dagexec import Call, DagexecError, Executor, Ref, Timeouts, current_call, tool
 from dagexec.journal import MemoryJournal
@@ -415,3 +417,107 @@ async def test_waiting_for_limits_is_not_bounded_by_the_call_before(journal):
     report = await executor.run(calls)
     assert report.ok
     assert report["then"].started == pytest.approx(10)
+
+
+@pytest.mark.parametrize("where", ["on", "arguments"])
+async def test_what_goes_wrong_between_two_attempts_fails_that_call_alone(where):
+    """A retry's rule and the validators of arguments are a user's code too."""
+    seen = []
+
+    def small(n: int) -> int:
+        seen.append(n)
+        if len(seen) > 2:  # once when the plan is checked, once for the first attempt at most
+            raise ValueError("not any more")
+        return n
+
+    @tool(effect="read", retry=Retry(3, base=0.001, on=lambda error: error.code == 5))
+    async def by_rule() -> None:
+        """Raise what has no code."""
+        raise ValueError("no")
+
+    @tool(effect="idempotent", retry=Retry(3, base=0.001))
+    async def by_arguments(n: Annotated[int, AfterValidator(small)]) -> None:
+        """Fail; later its arguments do not fit any more."""
+        seen.append(0)
+        seen.append(0)
+        raise OSError("no")
+
+    @tool
+    async def send() -> str:
+        """Take a moment."""
+        await anyio.sleep(1)
+        return "sent"
+
+    name, args = ("by_rule", {}) if where == "on" else ("by_arguments", {"n": 1})
+    executor = Executor([by_rule, by_arguments, send])
+    report = await executor.run([Call("f", name, args), Call("s", "send")])
+    assert report["s"].value == "sent"
+    assert (report["f"].status, str(report["f"].error)) == ("failed", "no")
+    assert "it was not tried again" in report["f"].error.__notes__[0]
+
+
+@pytest.mark.parametrize("concurrency", [0, 1, 20])
+@pytest.mark.parametrize("starts", [False, True], ids=["run", "start"])
+async def test_a_call_lends_its_place_to_its_own_run(concurrency, starts):
+    """A nested call may need the limit that its parent is under; the limit holds all the same."""
+    limiter = Limiter("model", in_flight=2)
+    inside, peak = 0, 0
+
+    async def use() -> None:
+        nonlocal inside, peak
+        inside += 1
+        peak = max(peak, inside)
+        await anyio.sleep(1)
+        inside -= 1
+
+    @tool(effect="read", limits=(limiter,))
+    async def complete(n: int) -> int:
+        """Use the model."""
+        await use()
+        return n
+
+    @tool(effect="read", limits=(limiter,))
+    async def agent(n: int) -> int:
+        """Use the model before and after a run of its own."""
+        await use()
+        plan = [Call("inner", "complete", {"n": n})]
+        if starts:
+            async with executor.start(plan) as run:
+                pass
+            report = run.report
+        else:
+            report = await executor.run(plan)
+        await use()
+        return report["inner"].value
+
+    executor = Executor([complete, agent], concurrency=concurrency)
+    report = await executor.run([Call(str(n), "agent", {"n": n}) for n in range(6)])
+    assert [each.value for each in report.values()] == list(range(6))
+    assert peak == (1 if concurrency < 2 else 2)
+    assert limiter.in_flight == 0
+
+
+async def test_a_nested_run_that_is_cut_off_leaves_the_place_taken_once():
+    """A deadline, and an error of the nested run that the tool handles."""
+    limiter = Limiter("model", in_flight=1)
+
+    @tool(effect="read", limits=(limiter,))
+    async def wait(seconds: float) -> None:
+        """Wait."""
+        await anyio.sleep(seconds)
+
+    @tool(effect="read", limits=(limiter,), timeout=5)
+    async def agent(seconds: float) -> int:
+        """Cut a run of its own off."""
+        with anyio.move_on_after(1):
+            await executor.run([Call("inner", "wait", {"seconds": seconds})])
+        seen = limiter.in_flight
+        await anyio.sleep(seconds)
+        return seen
+
+    executor = Executor([wait, agent])
+    report = await executor.run([Call("a", "agent", {"seconds": 3})])
+    assert report["a"].value == 1
+    report = await executor.run([Call("b", "agent", {"seconds": 30})])
+    assert report["b"].status == "timed_out"
+    assert limiter.in_flight == 0
