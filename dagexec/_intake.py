@@ -74,14 +74,13 @@ class Intake:
         if recorder is None:
             self._runner.feed(Closed())
         else:
+            recorder.ending()
             await self._feed_recorded(recorder, Closed())
 
     async def _feed_recorded(self, recorder: Recorder, event: Added | Closed) -> None:
         if isinstance(event, Added) and not recorder.added(event.call):
             return
         await recorder.record(event)
-        if not self._runner.machine.closed:
-            self._runner.feed(event)
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""

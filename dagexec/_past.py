@@ -13,12 +13,12 @@ from dagexec._answers import (
     secret_call,
 )
 from dagexec._errors import DagexecError
-from dagexec._outcomes import Cancelled, Edit, InDoubt, Outcome, TimedOut
+from dagexec._outcomes import Cancelled, Deny, Done, Edit, InDoubt, Outcome, TimedOut
 from dagexec._scheduler import State
-from dagexec.journal._records import answer_body, outcome_of, replay, same_call
+from dagexec.journal._records import answer_body, outcome_of, policies_of, replay, same_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dagexec._plan import Call, Plan
     from dagexec._runner import Runner
@@ -66,8 +66,11 @@ class Past:
         runner = self.runner
         begun_as_plan = records[0].kind == "plan"
         self.fresh = len(records) == 1 and (plan is not None or not begun_as_plan)
+        if not new:
+            on_failure, barrier = policies_of(records[0])
+            runner.follow(on_failure, barrier=barrier)
         if plan is not None and not new:
-            self._compare(plan, records)
+            self.compare(plan.calls, records)
         if self.fresh and plan is not None and begun_as_plan:
             return  # the runner has the plan itself, with its secrets
         replay(records, runner.machine, {} if plan is None else {call.id: call for call in plan})
@@ -98,8 +101,9 @@ class Past:
             self.runner.already = self.runner.elapsed = body["elapsed"]
             self.runner.abandoned = body["abandoned"]
 
-    def _compare(self, plan: Plan, records: Sequence[Record]) -> None:
-        calls = [self.kept(call) for call in plan.calls]
+    def compare(self, given: Iterable[Call], records: Sequence[Record]) -> None:
+        """Raise DagexecError if these are not the calls that the run was begun with."""
+        calls = [self.kept(call) for call in given]
         if records[0].kind == "plan":
             kept = records[0].body["calls"]
             same = len(kept) == len(calls) and all(map(same_call, kept, calls))
@@ -121,32 +125,61 @@ class Past:
 
     def _check_tools(self) -> None:
         machine, tools = self.runner.machine, self.runner.settings.tools
-        for call in machine.calls:
-            if machine.state(call.id) is State.SETTLED and not self.waits(call.id):
-                continue
+        for call in self._to_go_on():
             if call.problem is None and call.tool not in tools:
                 msg = (
                     f"the run {self.run_id!r} cannot go on: call {call.id!r} needs the tool"
                     f" {call.tool!r}, which this executor does not have"
                 )
                 raise DagexecError(msg)
-            given = self.given.get(call.id)
-            answer = self.answers.get(call.id)
-            if isinstance(answer, Edit):
-                given = Given()
-                given.apply(answer_body(answer))
-            hidden = missing_secrets(call, given)
-            if hidden:
-                msg = (
-                    f"the run {self.run_id!r} cannot go on by itself: the journal does not keep"
-                    f" {hidden[0]!r} of call {call.id!r}, which is secret; give the plan again:"
-                    f" run(plan, run_id=...) or resume(run_id, answers, plan=plan)"
-                )
-                raise DagexecError(msg)
+            self._check_secrets(call)
         if self.asked_to_resume and not machine.closed and not machine.finished:
             msg = (
                 f"the plan of run {self.run_id!r} was still arriving when its process ended; give"
                 f" its calls again, run(calls, run_id={self.run_id!r}): what is done stays done"
+            )
+            raise DagexecError(msg)
+
+    def _to_go_on(self) -> list[Call]:
+        """Return the calls that may run now: not what waits for a person or was denied."""
+        machine = self.runner.machine
+        left = [
+            call
+            for call in machine.calls
+            if machine.state(call.id) is not State.SETTLED
+            or machine.outcomes[call.id].status in ("pending", "in_doubt")
+        ]
+        answered = {*self.answers, *self.answered}
+        waiting = {call.id for call in left if self.waits(call.id)} - answered
+        lost = {name for name, answer in self.answers.items() if isinstance(answer, Deny)}
+        count = -1
+        while count != len(waiting) + len(lost):
+            count = len(waiting) + len(lost)
+            for call in left:
+                if lost.intersection(call.needs):
+                    lost.add(call.id)
+                elif waiting.intersection((*call.needs, *call.waits)):
+                    waiting.add(call.id)
+        return [
+            call
+            for call in left
+            if call.id not in waiting and (call.id not in lost or call.id in answered)
+        ]
+
+    def _check_secrets(self, call: Call) -> None:
+        given = self.given.get(call.id)
+        answer = self.answers.get(call.id)
+        if isinstance(answer, Deny | Done) or (given is not None and given.verdict is not None):
+            return  # it will not run
+        if isinstance(answer, Edit):
+            given = Given()
+            given.apply(answer_body(answer))
+        hidden = missing_secrets(call, given)
+        if hidden:
+            msg = (
+                f"the run {self.run_id!r} cannot go on by itself: the journal does not keep"
+                f" {hidden[0]!r} of call {call.id!r}, which is secret; give the plan again:"
+                f" run(plan, run_id=...) or resume(run_id, answers, plan=plan)"
             )
             raise DagexecError(msg)
 

@@ -12,6 +12,7 @@ after a crash, and can be resumed.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, final
@@ -22,7 +23,7 @@ from anyio import CancelScope
 from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
 from dagexec._answers import apply_answer, check_answer, is_question
 from dagexec._context import CallContext
-from dagexec._errors import JournalError, RunOwned
+from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec._outcomes import (
     Approve,
     Cancelled,
@@ -32,25 +33,27 @@ from dagexec._outcomes import (
     Pending,
 )
 from dagexec._past import Past
-from dagexec._scheduler import Added, Closed, Reopened, Settled, State
+from dagexec._scheduler import Added, Closed, Expired, Reopened, Settled, State, Stop
 from dagexec.journal._base import Record
 from dagexec.journal._records import (
     answer_body,
     fingerprint,
     outcome_body,
+    policies,
     same_call,
     to_record,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from dagexec._answers import Given
+    from dagexec._lane import Lane
     from dagexec._plan import Call, Plan
-    from dagexec._runner import Lane, Runner
+    from dagexec._runner import Runner
     from dagexec._scheduler import Event
     from dagexec._tools import Tool
-    from dagexec.journal._base import Journal, Session
+    from dagexec.journal._base import Done, Journal, Session
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -77,11 +80,15 @@ class Recorder:
         self._session: Session
         self._durable = _Signal()
         self._answering: list[_Waiter] = []
+        # Calls of a stream that was cut off: it brings them again.
+        self._to_come: set[str] = set()
         # Fingerprints of the arguments of calls that are about to start.
         self._marks: dict[str, str] = {}
-        # Outcomes on their way into the journal.
-        self._unsettled = 0
-        self._arrived: list[tuple[Lane, str, Outcome, int, Exception | None]] = []
+        # What is on its way into the journal, for the machine to hear of when it is durable; in the
+        # order of the records, because a replay will tell it in that order.
+        self._under_way = 0
+        self._arrived: deque[Callable[[], None]] = deque()
+        self._telling = False
         self._at_once = False
         self._news: anyio.Event | None = None
 
@@ -106,13 +113,18 @@ class Recorder:
         if self._past.asked_to_resume:
             pass
         elif plan is not None:
-            first = Record("plan", None, {"calls": [self._past.kept(call) for call in plan.calls]})
+            calls = [self._past.kept(call) for call in plan.calls]
+            first = Record("plan", None, {"calls": calls, **policies(runner.settings)})
         elif source is not None:
-            first = Record("stream")
+            first = Record("stream", None, policies(runner.settings))
         self._session = session = await self._journal.claim(self._run_id, first)
         try:
             self._past.restore(plan, session.records, new=session.records[0] is first)
             machine = runner.machine
+            if source is not None and machine.closed:
+                self._past.compare([call async for call in source], session.records)
+                source = None
+            self._to_come = {call.id for call in machine.calls}
             if machine.finished and not (self._past.answers or self._past.answered):
                 return
             runner.recorder = self
@@ -156,12 +168,10 @@ class Recorder:
             await waiter.wait()
             if waiter.error is not None:
                 raise waiter.error
-        # In one batch, and first what runs again: the machine must not find itself at its end.
-        events = (*reopened, *settled)
-        for event in events:
-            self._note(event)
-        if events:
-            runner.feed(*events)
+        # First what runs again: the machine must not find itself at its end.
+        self._note(*reopened, *settled)
+        if reopened or settled:
+            runner.feed(*reopened, *settled)
 
     def _complete(self, plan: Plan) -> None:
         """Add what the machine has not had of a plan: all of it, or the rest of a stream."""
@@ -169,9 +179,7 @@ class Recorder:
         known = {call.id for call in runner.machine.calls}
         missing = [Added(call) for call in plan.calls if call.id not in known]
         if self._session.records[0].kind == "stream":
-            for event in missing:
-                self._note(self._hidden(event))
-            self._note(Closed())
+            self._note(*map(self._hidden, missing), Closed())
         runner.feed(*missing, Closed())
 
     async def _fate(self, name: str) -> Event:
@@ -234,15 +242,34 @@ class Recorder:
             known = self._runner.machine.call(call.id)
         except KeyError:
             return True
+        if call.id not in self._to_come:
+            msg = f"the stream holds two calls with the id {call.id!r}"
+            raise DagexecError(msg)
         if not same_call(self._past.kept(known), self._past.kept(call)):
             self._past.refuse_other_plan()
+        self._to_come.remove(call.id)
         return False
 
-    async def record(self, event: Event) -> None:
-        """Record an event and wait until it is durable; raise JournalError if it cannot be."""
+    def ending(self) -> None:
+        """Raise DagexecError if a stream ends without calls that it had before."""
+        if self._to_come:
+            self._past.refuse_other_plan()
+
+    async def record(self, event: Added | Closed) -> None:
+        """Tell the machine of an event once it is recorded; raise JournalError if it cannot be."""
         waiter = _Waiter(self._durable)
-        self._session.append(to_record(self._hidden(event)), waiter.done)
+
+        def hear() -> None:
+            if waiter.error is None and not self._runner.machine.closed:
+                self._runner.feed(event)
+
+        def arrive(error: Exception | None) -> None:
+            waiter.done(error)
+            self._arrive(hear)
+
+        self._put(to_record(self._hidden(event)), arrive)
         await waiter.wait()
+        self._tell()
         if waiter.error is not None:
             raise waiter.error
 
@@ -317,10 +344,13 @@ class Recorder:
         given, starts = self._past.given.get(name), self._past.starts
         if given is not None:
             given.rewind()
-        intent = Record(
-            "started", name, {"at": self._runner.now(), "args": self._marks.pop(name, "")}
-        )
+        body = {"at": self._runner.now(), "args": self._marks.pop(name, "")}
+        intent = Record("started", name, body)
         if tool.effect.reruns:
+            if self._under_way and self._runner.machine.stops_on_failure:
+                # The machine hears of this start first: one of those may be a failure that ends
+                # the run, and the replay must not find the call unstarted then.
+                body["ahead"] = self._under_way
             self._session.append(intent, _ignore)
         elif not await self._recorded(lane, intent, name):
             return False
@@ -338,6 +368,7 @@ class Recorder:
             except BaseException:
                 self._session.append(Record("void", name), _ignore)
                 raise
+        self._tell()  # what stands before it in the journal
         if isinstance(waiter.error, RunOwned):
             self._lose(waiter.error)
             return False
@@ -366,16 +397,32 @@ class Recorder:
         self._append(lane, name, outcome)
 
     def _append(self, lane: Lane, name: str, outcome: Outcome, *, last: bool = False) -> None:
-        self._unsettled += 1
         record = Record("settled", name, outcome_body(outcome))
-        self._at_once = True
-        self._session.append(record, partial(self._on_settled, lane, name, outcome, int(last)))
-        self._at_once = False
+        self._put(record, partial(self._on_settled, lane, name, outcome, last=last))
 
     def _on_settled(
-        self, lane: Lane, name: str, outcome: Outcome, last: int, error: Exception | None
+        self, lane: Lane, name: str, outcome: Outcome, error: Exception | None, *, last: bool
     ) -> None:
-        self._arrived.append((lane, name, outcome, last, error))
+        self._arrive(partial(self._hear, lane, name, outcome, error, last=last))
+
+    def _hear(
+        self, lane: Lane, name: str, outcome: Outcome, error: Exception | None, *, last: bool
+    ) -> None:
+        if isinstance(error, RunOwned):
+            self._lose(error)
+        if error is not None and not last:
+            self._failing(lane, name, outcome, error)
+        else:
+            self._runner.settled(name, outcome)
+
+    def _put(self, record: Record, arrive: Done) -> None:
+        self._under_way += 1
+        self._at_once = True
+        self._session.append(record, arrive)
+        self._at_once = False
+
+    def _arrive(self, hear: Callable[[], None]) -> None:
+        self._arrived.append(hear)
         if self._at_once:
             self._tell()
         else:
@@ -387,7 +434,7 @@ class Recorder:
             self._news.set()
 
     async def deliver(self, ended: anyio.Event) -> None:
-        """Tell the machine of outcomes as they become durable, until the run has ended."""
+        """Tell the machine of what becomes durable, until the run has ended."""
         while not ended.is_set():
             self._news = anyio.Event()
             if not self._arrived:
@@ -395,24 +442,24 @@ class Recorder:
             self._tell()
 
     async def drain(self) -> None:
-        """Wait until every outcome so far has been told to the machine."""
+        """Wait until the machine has been told of all that is under way."""
         with CancelScope(shield=True):
-            while self._unsettled:
+            while self._under_way:
                 self._news = anyio.Event()
                 if not self._arrived:
                     await self._news.wait()
                 self._tell()
 
     def _tell(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        for lane, name, outcome, last, error in arrived:
-            self._unsettled -= 1
-            if isinstance(error, RunOwned):
-                self._lose(error)
-            if error is not None and not last:
-                self._failing(lane, name, outcome, error)
-            else:
-                self._runner.settled(name, outcome)
+        if self._telling:
+            return  # what was heard of led to more: that has its turn behind the rest
+        self._telling = True
+        try:
+            while self._arrived:
+                self._under_way -= 1
+                self._arrived.popleft()()
+        finally:
+            self._telling = False
 
     def _lose(self, error: RunOwned) -> None:
         """End the run here: it goes on in another process."""
@@ -434,13 +481,26 @@ class Recorder:
         )
         self._append(lane, name, failed, last=True)
 
-    def note(self, event: Event) -> None:
-        """Record that the run was stopped, or a layer's deadline passed; nobody waits for it."""
-        if not self._runner.interrupted and not self._runner.machine.finished:
-            self._note(event)
+    def note(self, event: Stop | Expired) -> None:
+        """Record that the run was stopped, or a layer's deadline passed, and tell the machine.
 
-    def _note(self, event: Event) -> None:
-        self._session.append(to_record(event), _ignore)
+        At once, unless outcomes are on their way that stand before it in the journal.
+        """
+        runner = self._runner
+        if runner.interrupted or runner.machine.finished or not self._under_way:
+            if not runner.interrupted and not runner.machine.finished:
+                self._note(event)
+            runner.feed(event)
+            return
+        hear = partial(runner.feed, event)
+        self._put(to_record(event), lambda _error: self._arrive(hear))
+
+    def _note(self, *events: Event) -> None:
+        """Record events that the machine is told in one batch."""
+        if len(events) > 1:
+            self._session.append(Record("batch", None, len(events)), _ignore)
+        for event in events:
+            self._session.append(to_record(event), _ignore)
 
 
 @final

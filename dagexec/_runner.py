@@ -28,8 +28,7 @@ from dagexec._errors import CallTimeout
 from dagexec._holdings import Holdings, log_end
 from dagexec._in_order import InOrder
 from dagexec._intake import Intake
-from dagexec._lane import Lane as Lane  # noqa: PLC0414 - _recorder takes it from here
-from dagexec._lane import Layers
+from dagexec._lane import Lane, Layers
 from dagexec._observers import entering, tell_all, telling_from_anywhere
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
@@ -232,6 +231,10 @@ class Runner:
         """Tell one more of what happens; before the run begins."""
         self._observers = (*self._observers, observer)
 
+    def follow(self, on_failure: str, *, barrier: bool) -> None:
+        """Begin with the policies of a run that is resumed, whatever those of its executor are."""
+        self.machine = Scheduler(on_failure=on_failure, barrier=barrier)
+
     def prepare(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep arguments that were validated when the plan was checked."""
         self.prepared[name] = arguments
@@ -254,10 +257,11 @@ class Runner:
         self.interrupt(outcome)
 
     def feed_noted(self, event: Stop | Expired) -> None:
-        """Feed what no call says, and let it be recorded if there is a journal."""
-        if self.recorder is not None:
+        """Feed what no call says; if there is a journal, in the order in which it is recorded."""
+        if self.recorder is None:
+            self.feed(event)
+        else:
             self.recorder.note(event)
-        self.feed(event)
 
     def feed(self, *events: Event) -> None:
         """Give events to the machine and do what it says."""

@@ -102,7 +102,7 @@ class Scheduler:
 
     def __init__(self, *, on_failure: str = "skip", barrier: bool = False) -> None:
         """Start with no calls, open for `Added`."""
-        self._stop_on_failure = on_failure == "stop"
+        self.stops_on_failure = on_failure == "stop"
         self._barrier = barrier
         self._nodes: dict[str, Node] = {}
         # Calls that others depend on and that have not arrived.
@@ -196,7 +196,7 @@ class Scheduler:
             self._actions = actions
             for event in events:
                 self._handlers[type(event)](event)
-        if self._stop_on_failure:
+        if self.stops_on_failure:
             self._apply_policy(events)
         if self._free:
             self._launch()
@@ -219,7 +219,7 @@ class Scheduler:
             self._free_up(node)
             return
         lost = self._depend_on_all(node)
-        if lost and not self._stop_on_failure:
+        if lost and not self.stops_on_failure:
             self._conclude(node, Skipped(self._first(lost)))
         elif node.missing == 0:
             self._free_up(node)
@@ -373,7 +373,7 @@ class Scheduler:
         break the chain between those before and after it. So what is `ordered` behind it goes on
         waiting for all that the lost call waited for.
         """
-        if self._stop_on_failure and not self._stopped:
+        if self.stops_on_failure and not self._stopped:
             return  # the policy ends all that is left when the batch is through
         released: list[Node] = []
         for each, culprit in lost:

@@ -24,8 +24,9 @@ class Record:
     """One record of a run.
 
     `kind` is `plan stream added closed started void settled expired stop answer reopened end`, or
-    a kind of one's own in a run without a plan; `call` the id of the call that it is about. `body`
-    holds JSON, and values of types that the journal knows.
+    `batch` before as many as `body` says that belong together, or a kind of one's own in a run
+    without a plan; `call` the id of the call that it is about. `body` holds JSON, and values of
+    types that the journal knows.
     """
 
     kind: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
@@ -15,7 +16,7 @@ from pydantic_core import to_json
 from dagexec import _errors
 from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
 from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
-from dagexec._plan import Call, Plan
+from dagexec._plan import Call, as_ran
 from dagexec._report import RecordedError, Report
 from dagexec._scheduler import (
     Added,
@@ -34,9 +35,24 @@ from dagexec.journal._base import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from dagexec._settings import Settings
+
 _FIELDS: Final = ("scope", "because", "question", "started", "ended", "queued")
 # Kinds that the scheduler does not hear of.
 _SILENT: Final = ("stream", "answer", "void", "end")
+# Kinds that the scheduler hears of when they are durable; of the others it has heard by then.
+_AWAITED: Final = ("settled", "added", "closed", "expired", "stop")
+
+
+def policies(settings: Settings) -> dict[str, Any]:
+    """Return what the scheduler of a run does by, for the run's first record."""
+    return {"on_failure": settings.on_failure, "barrier": settings.barrier}
+
+
+def policies_of(first: Record) -> tuple[str, bool]:
+    """Return `on_failure` and `barrier` of a run, by its first record."""
+    body: dict[str, Any] = first.body or {}
+    return body.get("on_failure", "skip"), body.get("barrier", False)
 
 
 def to_record(event: Event) -> Record:  # noqa: PLR0911 - one a kind
@@ -96,15 +112,20 @@ def batches(
     taken instead of those recorded, which lack what is secret.
     """
     whole = calls or {}
-    for record in _effective(list(records)):
+    left = iter(_effective(list(records)))
+    for record in left:
         if record.kind == "plan":
             kept = [Call.from_dict(body) for body in record.body["calls"]]
             yield (*(Added(_whole(call, whole)) for call in kept), Closed())
+        elif record.kind == "batch":
+            yield tuple(_event(each, whole) for each in islice(left, record.body))
         elif record.kind not in _SILENT:
-            event = to_event(record)
-            if isinstance(event, Added):
-                event = Added(_whole(event.call, whole), event.eager)
-            yield (event,)
+            yield (_event(record, whole),)
+
+
+def _event(record: Record, calls: Mapping[str, Call]) -> Event:
+    event = to_event(record)
+    return Added(_whole(event.call, calls), event.eager) if isinstance(event, Added) else event
 
 
 def _whole(call: Call, calls: Mapping[str, Call]) -> Call:
@@ -113,6 +134,7 @@ def _whole(call: Call, calls: Mapping[str, Call]) -> Call:
 
 
 def _effective(records: list[Record]) -> list[Record]:
+    """Return the records without withdrawn starts, in the order in which the machine heard them."""
     withdrawn: dict[str, int] = {}
     kept: list[Record] = []
     for record in reversed(records):
@@ -123,7 +145,15 @@ def _effective(records: list[Record]) -> list[Record]:
             withdrawn[name] -= 1
         else:
             kept.append(record)
-    return kept[::-1]
+    heard: list[Record] = []
+    for record in reversed(kept):
+        ahead = record.body.get("ahead", 0) if record.kind == "started" else 0
+        place = len(heard)
+        while ahead:
+            place -= 1
+            ahead -= heard[place].kind in _AWAITED
+        heard.insert(place, record)
+    return heard
 
 
 def replay(
@@ -142,12 +172,13 @@ def replay(
 
 def report_of(run_id: str, records: Sequence[Record]) -> Report:
     """Return the report of a run as it was recorded: what was under way is not in it."""
-    machine = Scheduler()
+    on_failure, barrier = policies_of(records[0])
+    machine = Scheduler(on_failure=on_failure, barrier=barrier)
     replay(records, machine)
     ends = [record.body for record in records if record.kind == "end"]
     last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
     return Report(
-        Plan(machine.calls),
+        as_ran(machine.calls),
         machine.outcomes,
         run_id=run_id,
         elapsed=last["elapsed"],

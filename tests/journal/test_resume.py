@@ -423,3 +423,80 @@ async def test_arguments_that_are_secret_are_not_kept(journal):
     report = await executor.resume("run", {"s": Edit(report["s"].question["args"])}, plan=plan)
     assert report.ok
     assert seen == ["hunter2"]
+
+
+async def test_another_stream_under_the_same_id_is_refused():
+    """As another plan is: longer, shorter or with other arguments, of a run at any point."""
+
+    @tool(approval=True)
+    async def pay(amount: int) -> int:
+        """Pay."""
+        return amount
+
+    async def stream(*amounts, hang=False):
+        for number, amount in enumerate(amounts):
+            yield Call(str(number), "pay", {"amount": amount})
+        if hang:
+            await anyio.sleep(10)
+
+    def plan(*amounts):
+        return [Call(str(number), "pay", {"amount": each}) for number, each in enumerate(amounts)]
+
+    executor = Executor([pay], journal=MemoryJournal())
+    with anyio.move_on_after(1):
+        await executor.run(stream(1, 2, hang=True), run_id="cut off")
+    await executor.run(stream(1, 2), run_id="waiting")
+    await executor.run(stream(1, 2), run_id="done")
+    await executor.resume("done", {"0": Approve(), "1": Deny("no")})
+    for run_id in ("cut off", "waiting", "done"):
+        for amounts in ((1,), (1, 3), (1, 2, 3))[: 2 if run_id == "cut off" else 3]:
+            with pytest.raises(DagexecError, match="was begun with another plan"):
+                await executor.run(stream(*amounts), run_id=run_id)
+            if run_id != "cut off":
+                with pytest.raises(DagexecError, match="was begun with another plan"):
+                    await executor.run(plan(*amounts), run_id=run_id)
+        report = await executor.run(stream(1, 2), run_id=run_id)
+        assert [each.status for each in report.values()] == (
+            ["done", "failed"] if run_id == "done" else ["pending", "pending"]
+        )
+
+
+async def test_only_what_runs_now_needs_its_secrets():
+    """Other calls can be answered, and this one be denied, without the plan."""
+
+    @tool(effect="read", approval=True, secret="key")
+    async def look(key: str) -> int:
+        """Use a secret."""
+        return len(key)
+
+    @tool(approval=True)
+    async def pay(amount: int = 1) -> int:
+        """Pay."""
+        return amount
+
+    @tool(effect="read", secret="key")
+    async def then(n: int, key: str) -> int:
+        """Use another."""
+        return n + len(key)
+
+    plan = [
+        Call("p", "pay"),
+        Call("k", "look", {"key": "1234"}),
+        Call("t", "then", {"n": Ref("k"), "key": "12"}),
+    ]
+    answers = {"p": Approve(), "k": Deny("no")}
+    journal = MemoryJournal()
+    for answered in ({"p"}, {"k"}, {"p", "k"}):
+        copy = Executor([look, pay, then], journal=journal)
+        run_id = "".join(sorted(answered))
+        await copy.run(plan, run_id=run_id)
+        report = await copy.resume(run_id, {name: answers[name] for name in answered})
+        assert (report["p"].status == "done") == ("p" in answered)
+        assert (report["k"].status == "failed") == ("k" in answered)
+    executor = Executor([look, pay, then], journal=journal)
+    await executor.run(plan, run_id="needed")
+    for answer in (Approve(), Done(3)):  # and what waits for it needs its own
+        with pytest.raises(DagexecError, match="which is secret; give the plan again"):
+            await executor.resume("needed", {"k": answer})
+    report = await executor.resume("needed", {"k": Approve()}, plan=Plan(plan))
+    assert report["t"].value == 6
