@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from importlib.util import find_spec
 from inspect import iscoroutinefunction
@@ -36,6 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if line.partition(":")[0] not in known:
             config.addinivalue_line("markers", line)
     config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
+    # What a shell starts in its background ignores the interrupt key, and so does all that is
+    # started here, as long as nobody takes that back.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     dagexec._runner.Scheduler = Recording
 
 

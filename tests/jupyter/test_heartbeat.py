@@ -21,7 +21,7 @@ def timers():
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_it_wakes_the_loop_while_the_block_runs():
     """What a signal handler leaves with the loop is done within a beat, not at the next timer."""
     loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ async def test_a_plain_program_has_no_picture(anyio_backend):
         assert view_of(run) is None
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_a_page_that_is_gone_does_not_disturb_the_run(caplog):
     """The first drawing that fails is the last."""
 
