@@ -28,6 +28,22 @@ MARKERS = (
 # says so.
 SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2|httpcore2)\.:ResourceWarning"
 NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
+# In CI nothing may be left out, and nothing left to chance.
+REQUIRED = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
+
+if find_spec("hypothesis") is not None:
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says something about the machine. Here, before any test is read:
+    # `@settings` takes over what holds at that moment.
+    settings.register_profile(
+        "dagexec",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=REQUIRED,
+        print_blob=True,
+    )
+    settings.load_profile("dagexec")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,9 +108,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn the skip of an integration test into a failure where integration is required."""
     report = yield
-    required = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if required and skipped and item.get_closest_marker("integration"):
+    if REQUIRED and skipped and item.get_closest_marker("integration"):
         reason = call.excinfo.value if call.excinfo else "no reason given"
         report.outcome = "failed"
         report.longrepr = f"DAGEXEC_REQUIRE_INTEGRATION=1 forbids to skip this test: {reason}"
