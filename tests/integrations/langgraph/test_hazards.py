@@ -145,7 +145,7 @@ def test_a_hung_tool_is_answered_and_its_siblings_are_kept(way, state, release, 
     begin = time.monotonic()
     node = DagToolNode([hangs, quick], timeouts=timeouts, handle_tool_errors=False)
     messages = way.run(node, state(("quick", {}), ("hangs", {}), ("quick", {})))["messages"]
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 50
     assert [each.tool_call_id for each in messages] == ["c1", "c2", "c3"]
     assert [each.status for each in messages] == ["success", "error", "success"]
     assert text in messages[1].content
@@ -180,7 +180,7 @@ def test_a_timeout_of_the_node_ends_async_tools(state, graph):
             cancelled.append(True)
         return "late"
 
-    made = graph(DagToolNode([hangs]), timeout=1.0)
+    made = graph(DagToolNode([hangs]), timeout=2.0)
 
     async def run():
         with pytest.raises(Exception, match="timeout"):
@@ -267,6 +267,7 @@ def test_max_concurrency(way, state, graph, limit):
     running = 0
     most = 0
     lock = threading.Lock()
+    end = time.monotonic() + 100
 
     def count(step):
         nonlocal running, most
@@ -274,10 +275,16 @@ def test_max_concurrency(way, state, graph, limit):
             running += step
             most = max(most, running)
 
+    def alone():
+        """Return whether so many have not met yet: a slow machine starts them one by one."""
+        return most < limit and time.monotonic() < end
+
     async def waits() -> str:
         """Wait."""
         count(1)
         await asyncio.sleep(0.02)
+        while alone():
+            await asyncio.sleep(0.001)
         count(-1)
         return "done"
 
@@ -285,6 +292,8 @@ def test_max_concurrency(way, state, graph, limit):
         """Block."""
         count(1)
         time.sleep(0.02)
+        while alone():
+            time.sleep(0.001)
         count(-1)
         return "done"
 
