@@ -31,20 +31,6 @@ NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not inst
 # In CI nothing may be left out, and nothing left to chance.
 REQUIRED = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
 
-if find_spec("hypothesis") is not None:
-    from hypothesis import HealthCheck, settings
-
-    # How long an example takes says something about the machine. Here, before any test is read:
-    # `@settings` takes over what holds at that moment.
-    settings.register_profile(
-        "dagexec",
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-        derandomize=REQUIRED,
-        print_blob=True,
-    )
-    settings.load_profile("dagexec")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers that the configuration does not name, and what is not our warning."""
@@ -53,11 +39,29 @@ def pytest_configure(config: pytest.Config) -> None:
         if line.partition(":")[0] not in known:
             config.addinivalue_line("markers", line)
     config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
+    if find_spec("hypothesis") is not None:
+        # Before any test is read: `@settings` takes over what holds at that moment.
+        choose_examples(100 if config.option.markexpr == "" else 40)
     # What a shell starts in its background ignores the interrupt key, and so does all that is
     # started here, as long as nobody takes that back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     dagexec._runner.Scheduler = Recording
+
+
+def choose_examples(count: int) -> None:
+    """Set how many examples Hypothesis tries; how long one takes tells only of the machine."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "dagexec",
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=REQUIRED,
+        print_blob=True,
+    )
+    settings.load_profile("dagexec")
 
 
 @pytest.fixture(autouse=True)

@@ -239,7 +239,7 @@ async def test_random_trials_give_everything_back(seed):
     assert not any(meter.now.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=settings().max_examples * 2)
 @given(st.data())
 def test_nobody_waits_without_need(data):
     """A property of `Capacities` alone: whoever is parked lacks something, or one before him."""

@@ -102,20 +102,25 @@ async def test_failures_are_their_calls_own():
         assert "cannot be sent" in str(report["lambda"].error)
 
 
-@pytest.mark.parametrize("scope", ["call", "workflow"])
-async def test_killed_at_the_deadline(mark, scope):
+async def test_killed_at_the_deadline(mark):
     """With all that it has started; the run goes on with other processes."""
-    timeouts = Timeouts(**{"call": None, "workflow": None, scope: 3})
-    async with Executor(T.ALL, timeouts=Timeouts(call=50)) as warm:
-        # To start an interpreter may take longer than that on a loaded machine.
-        await warm.run([Call("a", "where"), Call("b", "where")])
-        executor = warm.within(timeouts)
-        start = time.perf_counter()
-        report = await executor.run([Call("h", "hang", {"mark": mark}), Call("w", "where")])
-        assert time.perf_counter() - start < 50
-        assert (report["h"].status, report["h"].scope) == ("timed_out", scope)
-        assert report["w"].ok
-        assert report.abandoned == 0
+
+    async def case(scope):
+        timeouts = Timeouts(**{"call": None, "workflow": None, scope: 3})
+        async with Executor(T.ALL, timeouts=Timeouts(call=50)) as warm:
+            # To start an interpreter may take longer than that on a loaded machine.
+            await warm.run([Call("a", "where"), Call("b", "where")])
+            executor = warm.within(timeouts)
+            start = time.perf_counter()
+            report = await executor.run([Call("h", "hang", {"mark": mark}), Call("w", "where")])
+            assert time.perf_counter() - start < 50
+            assert (report["h"].status, report["h"].scope) == ("timed_out", scope)
+            assert report["w"].ok, scope
+            assert report.abandoned == 0
+
+    async with anyio.create_task_group() as group:
+        for scope in ("call", "workflow"):
+            group.start_soon(case, scope)
 
 
 async def test_cancelling_the_caller_kills_them(mark):
