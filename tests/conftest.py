@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from importlib.util import find_spec
 from inspect import iscoroutinefunction
@@ -27,6 +28,8 @@ MARKERS = (
 # says so.
 SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2|httpcore2)\.:ResourceWarning"
 NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
+# In CI nothing may be left out, and nothing left to chance.
+REQUIRED = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,7 +39,29 @@ def pytest_configure(config: pytest.Config) -> None:
         if line.partition(":")[0] not in known:
             config.addinivalue_line("markers", line)
     config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
+    if find_spec("hypothesis") is not None:
+        # Before any test is read: `@settings` takes over what holds at that moment.
+        choose_examples(100 if config.option.markexpr == "" else 40)
+    # What a shell starts in its background ignores the interrupt key, and so does all that is
+    # started here, as long as nobody takes that back.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     dagexec._runner.Scheduler = Recording
+
+
+def choose_examples(count: int) -> None:
+    """Set how many examples Hypothesis tries; how long one takes tells only of the machine."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "dagexec",
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=REQUIRED,
+        print_blob=True,
+    )
+    settings.load_profile("dagexec")
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +112,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn the skip of an integration test into a failure where integration is required."""
     report = yield
-    required = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if required and skipped and item.get_closest_marker("integration"):
+    if REQUIRED and skipped and item.get_closest_marker("integration"):
         reason = call.excinfo.value if call.excinfo else "no reason given"
         report.outcome = "failed"
         report.longrepr = f"DAGEXEC_REQUIRE_INTEGRATION=1 forbids to skip this test: {reason}"

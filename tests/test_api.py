@@ -135,6 +135,7 @@ def _cpu_seconds(*modules):
 
 @pytest.mark.slow
 @pytest.mark.real_time
+@pytest.mark.timeout(400)  # fourteen interpreters, and machines that are slow
 def test_importing_dagexec_is_light():
     """It takes at most half as long again as what it stands on."""
     own, below = _cpu_seconds("dagexec", "anyio, networkx, pydantic")

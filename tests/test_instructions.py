@@ -16,6 +16,7 @@ TOLERANCE = 0.03
 
 
 @pytest.mark.real_time
+@pytest.mark.timeout(240)  # each instruction is counted, and machines are slow
 @pytest.mark.skipif(VERSION not in KEPT, reason=f"no instruction counts are kept for {VERSION}")
 def test_a_call_costs_no_more_than_it_did():
     """One that is worth its cost: `python -m tests.benchmarks.instructions --update`."""

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.integration, pytest.mark.real_time]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.real_time,
+    pytest.mark.timeout(400),  # a kernel each, and machines that are slow
+]
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -91,7 +95,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
     client = nbclient.NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=50,
+        timeout=200,
         resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.real_time
+pytestmark = [pytest.mark.real_time, pytest.mark.timeout(240)]  # interpreters start
 ROOT = Path(__file__).parent.parent.parent
 
 TOOLS = """

@@ -25,36 +25,14 @@ ready()
 child.stdin.write(b"x" * 2**20)
 """,
     "a ring of three": """
-pipes = [os.pipe() for _ in range(3)]
-ready()
-for place in range(2):
-    if os.fork() == 0:
-        break
-else:
-    place = 2
-keep = (pipes[place][1], pipes[place - 1][0])
-for pair in pipes:
-    for fd in pair:
-        if fd not in keep:
-            os.close(fd)
-os.write(keep[0], b"x" * 2**20)
-os.read(keep[1], 1)
+before, after = ring()
+os.write(after, b"x" * 2**20)
+os.read(before, 1)
 """,
     "a ring of three that all read": """
-pipes = [os.pipe() for _ in range(3)]
-ready()
-for place in range(2):
-    if os.fork() == 0:
-        break
-else:
-    place = 2
-keep = (pipes[place][1], pipes[place - 1][0])
-for pair in pipes:
-    for fd in pair:
-        if fd not in keep:
-            os.close(fd)
-os.read(keep[1], 1)
-os.write(keep[0], b"x")
+before, after = ring()
+os.read(before, 1)
+os.write(after, b"x")
 """,
     "a threaded parent": """
 child = Popen([sys.executable, "-c", "import sys; sys.stderr.write('x' * 2**20); print('done')"],
@@ -454,4 +432,20 @@ from threading import Lock, Thread
 
 def ready():
     print("ready", flush=True)
+
+def ring():
+    # Three processes go on from here; each has the pipe from the one before, to the one after.
+    pipes = [os.pipe() for _ in range(3)]
+    ready()
+    for place in range(2):
+        if os.fork() == 0:
+            break
+    else:
+        place = 2
+    keep = (pipes[place - 1][0], pipes[place][1])
+    for pair in pipes:
+        for fd in pair:
+            if fd not in keep:
+                os.close(fd)
+    return keep
 """

@@ -18,7 +18,7 @@ from dagexec import Call, DagexecError, Executor, Ref, current_call, doctor, too
 from dagexec.limits import Limiter
 from dagexec.testing import run_virtual
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]  # programs start: slow machines
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="unix sockets of Linux")
 
 

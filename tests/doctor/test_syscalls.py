@@ -127,6 +127,7 @@ def test_any_line_and_any_memory(numbers, memory):
 
 
 @pytest.mark.real_time
+@pytest.mark.timeout(120)  # for machines that are slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 def test_every_wait_of_a_real_thread():
     """Each kind of wait, in a thread of this process, read back."""

@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -31,15 +32,20 @@ class Leaves:
         self.now = self.peak = self.total = 0
         self.lock = threading.Lock()
 
-    def enter(self):
+    @contextmanager
+    def running(self):
+        """Count a leaf for the block, which this process and its parents are told of."""
         with self.lock:
             self.now += 1
             self.total += 1
             self.peak = max(self.peak, self.now)
-
-    def leave(self):
-        with self.lock:
-            self.now -= 1
+        M.note("in")
+        try:
+            yield
+        finally:
+            M.note("out")
+            with self.lock:
+                self.now -= 1
 
 
 def _module():
@@ -62,30 +68,20 @@ def tools(leaves, observers=()):
     @tool(effect="read")
     async def async_leaf(seconds: float = 0, fails: bool = False) -> int:
         """Be a leaf in the event loop."""
-        leaves.enter()
-        M.note("in")
-        try:
+        with leaves.running():
             await anyio.sleep(seconds)
             if fails:
                 raise ValueError
             return 1
-        finally:
-            M.note("out")
-            leaves.leave()
 
     @tool(effect="read")
     def thread_leaf(seconds: float = 0, fails: bool = False) -> int:
         """Be a leaf in a thread."""
-        leaves.enter()
-        M.note("in")
-        try:
+        with leaves.running():
             time.sleep(seconds)
             if fails:
                 raise ValueError
             return 1
-        finally:
-            M.note("out")
-            leaves.leave()
 
     @tool(effect="read")
     async def async_node(calls: list) -> int:

@@ -29,6 +29,7 @@ from dagexec.processes import ProcessGone
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.real_time,
+    pytest.mark.timeout(240),  # interpreters start, and machines are slow
     pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is left"),
 ]
 
@@ -101,20 +102,25 @@ async def test_failures_are_their_calls_own():
         assert "cannot be sent" in str(report["lambda"].error)
 
 
-@pytest.mark.parametrize("scope", ["call", "workflow"])
-async def test_killed_at_the_deadline(mark, scope):
+async def test_killed_at_the_deadline(mark):
     """With all that it has started; the run goes on with other processes."""
-    timeouts = Timeouts(**{"call": None, "workflow": None, scope: 3})
-    async with Executor(T.ALL, timeouts=Timeouts(call=50)) as warm:
-        # To start an interpreter may take longer than that on a loaded machine.
-        await warm.run([Call("a", "where"), Call("b", "where")])
-        executor = warm.within(timeouts)
-        start = time.perf_counter()
-        report = await executor.run([Call("h", "hang", {"mark": mark}), Call("w", "where")])
-        assert time.perf_counter() - start < 15
-        assert (report["h"].status, report["h"].scope) == ("timed_out", scope)
-        assert report["w"].ok
-        assert report.abandoned == 0
+
+    async def case(scope):
+        timeouts = Timeouts(**{"call": None, "workflow": None, scope: 3})
+        async with Executor(T.ALL, timeouts=Timeouts(call=50)) as warm:
+            # To start an interpreter may take longer than that on a loaded machine.
+            await warm.run([Call("a", "where"), Call("b", "where")])
+            executor = warm.within(timeouts)
+            start = time.perf_counter()
+            report = await executor.run([Call("h", "hang", {"mark": mark}), Call("w", "where")])
+            assert time.perf_counter() - start < 50
+            assert (report["h"].status, report["h"].scope) == ("timed_out", scope)
+            assert report["w"].ok, scope
+            assert report.abandoned == 0
+
+    async with anyio.create_task_group() as group:
+        for scope in ("call", "workflow"):
+            group.start_soon(case, scope)
 
 
 async def test_cancelling_the_caller_kills_them(mark):
@@ -124,7 +130,7 @@ async def test_cancelling_the_caller_kills_them(mark):
         start = time.perf_counter()
         with anyio.move_on_after(2):
             await executor.run([Call(str(n), "hang", {"mark": mark}) for n in range(3)])
-        assert time.perf_counter() - start < 15
+        assert time.perf_counter() - start < 50
 
 
 async def test_what_a_tool_leaves_running_ends_with_its_call(mark):
@@ -168,7 +174,7 @@ def test_the_processes_outlive_an_event_loop_and_end_with_the_executor():
     import gc
 
     gc.collect()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive(worker)
@@ -179,7 +185,10 @@ async def test_an_idle_process_that_died_is_replaced():
     async with Executor(T.ALL) as executor:
         worker = (await executor.run([Call("a", "where")]))["a"].value
         os.kill(worker, 9)
-        await anyio.sleep(0.2)
+        with anyio.fail_after(60):
+            while alive(worker):
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.05)  # the loop turns, and sees its end
         assert (await executor.run([Call("a", "where")]))["a"].value != worker
 
 
@@ -241,7 +250,7 @@ def test_tools_of_the_main_script(tmp_path, guarded):
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
         env={**os.environ, "PYTHONPATH": root},
     )
@@ -272,7 +281,7 @@ executor.run_sync([Call("a", "hang", {{"mark": {mark!r}}})])
         worker = int(parent.stdout.readline())
         time.sleep(1)
         parent.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)

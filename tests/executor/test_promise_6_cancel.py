@@ -318,7 +318,40 @@ async def test_interrupts_from_threads(kind):
     free(executor)
 
 
-@pytest.mark.parametrize("stopped_by", ["call", "layer", "workflow", "caller", "failure"])
+STOPPERS = ["call", "layer", "workflow", "caller", "failure"]
+
+
+async def stopped_at_2(stopped_by, slow, calls):
+    """Run calls that something stops after 2 s; return the report, None for a cancelled caller.
+
+    The tool `slow` holds the run to the fifth second, and what the caller sees is checked.
+    """
+
+    @tool
+    async def bad() -> None:
+        """Fail."""
+        await anyio.sleep(2)
+        raise ValueError("no")
+
+    names = {"call": None, "workflow": None}
+    if stopped_by in ("call", "layer", "workflow"):
+        names[stopped_by] = 2
+    executor = Executor(
+        [slow, bad],
+        timeouts=Timeouts(**names),
+        on_failure="stop" if stopped_by == "failure" else "skip",
+    )
+    if stopped_by == "failure":
+        calls = [*calls, Call("b", "bad")]
+    start, report = anyio.current_time(), None
+    with anyio.CancelScope(deadline=start + 2 if stopped_by == "caller" else float("inf")) as scope:
+        report = await executor.run(Plan(calls))
+    assert anyio.current_time() - start == pytest.approx(5, abs=1e-9)
+    assert scope.cancelled_caught == (stopped_by == "caller")
+    return report
+
+
+@pytest.mark.parametrize("stopped_by", STOPPERS)
 async def test_a_tool_that_swallows_cancellation_is_cancelled_again_and_named(stopped_by, caplog):
     """It is told at each await; after a second the log names it, and the run waits."""
     caplog.set_level(logging.WARNING, "dagexec")
@@ -337,27 +370,8 @@ async def test_a_tool_that_swallows_cancellation_is_cancelled_again_and_named(st
                     await anyio.sleep(0.5)
         return 7
 
-    @tool
-    async def bad() -> None:
-        """Fail."""
-        await anyio.sleep(2)
-        raise ValueError("no")
-
-    names = {"call": None, "workflow": None}
-    if stopped_by in ("call", "layer", "workflow"):
-        names[stopped_by] = 2
-    executor = Executor(
-        [stubborn, bad],
-        timeouts=Timeouts(**names),
-        on_failure="stop" if stopped_by == "failure" else "skip",
-    )
-    calls = [Call("s", "stubborn")] + [Call("b", "bad")] * (stopped_by == "failure")
-    start = anyio.current_time()
-    with anyio.CancelScope(deadline=start + 2 if stopped_by == "caller" else float("inf")) as scope:
-        report = await executor.run(Plan(calls))
+    report = await stopped_at_2(stopped_by, stubborn, [Call("s", "stubborn")])
     assert len(waits) == 6
-    assert anyio.current_time() - start == pytest.approx(5, abs=1e-9)
-    assert scope.cancelled_caught == (stopped_by == "caller")
     assert [record.getMessage() for record in caplog.records] == [
         "call 's': tool 'stubborn' still runs 1 s after it was cancelled; the run waits for it"
     ]
@@ -365,7 +379,7 @@ async def test_a_tool_that_swallows_cancellation_is_cancelled_again_and_named(st
         assert report["s"].value == 7
 
 
-@pytest.mark.parametrize("stopped_by", ["call", "layer", "workflow", "failure", "caller"])
+@pytest.mark.parametrize("stopped_by", STOPPERS)
 async def test_a_tool_that_hides_from_its_cancellation_is_named(stopped_by, caplog):
     """Nothing is thrown into a shielded scope; the run waits, and says for what."""
 
@@ -376,27 +390,7 @@ async def test_a_tool_that_hides_from_its_cancellation_is_named(stopped_by, capl
             await anyio.sleep(5)
         return 7
 
-    @tool
-    async def bad() -> None:
-        """Fail."""
-        await anyio.sleep(2)
-        raise ValueError("no")
-
-    names = {"call": None, "workflow": None}
-    if stopped_by in ("call", "layer", "workflow"):
-        names[stopped_by] = 2
-    executor = Executor(
-        [hidden, bad],
-        timeouts=Timeouts(**names),
-        on_failure="stop" if stopped_by == "failure" else "skip",
-    )
-    calls = [Call("h", "hidden"), Call("i", "hidden")]
-    calls += [Call("b", "bad")] * (stopped_by == "failure")
-    start = anyio.current_time()
-    with anyio.CancelScope(deadline=start + 2 if stopped_by == "caller" else float("inf")) as scope:
-        report = await executor.run(Plan(calls))
-    assert anyio.current_time() - start == pytest.approx(5, abs=1e-9)
-    assert scope.cancelled_caught == (stopped_by == "caller")
+    report = await stopped_at_2(stopped_by, hidden, [Call("h", "hidden"), Call("i", "hidden")])
     assert sorted(record.getMessage()[:8] for record in caplog.records) == ["call 'h'", "call 'i'"]
     if stopped_by != "caller":
         assert report["h"].value == 7

@@ -144,7 +144,9 @@ async def test_runs_side_by_side_inside_one_tool():
     free(executor)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 60))]
+)
 async def test_random_trials_leak_no_slot(seed):
     """Failures, timeouts, cancellations and nested runs at random: all slots come back."""
     chance = random.Random(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, Executor, Plan, Ref, Template, Timeouts, tool
@@ -40,7 +40,7 @@ def summary(report):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples * 6 // 5)
 @given(
     plan=plans(),
     concurrency=st.sampled_from([1, 2, 3, 20, None]),

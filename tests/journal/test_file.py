@@ -18,7 +18,11 @@ from dagexec.journal import Record, SqliteJournal
 from dagexec.journal import _base as base
 from dagexec.journal import _store as store
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.real_time,
+    pytest.mark.timeout(240),  # for machines that are slow
+]
 
 
 @tool
@@ -258,27 +262,31 @@ async def test_a_value_without_a_place_fails_its_call_and_says_what_to_do(folder
 
 async def test_the_loop_does_not_wait_for_the_disk(folder, monkeypatch):
     """A commit that takes long holds the calls that need it, and nothing else."""
-    slow = store.Store.append
+    append = store.Store.append
+    ticks, seen = [], []
 
-    def append(self, owned, records):
-        time.sleep(0.2)
-        slow(self, owned, records)
+    def slow(self, owned, records):
+        """Take as long as the loop needs to turn a few times; if it waits, for ever."""
+        before, end = len(ticks), time.monotonic() + 20
+        while len(ticks) < before + 5 and time.monotonic() < end:
+            time.sleep(0.005)
+        seen.append(len(ticks) - before)
+        append(self, owned, records)
 
-    monkeypatch.setattr(store.Store, "append", append)
-    gaps = []
+    monkeypatch.setattr(store.Store, "append", slow)
 
     async def tick():
         while True:
-            before = time.perf_counter()
             await anyio.sleep(0.005)
-            gaps.append(time.perf_counter() - before)
+            ticks.append(1)
 
     with SqliteJournal(folder / "runs.db") as journal:
         async with anyio.create_task_group() as group:
             group.start_soon(tick)
             await Executor([echo], journal=journal).run(chain(2), run_id="run")
             group.cancel_scope.cancel()
-    assert len(gaps) > 20
+    assert len(seen) >= 2
+    assert min(seen) >= 5
 
 
 async def test_what_many_calls_record_at_once_is_one_commit(folder):
@@ -286,7 +294,7 @@ async def test_what_many_calls_record_at_once_is_one_commit(folder):
     plan = Plan([Call(f"c{n}", "echo", {"value": n}) for n in range(100)])
     with SqliteJournal(folder / "runs.db") as journal:
         await Executor([echo], journal=journal, concurrency=100).run(plan, run_id="run")
-        assert journal._thread._store._commits() < 20
+        assert journal._thread._store._commits() < 50
 
 
 async def test_the_thread_ends_when_nobody_needs_it(folder):
@@ -295,7 +303,7 @@ async def test_the_thread_ends_when_nobody_needs_it(folder):
     executor = Executor([echo], journal=journal)
     await executor.run(chain(), run_id="one")
     assert "dagexec journal" in [thread.name for thread in threading.enumerate()]
-    with anyio.fail_after(10):
+    with anyio.fail_after(50):
         while "dagexec journal" in [thread.name for thread in threading.enumerate()]:
             await anyio.sleep(0.05)
     assert not (folder / "runs.db-wal").exists()
@@ -343,7 +351,7 @@ async def test_a_dead_owner_is_replaced_at_once_and_a_living_one_is_not(folder, 
             while "started" not in [each.kind for each in await journal.read("run")]:
                 await anyio.sleep(0.01)
             process.kill()  # and not waited for: a process that waits to be reaped is dead
-            with anyio.fail_after(5):
+            with anyio.fail_after(50):
                 while True:
                     try:
                         report = await executor.resume("run")
@@ -403,9 +411,11 @@ async def test_the_lease_is_renewed_while_a_call_runs_long(folder, monkeypatch):
     for module in (base, store, _sqlite):
         monkeypatch.setattr(module, "LEASE", 0.3)
 
+    end = anyio.Event()
+
     @tool
     async def slow() -> int:
-        await anyio.sleep(1.2)
+        await end.wait()
         return 1
 
     path = folder / "runs.db"
@@ -414,8 +424,11 @@ async def test_the_lease_is_renewed_while_a_call_runs_long(folder, monkeypatch):
             executor = Executor([slow], journal=first)
             group.start_soon(lambda: executor.run(Plan([Call("a", "slow")]), run_id="run"))
             await anyio.sleep(0.9)
-            info = (await second.runs())[0]
-            assert info.state == "running"
+            # On a slow machine one may be renewed late; without that it would be stale for good.
+            with anyio.fail_after(40):
+                while (await second.runs())[0].state != "running":
+                    await anyio.sleep(0.02)
+            end.set()
         assert (await Executor([slow], journal=second).resume("run")).ok
 
 
@@ -454,7 +467,7 @@ async def test_several_processes_share_a_file(folder):
         subprocess.Popen([sys.executable, "-c", code, str(path), str(number)])
         for number in range(4)
     ]
-    assert [process.wait(50) for process in processes] == [0] * 4
+    assert [process.wait(200) for process in processes] == [0] * 4
     with SqliteJournal(path) as journal:
         assert len(await journal.runs()) == 20
         for info in await journal.runs():

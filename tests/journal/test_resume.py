@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from functools import partial
+
 import anyio
 import pytest
 
@@ -22,7 +25,12 @@ from dagexec import (
 )
 from dagexec.journal import MemoryJournal, sweep
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.real_time,
+    pytest.mark.timeout(240),  # for machines that are slow
+]
+HUNG = []  # the calls that wait for ever, as they began to
 
 
 class Log(list):
@@ -40,6 +48,7 @@ def crash_tools(log, *, reconcile=None):
             log.append((current_call().id, current_call().attempt, key))
             if hang and key not in stuck:
                 stuck.add(key)
+                HUNG.append(current_call().id)
                 await anyio.sleep_forever()
             return n + 1
 
@@ -60,11 +69,29 @@ def in_flight(hang=True):
     )
 
 
+@asynccontextmanager
+async def hanging(executor, plan, run_id="run"):
+    """Have a run for the block that hangs, as its records say; then cancel it from outside."""
+    before = len(HUNG)
+    count = 1 if executor.concurrency == 0 else sum(bool(call.args.get("hang")) for call in plan)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(executor.run, plan, run_id=run_id))
+        with anyio.fail_after(50):
+            while len(HUNG) < before + count:
+                await anyio.sleep(0.005)
+            # A read does not wait until its start is recorded; the tests do.
+            while set(HUNG[before:]) - {
+                each.call for each in await executor.journal.read(run_id) if each.kind == "started"
+            }:
+                await anyio.sleep(0.005)
+        yield
+        group.cancel_scope.cancel()
+
+
 async def interrupt(executor, plan, run_id="run"):
     """Begin a run and cancel it from outside, as a shutdown does."""
-    with anyio.move_on_after(0.2) as scope:
-        await executor.run(plan, run_id=run_id)
-    assert scope.cancelled_caught
+    async with hanging(executor, plan, run_id):
+        pass
 
 
 async def test_a_cancelled_run_goes_on_where_it_was(journal):
@@ -267,9 +294,7 @@ async def test_a_run_has_one_owner(journal):
     """While it is driven nobody else may; the records can be read all the same."""
     log = Log()
     executor = Executor(crash_tools(log), journal=journal)
-    async with anyio.create_task_group() as group:
-        group.start_soon(interrupt, executor, in_flight())
-        await anyio.sleep(0.1)
+    async with hanging(executor, in_flight()):
         for attempt in (executor.resume("run"), executor.run(in_flight(), run_id="run")):
             with pytest.raises(DagexecError, match="driven by"):
                 await attempt
@@ -281,9 +306,7 @@ async def test_a_run_has_one_owner(journal):
 async def test_deadlines_are_outcomes_and_cancellations_are_not(journal):
     """What timed out stays so; run.cancel() ends the run for good."""
     log = Log()
-    executor = Executor(
-        crash_tools(log), journal=journal, timeouts=Timeouts(call=None, workflow=0.2)
-    )
+    executor = Executor(crash_tools(log), journal=journal, timeouts=Timeouts(call=None, workflow=1))
     report = await executor.run(in_flight(), run_id="late")
     assert report["w"].status == "timed_out"
     assert report["w"].maybe
@@ -293,8 +316,11 @@ async def test_deadlines_are_outcomes_and_cancellations_are_not(journal):
         name: each.status for name, each in report.items()
     }
     assert again["w"].scope == "workflow"
-    async with executor.start(in_flight(), run_id="cancelled") as run:
-        await anyio.sleep(0.1)
+    patient = executor.within(Timeouts())
+    async with patient.start(in_flight(), run_id="cancelled") as run:
+        with anyio.fail_after(50):
+            while len(log) < ran + 5:
+                await anyio.sleep(0.005)
         run.cancel()
     assert (await executor.resume("cancelled"))["w"].status == "cancelled"
     assert [info.state for info in await journal.runs()] == ["done", "done"]
@@ -364,13 +390,11 @@ async def test_the_sweeper_takes_over_and_is_not_held_up(journal):
     assert sorted(report.run_id for report in reports) == ["one", "two"]
     assert all(report.ok for report in reports)
     full = Executor(crash_tools(log), journal=journal, concurrency=1)
-    hanging = Plan([Call("h", "read", {"n": 1, "hang": True})])
-    async with anyio.create_task_group() as group:
-        group.start_soon(full.run, hanging)
-        await anyio.sleep(0.1)
+    plan = Plan([Call("h", "read", {"n": 1, "hang": True})])
+    async with hanging(full, plan, "full"), anyio.create_task_group() as group:
         await interrupt(executor, in_flight(), "three")
         group.start_soon(lambda: sweep(full, every=0.05))
-        with anyio.fail_after(5):
+        with anyio.fail_after(50):
             while True:
                 infos = {info.id: info.state for info in await journal.runs()}
                 if infos["three"] == "running":

@@ -264,7 +264,7 @@ async def test_a_storm_of_failures_stays_within_the_budget():
     assert (await run(ask, 50)).ok
 
 
-@pytest.mark.parametrize("down", [60.0, 95.0])
+@pytest.mark.parametrize("down", [60.0, pytest.param(95.0, marks=pytest.mark.slow)])
 async def test_a_breaker_opens_and_closes_within_one_interval(down):
     """While everything fails hardly anything is sent; after the recovery it is tried in time."""
     interval, sent = 10.0, []

@@ -59,7 +59,7 @@ class Chromium:
 
     def call(self, function, *args, **options):
         """Call a function in the browser's thread."""
-        return self.thread.submit(function, *args, **options).result(timeout=50)
+        return self.thread.submit(function, *args, **options).result(timeout=200)
 
     def close(self):
         """End it."""

@@ -52,6 +52,7 @@ def test_secret_arguments_are_hidden():
 
 @pytest.mark.integration
 @pytest.mark.real_time
+@pytest.mark.timeout(240)  # a browser starts, and machines are slow
 class TestInABrowser:
     """Debian's chromium; every page must be free of errors and of requests."""
 

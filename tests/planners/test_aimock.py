@@ -28,11 +28,15 @@ from planners import Dialogue, solve
 from planners.anthropic import MessagesPlanner
 from planners.openai import ChatPlanner, ResponsesPlanner
 
-pytestmark = [pytest.mark.integration, pytest.mark.real_time]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.real_time,
+    pytest.mark.timeout(240),  # node starts, and machines are slow
+]
 PLANNERS = {"chat": ChatPlanner, "responses": ResponsesPlanner, "messages": MessagesPlanner}
 HERE = Path(__file__).parent / "aimock"
 COMMAND = HERE / "node_modules/@copilotkit/aimock/dist/cli.js"
-UP = 30.0  # seconds
+UP = 100.0  # seconds
 
 
 def turn(*calls, text=None):

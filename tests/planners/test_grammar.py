@@ -123,6 +123,7 @@ def test_any_text_is_read_the_same_in_pieces(text, size):
     assert read(*pieces) == read(text)
 
 
+@pytest.mark.timeout(300)  # on a machine that is slow, with coverage
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
     """A text always gives a plan, and a plan's calls either run or say what is wrong."""

@@ -46,7 +46,7 @@ def test_the_cases_are_many_and_different(nestful):
     assert sum(len(case.edges) for case in cases) > 500
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 async def test_nested_plans(nestful, wire, part):
     """Edges, arguments, values and answers are those that were computed without dagexec."""
     received = []
@@ -76,13 +76,14 @@ async def test_nested_plans(nestful, wire, part):
         assert check_conversation(wire.api, wire.conversation((reply, results))) == []
 
 
-async def test_nested_plans_across_turns(nestful, wire):
+@pytest.mark.parametrize("every", [20, pytest.param(5, marks=pytest.mark.slow)])
+async def test_nested_plans_across_turns(nestful, wire, every):
     """A plan cut into one turn per call receives the same arguments by reference."""
     received = []
     available = tools(nestful, received)
     first = wire.planner(available)
     executor = Executor(available)
-    for seed in range(0, CASES, 5):
+    for seed in range(0, CASES, every):
         received.clear()
         planner = first.fresh()
         case = nestful.make(seed)

@@ -44,7 +44,15 @@ async def ask_model(api, script, box, journal, *, stream, **options):
 
 @pytest.mark.parametrize("api", PLANNERS)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("after", [0.5, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize(
+    "after",
+    [
+        0.5,
+        pytest.param(1.5, marks=pytest.mark.slow),
+        2.5,
+        pytest.param(3.5, marks=pytest.mark.slow),
+    ],
+)
 async def test_a_crashed_conversation_goes_on(api, stream, after):
     """Wherever it ended: each reply is asked for once, and no call that was done runs again."""
     journal = MemoryJournal()

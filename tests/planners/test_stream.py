@@ -90,7 +90,8 @@ CALLS = st.lists(st.tuples(st.sampled_from(["look", "change", "nope"]), ARGUMENT
 @pytest.mark.anyio
 @pytest.mark.parametrize("api", APIS)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=settings().max_examples * 6 // 10,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(calls=CALLS, text=st.sampled_from(["", "Let me see."]), size=st.integers(1, 30))
 async def test_the_calls_are_those_of_the_whole_reply(api, calls, text, size):

@@ -17,11 +17,13 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what is here: threads and LangGraph itself need a real clock."""
+    """Mark what is here: threads and LangGraph itself need a real clock, slow machines time."""
     for item in items:
         if "integrations/langgraph" in item.path.as_posix():
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.real_time)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
 
 
 class Way:

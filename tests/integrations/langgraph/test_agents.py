@@ -122,14 +122,14 @@ def test_references_and_interrupts_in_agents(way, make, message, thread, content
 def test_settings_reach_the_node_and_the_given_agent_stays(way, make, message):
     """A copy: what it was made of still sends call by call."""
 
-    @way.tool(seconds=lambda: 60 if way.kind == "waits" else 4)
+    @way.tool(seconds=lambda: 60 if way.kind == "waits" else 8)
     def hangs() -> str:
         return "late"
 
     replies = [message(("hangs", {}), ("price", {"title": "Emma"})), AIMessage("Done.")]
     given = make(Script(replies=replies, requests=[], tools=[]), [price, hangs])
     before = given.nodes["tools"].bound
-    agent = dag_agent(given, timeouts=Timeouts(call=1))
+    agent = dag_agent(given, timeouts=Timeouts(call=1.5))
     found = way.run(agent, {"messages": [HumanMessage("Go.")]})["messages"]
     assert "its time limit" in found[2].content
     assert found[3].status == "success"

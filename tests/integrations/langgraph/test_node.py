@@ -109,7 +109,13 @@ def outcome_of(way, node, given):
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize(
+    "flag",
+    [
+        flag if flag in ("default", "true", "type") else pytest.param(flag, marks=pytest.mark.slow)
+        for flag in FLAGS
+    ],
+)
 def test_it_gives_and_raises_what_the_stock_class_does(way, state, message, flag):
     """For each kind of error handling, each kind of call, and each form of input."""
     options = {} if FLAGS[flag] is ... else {"handle_tool_errors": FLAGS[flag]}
@@ -481,20 +487,25 @@ def test_observers_and_the_calls_own_context(way, state, graph):
     assert statuses == ["failed", "done"]
 
 
+def slow_until(event):
+    """Return the tool `slow`, which ends when the reader of a stream has seen enough."""
+
+    @tool
+    async def slow() -> str:
+        """Wait for the reader of the stream."""
+        await asyncio.wait_for(event.wait(), 50)
+        return "slow"
+
+    return slow
+
+
 def test_each_call_is_streamed_as_it_ends(state, graph):
     """On the custom stream: the quick one long before the slow one, errors too."""
     seen = []
 
     async def run():
         ended = asyncio.Event()
-
-        @tool
-        async def slow() -> str:
-            """Wait for the reader of the stream."""
-            await asyncio.wait_for(ended.wait(), 20)
-            return "slow"
-
-        node = DagToolNode([slow, add], stream_calls=True)
+        node = DagToolNode([slow_until(ended), add], stream_calls=True)
         given = state(("slow", {}), ("add", {"a": 1, "b": 1}), ("nothing", {}))
         async for chunk in graph(node).astream(given, stream_mode="custom"):
             seen.append((chunk["tool_call_id"], chunk["status"], chunk["message"].content))
@@ -514,19 +525,13 @@ def test_custom_events_of_tools_are_streamed_at_once(state, graph):
         ended = asyncio.Event()
 
         @tool
-        async def slow() -> str:
-            """Wait for the reader of the stream."""
-            await asyncio.wait_for(ended.wait(), 20)
-            return "slow"
-
-        @tool
         async def tells(runtime: ToolRuntime) -> str:
             """Write to the stream."""
             runtime.stream_writer("half")
             return "told"
 
         seen = []
-        stream = graph(DagToolNode([slow, tells])).astream(
+        stream = graph(DagToolNode([slow_until(ended), tells])).astream(
             state(("slow", {}), ("tells", {})), stream_mode=["custom", "updates"]
         )
         async for mode, chunk in stream:

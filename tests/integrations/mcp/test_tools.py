@@ -239,7 +239,7 @@ async def test_streamable_http(good):
     restart = Restart(times=1000, within=60, delay=0.1, longest=0.2)
     guards = Guards(request=30)
     with listening([*good, str(port)], port):
-        tools = MCPTools(url, guards=guards, restart=restart, connect=20)
+        tools = MCPTools(url, guards=guards, restart=restart, connect=60)
         await tools.open()
         executor = Executor(tools)
         report = await executor.run([Call("a", "add", {"a": 1, "b": 2}), Call("b", "fail")])
