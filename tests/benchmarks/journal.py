@@ -21,11 +21,13 @@ import anyio
 
 from dagexec import Call, Executor, Plan, tool
 from dagexec.journal import SqliteJournal
+from tests.benchmarks.figures import Figure
 
 CALLS = 2000
 STEPS = 300
 BATCH = 20
 ROUNDS = 5
+DISK = "/var/tmp"  # the system's own temporary folder may be in memory
 
 
 @tool
@@ -121,30 +123,31 @@ async def measure(folder: Path) -> dict[str, float]:
     return figures
 
 
-def main() -> int:
-    """Print the figures; return how many goals were missed."""
-    with tempfile.TemporaryDirectory(prefix="dagexec-bench-", dir="/var/tmp") as folder:
-        rounds = [anyio.run(measure, Path(folder)) for _ in range(ROUNDS)]
-    middle = {name: median(each[name] for each in rounds) for name in rounds[0]}
-    for name, seconds in middle.items():
-        print(f"{name:<12} {seconds * 1000:9.3f} ms")
-    goals = [
+async def figures(rounds: int = ROUNDS) -> list[Figure]:
+    """Return medians of the rounds, and their ratios with the goals."""
+    with tempfile.TemporaryDirectory(prefix="dagexec-bench-", dir=DISK) as folder:
+        taken = [await measure(Path(folder)) for _ in range(rounds)]
+    middle = {name: median(each[name] for each in taken) for name in taken[0]}
+    found = [Figure(f"journal: {name}", middle[name] * 1e3, "ms") for name in middle]
+    ratios = [
         ("2,000 writes / raw sqlite3", middle["write"] / middle["raw"], 2.0),
         ("2,000 reads / raw sqlite3", middle["read"] / middle["raw"], 2.0),
     ]
     if "saver" in middle:
         step = middle["saver"]
-        goals += [
+        ratios += [
             ("one of 2,000 writes / a SqliteSaver step", middle["write"] / CALLS / step, 0.5),
             ("a link of a chain of reads / that step", middle["chain read"] / step, 0.5),
-            # Two commits a link: the outcome of one call, then the intent of the next.
-            ("a link of a chain of writes / that step", middle["chain write"] / step, 1.0),
+            ("a link of a chain of writes / that step", middle["chain write"] / step, 0.5),
         ]
-    missed = 0
-    for name, ratio, goal in goals:
-        missed += ratio > goal
-        print(f"{name:<42} {ratio:6.2f}  at most {goal}{'  MISSED' if ratio > goal else ''}")
-    return missed
+    return found + [Figure(f"journal: {name}", ratio, "x", goal) for name, ratio, goal in ratios]
+
+
+def main() -> int:
+    """Print the figures; return how many goals were missed."""
+    found = anyio.run(figures)
+    print("\n".join(map(str, found)))
+    return sum(each.met is False for each in found)
 
 
 if __name__ == "__main__":
