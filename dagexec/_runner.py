@@ -19,14 +19,14 @@ import time
 from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final, runtime_checkable
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.from_thread import run_sync as call_in_loop
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground, enter_call
@@ -117,12 +117,12 @@ class Settings:
     shares: bool
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     guards: Mapping[str, Guard] | None = None
+    # What of these the pictures of a run show; made once, because each report holds it.
+    setup: Setup = field(init=False)
 
-    @property
-    def setup(self) -> Setup:
-        """What of these the pictures of a run show."""
+    def __post_init__(self) -> None:
         tools = self.tools
-        return Setup(
+        setup = Setup(
             call=self.call_timeout,
             layer=self.layer_timeout,
             run=self.run_timeout,
@@ -130,6 +130,7 @@ class Settings:
             tools={name: each.timeout for name, each in tools.items() if each.timeout is not None},
             secret={name: tuple(each.secret) for name, each in tools.items() if each.secret},
         )
+        object.__setattr__(self, "setup", setup)
 
 
 class SourceError(Exception):
@@ -273,7 +274,7 @@ class Runner:
         self._began = True
         live[self] = None
         self.began = time.monotonic()
-        now = anyio.current_time()
+        now = self.clock()
         self.zero = now - self.already
         self._lane.ground = self._ground(self._scope)
         if self.settings.run_timeout is not None:
@@ -289,7 +290,7 @@ class Runner:
             del live[self]
             if not self.machine.finished:
                 self.stop(self.reason(self._lane))
-            self.elapsed = anyio.current_time() - self.zero
+            self.elapsed = self.now()
             if self.holdings is not None:
                 self.holdings.end()
             log_end(self, self._left)
@@ -322,7 +323,11 @@ class Runner:
                     await self.work(lane, started=False)
                 else:
                     self.recruit(lane)
-            await lane.ended.wait()
+            if lane.ended.is_set():
+                # What waiting would do but for a turn of the event loop, which the group takes.
+                await checkpoint_if_cancelled()
+            else:
+                await lane.ended.wait()
             self.watchdog.end()
 
     async def _drive_sequentially(
@@ -406,10 +411,6 @@ class Runner:
     def observe(self, observer: Observer) -> None:
         """Tell one more of what happens; before the run begins."""
         self._observers = (*self._observers, observer)
-
-    def prepare(self, name: str, arguments: dict[str, Any]) -> None:
-        """Keep arguments that were validated when the plan was checked."""
-        self.prepared[name] = arguments
 
     def stop(self, outcome: Outcome) -> None:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""

@@ -303,6 +303,8 @@ class Scheduler:
             self._check_call(events[0])  # type: ignore[arg-type]
             self._actions = actions
             self._handlers[kind](events[0])
+            if kind is Started:
+                return actions  # nothing follows from it
         else:
             self._check(events)
             self._actions = actions
@@ -322,12 +324,12 @@ class Scheduler:
         seen: dict[str, None] = {}
         closed = self._closed
         for event in events:
-            if len(events) > 1 and not isinstance(event, _BATCHED):
-                msg = f"{type(event).__name__} must come alone, not in a batch"
-                raise Refused(msg)
             if isinstance(event, Added):
                 self._check_open(event, closed=closed)
                 name = event.call.id
+            elif len(events) > 1 and not isinstance(event, _BATCHED):
+                msg = f"{type(event).__name__} must come alone, not in a batch"
+                raise Refused(msg)
             elif isinstance(event, Started | Settled):
                 self._check_call(event)
                 name = event.call
@@ -344,14 +346,16 @@ class Scheduler:
             seen[name] = None
 
     def _check_open(self, event: Added, *, closed: bool) -> None:
+        call = event.call
+        name = call.id
         if closed:
-            msg = f"call {event.call.id!r} was added after the plan was closed"
+            msg = f"call {name!r} was added after the plan was closed"
             raise Refused(msg)
-        if event.call.id in self._nodes:
-            msg = f"call {event.call.id!r} was added twice; give each call its own id"
+        if name in self._nodes:
+            msg = f"call {name!r} was added twice; give each call its own id"
             raise Refused(msg)
-        if event.call.id in event.call.needs or event.call.id in event.call.waits:
-            msg = f"call {event.call.id!r} refers to itself"
+        if name in call.needs or name in call.waits:
+            msg = f"call {name!r} refers to itself"
             raise Refused(msg)
 
     def _check_call(self, event: Started | Settled) -> None:
@@ -426,10 +430,12 @@ class Scheduler:
             return None
         outcome = self._outcomes.get(name)
         lost = outcome is not None and outcome.status in _LOST
-        if lost:
+        if outcome is None:
+            holds = True
+        elif lost:
             holds = source.missing > 0 and _keeps(source, node, hard=hard)
         else:
-            holds = outcome is None or outcome.status != "done"
+            holds = outcome.status != "done"
         if holds:
             if source.dependants:
                 source.dependants.append((node, hard))

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from dagexec import Executor
 from dagexec.testing import run_virtual
 from tests.benchmarks import journal, limits, patterns
 from tests.benchmarks import workloads as work
 from tests.benchmarks.figures import Figure, medians
 from tests.benchmarks.matrix import peak
+from tests.benchmarks.systems import Gate, tools
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from dagexec import Executor, Plan
+    from dagexec import Plan
 
 BACKENDS = ("asyncio", "trio")
 TIMEOUT = 30
@@ -110,6 +112,23 @@ async def growth(repeats: int) -> list[Figure]:
     ]
 
 
+async def graphs(repeats: int) -> list[Figure]:
+    """Measure what a run adds to its waits, which the event loop's timers make longer."""
+    figures: list[Figure] = []
+    for count in (30, 300):
+        load = work.random_graph(count, 0.010)
+        executor = Executor([tools(anyio.sleep, Gate())["wait"]], concurrency=None)
+        ratios: list[float] = []
+        for _ in range(repeats):
+            report = await executor.run(load.plan)
+            waits = [report[call].ended - report[call].started for call in report.critical_path]
+            ratios.append(report.elapsed / sum(waits))
+        figures.append(
+            Figure(f"{load.name}: run / its waits as they were", median(ratios), "x", 1.02)
+        )
+    return figures
+
+
 async def limited(repeats: int) -> list[Figure]:
     """Measure what limits and retries cost a call that does nothing."""
     times = await limits.costs(repeats=repeats * 3)
@@ -148,6 +167,7 @@ PARTS = {
     "one call": one_call,
     "variants": variants,
     "growth": growth,
+    "random graph": graphs,
     "limits": limited,
     "journal": journaled,
 }

@@ -36,6 +36,7 @@ MAKERS: dict[str, Callable[[], System]] = {
     "anyio": partial(own.anyio_group, scope=False),
     SCOPED: partial(own.anyio_group, scope=True),
     SCOPED_TRIO: partial(own.anyio_group, scope=True),
+    "asyncio, an event each": own.events,
     "polling, 10 ms": own.polling,
     NODE: libraries.tool_node,
     "LangGraph Send": libraries.send,
@@ -72,7 +73,8 @@ class Matrix:
         for count in (30, 300):
             waits = {"slow": True} if count > 30 else {}
             self._graph(random_graph(count, 0.100, **waits), only=(ASYNCIO, TRIO))
-        self._streamed()
+        self._streamed("first", lambda delays: delays[0])
+        self._streamed("median", median)
         self._memory()
         self._carried()
 
@@ -128,15 +130,15 @@ class Matrix:
                 self._slowest[name, shape] = seconds / len(load)
         self._row(load.name, "x path" if critical else "us a call", cells)
 
-    def _streamed(self) -> None:
-        name = "streamed: last byte to start"
+    def _streamed(self, which: str, pick: Callable[[list[float]], float]) -> None:
+        name = f"streamed: last byte to start, {which} call"
         if not self._wanted(name):
             return
 
         async def work(system: System) -> float:
             reply = Reply()
             await system.stream(reply)  # type: ignore[operator]
-            return median(reply.delays)
+            return pick(reply.delays)
 
         cells = self._without("stream")
         for system, times in self._turns(cells, work).items():

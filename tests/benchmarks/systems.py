@@ -207,6 +207,32 @@ def anyio_group(*, scope: bool) -> System:
     return by_layers(flat, gate, stream=stream, carry=BY_HAND)
 
 
+def events() -> System:
+    """One task for each call, which waits for an event of each call before it."""
+
+    async def graph(before: dict[str, tuple[str, ...]], do: Callable[[str], Do]) -> None:
+        ended = {call: asyncio.Event() for call in before}
+
+        async def one(call: str) -> None:
+            for each in before[call]:
+                await ended[each].wait()
+            name, args = do(call)
+            await own[name](**args)
+            ended[call].set()
+
+        async with asyncio.TaskGroup() as group:
+            for call in before:
+                group.create_task(one(call))
+
+    async def inner(_: list[Do]) -> None:
+        await graph(BATCH.before, BATCH.do)
+
+    gate = Gate()
+    own = tools(inner, gate)
+    whole = "takes the whole graph at once"
+    return System(lambda load: graph(load.before, load.do), whole, BY_HAND, gate.renew)
+
+
 def polling() -> System:
     """One task for each call, which looks every 10 ms whether it may start: LLMCompiler's way."""
 
