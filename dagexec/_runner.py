@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final, runtime_checkable
 
 import anyio
@@ -317,7 +318,7 @@ class Runner:
             elif plan is not None:
                 # The task of the run itself is the first worker: a chain needs no other.
                 self._looking = 1
-                self.feed(*(Added(call) for call in plan.calls), Closed())
+                self.feed(*map(Added, plan.calls), Closed())
                 self._looking = 0
                 if lane.queue and self.slots.take():
                     await self.work(lane, started=False)
@@ -337,7 +338,7 @@ class Runner:
         if self.recorder is not None:
             await self.recorder.begin(plan)
         elif plan is not None:
-            self.feed(*(Added(call) for call in plan.calls), Closed())
+            self.feed(*map(Added, plan.calls), Closed())
         if source is not None:
             await self._read(source)
         worker = self._worker(self, self._lane)
@@ -479,12 +480,12 @@ class Runner:
             return
         if self.settings.layer_timeout is None:
             queue = self._lane.queue
-            queue.extend([(name, now) for name in action.calls])
+            queue.extend(zip(action.calls, repeat(now)))
             if len(queue) > self._looking:  # else the worker that looks takes it, as in a chain
                 self.recruit(self._lane)
             return
         lane = self._lanes[action.layer] = Lane(self, action.layer)
-        lane.queue.extend([(name, now) for name in action.calls])
+        lane.queue.extend(zip(action.calls, repeat(now)))
         lane.left = len(lane.queue)
         self._layer_of.update(dict.fromkeys(action.calls, action.layer))
         if self._lane.group is not None:
