@@ -62,6 +62,13 @@ async def run(calls: Plan, journal: SqliteJournal | None) -> float:
     return took
 
 
+async def link(path: Path) -> float:
+    """Return the seconds of a link of a chain of writes."""
+    with SqliteJournal(path) as journal:
+        await run(plan("read", 20), journal)  # the file is open
+        return await run(plan("write", STEPS, chain=True), journal) / STEPS
+
+
 def raw(path: Path, rows: list[Any]) -> float:
     """Return the seconds that sqlite3 takes for these records."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -84,7 +91,7 @@ def raw(path: Path, rows: list[Any]) -> float:
 
 
 def saver(path: Path) -> float:
-    """Return the seconds that LangGraph takes for a chain, a checkpoint at each step."""
+    """Return the seconds of a step of LangGraph's in a chain, a checkpoint at each."""
     from langgraph.checkpoint.sqlite import SqliteSaver
     from langgraph.graph import END, START, StateGraph
 
@@ -100,7 +107,7 @@ def saver(path: Path) -> float:
     compiled.invoke({"n": 0}, config, durability="sync")
     took = perf_counter() - started
     connection.close()
-    return took
+    return took / STEPS
 
 
 async def measure(folder: Path) -> dict[str, float]:
@@ -119,7 +126,7 @@ async def measure(folder: Path) -> dict[str, float]:
     connection.close()
     figures["raw"] = raw(path.with_suffix(".raw"), rows)
     if find_spec("langgraph.checkpoint.sqlite") is not None:
-        figures["saver"] = saver(path.with_suffix(".saver")) / STEPS
+        figures["saver"] = saver(path.with_suffix(".saver"))
     return figures
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from importlib.util import find_spec
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
+
+from tests.benchmarks import journal
 from tests.benchmarks.systems import (
     CAP,
     INNER,
@@ -18,7 +22,11 @@ from tests.benchmarks.systems import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.benchmarks.workloads import Do, Workload
+
+DURABLE = "keeps a journal through another system only, such as Temporal, which needs a server"
 
 
 def tool_node() -> System:
@@ -38,7 +46,7 @@ def tool_node() -> System:
     gate = Gate()
     node = ToolNode([tool(each) for each in tools(flat, gate).values()])
     config: Any = {"configurable": {"__pregel_runtime": Runtime()}}
-    return by_layers(flat, gate)
+    return by_layers(flat, gate, record="the graph round it keeps the journal")
 
 
 def send() -> System:
@@ -78,7 +86,12 @@ def send() -> System:
     async def carry(value: object) -> object:
         return (await links.ainvoke({"value": value}))["value"]
 
-    return by_layers(flat, gate, carry=carry)
+    async def record(path: Path) -> float:
+        return await to_thread.run_sync(journal.saver, path)
+
+    missing = find_spec("langgraph.checkpoint.sqlite") is None
+    reason = "not installed: langgraph-checkpoint-sqlite"
+    return by_layers(flat, gate, carry=carry, record=reason if missing else record)
 
 
 def pydantic_ai() -> System:
@@ -104,7 +117,7 @@ def pydantic_ai() -> System:
     agent: Any = Agent()
     for each in tools(flat, gate).values():
         agent.tool_plain(each)
-    return by_layers(flat, gate)
+    return by_layers(flat, gate, record=DURABLE)
 
 
 def openai_agents() -> System:
@@ -150,7 +163,7 @@ def openai_agents() -> System:
 
     gate = Gate()
     made: list[Any] = [function_tool(each) for each in tools(flat, gate).values()]
-    return by_layers(flat, gate)
+    return by_layers(flat, gate, record=DURABLE)
 
 
 def dask() -> System:

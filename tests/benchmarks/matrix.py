@@ -6,12 +6,14 @@ import gc
 import sys
 import tracemalloc
 from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tests.benchmarks import libraries
+from tests.benchmarks import journal, libraries
 from tests.benchmarks import systems as own
 from tests.benchmarks.figures import Figure, Row
 from tests.benchmarks.streamed import Reply
@@ -77,6 +79,8 @@ class Matrix:
         self._streamed("median", median)
         self._memory()
         self._carried()
+        if not self.quick:
+            self._recorded()
 
     def _wanted(self, name: str) -> bool:
         return self.only in name
@@ -176,6 +180,20 @@ class Matrix:
             cells[system] = median(sizes)
         self._row(name, "MiB", cells)
 
+    def _recorded(self) -> None:
+        name = f"chain of {journal.STEPS} writes, journaled"
+        if not self._wanted(name):
+            return
+
+        async def work(system: System) -> float:
+            with TemporaryDirectory(prefix="dagexec-bench-", dir=journal.DISK) as folder:
+                return await system.record(Path(folder, "journal.db"))  # type: ignore[operator]
+
+        cells = self._without("record")
+        for system, times in self._turns(cells, work).items():
+            cells[system] = median(times) * 1e6
+        self._row(name, "us a call", cells)
+
     def figures(self) -> Iterator[Figure]:
         """Yield what is required of the rows that were measured."""
         for row in self.rows.values():
@@ -203,7 +221,7 @@ def _figures(row: Row, cells: dict[str, float]) -> Iterator[Figure]:
     if name in ("fan-out of 1,000", "fan-out of 10,000"):
         for ours, raw in pairs:
             yield Figure(f"{name}: {ours} / a scope each", cells[ours] / cells[raw], "x", 0.7)
-    if name.startswith("chain"):
+    if name.startswith("chain") and SCOPED in cells:
         for ours, raw in pairs:
             ratio = cells[ours] / cells[raw]
             yield Figure(f"{name}: {ours} / a group and scope a link", ratio, "x", 0.4)

@@ -17,9 +17,12 @@ import anyio
 from dagexec import Call, Executor, Plan, Ref, tool
 from dagexec.limits import Limiter
 from planners.llmcompiler import LLMCompilerPlanner
+from tests.benchmarks import journal
 from tests.benchmarks.workloads import CAP, INNER, NOOP, Do, Workload, same
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.benchmarks.streamed import Reply
 
 Flat = Callable[[list[Do]], Awaitable[object]]
@@ -32,16 +35,19 @@ BATCH = same("inner", INNER, NOOP)
 
 BY_HAND = "knows no references between calls: the code between them carries each value"
 THROUGH_TEXT = "a tool's result is text for the model, so a value does not stay what it is"
+NO_JOURNAL = "keeps no journal"
 WHOLE_REPLY = "runs the calls of a reply when the reply is complete"
 
 
 @dataclass(frozen=True)
 class System:
-    """How to run a graph, start calls as they are written, pass a value on: or why it cannot."""
+    """How to run a graph, start calls as they come, pass a value on, record: or why it cannot."""
 
     run: Callable[[Workload], Awaitable[None]]
     stream: Callable[[Reply], Awaitable[None]] | str
     carry: Callable[[object], Awaitable[object]] | str
+    record: Callable[[Path], Awaitable[float]] | str = NO_JOURNAL
+    """Return the seconds of a link of a chain whose every step is on the disk before the next."""
     setup: Callable[[Workload], object] = lambda _: None
     """What is not counted."""
 
@@ -90,7 +96,12 @@ class Gate:
 
 
 def by_layers(
-    flat: Flat, gate: Gate, *, stream: Any = WHOLE_REPLY, carry: Any = THROUGH_TEXT
+    flat: Flat,
+    gate: Gate,
+    *,
+    stream: Any = WHOLE_REPLY,
+    carry: Any = THROUGH_TEXT,
+    record: Any = NO_JOURNAL,
 ) -> System:
     """Return a system that knows no graph: it gets one batch for each depth."""
 
@@ -98,7 +109,7 @@ def by_layers(
         for batch in load.batches:
             await flat(batch)
 
-    return System(run, stream, carry, gate.renew)
+    return System(run, stream, carry, record, gate.renew)
 
 
 def dagexec() -> System:
@@ -147,7 +158,7 @@ def dagexec() -> System:
 
     planner = LLMCompilerPlanner([mark])
 
-    return System(run, stream, carry, lambda load: load.plan)
+    return System(run, stream, carry, journal.link, lambda load: load.plan)
 
 
 def gather() -> System:
@@ -230,7 +241,7 @@ def events() -> System:
     gate = Gate()
     own = tools(inner, gate)
     whole = "takes the whole graph at once"
-    return System(lambda load: graph(load.before, load.do), whole, BY_HAND, gate.renew)
+    return System(lambda load: graph(load.before, load.do), whole, BY_HAND, setup=gate.renew)
 
 
 def polling() -> System:
@@ -274,7 +285,7 @@ def polling() -> System:
     gate = Gate()
     own = tools(inner, gate)
     text = "replaces references in text, so a value does not stay what it is"
-    return System(lambda load: graph(load.before, load.do), stream, text, gate.renew)
+    return System(lambda load: graph(load.before, load.do), stream, text, setup=gate.renew)
 
 
 def clock() -> System:
@@ -284,7 +295,7 @@ def clock() -> System:
         for seconds in load.path:
             await anyio.sleep(seconds)
 
-    return System(run, "", "")
+    return System(run, "", "", "")
 
 
 async def taken(system: System, load: Workload) -> float:
