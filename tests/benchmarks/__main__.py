@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import costs, plot
-from tests.benchmarks.figures import machine, tables
+from tests.benchmarks.figures import Choice, machine, tables
 from tests.benchmarks.matrix import Matrix
 
 
@@ -26,18 +26,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="only draw this")
     parser.add_argument("--repeats", type=int, default=5, help="runs for each median (5)")
     parser.add_argument("--quick", action="store_true", help="without what takes long")
-    parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="parts named so")
     return parser.parse_args()
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print tables, and return what was found, for JSON."""
     about = machine()  # first: with the load before measuring began
-    matrix = Matrix(options.repeats, options.only, quick=options.quick)
+    wanted = Choice(tuple(options.only), options.quick)
+    matrix = Matrix(options.repeats, wanted)
     matrix.measure()
     rows = list(matrix.rows.values())
     figures = [*matrix.figures()]
-    figures += costs.measure(options.repeats, options.only, quick=options.quick)
+    figures += costs.measure(options.repeats, wanted)
     print("\n".join(tables(rows)), "\n")
     for figure in figures:
         print(figure)

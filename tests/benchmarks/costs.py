@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from statistics import linear_regression, median
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ import anyio
 
 from dagexec import Executor
 from dagexec.testing import run_virtual
-from tests.benchmarks import journal, limits, patterns
+from tests.benchmarks import journal, limits, patterns, pictures
 from tests.benchmarks import workloads as work
-from tests.benchmarks.figures import Figure, medians
+from tests.benchmarks.figures import Choice, Figure, medians
 from tests.benchmarks.matrix import peak
 from tests.benchmarks.systems import Gate, tools
 
@@ -136,11 +137,6 @@ async def limited(repeats: int) -> list[Figure]:
     return [Figure(f"limits: {name} / no limits", took / plain) for name, took in times.items()]
 
 
-async def journaled(repeats: int) -> list[Figure]:
-    """Measure a journal against raw sqlite3 and against LangGraph's saver."""
-    return await journal.figures(repeats)
-
-
 def paper() -> Iterator[Figure]:
     """Yield the seconds of the four patterns of the LLMCompiler paper, in virtual time."""
     for result in run_virtual(patterns.measure_all):
@@ -169,21 +165,27 @@ PARTS = {
     "growth": growth,
     "random graph": graphs,
     "limits": limited,
-    "journal": journaled,
+    "journal": journal.figures,
 }
 
 
-def measure(repeats: int, only: str = "", *, quick: bool = False) -> Iterator[Figure]:
+def measure(repeats: int, wanted: Choice) -> Iterator[Figure]:
     """Measure the parts that are asked for, on both backends."""
     for name, part in PARTS.items():
-        if only not in name or (quick and name in ("growth", "journal")):
+        if not wanted(name, slow=name in ("growth", "journal")):
             continue
         for backend in BACKENDS:
             found = anyio.run(part, repeats, backend=backend)
             print(f"measured: {name}, {backend}", file=sys.stderr, flush=True)
             for each in found:
                 yield each.on(backend)
-    if only in "patterns":
+    if wanted("patterns"):
         yield from paper()
-    if only in "import":
+    if wanted("langgraph") and find_spec("langgraph.prebuilt"):
+        from tests.benchmarks import langgraph_node
+
+        yield from langgraph_node.figures(repeats)
+    if wanted("pictures"):
+        yield from pictures.figures()
+    if wanted("import"):
         yield import_time(repeats)

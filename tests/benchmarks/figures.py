@@ -67,6 +67,20 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What is asked for: parts with one of these texts in their names; `quick` leaves slow ones."""
+
+    only: tuple[str, ...] = ()
+    quick: bool = False
+
+    def __call__(self, name: str, *, slow: bool = False) -> bool:
+        """Whether to measure a part."""
+        if self.quick and slow:
+            return False
+        return not self.only or any(text in name for text in self.only)
+
+
+@dataclass(frozen=True)
 class Row:
     """One workload: by system what was measured, or why it was not."""
 

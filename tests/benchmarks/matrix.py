@@ -15,7 +15,7 @@ import anyio
 
 from tests.benchmarks import journal, libraries
 from tests.benchmarks import systems as own
-from tests.benchmarks.figures import Figure, Row
+from tests.benchmarks.figures import Choice, Figure, Row
 from tests.benchmarks.streamed import Reply
 from tests.benchmarks.workloads import NOOP, Workload, graphs, random_graph, same
 
@@ -54,10 +54,9 @@ LARGE = 100_000_000  # bytes
 class Matrix:
     """Measures rows; systems take turns, one event loop for each turn."""
 
-    def __init__(self, repeats: int, only: str = "", *, quick: bool = False) -> None:
+    def __init__(self, repeats: int, wanted: Choice) -> None:
         self.repeats = repeats
-        self.only = only
-        self.quick = quick
+        self.wanted = wanted
         self.rows: dict[str, Row] = {}
         self.systems: dict[str, System | str] = {}
         # The longest that a call took, by system and shape: what a larger one would take.
@@ -73,17 +72,13 @@ class Matrix:
         for load in graphs():
             self._graph(load)
         for count in (30, 300):
-            waits = {"slow": True} if count > 30 else {}
-            self._graph(random_graph(count, 0.100, **waits), only=(ASYNCIO, TRIO))
+            load = random_graph(count, 0.100, slow=count > 30)
+            self._graph(load, only=(ASYNCIO, TRIO, CLOCK))
         self._streamed("first", lambda delays: delays[0])
         self._streamed("median", median)
         self._memory()
         self._carried()
-        if not self.quick:
-            self._recorded()
-
-    def _wanted(self, name: str) -> bool:
-        return self.only in name
+        self._recorded()
 
     def _turns(self, cells: dict[str, float | str], work: Work) -> dict[str, list[float]]:
         """Return what each system without a reason in `cells` takes, in turns after a warm-up."""
@@ -114,13 +109,13 @@ class Matrix:
         return reasons
 
     def _graph(self, load: Workload, only: Iterable[str] = ()) -> None:
-        if not self._wanted(load.name) or (self.quick and load.slow):
+        if not self.wanted(load.name, slow=load.slow):
             return
         cells = self._without()
         shape = load.name.split(" of ")[0]
         for name in self.systems:
             seconds = self._slowest.get((name, shape), 0.0) * len(load)
-            if only and name not in (*only, CLOCK):
+            if only and name not in only:
                 cells[name] = "measured for dagexec only: the shorter waits show the difference"
             elif seconds > PATIENCE and name not in cells:
                 cells[name] = f"left out, because one run would take more than {PATIENCE:g} s"
@@ -136,7 +131,7 @@ class Matrix:
 
     def _streamed(self, which: str, pick: Callable[[list[float]], float]) -> None:
         name = f"streamed: last byte to start, {which} call"
-        if not self._wanted(name):
+        if not self.wanted(name):
             return
 
         async def work(system: System) -> float:
@@ -151,7 +146,7 @@ class Matrix:
 
     def _memory(self) -> None:
         name = "memory at the peak, fan-out of 1,000"
-        if not self._wanted(name):
+        if not self.wanted(name):
             return
         load = same(name, 1_000, NOOP)
 
@@ -165,7 +160,7 @@ class Matrix:
 
     def _carried(self) -> None:
         name = "100 MB through 5 tools: memory"
-        if not self._wanted(name):
+        if not self.wanted(name):
             return
         value = bytes(LARGE)
 
@@ -182,7 +177,7 @@ class Matrix:
 
     def _recorded(self) -> None:
         name = f"chain of {journal.STEPS} writes, journaled"
-        if not self._wanted(name):
+        if not self.wanted(name, slow=True):
             return
 
         async def work(system: System) -> float:
