@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
 EXTRAS := dbos,langgraph,mcp,notebook,otel,progress,trio
 
 # What the reference describes: the packages by their public names, and the public modules.
@@ -89,17 +90,6 @@ lint: $(STAMP) ## Check style, types and the direction of imports
 	$(BIN)/pyright --pythonpath $(BIN)/python dagexec planners $(TYPING)
 	$(BIN)/lint-imports
 
-.PHONY: bench
-bench: .venv-bench/.installed ## Measure dagexec, alone and beside what else runs tool calls (minutes)
-	.venv-bench/bin/python -m tests.benchmarks
-	.venv-bench/bin/python -m tests.benchmarks.peers
-
-.venv-bench/.installed: pyproject.toml | $(STAMP)
-	$(BIN)/python -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
-	@touch $@
-
 .PHONY: format
 format: $(STAMP) ## Put the code into shape
 	$(BIN)/ruff check --fix .
@@ -108,14 +98,21 @@ format: $(STAMP) ## Put the code into shape
 .PHONY: check
 check: lint test ## lint and test
 
+# `make bench ARGS="--plot notebooks/pictures"` draws README's pictures again.
 .PHONY: bench
-bench: $(STAMP) ## Measure: python -m tests.benchmarks
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+bench: $(BENCH)/.installed ## Measure dagexec beside what else runs tool calls (some 10 minutes)
+	mkdir -p build
+	$(BENCH)/bin/python -m tests.benchmarks --json build/bench.json --plot build $(ARGS)
+
+$(BENCH)/.installed: pyproject.toml | $(STAMP)
+	$(BIN)/python -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
+	@touch $@
 
 .PHONY: mutation
-mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice
-	$(BIN)/mutmut run $(ARGS)
-	$(BIN)/mutmut results
+mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice (hours)
+	$(BIN)/python tests/scheduler/mutation.py $(ARGS)
 
 # pdoc evaluates annotations; what is imported for type checkers only is shown as it is written.
 .PHONY: docs
@@ -139,6 +136,6 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) $(BENCH) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
-from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakMethod, finalize
 
 import anyio
@@ -323,7 +322,7 @@ class Executor:
     def _new_run(
         self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
     ) -> Run:
-        name = uuid4().hex if run_id is None else run_id
+        name = os.urandom(16).hex() if run_id is None else run_id
         recorder = None
         # A run inside a tool ends with its call, and begins again with it.
         if self.journal is not None and (run_id is not None or not inside_a_call()):

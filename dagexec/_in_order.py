@@ -48,7 +48,7 @@ class InOrder:
         if recorder is not None:
             await recorder.begin(plan)
         elif plan is not None:
-            runner.feed(*(Added(call) for call in plan.calls), Closed())
+            runner.feed(*map(Added, plan.calls), Closed())
         if source is not None:
             await Intake(runner).read(source)
         worker = runner.new_worker(lane)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import TYPE_CHECKING, final
 
 import anyio
@@ -129,7 +130,7 @@ class Layers:
         """Open a lane for a layer; before the run's own task group is open it only queues."""
         lane = Lane(self._runner, action.layer)
         self._lanes.append(lane)
-        lane.queue.extend([(name, now) for name in action.calls])
+        lane.queue.extend(zip(action.calls, repeat(now)))
         lane.left = len(lane.queue)
         self._lane_of.update(dict.fromkeys(action.calls, lane))
         above = self._runner.lane

@@ -155,8 +155,7 @@ class Run:
             # Limits and attempts are told to observers only, and the timeline shows them.
             self._progress = Progress(runner.now)
             runner.observe(self._progress)
-        for name, arguments in self._prepared.items():
-            self._runner.prepare(name, arguments)
+        runner.prepared.update(self._prepared)
 
     def _refuse_second_start(self) -> None:
         if self._runner is not None:

@@ -16,11 +16,12 @@ import threading
 import time
 from contextvars import copy_context
 from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from dagexec._bare import bare
 from dagexec._context import Ground
@@ -155,7 +156,7 @@ class Runner:
         self._began = True
         live[self] = None
         self.began = time.monotonic()
-        now = anyio.current_time()
+        now = self.clock()
         self.zero = now - self.already
         self.lane.ground = self.ground()
         if self.settings.run_timeout is not None:
@@ -193,20 +194,24 @@ class Runner:
             elif plan is not None:
                 # The task of the run itself is the first worker: a chain needs no other.
                 lane.looking = 1
-                self.feed(*(Added(call) for call in plan.calls), Closed())
+                self.feed(*map(Added, plan.calls), Closed())
                 lane.looking = 0
                 if lane.queue and self.slots.take():
                     await self.work(lane, started=False)
                 else:
                     lane.recruit()
-            await lane.ended.wait()
+            if lane.ended.is_set():
+                # What waiting would do but for a turn of the event loop, which the group takes.
+                await checkpoint_if_cancelled()
+            else:
+                await lane.ended.wait()
             self.watchdog.end()
 
     def _end(self) -> None:
         del live[self]
         if not self.machine.finished:
             self.stop(self.reason(self.lane))
-        self.elapsed = anyio.current_time() - self.zero
+        self.elapsed = self.now()
         if self.holdings is not None:
             self.holdings.end()
         log_end(self, self._left)
@@ -234,10 +239,6 @@ class Runner:
     def follow(self, on_failure: str, *, barrier: bool) -> None:
         """Begin with the policies of a run that is resumed, whatever those of its executor are."""
         self.machine = Scheduler(on_failure=on_failure, barrier=barrier)
-
-    def prepare(self, name: str, arguments: dict[str, Any]) -> None:
-        """Keep arguments that were validated when the plan was checked."""
-        self.prepared[name] = arguments
 
     def stop(self, outcome: Outcome) -> None:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
@@ -299,7 +300,7 @@ class Runner:
             self._layers.launch(action, self.now())
         else:
             now, lane = self.now(), self.lane
-            lane.queue.extend([(name, now) for name in action.calls])
+            lane.queue.extend(zip(action.calls, repeat(now)))
             if len(lane.queue) > lane.looking:  # else who looks takes it, as in a chain
                 lane.recruit()
 

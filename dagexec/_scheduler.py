@@ -185,6 +185,8 @@ class Scheduler:
             check_call(events[0], self._nodes)  # type: ignore[arg-type]
             self._actions = actions
             self._handlers[kind](events[0])
+            if kind is Started:
+                return actions  # nothing follows from it
         else:
             check_batch(
                 events,
@@ -227,11 +229,11 @@ class Scheduler:
     def _depend_on_all(self, node: Node) -> list[str]:
         """Add the dependencies of a call; return the calls to blame for those that are lost."""
         lost: list[str] = []
-        for names, hard in ((node.call.needs, True), (node.call.waits, False)):
-            for name in names:
-                culprit = self._depend(node, name, hard=hard)
-                if culprit is not None:
-                    lost.append(culprit)
+        call = node.call
+        for name in call.needs:
+            self._depend(node, name, lost, hard=True)
+        for name in call.waits:
+            self._depend(node, name, lost, hard=False)
         return lost
 
     def _first(self, culprits: list[str]) -> str:
@@ -240,27 +242,28 @@ class Scheduler:
             return culprits[0]
         return next((name for name in self._outcomes if name in culprits), culprits[0])
 
-    def _depend(self, node: Node, name: str, *, hard: bool) -> str | None:
-        """Add a dependency; return the call to blame if it was lost already."""
+    def _depend(self, node: Node, name: str, lost: list[str], *, hard: bool) -> None:
+        """Add a dependency; append the call to blame to `lost` if it was lost already."""
         source = self._nodes.get(name)
         if source is None:
             self._expected.setdefault(name, []).append((node, hard))
             self._looks_ahead = True
             node.missing += 1
-            return None
+            return
         outcome = self._outcomes.get(name)
-        lost = outcome is not None and outcome.status in LOST
-        if lost:
-            holds = source.missing > 0 and _keeps(source, node, hard=hard)
+        if outcome is not None:
+            if outcome.status == "done":
+                return
+            if outcome.status in LOST:
+                if hard:
+                    lost.append(blame(name, outcome))
+                if source.missing == 0 or not _keeps(source, node, hard=hard):
+                    return
+        if source.dependants:
+            source.dependants.append((node, hard))
         else:
-            holds = outcome is None or outcome.status != "done"
-        if holds:
-            if source.dependants:
-                source.dependants.append((node, hard))
-            else:
-                source.dependants = [(node, hard)]
-            node.missing += 1
-        return blame(name, outcome) if outcome is not None and lost and hard else None
+            source.dependants = [(node, hard)]
+        node.missing += 1
 
     def _on_closed(self, _event: Closed) -> None:
         self._closed = True
@@ -441,10 +444,12 @@ class Scheduler:
         layer = self._take_free()
         if not layer:
             return
+        names: list[str] = []
         for node in layer:
             node.state = State.READY
+            names.append(node.call.id)
         self._active += len(layer)
-        self._actions.append(Launch(len(self._layers), tuple([node.call.id for node in layer])))
+        self._actions.append(Launch(len(self._layers), tuple(names)))
         self._layers.append(layer)
 
     def _take_free(self) -> list[Node]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, final
 
 from dagexec._errors import DagexecError
@@ -34,12 +34,12 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         """Refuse what is no duration; raise DagexecError that names the field."""
-        for field in fields(self):
-            value: object = getattr(self, field.name)
+        for each in fields(self):
+            value: object = getattr(self, each.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
                 msg = (
-                    f"Timeouts({field.name}={value!r}): a timeout is a positive number of seconds,"
+                    f"Timeouts({each.name}={value!r}): a timeout is a positive number of seconds,"
                     " or None for no limit"
                 )
                 raise DagexecError(msg)
@@ -62,12 +62,13 @@ class Settings:
     shares: bool
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     guards: Mapping[str, Guard] | None = None
+    # What of these the pictures of a run show; made once, because each report holds it.
+    setup: Setup = field(init=False)
 
-    @property
-    def setup(self) -> Setup:
-        """What of these the pictures of a run show."""
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
         tools = self.tools
-        return Setup(
+        setup = Setup(
             call=self.call_timeout,
             layer=self.layer_timeout,
             run=self.run_timeout,
@@ -75,6 +76,7 @@ class Settings:
             tools={name: each.timeout for name, each in tools.items() if each.timeout is not None},
             secret={name: tuple(each.secret) for name, each in tools.items() if each.secret},
         )
+        object.__setattr__(self, "setup", setup)
 
 
 def deadlines(timeouts: Timeouts) -> dict[str, Any]:

@@ -76,12 +76,12 @@ def check_batch(
     """Raise Refused if the machine as it stands does not allow each event of a batch."""
     seen: dict[str, None] = {}
     for event in events:
-        if len(events) > 1 and not isinstance(event, _BATCHED):
-            msg = f"{type(event).__name__} must come alone, not in a batch"
-            raise Refused(msg)
         if isinstance(event, Added):
             _check_added(event, nodes, closed=closed)
             name = event.call.id
+        elif len(events) > 1 and not isinstance(event, _BATCHED):
+            msg = f"{type(event).__name__} must come alone, not in a batch"
+            raise Refused(msg)
         elif isinstance(event, Started | Settled):
             check_call(event, nodes)
             name = event.call
@@ -108,14 +108,16 @@ def check_call(event: Started | Settled, nodes: Mapping[str, Node]) -> None:
 
 
 def _check_added(event: Added, nodes: Mapping[str, Node], *, closed: bool) -> None:
+    call = event.call
+    name = call.id
     if closed:
-        msg = f"call {event.call.id!r} was added after the plan was closed"
+        msg = f"call {name!r} was added after the plan was closed"
         raise Refused(msg)
-    if event.call.id in nodes:
-        msg = f"call {event.call.id!r} was added twice; give each call its own id"
+    if name in nodes:
+        msg = f"call {name!r} was added twice; give each call its own id"
         raise Refused(msg)
-    if event.call.id in event.call.needs or event.call.id in event.call.waits:
-        msg = f"call {event.call.id!r} refers to itself"
+    if name in call.needs or name in call.waits:
+        msg = f"call {name!r} refers to itself"
         raise Refused(msg)
 
 

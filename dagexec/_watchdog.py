@@ -29,23 +29,23 @@ GRACE: Final = 1.0
 class Watchdog:
     """Watches over the calls of one run that wait for something."""
 
-    __slots__ = ("_calls", "_end", "_group", "_shield", "_sleep", "_wakes")
+    __slots__ = ("_calls", "_end", "_shield", "_sleep", "_wakes")
 
     def __init__(self) -> None:
         """Start with no calls and no task."""
         # By worker: the point on the clock at which its call is overdue; None once it was named.
         self._calls: dict[Worker, float | None] = {}
-        self._group: TaskGroup | None = None
-        self._end = CancelScope()
+        # The scope of the task, which begins with the first call that waits.
+        self._end: CancelScope | None = None
         self._sleep: CancelScope | None = None
         self._shield: CancelScope | None = None
         self._wakes = math.inf
 
     def watch(self, worker: Worker, deadline: float, group: TaskGroup) -> None:
         """Watch a call that has to end at `deadline`, until `release`."""
-        if self._group is None:
-            self._group = group
-            group.start_soon(self._run)
+        if self._end is None:
+            self._end = CancelScope()
+            group.start_soon(self._run, self._end)
         self._calls[worker] = math.inf
         self.expect(worker, deadline)
 
@@ -68,10 +68,11 @@ class Watchdog:
 
     def end(self) -> None:
         """End with the run."""
-        self._end.cancel()
+        if self._end is not None:
+            self._end.cancel()
 
-    async def _run(self) -> None:
-        with self._end:
+    async def _run(self, end: CancelScope) -> None:
+        with end:
             try:
                 while True:
                     await self._wait()

@@ -21,11 +21,13 @@ import anyio
 
 from dagexec import Call, Executor, Plan, tool
 from dagexec.journal import SqliteJournal
+from tests.benchmarks.figures import Figure
 
 CALLS = 2000
 STEPS = 300
 BATCH = 20
 ROUNDS = 5
+DISK = "/var/tmp"  # the system's own temporary folder may be in memory
 
 
 @tool
@@ -60,6 +62,13 @@ async def run(calls: Plan, journal: SqliteJournal | None) -> float:
     return took
 
 
+async def link(path: Path) -> float:
+    """Return the seconds of a link of a chain of writes."""
+    with SqliteJournal(path) as journal:
+        await run(plan("read", 20), journal)  # the file is open
+        return await run(plan("write", STEPS, chain=True), journal) / STEPS
+
+
 def raw(path: Path, rows: list[Any]) -> float:
     """Return the seconds that sqlite3 takes for these records."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -82,7 +91,7 @@ def raw(path: Path, rows: list[Any]) -> float:
 
 
 def saver(path: Path) -> float:
-    """Return the seconds that LangGraph takes for a chain, a checkpoint at each step."""
+    """Return the seconds of a step of LangGraph's in a chain, a checkpoint at each."""
     from langgraph.checkpoint.sqlite import SqliteSaver
     from langgraph.graph import END, START, StateGraph
 
@@ -98,7 +107,7 @@ def saver(path: Path) -> float:
     compiled.invoke({"n": 0}, config, durability="sync")
     took = perf_counter() - started
     connection.close()
-    return took
+    return took / STEPS
 
 
 async def measure(folder: Path) -> dict[str, float]:
@@ -117,34 +126,35 @@ async def measure(folder: Path) -> dict[str, float]:
     connection.close()
     figures["raw"] = raw(path.with_suffix(".raw"), rows)
     if find_spec("langgraph.checkpoint.sqlite") is not None:
-        figures["saver"] = saver(path.with_suffix(".saver")) / STEPS
+        figures["saver"] = saver(path.with_suffix(".saver"))
     return figures
 
 
-def main() -> int:
-    """Print the figures; return how many goals were missed."""
-    with tempfile.TemporaryDirectory(prefix="dagexec-bench-", dir="/var/tmp") as folder:
-        rounds = [anyio.run(measure, Path(folder)) for _ in range(ROUNDS)]
-    middle = {name: median(each[name] for each in rounds) for name in rounds[0]}
-    for name, seconds in middle.items():
-        print(f"{name:<12} {seconds * 1000:9.3f} ms")
-    goals = [
+async def figures(rounds: int = ROUNDS) -> list[Figure]:
+    """Return medians of the rounds, and their ratios with the goals."""
+    with tempfile.TemporaryDirectory(prefix="dagexec-bench-", dir=DISK) as folder:
+        taken = [await measure(Path(folder)) for _ in range(rounds)]
+    middle = {name: median(each[name] for each in taken) for name in taken[0]}
+    found = [Figure(f"journal: {name}", middle[name] * 1e3, "ms") for name in middle]
+    ratios = [
         ("2,000 writes / raw sqlite3", middle["write"] / middle["raw"], 2.0),
         ("2,000 reads / raw sqlite3", middle["read"] / middle["raw"], 2.0),
     ]
     if "saver" in middle:
         step = middle["saver"]
-        goals += [
+        ratios += [
             ("one of 2,000 writes / a SqliteSaver step", middle["write"] / CALLS / step, 0.5),
             ("a link of a chain of reads / that step", middle["chain read"] / step, 0.5),
-            # Two commits a link: the outcome of one call, then the intent of the next.
-            ("a link of a chain of writes / that step", middle["chain write"] / step, 1.0),
+            ("a link of a chain of writes / that step", middle["chain write"] / step, 0.5),
         ]
-    missed = 0
-    for name, ratio, goal in goals:
-        missed += ratio > goal
-        print(f"{name:<42} {ratio:6.2f}  at most {goal}{'  MISSED' if ratio > goal else ''}")
-    return missed
+    return found + [Figure(f"journal: {name}", ratio, "x", goal) for name, ratio, goal in ratios]
+
+
+def main() -> int:
+    """Print the figures; return how many goals were missed."""
+    found = anyio.run(figures)
+    print("\n".join(map(str, found)))
+    return sum(each.met is False for each in found)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ turns.
 from __future__ import annotations
 
 import argparse
-import gc
-from statistics import mean, median
+from functools import partial
+from statistics import mean
 from time import perf_counter
 
 import anyio
 
 from dagexec import Call, Executor, tool
 from dagexec.limits import Limiter, MemoryStore, Rate, Retry
+from tests.benchmarks.figures import medians
 from tests.limits.simulation import SHAPES, simulate
 
 WAYS = {
@@ -61,22 +62,20 @@ def tools() -> dict[str, Executor]:
     return made
 
 
-async def costs(count: int = 1000, repeats: int = 15) -> None:
-    """Print what a call costs in each way."""
+async def costs(count: int = 1000, repeats: int = 15) -> dict[str, float]:
+    """Return the seconds that a call takes in each way: medians of runs that took turns."""
     calls = [Call(str(n), "noop") for n in range(count)]
+
+    async def run(executor: Executor) -> float:
+        begun = perf_counter()
+        report = await executor.run(calls)
+        took = perf_counter() - begun
+        assert report.ok
+        return took / count
+
     executors = tools()
-    taken: dict[str, list[float]] = {name: [] for name in executors}
-    for _ in range(repeats):
-        for name, executor in executors.items():
-            gc.collect()
-            begun = perf_counter()
-            report = await executor.run(calls)
-            taken[name].append(perf_counter() - begun)
-            assert report.ok
-    plain = median(taken["no limits"])
-    for name, times in taken.items():
-        each = median(times) / count * 1e6
-        print(f"{name:<30}{each:>9.2f} us{median(times) / plain:>9.3f} x", flush=True)
+    times = await medians(repeats, *[partial(run, executor) for executor in executors.values()])
+    return dict(zip(executors, times, strict=True))
 
 
 def main() -> None:
@@ -91,7 +90,10 @@ def main() -> None:
             simulation(backend, options.seeds)
         if options.only != "simulation":
             print(f"\n{backend}: a call of a tool that does nothing")
-            anyio.run(costs, backend=backend)
+            taken = anyio.run(costs, backend=backend)
+            for name, took in taken.items():
+                ratio = took / taken["no limits"]
+                print(f"{name:<30}{took * 1e6:>9.2f} us{ratio:>9.3f} x", flush=True)
 
 
 if __name__ == "__main__":

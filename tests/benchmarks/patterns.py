@@ -1,4 +1,4 @@
-"""The four patterns of the LLMCompiler paper: `python -m tests.benchmarks.patterns`.
+"""The four patterns of the LLMCompiler paper: `python -m tests.benchmarks --only patterns`.
 
 Each pattern is one question of one of the paper's benchmarks (arXiv:2312.04511v3), answered by a
 scripted model below the real SDK, in virtual time, in four ways:
@@ -18,15 +18,13 @@ with the paper where dagexec adds nothing, and the columns parallel and streamin
 
 from __future__ import annotations
 
-import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagexec import Call, Executor, Timeouts
-from dagexec.testing import Reply, ScriptedModel, ToolBox, run_virtual
+from dagexec.testing import Reply, ScriptedModel, ToolBox
 from planners import solve
 from planners.llmcompiler import LLMCompilerPlanner
 from planners.openai import ChatPlanner
@@ -384,43 +382,3 @@ async def measured(pattern: Pattern) -> Result:
 async def measure_all() -> list[Result]:
     """Run all patterns."""
     return [await measured(pattern) for pattern in PATTERNS]
-
-
-def row(result: Result) -> str:
-    """Return a line of the table."""
-    paper = result.paper
-    others = "" if paper.parallel is None else f"{paper.parallel:.2f}"
-    return (
-        f"{result.pattern:<34}{result.react:>8.2f}{result.parallel:>10.2f}{result.dagexec:>9.2f}"
-        f"{result.streaming:>11.2f}{result.speedup:>9.2f}x{paper.speedup:>7.2f}x"
-        f"{result.limit:>7.2f}x{result.overlap:>9.2f}x{others:>10}{paper.streamed:>10.2f}"
-    )
-
-
-def main() -> None:
-    """Print the table, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.patterns",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
-    options = parser.parse_args()
-    results = run_virtual(measure_all, backend=options.backend)
-    print(f"{'seconds':<34}{'':>8}{'':>10}{'':>9}{'':>11}{'over':>10}{'':>8}{'':>8}{'over':>10}")
-    print(
-        f"{'':<34}{'ReAct':>8}{'parallel':>10}{'dagexec':>9}{'streaming':>11}{'ReAct':>10}"
-        f"{'paper':>8}{'limit':>8}{'dagexec':>10}{'paper ||':>10}{'paper':>10}"
-    )
-    for result in results:
-        print(row(result))
-    if options.json is not None:
-        rows = [
-            {**asdict(each), "speedup": each.speedup, "overlap": each.overlap} for each in results
-        ]
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Measure what looking on costs: `python -m tests.benchmarks.pictures`.
 
-Processor time in milliseconds, the least of many; sizes in kB; goals beside them.
+Processor time, the least of many, and sizes; goals beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import anyio
 from dagexec import Executor
 from dagexec._notebook import View
 from dagexec.testing import run_virtual
+from tests.benchmarks.figures import Figure
 
 SAMPLES = Path(__file__).parents[1] / "pictures" / "samples.py"
 
@@ -59,8 +60,8 @@ async def followed(made):
     return run._view.spent / run.report.elapsed, page.drawn
 
 
-def main():
-    """Print the figures."""
+def figures():
+    """Yield what drawing costs."""
     made = samples()
     for name, report in (
         ("12 calls", run_virtual(made.twelve)),
@@ -73,10 +74,11 @@ def main():
             ("page", report.to_html),
         ):
             took, text = least(draw)
-            print(f"{name}, {what}: {took:.1f} ms (20), {len(text) / 1000:.0f} kB (300)")
-    share, drawn = anyio.run(followed, made)
-    print(f"500 calls followed live: {share:.2%} of the run (2 %), drawn {drawn} times")
+            yield Figure(f"pictures: {name}, {what}", took, "ms", 20)
+            yield Figure(f"pictures: {name}, {what}", len(text) / 1000, "kB", 300)
+    share, _ = anyio.run(followed, made)
+    yield Figure("pictures: 500 calls followed live, share of the run", share, "", 0.02)
 
 
 if __name__ == "__main__":
-    main()
+    print("\n".join(map(str, figures())))

@@ -1,24 +1,22 @@
-"""What is measured: shapes of plans, and the same work written by hand with anyio."""
+"""What is measured: shapes of plans, and graphs for systems of every kind."""
 
 from __future__ import annotations
 
 import random
-from time import perf_counter
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import anyio
-from anyio import create_task_group, move_on_after
 
 from dagexec import Call, Executor, Plan, Ref, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-TIMEOUT = 30
-
-
-async def plain() -> None:
-    """Do nothing."""
+# What a call does: the name of a tool, and its arguments.
+Do = tuple[str, dict[str, Any]]
+NOOP: Do = ("noop", {})
+CAP = 20  # calls of the tool `capped` that may run at a time
+INNER = 50  # calls in a batch of the tool `nested`
 
 
 @tool(effect="read")
@@ -32,25 +30,14 @@ async def add(a: int, b: int = 1) -> int:
     return a + b
 
 
-@tool(effect="read")
-async def wait(seconds: float) -> None:
-    """Wait."""
-    await anyio.sleep(seconds)
-
-
 def executor() -> Executor:
     """Return an executor with default settings."""
-    return Executor([noop, add, wait])
+    return Executor([noop, add])
 
 
 def fan_out(count: int) -> Plan:
     """Return calls that depend on nothing."""
     return Plan(Call(str(index), "noop") for index in range(count))
-
-
-def adding(count: int) -> Plan:
-    """Return calls that depend on nothing, each with an argument to be checked."""
-    return Plan(Call(str(index), "add", {"a": index}) for index in range(count))
 
 
 def chain(count: int) -> Plan:
@@ -68,72 +55,100 @@ def passing(count: int) -> Plan:
     )
 
 
-def random_graph(seed: int, count: int = 30) -> tuple[Plan, float]:
-    """Return calls of 10 to 50 ms with at most 3 dependencies, and the critical path in seconds."""
+@dataclass(frozen=True)
+class Workload:
+    """A graph: for each call the calls before it, and what it does. Run `times` times in a row."""
+
+    name: str
+    before: dict[str, tuple[str, ...]]
+    does: dict[str, Do] = field(default_factory=dict)  # noop, where it says nothing
+    times: int = 1
+    slow: bool = False
+    """Whether it takes so long that `--quick` leaves it out."""
+
+    def __len__(self) -> int:
+        """How many calls."""
+        return len(self.before)
+
+    def do(self, call: str) -> Do:
+        """Return what a call does."""
+        return self.does.get(call, NOOP)
+
+    def seconds(self, call: str) -> float:
+        """Return how long a call waits."""
+        return self.do(call)[1].get("seconds", 0.0)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The graph as a plan."""
+        return Plan(Call(call, *self.do(call), before) for call, before in self.before.items())
+
+    @cached_property
+    def batches(self) -> list[list[Do]]:
+        """What the calls do, by depth: for a system that knows no dependencies."""
+        depth: dict[str, int] = {}
+        found: list[list[Do]] = []
+        for call, before in self.before.items():
+            level = depth[call] = max((depth[each] + 1 for each in before), default=0)
+            if level == len(found):
+                found.append([])
+            found[level].append(self.do(call))
+        return found
+
+    @cached_property
+    def path(self) -> list[float]:
+        """The waits along the critical path, in seconds; no waits, if no call waits."""
+        paths: dict[str, list[float]] = {}
+        for call, before in self.before.items():
+            longest = max((paths[each] for each in before), key=sum, default=[])
+            seconds = self.seconds(call)
+            paths[call] = [*longest, seconds] if seconds else longest
+        return max(paths.values(), key=sum)
+
+
+def same(name: str, count: int, do: Do, **options: Any) -> Workload:
+    """Return calls that depend on nothing and do the same."""
+    calls = [str(each) for each in range(count)]
+    return Workload(name, dict.fromkeys(calls, ()), dict.fromkeys(calls, do), **options)
+
+
+def links(count: int) -> Workload:
+    """Return calls that each wait for the one before."""
+    before = {str(n): (str(n - 1),) if n else () for n in range(count)}
+    return Workload(f"chain of {count:,}", before)
+
+
+def random_graph(count: int, least: float, seed: int = 0, *, slow: bool = False) -> Workload:
+    """Return calls of `least` to 5 x `least` seconds with at most 3 dependencies each."""
     chance = random.Random(seed)
-    calls: list[Call] = []
-    ends: list[float] = []
-    for index in range(count):
-        seconds = chance.uniform(0.010, 0.050)
-        needs = chance.sample(range(index), min(index, chance.randint(0, 3)))
-        calls.append(Call(str(index), "wait", {"seconds": seconds}, after=tuple(map(str, needs))))
-        ends.append(seconds + max((ends[need] for need in needs), default=0.0))
-    return Plan(calls), max(ends)
+    names = [str(each) for each in range(count)]
+    before = {
+        name: tuple(chance.sample(names[:at], min(at, chance.randint(0, 3))))
+        for at, name in enumerate(names)
+    }
+    does: dict[str, Do] = {
+        name: ("wait", {"seconds": chance.uniform(least, 5 * least)}) for name in names
+    }
+    waits = f"{least * 1e3:g} to {least * 5e3:g} ms"
+    return Workload(f"random graph of {count}, {waits}", before, does, slow=slow)
 
 
-async def run(plan: Plan, using: Executor) -> float:
-    """Run a plan; the seconds until its report is there."""
-    begin = perf_counter()
-    report = await using.run(plan)
-    took = perf_counter() - begin
-    assert report.ok, report
-    return took
-
-
-async def run_built(build: Callable[[], Plan], using: Executor) -> float:
-    """Build a plan and run it; the seconds of both."""
-    begin = perf_counter()
-    await using.run(build())
-    return perf_counter() - begin
-
-
-async def fan_out_by_hand(count: int) -> float:
-    """One task and one `move_on_after` for each call, in one task group."""
-    results: list[Any] = [None] * count
-
-    async def call(index: int) -> None:
-        with move_on_after(TIMEOUT):
-            results[index] = await plain()
-
-    begin = perf_counter()
-    async with create_task_group() as group:
-        for index in range(count):
-            group.start_soon(call, index)
-    return perf_counter() - begin
-
-
-async def chain_by_hand(count: int) -> float:
-    """A fresh task group under `move_on_after` for each link, with one task in it."""
-    begin = perf_counter()
-    for _ in range(count):
-        async with create_task_group() as group:
-            with move_on_after(TIMEOUT):
-                group.start_soon(plain)
-    return perf_counter() - begin
-
-
-async def graph_by_hand(plan: Plan) -> float:
-    """One task for each call, which waits for an event of each dependency."""
-    ended = {call.id: anyio.Event() for call in plan}
-
-    async def call(each: Call) -> None:
-        for need in each.after:
-            await ended[need].wait()
-        await anyio.sleep(each.args["seconds"])
-        ended[each.id].set()
-
-    begin = perf_counter()
-    async with create_task_group() as group:
-        for each in plan:
-            group.start_soon(call, each)
-    return perf_counter() - begin
+def graphs() -> Iterator[Workload]:
+    """Yield what every system runs."""
+    yield same("one call", 1, NOOP, times=100)
+    for count in (1_000, 10_000, 100_000):
+        yield same(f"fan-out of {count:,}", count, NOOP, slow=count > 10_000)
+    yield same("fan-out of 1,000, an argument each", 1_000, ("wait", {"seconds": 0.0}))
+    yield same(f"fan-out of 1,000, {CAP} at a time", 1_000, ("capped", {}))
+    yield same(f"nested: 20 calls of {INNER} calls", 20, ("nested", {}))
+    yield links(200)
+    yield links(2_000)
+    yield Workload("diamond", {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}, times=100)
+    dense = {
+        f"{row}.{column}": tuple(f"{row - 1}.{each}" for each in range(10)) if row else ()
+        for row in range(10)
+        for column in range(10)
+    }
+    yield Workload("10 x 10 dense layers", dense, times=10)
+    for count in (30, 300):
+        yield random_graph(count, 0.010)
