@@ -12,16 +12,15 @@ after a crash, and can be resumed.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio
 from anyio import CancelScope
 
 from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
 from dagexec._answers import apply_answer, check_answer, is_question
+from dagexec._backlog import Backlog
 from dagexec._context import CallContext
 from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec._outcomes import (
@@ -45,15 +44,18 @@ from dagexec.journal._records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+    import anyio
 
     from dagexec._answers import Given
+    from dagexec._backlog import Entry
     from dagexec._lane import Lane
     from dagexec._plan import Call, Plan
     from dagexec._runner import Runner
     from dagexec._scheduler import Event
     from dagexec._tools import Tool
-    from dagexec.journal._base import Done, Journal, Session
+    from dagexec.journal._base import Journal, Session
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -78,19 +80,12 @@ class Recorder:
         self._past = Past(run_id, answers)
         self._runner: Runner
         self._session: Session
-        self._durable = _Signal()
-        self._answering: list[_Waiter] = []
+        self._backlog: Backlog
+        self._answering: list[Entry] = []
         # Calls of a stream that was cut off: it brings them again.
         self._to_come: set[str] = set()
         # Fingerprints of the arguments of calls that are about to start.
         self._marks: dict[str, str] = {}
-        # What is on its way into the journal, for the machine to hear of when it is durable; in the
-        # order of the records, because a replay will tell it in that order.
-        self._under_way = 0
-        self._arrived: deque[Callable[[], None]] = deque()
-        self._telling = False
-        self._at_once = False
-        self._news: anyio.Event | None = None
 
     @property
     def given(self) -> dict[str, Given]:
@@ -118,6 +113,7 @@ class Recorder:
         elif source is not None:
             first = Record("stream", None, policies(runner.settings))
         self._session = session = await self._journal.claim(self._run_id, first)
+        self._backlog = Backlog(session)
         try:
             self._past.restore(plan, session.records, new=session.records[0] is first)
             machine = runner.machine
@@ -131,7 +127,7 @@ class Recorder:
             await runner.drive(plan, source)
             if machine.finished and not runner.interrupted:
                 body = {"elapsed": runner.elapsed, "abandoned": runner.abandoned}
-                session.append(Record("end", None, body), _ignore)
+                self._backlog.add(Record("end", None, body))
         finally:
             with CancelScope(shield=True):
                 await self._release()
@@ -164,10 +160,10 @@ class Recorder:
         for name in dict.fromkeys((*left, *self._past.answered, *self._past.answers)):
             event = await self._fate(name)
             (reopened if isinstance(event, Reopened) else settled).append(event)
-        for waiter in self._answering:
-            await waiter.wait()
-            if waiter.error is not None:
-                raise waiter.error
+        for entry in self._answering:
+            await self._backlog.wait(entry)
+            if entry.error is not None:
+                raise entry.error
         # First what runs again: the machine must not find itself at its end.
         self._note(*reopened, *settled)
         if reopened or settled:
@@ -209,9 +205,7 @@ class Recorder:
         if asks:
             body["question"] = outcome.question
         apply_answer(self._past.given, name, body)
-        waiter = _Waiter(self._durable)
-        self._session.append(Record("answer", name, body), waiter.done)
-        self._answering.append(waiter)
+        self._answering.append(self._backlog.enter(Record("answer", name, body)))
 
     async def _decided(self, name: str) -> object:
         """Ask the tool's own hook, then the policy, what became of a write; None if unknown."""
@@ -257,21 +251,17 @@ class Recorder:
 
     async def record(self, event: Added | Closed) -> None:
         """Tell the machine of an event once it is recorded; raise JournalError if it cannot be."""
-        waiter = _Waiter(self._durable)
+        problem: Exception | None = None
 
-        def hear() -> None:
-            if waiter.error is None and not self._runner.machine.closed:
+        def hear(error: Exception | None) -> None:
+            nonlocal problem
+            problem = error
+            if error is None and not self._runner.machine.closed:
                 self._runner.feed(event)
 
-        def arrive(error: Exception | None) -> None:
-            waiter.done(error)
-            self._arrive(hear)
-
-        self._put(to_record(self._hidden(event)), arrive)
-        await waiter.wait()
-        self._tell()
-        if waiter.error is not None:
-            raise waiter.error
+        await self._backlog.hear(to_record(self._hidden(event)), hear)
+        if problem is not None:
+            raise problem
 
     def _hidden(self, event: Event) -> Event:
         if isinstance(event, Added):
@@ -347,11 +337,11 @@ class Recorder:
         body = {"at": self._runner.now(), "args": self._marks.pop(name, "")}
         intent = Record("started", name, body)
         if tool.effect.reruns:
-            if self._under_way and self._runner.machine.stops_on_failure:
+            if self._backlog.under_way and self._runner.machine.stops_on_failure:
                 # The machine hears of this start first: one of those may be a failure that ends
                 # the run, and the replay must not find the call unstarted then.
-                body["ahead"] = self._under_way
-            self._session.append(intent, _ignore)
+                body["ahead"] = self._backlog.under_way
+            self._backlog.add(intent)
         elif not await self._recorded(lane, intent, name):
             return False
         starts[name] = starts.get(name, 0) + 1
@@ -360,25 +350,22 @@ class Recorder:
     async def _recorded(self, lane: Lane, intent: Record, name: str) -> bool:
         """Wait until the intent of a write is durable; return whether it may still start."""
         runner = self._runner
-        waiter = _Waiter(self._durable)
-        self._session.append(intent, waiter.done)
-        if not waiter.is_done:
-            try:
-                await waiter.wait()
-            except BaseException:
-                self._session.append(Record("void", name), _ignore)
-                raise
-        self._tell()  # what stands before it in the journal
-        if isinstance(waiter.error, RunOwned):
-            self._lose(waiter.error)
+        entry = self._backlog.enter(intent)
+        try:
+            await self._backlog.wait(entry)
+        except BaseException:
+            self._backlog.add(Record("void", name))
+            raise
+        if isinstance(entry.error, RunOwned):
+            self._lose(entry.error)
             return False
-        if waiter.error is not None:
-            msg = f"the call was not started, because it could not be recorded: {waiter.error}"
+        if entry.error is not None:
+            msg = f"the call was not started, because it could not be recorded: {entry.error}"
             failed = Failed(JournalError(msg), ended=runner.now())
             self._append(lane, name, failed, last=True)
             return False
         if runner.is_over(lane) or runner.machine.state(name) is not State.READY:
-            self._session.append(Record("void", name), _ignore)
+            self._backlog.add(Record("void", name))
             return False
         return True
 
@@ -398,12 +385,7 @@ class Recorder:
 
     def _append(self, lane: Lane, name: str, outcome: Outcome, *, last: bool = False) -> None:
         record = Record("settled", name, outcome_body(outcome))
-        self._put(record, partial(self._on_settled, lane, name, outcome, last=last))
-
-    def _on_settled(
-        self, lane: Lane, name: str, outcome: Outcome, error: Exception | None, *, last: bool
-    ) -> None:
-        self._arrive(partial(self._hear, lane, name, outcome, error, last=last))
+        self._backlog.put(record, partial(self._hear, lane, name, outcome, last=last))
 
     def _hear(
         self, lane: Lane, name: str, outcome: Outcome, error: Exception | None, *, last: bool
@@ -415,51 +397,17 @@ class Recorder:
         else:
             self._runner.settled(name, outcome)
 
-    def _put(self, record: Record, arrive: Done) -> None:
-        self._under_way += 1
-        self._at_once = True
-        self._session.append(record, arrive)
-        self._at_once = False
-
-    def _arrive(self, hear: Callable[[], None]) -> None:
-        self._arrived.append(hear)
-        if self._at_once:
-            self._tell()
-        else:
-            self.wake()
-
     def wake(self) -> None:
-        """Let `deliver` look: something arrived, or the run has ended."""
-        if self._news is not None:
-            self._news.set()
+        """Let `deliver` look: the run has ended."""
+        self._backlog.wake()
 
     async def deliver(self, ended: anyio.Event) -> None:
         """Tell the machine of what becomes durable, until the run has ended."""
-        while not ended.is_set():
-            self._news = anyio.Event()
-            if not self._arrived:
-                await self._news.wait()
-            self._tell()
+        await self._backlog.deliver(ended)
 
     async def drain(self) -> None:
         """Wait until the machine has been told of all that is under way."""
-        with CancelScope(shield=True):
-            while self._under_way:
-                self._news = anyio.Event()
-                if not self._arrived:
-                    await self._news.wait()
-                self._tell()
-
-    def _tell(self) -> None:
-        if self._telling:
-            return  # what was heard of led to more: that has its turn behind the rest
-        self._telling = True
-        try:
-            while self._arrived:
-                self._under_way -= 1
-                self._arrived.popleft()()
-        finally:
-            self._telling = False
+        await self._backlog.drain()
 
     def _lose(self, error: RunOwned) -> None:
         """End the run here: it goes on in another process."""
@@ -486,63 +434,17 @@ class Recorder:
 
         At once, unless outcomes are on their way that stand before it in the journal.
         """
-        runner = self._runner
-        if runner.interrupted or runner.machine.finished or not self._under_way:
-            if not runner.interrupted and not runner.machine.finished:
-                self._note(event)
+        runner, under_way = self._runner, self._backlog.under_way
+        if runner.interrupted or runner.machine.finished:
             runner.feed(event)
-            return
-        hear = partial(runner.feed, event)
-        self._put(to_record(event), lambda _error: self._arrive(hear))
+        elif under_way:
+            self._backlog.put(to_record(event), lambda _error: runner.feed(event))
+        else:
+            self._note(event)
+            runner.feed(event)
 
     def _note(self, *events: Event) -> None:
         """Record events that the machine is told in one batch."""
         if len(events) > 1:
-            self._session.append(Record("batch", None, len(events)), _ignore)
-        for event in events:
-            self._session.append(to_record(event), _ignore)
-
-
-@final
-class _Signal:
-    """Told when records became durable. Those of one commit wake up together, by one event."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-
-    def set(self) -> None:
-        if self._event is not None:
-            self._event.set()
-            self._event = None
-
-    async def wait(self) -> None:
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
-
-
-@final
-class _Waiter:
-    """Waits for one record."""
-
-    __slots__ = ("_durable", "error", "is_done")
-
-    def __init__(self, durable: _Signal) -> None:
-        self.is_done = False
-        self.error: Exception | None = None
-        self._durable = durable
-
-    def done(self, error: Exception | None) -> None:
-        self.error = error
-        self.is_done = True
-        self._durable.set()
-
-    async def wait(self) -> None:
-        while not self.is_done:
-            await self._durable.wait()
-
-
-def _ignore(_error: Exception | None) -> None:
-    """A record that nobody waits for: the next that somebody waits for will fail as well."""
+            self._backlog.add(Record("batch", None, len(events)))
+        self._backlog.add(*map(to_record, events))
