@@ -69,6 +69,12 @@ class Way:
         )
 
 
+@pytest.fixture(scope="session")
+def way_of():
+    """Return the function that makes a way of running a node."""
+    return Way
+
+
 @pytest.fixture(params=["ainvoke-waits", "ainvoke-blocks", "invoke-blocks", "invoke-waits"])
 def way(request):
     """Return each way of running a node."""
