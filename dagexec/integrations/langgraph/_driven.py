@@ -17,6 +17,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, final
 
+from langgraph.prebuilt import tool_node as stock
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from pydantic import BaseModel, ValidationError
 
@@ -172,7 +173,7 @@ class OpenArguments:
 class LangChainArguments:
     """The arguments of a LangChain tool, as its own schema checks them; without injected ones."""
 
-    __slots__ = ("_by_schema", "_model", "defaults", "schema", "secret")
+    __slots__ = ("_by_schema", "_injected", "_model", "defaults", "schema", "secret")
     description = ""
     context = None
     open = True
@@ -183,7 +184,10 @@ class LangChainArguments:
         self._model: type[BaseModel] | None = None
         if isinstance(shape, type) and issubclass(shape, BaseModel):
             self._model = shape
-        found: Any = shape if isinstance(shape, dict) else _shown(known)
+        # What the node puts in itself; LangChain's schema does not know all of it.
+        injected = stock._get_all_injected_args(known)  # noqa: SLF001
+        self._injected = {*injected.state, injected.store, injected.runtime}
+        found: Any = shape if isinstance(shape, dict) else _shown(self._model)
         self._by_schema = SchemaArguments(known.name, found, secret)
         self.schema = self._by_schema.schema
         self.secret = self._by_schema.secret
@@ -206,7 +210,7 @@ class LangChainArguments:
         try:
             made = model.model_validate(dict(args))
         except ValidationError as error:
-            return self._texts(error)
+            return self._texts(error) or dict(args)
         return {name: getattr(made, name) for name in model.model_fields}
 
     def problems(self, args: Mapping[str, Any]) -> list[str]:
@@ -219,17 +223,19 @@ class LangChainArguments:
         found: dict[str, None] = {}  # of a union, each kind has an error
         for each in error.errors(include_url=False, include_input=False, include_context=False):
             place = each["loc"]
+            if place and place[0] in self._injected:
+                continue
             hidden = bool(place) and place[0] in self.secret
             text = f"{at(place) or 'arguments'}: {each['msg']}"
             found[concealed(str(place[0]), self.schema) if hidden else text] = None
         return list(found)
 
 
-def _shown(known: BaseTool) -> dict[str, Any]:
-    """Return the schema that a model is shown, an open one if there is none to be shown."""
+def _shown(model: type[BaseModel] | None) -> dict[str, Any]:
+    """Return the schema of a model, an open one if there is none to be shown."""
+    if model is None:
+        return {"type": "object"}
     try:
-        shape: Any = known.tool_call_schema
-        schema: dict[str, Any] = shape.model_json_schema()
+        return model.model_json_schema()
     except Exception:  # noqa: BLE001 - a type without a JSON Schema: it is checked all the same
         return {"type": "object"}
-    return schema

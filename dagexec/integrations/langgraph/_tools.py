@@ -12,6 +12,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Hashable
+from contextvars import copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -26,6 +27,7 @@ from langgraph.prebuilt import tool_node as stock
 from dagexec import Tool, ToolDefinitionError, current_call
 from dagexec._context import Asked
 from dagexec._threads import enclosing_thread_call, run_in_loop
+from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
 
@@ -297,7 +299,13 @@ def _waited_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
         except Asked as asked:  # it ends the tool in its thread, not the loop's part of it
             return asked
 
-    value = run_in_loop(run) if enclosing_thread_call() is not None else asyncio.run(run())
+    if enclosing_thread_call() is not None:
+        value = run_in_loop(run)
+    elif in_event_loop():  # where there are no threads, to debug
+        context = copy_context()
+        value = in_thread(lambda: context.run(asyncio.run, run()))
+    else:
+        value = asyncio.run(run())
     if isinstance(value, Asked):
         raise value
     return value

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import ToolMessage
+from langchain_core.tools import Tool as SingleInputTool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from langgraph.types import Command, interrupt
 
 from dagexec import (
@@ -501,6 +503,19 @@ def test_questions_of_a_tool_are_interrupts(way, state, graph, thread, contents)
     assert contents(result) == ["1 Ann Rome", "2 Bo Oslo"]
 
 
+def test_a_sync_tool_asks_where_there_are_no_threads(method, state, graph, thread, contents):
+    """With `concurrency=0`, to debug, it is the same program."""
+
+    @tool(effect="read")
+    def who(x: int) -> str:
+        return ask(f"who {x}?")
+
+    made = graph(DagToolNode([who], concurrency=0), checkpointer=InMemorySaver())
+    (asked,) = method.run(made, state(("who", {"x": 1})), thread)["__interrupt__"]
+    assert asked.value == "who 1?"
+    assert contents(method.run(made, Command(resume="Ann"), thread)) == ["Ann"]
+
+
 def test_another_attempt_is_given_the_same_answers(method, state, graph, thread, contents):
     """Approval, edit and questions hold for all attempts of a call."""
     seen = []
@@ -554,6 +569,59 @@ def test_interrupts_of_langchains_tools_and_further_attempts(
         result = way.run(made, Command(resume=answer if plainly else {asked.id: answer}), thread)
     assert contents(result) == ["5 a b"]
     assert seen == [5, 5, 5]
+
+
+def test_approval_of_tools_with_injected_arguments(method, state, graph, thread, contents):
+    """What the node puts in is neither asked for nor shown, however the tool takes it."""
+
+    async def by_name(x: int, runtime) -> str:
+        """Take what is injected by its name."""
+        return f"{x} {runtime.tool_call_id}"
+
+    async def by_type(x: int, given: Annotated[dict, InjectedState], kind: ToolRuntime) -> str:
+        """Take what is injected by its type."""
+        return f"{x} {len(given['messages'])} {kind.tool_call_id}"
+
+    options = {name: {"approval": True} for name in ("by_name", "by_type", "plain")}
+    alone = SingleInputTool("plain", itself, description="Take one.", coroutine=by_itself)
+    node = DagToolNode([by_name, by_type, alone], options=options)
+    made = graph(node, checkpointer=InMemorySaver())
+    given = state(("by_name", {"x": "1"}), ("by_type", {"x": "2"}), ("plain", {"__arg1": "three"}))
+    asked = method.run(made, given, thread)["__interrupt__"]
+    assert [each.value["args"].get("x") for each in asked] == ["1", 2, None]
+    assert asked[2].value["args"] == {"__arg1": "three"}
+    answers = {each.id: True for each in asked}
+    found = contents(method.run(made, Command(resume=answers), thread))
+    assert found == ["1 c1", "2 1 c2", "three"]
+
+
+def itself(text):
+    return text
+
+
+async def by_itself(text):
+    return text
+
+
+def test_callbacks_see_the_end_of_a_tool_that_asks(method, state, graph, thread):
+    """As they do of one that calls `interrupt()`."""
+    seen = []
+
+    class Handler(BaseCallbackHandler):
+        def on_tool_start(self, *args, **kwargs):
+            seen.append("start")
+
+        def on_tool_error(self, error, **kwargs):
+            seen.append(type(error).__name__)
+
+        def on_tool_end(self, *args, **kwargs):
+            seen.append("end")
+
+    made = graph(DagToolNode([asking(Seen())]), checkpointer=InMemorySaver())
+    config = {**thread, "callbacks": [Handler()]}
+    assert method.run(made, state(("work", {"x": 1})), config)["__interrupt__"]
+    method.run(made, Command(resume="so"), config)
+    assert seen == ["start", "GraphInterrupt", "start", "end"]
 
 
 def test_secrets_of_langchains_tools(way, state, graph, thread, contents):
