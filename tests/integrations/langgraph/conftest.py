@@ -81,6 +81,12 @@ def way(request):
     return Way(request.param)
 
 
+@pytest.fixture(params=["ainvoke-waits", "invoke-waits"])
+def method(request, way_of):
+    """Return both ways of running a node with async tools."""
+    return way_of(request.param)
+
+
 def message_of(*calls):
     """Return a model's message; a call is (name, args) or (name, args, id)."""
     made = [
