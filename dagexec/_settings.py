@@ -134,7 +134,7 @@ def capacities_for(
             if count > capacities.get(name, 0):
                 msg = (
                     f"tool {tool.name!r} uses {count} of {name!r}, and the executor has"
-                    f" {capacities.get(name, 0)}: Executor(..., capacities={{{name!r}: {count}}})"
+                    f" {capacities.get(name, 0)}: give it capacities={{{name!r}: {count}}}"
                 )
                 raise DagexecError(msg)
     return dict(capacities)

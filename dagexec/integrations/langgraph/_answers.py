@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import tool_node as stock
+from pydantic_core import to_jsonable_python
 
-from dagexec import Approve, CallError, DagexecError, Deny, Edit
+from dagexec import CallError, Deny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,24 +73,19 @@ def _handled_types(flag: Any) -> tuple[type[Exception], ...]:
     return (Exception,)
 
 
-def decided(call: ToolCall, answer: object) -> ToolCall:
-    """Return a call as a person has decided on it; raise CallError if it must not run."""
-    match answer:
-        case True | Approve() | {"type": "approve"}:
-            return call
-        case Edit(args) | {"type": "edit", "args": dict(args)}:
-            return cast("ToolCall", {**call, "args": dict(cast("dict[str, Any]", args))})
-        case False | {"type": "deny"} | Deny():
-            reason = answer.get("reason") if isinstance(answer, dict) else None
-            reason = answer.reason if isinstance(answer, Deny) else reason
-            msg = f"a person has denied this call{f': {reason}' if reason else ''}"
-            raise CallError(msg)
-        case _:
-            msg = (
-                "the answer to an approval is True, False, Approve, Deny or Edit, or as JSON"
-                ' {"type": "deny", "reason": …} and its like; not this one'
-            )
-            raise DagexecError(msg)
+def denied_text(error: Exception | None) -> str:
+    """Return a text for the model on a call that a person has refused."""
+    reason = str(error or "")
+    given = "" if reason in ("", Deny().reason) else f": {reason}"
+    return f"a person has denied this call{given}"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as every checkpointer can hold it: what is no JSON becomes its JSON form."""
+    try:
+        return to_jsonable_python(value, inf_nan_mode="constants", fallback=str)
+    except (ValueError, RecursionError):
+        return str(value)
 
 
 def outcome_text(outcome: Outcome, named: Callable[[str], str]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagexec import Report
+T = TypeVar("T")
 
 
 def in_event_loop() -> bool:
@@ -21,9 +21,9 @@ def in_event_loop() -> bool:
     return True
 
 
-def in_thread(run: Callable[[], Report]) -> Report:
+def in_thread(run: Callable[[], T]) -> T:
     """Run in a thread of its own: here an event loop waits, and can wait for no other."""
-    found: list[Report] = []
+    found: list[T] = []
     raised: list[BaseException] = []
 
     def target() -> None:

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
-from pydantic_core import to_jsonable_python
+
+from dagexec.integrations.langgraph._answers import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -108,6 +109,9 @@ class Ledger:
         self._given: dict[str, Any] = settings.get(answers) or {}
         self._done: dict[str, dict[str, Any]] = kept.get("done", {})
         self._asked: dict[str, list[Any]] = kept.get("asked", {})
+        # What calls asked by dagexec's means, (approval or question, its text), and the answers.
+        self._questions: dict[str, tuple[str, Any]] = kept.get("questions", {})
+        self.bodies: dict[str, list[dict[str, Any]]] = kept.get("answers", {})
         waiting: list[str] = kept.get("waiting", [])
         # A plain `Command(resume=...)` names no interrupt; LangGraph takes it for a single one.
         self._first_asker = waiting[0] if waiting else None
@@ -118,14 +122,39 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------- one call
 
-    def config(self, record: Record, position: int, config: RunnableConfig) -> RunnableConfig:
-        """Return a config in which a call has a scratchpad of its own."""
+    def answer(self, record: Record) -> tuple[Any, str, Any] | None:
+        """Return the answer to what a call asked when the node was left, and the question."""
+        asked = self._questions.get(record.id)
+        if asked is None:
+            return None
+        id_ = self._id(record, f"asked {len(self.bodies.get(record.id, ()))}")
+        if id_ in self._given:
+            return (self._given[id_], *asked)
+        if self._first_asker == record.id:
+            # Left there: an answer that does not fit can be given again.
+            answer = self._scratchpad.get_null_resume(False)  # noqa: FBT003 - as it is called
+            if answer is not None:
+                return (answer, *asked)
+        return None
+
+    def took(self, record: Record) -> None:
+        """Note that the answer to a call's question fits, and was taken in."""
+        if self._first_asker == record.id:
+            self._scratchpad.get_null_resume(True)  # noqa: FBT003 - as it is called
+        del self._questions[record.id]
+
+    def config(self, record: Record) -> RunnableConfig:
+        """Return a config in which an attempt of a call has a scratchpad of its own.
+
+        Each attempt runs the tool from its first line, so it is given the answers from the first.
+        """
+        config = record.runtime.config
         answers = record.resume = list(self._asked.get(record.id, ()))
-        asked = self._id(record, len(answers))
+        asked = self._id(record, str(len(answers)))
         if asked in self._given:
             answers.append(self._given[asked])
         # Graphs that a call runs are told apart by a number; by position it is the same next time.
-        numbers = itertools.count(position, len(self._records))
+        numbers = itertools.count(record.position, len(self._records))
         scratchpad = dataclasses.replace(
             self._scratchpad,
             interrupt_counter=itertools.count().__next__,
@@ -140,7 +169,7 @@ class Ledger:
         }
         return {**config, "configurable": settings}
 
-    def _id(self, record: Record, answered: int) -> str:
+    def _id(self, record: Record, answered: str) -> str:
         # 32 hexadecimal digits: LangGraph tells answers by id from other answers by their look.
         text = f"{self._namespace}|call:{record.id}:{answered}"
         return blake2b(text.encode(), digest_size=16).hexdigest()
@@ -160,7 +189,9 @@ class Ledger:
             others: list[tuple[str, Any]] = []
             for channel, value in writes:
                 if channel == self._resume_key:
-                    self._asked[record.id] = list(value)
+                    # A further attempt begins with the first: the others are not forgotten.
+                    if len(value) > len(self._asked.get(record.id, ())):
+                        self._asked[record.id] = list(value)
                 else:
                     others.append((channel, value))
             if others:
@@ -172,6 +203,11 @@ class Ledger:
 
     def interrupts(self, record: Record) -> tuple[Interrupt[Any], ...]:
         """Return a call's interrupts with its own ids; those of graphs inside it keep theirs."""
+        if record.asks is not None:
+            bodies = () if record.people is None else record.people.bodies
+            own = Interrupt.from_ns(value=record.asks[1], ns=self._namespace)
+            own.id = self._id(record, f"asked {len(bodies)}")
+            return (own,)
         raised: Any = record.interrupt.args[0] if record.interrupt else ()
         answered = len(record.resume)
         stock = {
@@ -182,19 +218,32 @@ class Ledger:
         for each in raised:
             if each.id in stock:
                 each = copy.copy(each)  # noqa: PLW2901
-                each.id = self._id(record, answered)
+                each.id = self._id(record, str(answered))
             found.append(each)
         return tuple(found)
 
     def save(self) -> None:
         """Write down what is known, where the next attempt will look."""
         for record in self._records:
-            entry = _entry(record)
+            # What an attempt before has written down knows the value.
+            entry = None if record.id in self._done else _entry(record)
             if entry is not None:
                 self._done[record.id] = entry
-        waiting = [record.id for record in self._records if record.interrupt is not None]
-        asked = {id_: answers for id_, answers in self._asked.items() if id_ not in self._done}
-        kept = {_MARK: _VERSION, "done": self._done, "asked": asked, "waiting": waiting}
+        left = [record for record in self._records if record.id not in self._done]
+        for record in left:
+            if record.people is not None and record.people.bodies:
+                self.bodies[record.id] = record.people.bodies
+            if record.asks is not None:
+                self._questions[record.id] = record.asks
+        ids = {record.id for record in left}
+        kept = {
+            _MARK: _VERSION,
+            "done": self._done,
+            "asked": {id_: answers for id_, answers in self._asked.items() if id_ in ids},
+            "waiting": [record.id for record in left if record.is_asking],
+            "questions": {id_: asked for id_, asked in self._questions.items() if id_ in ids},
+            "answers": {id_: bodies for id_, bodies in self.bodies.items() if id_ in ids},
+        }
         # A retry in this process reads the list, a later run what was sent.
         self._scratchpad.resume[:] = [kept]
         self._settings[self._send_key]([(self._resume_key, [kept])])
@@ -204,13 +253,13 @@ def _entry(record: Record) -> dict[str, Any] | None:
     """Return what to keep of a call that is done, None for one that has to run again."""
     if isinstance(record.leaves, ParentCommand):
         return {"command": record.leaves.args[0]}
-    if record.answer is None or record.interrupt is not None or record.error is not None:
+    if record.answer is None or record.is_asking or record.error is not None:
         return None
     entry: dict[str, Any] = {"answer": record.answer}
     if record.caught is not None:
         entry["failed"] = True
     elif record.wanted:
-        entry["value"] = _plain(record.value())
+        entry["value"] = plain(record.value())
     return entry
 
 
@@ -225,14 +274,6 @@ def _settle(record: Record, entry: dict[str, Any]) -> None:
     failed = isinstance(record.answer, ToolMessage) and record.answer.status == "error"
     if entry.get("failed") or failed:
         record.caught = RuntimeError("it failed before the node was left")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as every checkpointer can hold it: what is no JSON becomes its JSON form."""
-    try:
-        return to_jsonable_python(value, inf_nan_mode="constants", fallback=str)
-    except (ValueError, RecursionError):
-        return str(value)
 
 
 def merged(interrupts: Iterable[Interrupt[Any]]) -> GraphInterrupt:

@@ -8,34 +8,39 @@
 from __future__ import annotations
 
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables.config import get_config_list, var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
-from langgraph.types import interrupt
 
-from dagexec import Call, CallError, Executor, Plan, Tool, tool
-from dagexec._errors import CallCancelled
-from dagexec.integrations.langgraph._answers import decided, error_message, outcome_text
+from dagexec import Call, CallError, Plan, Tool
+from dagexec._context import Asked, answer_from
+from dagexec._errors import CallCancelled, Denied
+from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
+from dagexec.integrations.langgraph._input import (
+    answers_to_unreadable,
+    ids_of,
+    limit_of,
+    messages_of,
+)
 from dagexec.integrations.langgraph._ledger import merged, open_ledger
+from dagexec.integrations.langgraph._people import QUESTION, People
 from dagexec.integrations.langgraph._record import CURRENT, Record
 from dagexec.integrations.langgraph._references import References, is_marked, without_faults
-from dagexec.integrations.langgraph._tools import fitting_name
-from dagexec.lowlevel import Asked, Conclude, Settled, current_id
+from dagexec.lowlevel import Conclude, Settled, current_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from langchain_core.messages import ToolCall
     from langchain_core.runnables import RunnableConfig
 
-    from dagexec import Outcome, Report, Timeouts
+    from dagexec import Executor, Outcome, Report, Timeouts
     from dagexec._observers import Observer
     from dagexec._options import ToolOptions
     from dagexec.integrations.langgraph._node import DagToolNode
@@ -57,38 +62,23 @@ class Settings:
     references: bool
     options: Mapping[str, ToolOptions]
     stream_calls: bool
+    capacities: Mapping[str, int]
 
 
-def as_dag_tool(
-    name: str, *, asynchronous: bool, direct: bool, options: ToolOptions
-) -> Tool[..., Any]:
-    """Return the tool that an executor runs for the calls of this name.
-
-    It takes its call from the message that runs. Arguments are LangChain's to check, so its schema
-    is open. `direct` is how a tool is awaited under `invoke`.
-    """
-
-    def arun(**args: Any) -> Any:  # a coroutine: a function that awaits it would cost a frame
-        return _MESSAGE.get().awaited(args, direct=direct)
-
-    def run(**args: Any) -> Any:
-        return _MESSAGE.get().called(args)
-
-    function: Callable[..., Any] = arun if asynchronous else run
-    runs: Literal["async", "thread"] = "async" if asynchronous else "thread"
-    chosen: ToolOptions = {"description": "", **options, "name": _own_name(name), "runs": runs}
-    # People are asked by an interrupt of the graph.
-    chosen["approval"] = False
-    made = tool(function, **chosen)
-    # Calls do not share an execution: their arguments are not all that LangChain hands to a tool.
-    return tool(made, effect="read") if made.effect == "pure" else made
+def arun(**args: Any) -> Any:
+    """Run the current call of the message that runs, in the event loop."""
+    # A coroutine is returned: a function that awaits it would cost a frame.
+    return _MESSAGE.get().awaited(args, direct=False)
 
 
-def _own_name(name: str) -> str:
-    fitting = fitting_name(name)
-    if fitting == name:
-        return name
-    return f"{fitting[:100]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
+def arun_direct(**args: Any) -> Any:
+    """Do the same for a tool that can only be awaited, under `invoke`."""
+    return _MESSAGE.get().awaited(args, direct=True)
+
+
+def run(**args: Any) -> Any:
+    """Run the current call of the message that runs, in its thread."""
+    return _MESSAGE.get().called(args)
 
 
 @final
@@ -109,21 +99,42 @@ class Message:
         self._writer = getattr(runtime, "stream_writer", None)
         configs = get_config_list(config, len(calls))
         state = hooks._extract_state(given, configs[0]) if configs else None  # noqa: SLF001
-        self._messages: Sequence[Any] = _messages(given, state, hooks._messages_key)  # noqa: SLF001
-        self._unreadable = self._answers_to_unreadable() if self.input_type != "tool_calls" else []
+        self._messages: Sequence[Any] = messages_of(given, state, hooks._messages_key)  # noqa: SLF001
+        written = self.input_type != "tool_calls"
+        self._unreadable = answers_to_unreadable(self._messages) if written else []
         self.records = [
-            Record(id_, call, self.input_type, self._tool_runtime(call, each, state, runtime))
-            for id_, call, each in zip(_ids(calls), calls, configs, strict=True)
+            Record(id_, call, self.input_type, self._tool_runtime(call, each, state, runtime), n)
+            for n, (id_, call, each) in enumerate(zip(ids_of(calls), calls, configs, strict=True))
         ]
         self._by_id = {record.id: record for record in self.records}
         self._ledger = open_ledger(config, self.records)
-        if self._ledger is not None:
-            for position, record in enumerate(self.records):
-                if not record.settled:
-                    own = self._ledger.config(record, position, record.runtime.config)
-                    record.runtime.config = own
+        self._people: dict[str, People] = {}
+        for record in self.records:
+            if not record.settled:
+                self._open(record)
         self._references: References | None = None
         self._arun = hooks._arun_one  # noqa: SLF001
+
+    def _open(self, record: Record) -> None:
+        """Give a call what people have answered; raise DagexecError for what is no answer."""
+        ledger, judge = self._ledger, self._node.driven(record.call["name"], blocking=False).judge
+        bodies = () if ledger is None else ledger.bodies.get(record.id, ())
+        record.people = people = self._people[record.id] = People(record.id, judge, bodies)
+        if ledger is None:
+            people.by_order = True
+            return
+        found = ledger.answer(record)
+        if found is not None:
+            people.take(*found, self._as_asked(record, judge))
+            ledger.took(record)
+        record.decide()
+        record.runtime.config = ledger.config(record)
+
+    def _as_asked(self, record: Record, judge: Tool[..., Any]) -> Call:
+        args = dict(record.call["args"])
+        if not self._node.settings.references:
+            args = {key: {"$literal": value} for key, value in args.items()}
+        return Call(record.id, judge.name, args)
 
     def _tool_runtime(
         self, call: ToolCall, config: RunnableConfig, state: Any, runtime: Any
@@ -139,21 +150,6 @@ class Message:
             execution_info=runtime.execution_info,
             server_info=runtime.server_info,
         )
-
-    def _answers_to_unreadable(self) -> list[ToolMessage]:
-        """Return answers to calls whose arguments LangChain could not read: they need one, too."""
-        last = next((m for m in reversed(self._messages) if isinstance(m, AIMessage)), None)
-        return [
-            ToolMessage(
-                content=f"Error: the arguments cannot be read: {bad.get('error') or 'no JSON'}."
-                " Write them again as one JSON object.",
-                name=bad.get("name") or "",
-                tool_call_id=bad["id"],
-                status="error",
-            )
-            for bad in (last.invalid_tool_calls if last is not None else ())
-            if bad.get("id")
-        ]
 
     # ------------------------------------------------------------------------------------- the run
 
@@ -192,20 +188,20 @@ class Message:
         for record in left:
             name = record.call["name"]
             if name not in tools:
-                tools[name] = self._node.dag_tool(name, blocking=self._blocking)
+                tools[name] = self._node.driven(name, blocking=self._blocking).tool
         observers = settings.observers
         if settings.stream_calls and self._writer is not None:
             observers = (*observers, self._stream)
-        limit = _limit(settings.concurrency, self._config.get("max_concurrency"))
-        executor = Executor(
-            tools.values(),
-            timeouts=settings.timeouts,
-            on_failure=settings.on_failure,
-            barrier=settings.barrier,
-            observers=observers,
-            concurrency=limit,
-        )
-        return Plan(self._calls(left, tools)), executor
+        limit = limit_of(settings.concurrency, self._config.get("max_concurrency"))
+        executor = self._node.executor(tools.values(), observers, limit)
+        calls = self._calls(left, tools)
+        denied = {record.id: record.denied for record in left if record.denied is not None}
+        if denied:
+            calls = [
+                replace(call, problem=denied[call.id]) if call.id in denied else call
+                for call in calls
+            ]
+        return Plan(calls), executor
 
     def _calls(self, left: Sequence[Record], tools: Mapping[str, Tool[..., Any]]) -> list[Call]:
         refers = self._node.settings.references
@@ -216,7 +212,9 @@ class Message:
             for record in left:
                 known = tools[record.call["name"]]
                 args: dict[str, Any] = {}
-                if shown or known.templates or known.cost is not None:
+                asked_for = known.templates or known.cost is not None
+                # Each attempt is given new ones: a tool may have changed its own.
+                if shown or asked_for or known.retry is not None:
                     args = dict(record.call["args"])
                     if record.id in marked:
                         args = {key: {"$literal": value} for key, value in args.items()}
@@ -237,36 +235,64 @@ class Message:
         record, call = self._begin(args)
         run = self._node.run_awaited if direct else self._arun
         try:
-            call = self._approved(call)
+            call = self._admitted(record, call)
             answer = await run(call, record.input_type, record.runtime)
-        except GraphInterrupt as interrupt:
-            raise _asked(record, interrupt) from interrupt
+        except (GraphInterrupt, Asked) as ended:
+            return self._after(record, ended)
         return record.take(answer)
 
     def called(self, args: dict[str, Any]) -> Any:
         """Run the current call in this thread, and return its value."""
         record, call = self._begin(args)
         try:
-            call = self._approved(call)
+            call = self._admitted(record, call)
             answer = self._hooks._run_one(call, record.input_type, record.runtime)  # noqa: SLF001
-        except GraphInterrupt as interrupt:
-            raise _asked(record, interrupt) from interrupt
+        except (GraphInterrupt, Asked) as ended:
+            return self._after(record, ended)
         return record.take(answer)
 
     def _begin(self, args: dict[str, Any]) -> tuple[Record, ToolCall]:
         record = self._by_id[current_id()]
         CURRENT.set(record)
+        answer_from(self._people)
+        if record.begun and record.people is not None:
+            # The tool runs from its first line: what it asks again has been answered.
+            record.people.given.rewind()
+            if self._ledger is not None:
+                # A copy, since a thread that was left behind may still use the other.
+                record.runtime = copy(record.runtime)
+                record.runtime.config = self._ledger.config(record)
         if self._ledger is not None:
             # What `interrupt()` reads, also in a wrapper, before any tool is called.
             var_child_runnable_config.set(record.runtime.config)
         return record, record.begin(args or None)
 
-    def _approved(self, call: ToolCall) -> ToolCall:
+    def _admitted(self, record: Record, call: ToolCall) -> ToolCall:
         """Return a call that a person has agreed to, perhaps with other arguments."""
-        approval = self._node.settings.options.get(call["name"], {}).get("approval", False)
-        if not approval or (callable(approval) and not approval(**call["args"])):
+        people = record.people
+        if people is None:
             return call
-        return decided(call, interrupt({"type": "approval", **_shown(call)}))
+        admitted = people.admitted(call)
+        if admitted is None:
+            raise Asked(None if people.asks is None else people.asks[1])
+        return admitted
+
+    def _after(self, record: Record, ended: BaseException) -> Any:
+        """Return the value of a call on which a person has decided; else say what it asks."""
+        people = record.people
+        if people is not None and people.verdict is not None:
+            record.decide()
+            if record.denied is not None:
+                raise Denied(record.denied)
+            return record.raw
+        if isinstance(ended, GraphInterrupt):
+            record.interrupt = ended
+            asked = people and people.asks
+            question = asked[1] if asked else [getattr(e, "value", None) for e in ended.args[0]]
+            raise Asked(question) from ended
+        if people is not None and people.asks is None:
+            people.asks = (QUESTION, cast("Asked", ended).question)
+        raise ended
 
     # ---------------------------------------------------------------------------------- the answers
 
@@ -280,16 +306,16 @@ class Message:
     def _judge(self, record: Record, outcome: Outcome) -> None:
         """Say what an outcome means: an answer, or something that has to leave the node."""
         status = outcome.status
+        if status == "pending" and outcome.because is None and not record.is_asking:
+            # It asked where only the executor saw it.
+            if record.people is not None:
+                record.people.asks = (QUESTION, outcome.question)
+            return
         if status in ("done", "pending") or record.answer is not None:
             return
         error = outcome.error
-        if status == "failed" and not isinstance(error, CallError):
-            if isinstance(error, GraphBubbleUp):
-                record.leaves = error
-            elif isinstance(error, CallCancelled) and error.__cause__ is not None:
-                record.error = error.__cause__
-            else:
-                record.error = error
+        if status == "failed" and error is not None and not isinstance(error, CallError):
+            self._fail(record, error, began=outcome.started is not None)
             return
         if status == "skipped" and self._is_open(outcome.because):
             return
@@ -297,6 +323,22 @@ class Message:
             return
         record.answer = error_message(outcome_text(outcome, self._named), record.call)
         record.caught = error
+
+    def _fail(self, record: Record, error: Exception, *, began: bool) -> None:
+        """Keep an error that was not written for the model."""
+        if isinstance(error, GraphBubbleUp):
+            record.leaves = error
+        elif isinstance(error, CallCancelled) and error.__cause__ is not None:
+            record.error = error.__cause__
+        elif began:
+            record.error = error  # nobody has handled it
+        else:
+            # What kept a call from starting is handled as if its tool had raised it.
+            try:
+                record.answer = self._hooks._answer_to(error, record.call)  # noqa: SLF001
+                record.caught = error
+            except Exception as unhandled:  # noqa: BLE001 - it leaves the node with the others
+                record.error = unhandled
 
     def _is_open(self, id_: str | None) -> bool:
         """Whether a call has no answer yet, so that those that wait for it have none either."""
@@ -318,7 +360,7 @@ class Message:
         error = next((record.error for record in records if record.error is not None), None)
         leaves = [record.leaves for record in records if record.leaves is not None]
         drained = next((each for each in leaves if not isinstance(each, ParentCommand)), None)
-        asking = [record for record in records if record.interrupt is not None]
+        asking = [record for record in records if record.is_asking]
         if error is None and not leaves and not asking:
             return
         ledger = self._ledger
@@ -350,40 +392,3 @@ class Message:
                     "message": record.answer,
                 }
             )
-
-
-def _shown(call: ToolCall) -> dict[str, Any]:
-    return {"tool_call_id": call["id"], "name": call["name"], "args": call["args"]}
-
-
-def _asked(record: Record, interrupt: GraphInterrupt) -> Asked:
-    record.interrupt = interrupt
-    return Asked([getattr(each, "value", None) for each in interrupt.args[0]])
-
-
-def _messages(given: Any, state: Any, key: str) -> Sequence[Any]:
-    for source in (given, state):
-        if isinstance(source, list) and source and not isinstance(source[-1], dict):
-            return source
-        found = source.get(key) if isinstance(source, dict) else getattr(source, key, None)
-        if isinstance(found, list):
-            return found
-    return ()
-
-
-def _ids(calls: Sequence[ToolCall]) -> list[str]:
-    """Return an id for each call: its own, where it has one that no other has."""
-    ids: dict[str, None] = {}
-    for position, call in enumerate(calls):
-        own = call["id"] or ""
-        ids[own if own and own not in ids else f"{own}#{position}"] = None
-    return list(ids)
-
-
-def _limit(own: int | None, given: int | None) -> int:
-    """Return how many calls may run at a time."""
-    usable = [each for each in (own, given) if each is not None and (each > 0 or each == own)]
-    return min(usable) if usable else _DEFAULT_LIMIT
-
-
-_DEFAULT_LIMIT: Final = 20

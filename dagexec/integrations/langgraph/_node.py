@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt import tool_node as stock
@@ -20,16 +20,18 @@ from langgraph.prebuilt.tool_node import (
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
-from dagexec import DagexecError, Timeouts, Tool, ToolDefinitionError
+from dagexec import DagexecError, Executor, Timeouts, Tool
+from dagexec._answers import SHOWN_SECRET
 from dagexec._threads import enclosing_thread_call
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
-from dagexec.integrations.langgraph._message import Message, Settings, as_dag_tool
+from dagexec.integrations.langgraph._driven import Driven, driven, judge_of
+from dagexec.integrations.langgraph._message import Message, Settings, arun, arun_direct, run
 from dagexec.integrations.langgraph._record import CURRENT
 from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
 from dagexec.lowlevel import run_in_loop, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from langchain_core.messages import ToolCall, ToolMessage
     from langchain_core.runnables import RunnableConfig
@@ -66,9 +68,12 @@ class DagToolNode(ToolNode):
         references: whether arguments may refer to other calls' results, by number or by id.
         options: options of `dagexec.tool` by the tool's name, such as
             `{"search": {"effect": "read", "timeout": 5}}`. With `approval` the call interrupts the
-            graph before it runs; the answer is True, False, `Approve`, `Deny` or `Edit`, or as
-            JSON `{"type": "edit", "args": {…}}`. Each call runs by itself, also of a `pure` tool:
-            it has callbacks and an id of its own.
+            graph before it runs; the answer is True, False, `Approve`, `Deny`, `Edit` or `Done`, or
+            as JSON `{"type": "edit", "args": {…}}`, and means what it means to `Executor.resume`.
+            A dagexec tool has its own options, which these change. Each call runs by itself, also
+            of a `pure` tool: it has callbacks and an id of its own.
+        capacities: how much there is of each resource that tools use, as of an `Executor`; over all
+            messages that this node has on an event loop.
         stream_calls: whether each call, as it ends, is written to the graph's `custom` stream, as
             `{"type": "tool_call", "tool_call_id": …, "name": …, "status": …, "message": …}`.
 
@@ -93,9 +98,9 @@ class DagToolNode(ToolNode):
         references: bool = True,
         options: Mapping[str, ToolOptions] | None = None,
         stream_calls: bool = False,
+        capacities: Mapping[str, int] | None = None,
     ) -> None:
         """Check the settings; raise DagexecError or ToolDefinitionError for what cannot be."""
-        own = {tool.name: tool for tool in tools if isinstance(tool, Tool)}
         super().__init__(
             [to_langchain(tool) if isinstance(tool, Tool) else tool for tool in tools],
             name=name,
@@ -111,11 +116,6 @@ class DagToolNode(ToolNode):
         if unknown:
             msg = f"options for {unknown[0]!r}: the tools are {', '.join(self.tools_by_name)}"
             raise DagexecError(msg)
-        chosen = {name: _kept(tool) for name, tool in own.items()}
-        for tool_name, more in (options or {}).items():
-            chosen[tool_name] = {**chosen.get(tool_name, {}), **more}
-        for tool_name, each in chosen.items():
-            _check(tool_name, each)
         self.settings = Settings(
             timeouts=timeouts or DEFAULT_TIMEOUTS,
             concurrency=concurrency,
@@ -123,13 +123,16 @@ class DagToolNode(ToolNode):
             barrier=barrier,
             observers=tuple(observers),
             references=references,
-            options=chosen,
+            options=dict(options or {}),
             stream_calls=stream_calls,
+            capacities=dict(capacities or {}),
         )
-        self._dag_tools: dict[tuple[str, bool], tuple[BaseTool, Tool[..., Any]]] = {}
+        # How much there is of each resource on an event loop, for all messages together.
+        self._shared: Any = None
+        self._driven: dict[tuple[str, bool], tuple[BaseTool, Driven]] = {}
         self._twins: dict[str, tuple[BaseTool, BaseTool]] = {}
-        for tool in self.tools_by_name:  # bad options are errors now, not at the first call
-            self.dag_tool(tool, blocking=False)
+        # What cannot be is an error now, not at the first call.
+        self.executor([self.driven(name, blocking=False).tool for name in self.tools_by_name])
         kind = type(self)
         self._plain = kind._execute_tool_sync is DagToolNode._execute_tool_sync  # noqa: SLF001
         self._aplain = kind._execute_tool_async is DagToolNode._execute_tool_async  # noqa: SLF001
@@ -180,20 +183,40 @@ class DagToolNode(ToolNode):
 
     # ------------------------------------------------------------------------------------ one call
 
-    def dag_tool(self, name: str, *, blocking: bool) -> Tool[..., Any]:
+    def executor(
+        self,
+        tools: Iterable[Tool[..., Any]],
+        observers: Sequence[Observer] = (),
+        concurrency: int | None = None,
+    ) -> Executor:
+        """Return an executor for a message; raises DagexecError for settings that cannot be."""
+        settings = self.settings
+        made = Executor(
+            tools,
+            timeouts=settings.timeouts,
+            on_failure=settings.on_failure,
+            barrier=settings.barrier,
+            observers=observers,
+            concurrency=concurrency,
+            capacities=settings.capacities,
+        )
+        if self._shared is None:
+            self._shared = made._shared  # noqa: SLF001 - a resource is there once, not once a message
+        made._shared = self._shared  # noqa: SLF001
+        return made
+
+    def driven(self, name: str, *, blocking: bool) -> Driven:
         """Return what the executor runs for a tool; also for a name that only a wrapper knows."""
         tool = self.tools_by_name.get(name)
-        kept = self._dag_tools.get((name, blocking))
+        kept = self._driven.get((name, blocking))
         if kept is not None and kept[0] is tool:
             return kept[1]
-        made = as_dag_tool(
-            name,
-            asynchronous=self._is_awaited(tool, blocking=blocking),
-            direct=blocking,
-            options=self.settings.options.get(name, {}),
-        )
+        judge = judge_of(name, tool, self.settings.options.get(name, {}))
+        awaited = self._is_awaited(tool, blocking=blocking)
+        function = run if not awaited else arun_direct if blocking else arun
+        made = driven(name, judge, function, asynchronous=awaited)
         if tool is not None:  # a model may invent any number of names
-            self._dag_tools[name, blocking] = (tool, made)
+            self._driven[name, blocking] = (tool, made)
         return made
 
     def _is_awaited(self, tool: BaseTool | None, *, blocking: bool) -> bool:
@@ -321,7 +344,10 @@ class DagToolNode(ToolNode):
         if isinstance(error, ValidationError) and not is_invalid_resume(error):
             injected = self._injected_args.get(call["name"])
             shown = stock._filter_validation_errors(error, injected)  # noqa: SLF001
-            invalid = ToolInvocationError(call["name"], error, call["args"], shown)
+            secret = self.driven(call["name"], blocking=False).judge.secret
+            args = call["args"].items()
+            given = {key: SHOWN_SECRET if key in secret else item for key, item in args}
+            invalid = ToolInvocationError(call["name"], error, given, shown)
             invalid.__cause__ = error
             error = invalid
         message = answer_to(error, call, self._handle_tool_errors)
@@ -329,22 +355,3 @@ class DagToolNode(ToolNode):
         if record is not None:
             record.caught = error
         return message
-
-
-def _kept(tool: Tool[..., Any]) -> ToolOptions:
-    """Return the options of a dagexec tool that the node has to know; the rest is in its schema."""
-    names = ("effect", "timeout", "retry", "limits", "cost", "reads", "writes", "approval")
-    kept = {name: getattr(tool, name) for name in names}
-    if tool.runs == "process":
-        kept["runs"] = tool.runs
-    return cast("ToolOptions", kept)
-
-
-def _check(name: str, options: ToolOptions) -> None:
-    for option in ("runs", "name", "description", "secret"):
-        if option in options:
-            msg = (
-                f"{option}= of {name!r}: in a DagToolNode that is the tool's own affair;"
-                ' runs="process" is for tools of an Executor'
-            )
-            raise ToolDefinitionError(msg)

@@ -11,9 +11,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from langchain_core.messages import ToolMessage
+from langgraph.prebuilt import tool_node as stock
 from langgraph.types import Command
 
 from dagexec import DagexecError
+from dagexec.integrations.langgraph._answers import denied_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
     from langgraph.errors import GraphBubbleUp, GraphInterrupt
     from langgraph.prebuilt import ToolRuntime
+
+    from dagexec.integrations.langgraph._people import People
 
 
 class ErrorAnswer(DagexecError):
@@ -33,14 +37,18 @@ class Record:
 
     __slots__ = (
         "answer",
+        "begun",
         "call",
         "caught",
+        "denied",
         "error",
         "id",
         "input_type",
         "interrupt",
         "leaves",
         "made",
+        "people",
+        "position",
         "raw",
         "resume",
         "runtime",
@@ -48,9 +56,12 @@ class Record:
         "wanted",
     )
 
-    def __init__(self, id_: str, call: ToolCall, input_type: Any, runtime: ToolRuntime) -> None:
-        """Take a call with the runtime that its tool will see."""
+    def __init__(
+        self, id_: str, call: ToolCall, input_type: Any, runtime: ToolRuntime, position: int = 0
+    ) -> None:
+        """Take a call with the runtime that its tool will see, and its place in the message."""
         self.id = id_
+        self.position = position
         self.call = call
         self.input_type = input_type
         self.runtime = runtime
@@ -71,10 +82,30 @@ class Record:
         self.made: tuple[Any, Any] | None = None
         # The answers to this call's interrupts, in order; shared with its scratchpad.
         self.resume: list[Any] = []
+        # Why it does not run: a person has refused it.
+        self.denied: str | None = None
+        # What it asks by dagexec's means, which is answered by question.
+        self.people: People | None = None
+        # Whether an attempt has begun.
+        self.begun = False
+
+    @property
+    def asks(self) -> tuple[str, Any] | None:
+        """What the call asks by dagexec's means: approval or question, and its text."""
+        return None if self.people is None else self.people.asks
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the node has to be left for a person's answer to this call."""
+        # One that has an answer does not, whatever a thread that was left behind still asks.
+        return self.answer is None and (self.interrupt is not None or self.asks is not None)
 
     def begin(self, args: dict[str, Any] | None) -> ToolCall:
         """Return the call with its arguments, for a new attempt."""
-        self.answer = self.caught = self.made = self.raw = None
+        self.begun = True
+        self.answer = self.caught = self.made = self.raw = self.interrupt = None
+        if self.people is not None:
+            self.people.asks = None
         if args is None:
             return self.call
         return {**self.call, "args": args}
@@ -87,6 +118,23 @@ class Record:
                 raise self.caught
             raise ErrorAnswer(str(answer.content))
         return self.value() if self.wanted else answer
+
+    def decide(self) -> None:
+        """Take over what a person has decided instead of running the call, if one has."""
+        verdict = None if self.people is None else self.people.verdict
+        if verdict is None:
+            return
+        if not verdict.ok:
+            self.denied = denied_text(verdict.error)
+            return
+        value = verdict.value
+        self.settled = True
+        content: Any = stock.msg_content_output(value)
+        call = self.call
+        self.answer = ToolMessage(content=content, name=call["name"], tool_call_id=call["id"] or "")
+        self.raw = value
+        self.wanted = True
+        self.produced(self.answer)
 
     def produced(self, answer: Any) -> None:
         """Take note of what was made of the tool's own value."""

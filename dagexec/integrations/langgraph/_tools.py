@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
+from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import ToolMessage
@@ -18,9 +21,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import base as base_module
+from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
 
 from dagexec import Tool, ToolDefinitionError, current_call
+from dagexec._context import Asked
+from dagexec._threads import enclosing_thread_call, run_in_loop
+from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
+from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128
+_OWN: Final = "__dagexec_tool__"
 
 
 def fitting_name(name: str) -> str:
@@ -94,7 +103,10 @@ def _twin_class(kind: type[BaseTool]) -> type[BaseTool]:
 
 def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        value = inner(self, *args, **kwargs)
+        try:
+            value = inner(self, *args, **kwargs)
+        except Asked as asked:
+            raise _interrupt_of(asked) from asked
         _note(self, value)
         return value
 
@@ -103,11 +115,24 @@ def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
 
 def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
     async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        value = await inner(self, *args, **kwargs)
+        try:
+            value = await inner(self, *args, **kwargs)
+        except Asked as asked:
+            raise _interrupt_of(asked) from asked
         _note(self, value)
         return value
 
     return arun
+
+
+def _interrupt_of(asked: Asked) -> BaseException:
+    """Return what LangChain knows as the end of a tool that asks, so that its callbacks see one."""
+    record = CURRENT.get()
+    if record is None or record.people is None:
+        return asked
+    if record.people.asks is None:
+        record.people.asks = (QUESTION, asked.question)
+    return GraphInterrupt(())
 
 
 def _note(tool: BaseTool, value: Any) -> None:
@@ -226,8 +251,9 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
 def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
     """Return a dagexec tool as a LangChain tool with the same name, texts and schema.
 
-    `DagToolNode` does so with the dagexec tools that it is given, and keeps their options. The
-    text of an argument that does not fit reaches the model as it does through a planner.
+    `DagToolNode` does so with the dagexec tools that it is given, and finds them again by it, with
+    their options. The text of an argument that does not fit reaches the model as it does through a
+    planner.
     """
 
     def arguments(args: dict[str, Any]) -> dict[str, Any]:
@@ -237,12 +263,17 @@ def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
         return checked
 
     def run(**args: Any) -> Any:
-        return tool.function(**arguments(args))
+        value = tool.function(**arguments(args))
+        # As an executor does: a function that is not async may hand out a coroutine.
+        return _waited_for(value) if isinstance(value, CoroutineType) else value
 
     async def arun(**args: Any) -> Any:
-        return await tool.function(**arguments(args))
+        value = tool.function(**arguments(args))
+        return await value if isinstance(value, CoroutineType) else value
 
     asynchronous = tool.runs == "async"
+    for function in (run, arun):
+        setattr(function, _OWN, tool)
     return StructuredTool(
         name=tool.name,
         description=tool.description or tool.name,
@@ -250,3 +281,31 @@ def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
         func=None if asynchronous else run,
         coroutine=arun if asynchronous else None,
     )
+
+
+def own_tool(tool: BaseTool) -> Tool[..., Any] | None:
+    """Return the dagexec tool that a LangChain tool was made of by `to_langchain`, else None."""
+    function = getattr(tool, "coroutine", None) or getattr(tool, "func", None)
+    found = getattr(function, _OWN, None)
+    return found if isinstance(found, Tool) else None
+
+
+def _waited_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return a coroutine's value, from the thread of a synchronous tool."""
+
+    async def run() -> Any:
+        try:
+            return await coroutine
+        except Asked as asked:  # it ends the tool in its thread, not the loop's part of it
+            return asked
+
+    if enclosing_thread_call() is not None:
+        value = run_in_loop(run)
+    elif in_event_loop():  # where there are no threads, to debug
+        context = copy_context()
+        value = in_thread(lambda: context.run(asyncio.run, run()))
+    else:
+        value = asyncio.run(run())
+    if isinstance(value, Asked):
+        raise value
+    return value

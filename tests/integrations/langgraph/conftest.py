@@ -71,10 +71,22 @@ class Way:
         )
 
 
+@pytest.fixture(scope="session")
+def way_of():
+    """Return the function that makes a way of running a node."""
+    return Way
+
+
 @pytest.fixture(params=["ainvoke-waits", "ainvoke-blocks", "invoke-blocks", "invoke-waits"])
 def way(request):
     """Return each way of running a node."""
     return Way(request.param)
+
+
+@pytest.fixture(params=["ainvoke-waits", "invoke-waits"])
+def method(request, way_of):
+    """Return both ways of running a node with async tools."""
+    return way_of(request.param)
 
 
 def message_of(*calls):

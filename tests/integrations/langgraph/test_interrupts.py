@@ -14,8 +14,10 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from dagexec import Deny, Edit
+import dagexec
+from dagexec import Deny, Done, Edit
 from dagexec.integrations.langgraph import DagToolNode, _ledger
+from dagexec.limits import Retry
 
 
 def asked_of(result):
@@ -110,6 +112,32 @@ def test_what_depends_on_who_asks_waits(way, state, graph, thread, contents):
     result = way.run(made, Command(resume="yes"), thread)
     assert contents(result) == ['{"amount": 7}', "yes", "8 (yes)"]
     assert runs == {"price": 1, "pay": 1}
+
+
+def test_values_last_as_long_as_there_are_questions(way, state, graph, thread, contents):
+    """With their types, over any number of turns."""
+
+    @way.tool
+    def price(title: str) -> dict:
+        return {"amount": 7}
+
+    @way.tool
+    def approve(name: str) -> int:
+        return interrupt(f"{name}1") + interrupt(f"{name}2")
+
+    @way.tool
+    def pay(amount: int, times: int) -> str:
+        return f"{amount * times}"
+
+    given = state(
+        ("price", {"title": "Emma"}),
+        ("approve", {"name": "a"}),
+        ("pay", {"amount": {"$ref": "1.amount"}, "times": {"$ref": "2"}}),
+    )
+    made = graph(DagToolNode([price, approve, pay]), checkpointer=InMemorySaver())
+    way.run(made, given, thread)
+    way.run(made, Command(resume=1), thread)
+    assert contents(way.run(made, Command(resume=2), thread))[2] == "21"
 
 
 def test_graphs_inside_of_tools_ask_for_themselves(way, state, graph, thread, contents):
@@ -310,7 +338,7 @@ def test_approval_is_an_interrupt(way, state, graph, thread, contents):
     def pay(amount: int) -> str:
         return f"paid {amount}"
 
-    options = {"pay": {"approval": lambda amount: amount > 1}}
+    options = {"pay": {"approval": lambda args: args["amount"] > 1}}
     made = graph(DagToolNode([pay], options=options), checkpointer=InMemorySaver())
     given = state(*(("pay", {"amount": n}) for n in range(1, 8)))
     asked = way.run(made, given, thread)["__interrupt__"]
@@ -366,6 +394,52 @@ def test_another_langgraph_gets_the_stock_behaviour_and_one_warning(
     asked = asked_of(way.run(made, Command(resume="yes"), thread))  # here a warning is an error
     assert list(asked) == ["b"]
     assert contents(way.run(made, Command(resume="no"), thread)) == ["a=yes", "b=no"]
+
+
+@pytest.mark.usefixtures("another_langgraph")
+@pytest.mark.filterwarnings("ignore:this version of LangGraph")
+@pytest.mark.parametrize(
+    ("answers", "content"),
+    [
+        ([Edit({"amount": 2}), "yes"], "2 yes"),
+        ([Deny("no")], "Error: a person has denied this call: no"),
+        ([True, Deny("no")], "Error: a person has denied this call: no"),
+        ([Done("by hand")], "by hand"),
+        ([True, Done("by hand")], "by hand"),
+    ],
+    ids=str,
+)
+def test_approvals_and_questions_in_another_langgraph(
+    way, state, graph, *, thread, contents, answers, content
+):
+    """They are interrupts of its own, one after the other; an attempt more asks none again."""
+    seen = []
+
+    if way.kind == "waits":
+
+        @dagexec.tool(effect="idempotent", approval=True, retry=Retry(3, base=0.001))
+        async def pay(amount: int) -> str:
+            return await asks(amount)
+
+    else:
+
+        @dagexec.tool(effect="idempotent", approval=True, retry=Retry(3, base=0.001))
+        def pay(amount: int) -> str:
+            return asks(amount)
+
+    async def asks(amount):
+        answer = await dagexec.ask("sure?")
+        seen.append(amount)
+        if len(seen) < 3:
+            raise OSError("no network")
+        return f"{amount} {answer}"
+
+    made = graph(DagToolNode([pay]), checkpointer=InMemorySaver())
+    result = way.run(made, state(("pay", {"amount": 1})), thread)
+    for answer in answers:
+        assert len(result["__interrupt__"]) == 1
+        result = way.run(made, Command(resume=answer), thread)
+    assert contents(result) == [content]
 
 
 def test_without_a_checkpointer_interrupts_still_leave_together(way, state, graph):
