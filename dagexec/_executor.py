@@ -18,7 +18,7 @@ from dagexec._capacities import Capacities
 from dagexec._checking import prepare
 from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._errors import DagexecError
-from dagexec._loops import in_event_loop, run_in_new_loop
+from dagexec._loops import in_event_loop, run_beside, run_in_new_loop
 from dagexec._observers import Observer, ObservesRuns
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
@@ -35,7 +35,7 @@ from dagexec._settings import (
     deadlines,
 )
 from dagexec._slots import UNLIMITED, Slots
-from dagexec._threads import enclosing_thread_call
+from dagexec._threads import enclosing_thread_call, in_place
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ class Executor:
             `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
             context and arguments that returns an answer, or None to ask.
         observers: Called with every event and action of the scheduler, in order, and with the
-            progress that calls tell of. They must not wait; one that raises is logged and the run
-            goes on. One with a method `begin(run_id, tools)` is asked for an observer of its own
-            for each run.
+            progress that calls tell of; of a resumed run they first hear what is recorded: an
+            `Added` for each call, and its outcome if it has one. They must not wait; one that
+            raises is logged and the run goes on. One with a method `begin(run_id, tools)` is asked
+            for an observer of its own for each run.
         capacities: How much there is of each named resource that tools use, over all runs on an
             event loop: `{"gpu": 1, "db": 4}`.
 
@@ -178,7 +179,8 @@ class Executor:
         """Run a plan from code without an event loop, and return the report.
 
         Inside a synchronous tool it runs in the event loop of the run above, under the same
-        deadline. Raises what `run` raises, and DagexecError inside a running event loop.
+        deadline; with `concurrency=0`, where such a tool stops that loop, in a loop and a thread
+        of its own. Raises what `run` raises, and DagexecError inside a running event loop.
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
@@ -186,6 +188,8 @@ class Executor:
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
+        if in_place():
+            return run_beside(lambda: self.run(plan, run_id=run_id))
         if in_event_loop():
             msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)

@@ -143,6 +143,8 @@ class Run:
                 await runner.drive(self._plan, self._source)
             else:
                 await self._recorder.drive(runner, self._plan, self._source)
+                if not runner.begun:  # there was nothing left to do
+                    runner.retell()
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, final
 
 from dagexec._errors import DagexecError
@@ -34,12 +34,12 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         """Refuse what is no duration; raise DagexecError that names the field."""
-        for field in fields(self):
-            value: object = getattr(self, field.name)
+        for each in fields(self):
+            value: object = getattr(self, each.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
                 msg = (
-                    f"Timeouts({field.name}={value!r}): a timeout is a positive number of seconds,"
+                    f"Timeouts({each.name}={value!r}): a timeout is a positive number of seconds,"
                     " or None for no limit"
                 )
                 raise DagexecError(msg)
@@ -62,6 +62,8 @@ class Settings:
     shares: bool
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     guards: Mapping[str, Guard] | None = None
+    # The executor that these are of, the same for its copies with other timeouts.
+    family: object = field(default_factory=object)
 
     @property
     def setup(self) -> Setup:
