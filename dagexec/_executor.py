@@ -15,7 +15,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._capacities import Capacities
-from dagexec._checking import prepare
+from dagexec._checking import as_plan, prepare
 from dagexec._context import enclosing_lease, inside_a_call
 from dagexec._errors import DagexecError
 from dagexec._loops import in_event_loop, run_beside, run_in_new_loop
@@ -151,9 +151,10 @@ class Executor:
     def check(self, plan: Plan) -> None:
         """Check a plan against the tools; raise one PlanError that names every problem.
 
-        Arguments that hold references are checked as far as they can be seen.
+        Arguments that hold references are checked as far as they can be seen. Raises DagexecError
+        for what is no plan.
         """
-        prepare(plan.calls, self.tools)
+        prepare(as_plan(plan).calls, self.tools)
 
     # ------------------------------------------------------------------------------------ running
 
@@ -165,12 +166,13 @@ class Executor:
         Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
         `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
         is done is kept and the rest is cancelled. Raises PlanError before anything runs,
-        DagexecError with the partial `report` when the source of a streamed plan breaks; a
-        cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
+        DagexecError for what is no plan, and with the partial `report` when the source of a
+        streamed plan breaks; a cancellation of the caller, KeyboardInterrupt and SystemExit pass
+        through.
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
-            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), run_id))
         return await _report_of(self._new_run(plan, run_id))
 
     def run_sync(
@@ -184,7 +186,7 @@ class Executor:
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
-            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), run_id))
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
@@ -334,8 +336,7 @@ class Executor:
             recorder = self._recorder(name)
         if isinstance(plan, AsyncIterable):
             return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
-        if not isinstance(plan, Plan):
-            plan = Plan(plan)
+        plan = as_plan(plan)
         prepared = prepare(plan.calls, self.tools)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))

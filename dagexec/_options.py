@@ -55,8 +55,8 @@ class ToolOptions(TypedDict, total=False):
 
     `timeout` is in seconds, None for the executor's. `reads` and `writes` are templates of
     resources over the arguments, `file:{path}`. `secret` names arguments whose values appear in
-    no text. `runs` is where the function runs, by default `async` for an async function and
-    `thread` for any other. `approval` is True, or a function of the arguments that says whether a
+    no text but `Plan.to_json`, which has to have them to be run. `runs` is where the function runs,
+    by default `async` for an async function and `thread` for any other. `approval` is True, or a function of the arguments that says whether a
     person has to agree. `reconcile` finds out what became of a write that a crash interrupted: a
     function of the call's context and arguments that returns `Done(value)`, `Deny(reason)` if it
     did not happen and shall not, `Approve()` to run it again, or None if it does not know. `retry`

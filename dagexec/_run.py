@@ -74,6 +74,8 @@ class Run:
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
         self._progress: Progress | None = None
         self._view: View | None = None
+        # Whether its block was left.
+        self._left = False
 
     @property
     def report(self) -> Report:
@@ -225,6 +227,7 @@ class Run:
         finally:
             if self._receive is not None:
                 self._receive.close()
+            self._left = True
             if self._view is not None:
                 self._view.close()
         if self._error is not None and error is None:
@@ -235,6 +238,11 @@ class Run:
         """Iterate over the events; ends with the run."""
         if self._receive is None:
             msg = "enter the run first: async with executor.start(plan) as run"
+            raise DagexecError(msg)
+        if self._left:
+            msg = (
+                "the events of a run are read inside its block; `run.report` says what became of it"
+            )
             raise DagexecError(msg)
         return self._receive.__aiter__()
 

@@ -240,6 +240,8 @@ class Runner:
 
     def stop(self, outcome: Outcome) -> None:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
+        if self._ended:
+            return
         self._verdict = self._verdict or outcome
         if self.begun:
             self.feed_noted(Stop(outcome))
