@@ -8,6 +8,7 @@ from pydantic_core import to_json
 
 from dagexec._errors import DagexecError, Denied
 from dagexec._outcomes import Approve, Deny, Done, Edit, Failed, Outcome
+from dagexec._secrets import SHOWN
 from dagexec.journal._records import answer_body, answer_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # What stands in a journal in the place of a secret argument.
 SECRET: Final = {"$secret": True}
 # What a person is shown in its place, and may send back unchanged.
-SHOWN_SECRET: Final = "<secret>"  # noqa: S105 - what is shown instead of one
+SHOWN_SECRET: Final = SHOWN
 
 _ANSWERS: Final = (Approve, Deny, Edit, Done)
 

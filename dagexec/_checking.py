@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from dagexec._errors import ArgumentError, PlanError, Problem
+from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+from dagexec._plan import Call, Plan
 from dagexec._refs import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from dagexec._plan import Call
     from dagexec._tools import Tool
+
+
+def as_plan(given: object) -> Plan:
+    """Return a plan, or calls as one; raise DagexecError that says what else was given."""
+    if isinstance(given, Plan):
+        return given
+    kind = _kind(given)
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        held = tuple(cast("Iterable[object]", given))
+        calls = tuple(each for each in held if isinstance(each, Call))
+        if len(calls) == len(held):
+            return Plan(calls)
+        other = next(each for each in held if not isinstance(each, Call))
+        raise DagexecError(_no_plan(f"{kind} that holds {_kind(other)}"))
+    raise DagexecError(_no_plan(kind, _HINTS.get(kind, "")))
+
+
+_HINTS: Final = {
+    "a Call": "; a plan of one call is [call]",
+    "a str": "; Plan.from_json(text) reads JSON, and a planner what a model wrote",
+    "a bytes": "; Plan.from_json(text) reads JSON",
+    "a dict": "; Plan.from_dict(body) reads the JSON form, and planner.plan(response) a reply",
+}
+
+
+def _no_plan(given: str, hint: str = "") -> str:
+    return f"a Plan, calls, or an async iterator of calls is needed, not {given}{hint}"
+
+
+def _kind(given: object) -> str:
+    """Return what something is; only what is short and no text is shown as it is."""
+    kind = type(given).__name__
+    return repr(given) if given is None or isinstance(given, int | float) else f"a {kind}"
 
 
 def prepare(

@@ -230,7 +230,8 @@ async def ask(question: Any) -> Any:
     The tool ends here when there is no answer yet, its call becomes `pending` with the question,
     and the run returns when nothing else is left to do. When the answer is there the tool runs
     again from its first line, so effects belong after the question. An answer is found by its
-    question, so the tool must ask the same again.
+    question, so the tool must ask the same again. A synchronous tool asks through
+    `dagexec.lowlevel.run_in_loop(lambda: ask(question))`.
 
     Raises DagexecError outside of a tool.
     """

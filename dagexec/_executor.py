@@ -14,10 +14,10 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._capacities import Capacities
-from dagexec._checking import prepare
+from dagexec._checking import as_plan, prepare
 from dagexec._context import inside_a_call, lent
 from dagexec._errors import DagexecError
-from dagexec._loops import in_event_loop, run_in_new_loop
+from dagexec._loops import in_event_loop, run_beside, run_in_new_loop
 from dagexec._observers import Observer, ObservesRuns
 from dagexec._order import order_conflicts
 from dagexec._plan import Call, Plan
@@ -34,7 +34,7 @@ from dagexec._settings import (
     deadlines,
 )
 from dagexec._slots import UNLIMITED, Slots
-from dagexec._threads import enclosing_thread_call
+from dagexec._threads import enclosing_thread_call, in_place
 from dagexec._tools import Tool, as_tools
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ class Executor:
             `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
             context and arguments that returns an answer, or None to ask.
         observers: Called with every event and action of the scheduler, in order, and with the
-            progress that calls tell of. They must not wait; one that raises is logged and the run
-            goes on. One with a method `begin(run_id, tools)` is asked for an observer of its own
-            for each run.
+            progress that calls tell of; of a resumed run they first hear what is recorded: an
+            `Added` for each call, and its outcome if it has one. They must not wait; one that
+            raises is logged and the run goes on. One with a method `begin(run_id, tools)` is asked
+            for an observer of its own for each run.
         capacities: How much there is of each named resource that tools use, over all runs on an
             event loop: `{"gpu": 1, "db": 4}`.
 
@@ -149,9 +150,10 @@ class Executor:
     def check(self, plan: Plan) -> None:
         """Check a plan against the tools; raise one PlanError that names every problem.
 
-        Arguments that hold references are checked as far as they can be seen.
+        Arguments that hold references are checked as far as they can be seen. Raises DagexecError
+        for what is no plan.
         """
-        prepare(plan.calls, self.tools)
+        prepare(as_plan(plan).calls, self.tools)
 
     # ------------------------------------------------------------------------------------ running
 
@@ -163,12 +165,13 @@ class Executor:
         Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
         `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
         is done is kept and the rest is cancelled. Raises PlanError before anything runs,
-        DagexecError with the partial `report` when the source of a streamed plan breaks; a
-        cancellation of the caller, KeyboardInterrupt and SystemExit pass through.
+        DagexecError for what is no plan, and with the partial `report` when the source of a
+        streamed plan breaks; a cancellation of the caller, KeyboardInterrupt and SystemExit pass
+        through.
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
-            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), run_id))
         return await _report_of(self._new_run(plan, run_id))
 
     def run_sync(
@@ -177,14 +180,17 @@ class Executor:
         """Run a plan from code without an event loop, and return the report.
 
         Inside a synchronous tool it runs in the event loop of the run above, under the same
-        deadline. Raises what `run` raises, and DagexecError inside a running event loop.
+        deadline; with `concurrency=0`, where such a tool stops that loop, in a loop and a thread
+        of its own. Raises what `run` raises, and DagexecError inside a running event loop.
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):
-            return cast("Report", link.run(plan if isinstance(plan, Plan) else Plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), run_id))
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
+        if in_place():
+            return run_beside(lambda: self.run(plan, run_id=run_id))
         if in_event_loop():
             msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)
@@ -329,8 +335,7 @@ class Executor:
             recorder = self._recorder(name)
         if isinstance(plan, AsyncIterable):
             return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
-        if not isinstance(plan, Plan):
-            plan = Plan(plan)
+        plan = as_plan(plan)
         prepared = prepare(plan.calls, self.tools)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, final
 from dagexec._errors import DagexecError
 from dagexec._order import Order
 from dagexec._outcomes import Cancelled
+from dagexec._plan import Call
 from dagexec._scheduler import Added, Closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from dagexec._plan import Call
     from dagexec._recorder import Recorder
     from dagexec._runner import Runner
 
@@ -84,6 +84,10 @@ class Intake:
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
+        given: object = call
+        if not isinstance(given, Call):
+            msg = f"an iterator of a plan gives calls, not a {type(given).__name__}"
+            raise DagexecError(msg)
         if call.problem is not None:
             return call
         if call.id in (*call.needs, *call.waits):

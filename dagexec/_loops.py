@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
+from anyio import CancelScope
 from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
 T = TypeVar("T")
 
@@ -24,11 +30,58 @@ def in_event_loop() -> bool:
     return True
 
 
-def run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run an async function in an event loop of its own, in a copy of this context."""
-    context = copy_context()
-    # A context that was copied out of an event loop says that it is in one; anyio believes it.
+def leave_loop(context: Context) -> None:
+    """Let a context that was copied out of an event loop no longer say that it is in one.
+
+    anyio and others believe it, also in a thread that has no loop, or one of another kind.
+    """
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:
         context.run(sniffio.current_async_library_cvar.set, None)
-    return context.run(anyio.run, function)
+
+
+def run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]], backend: str = "asyncio") -> T:
+    """Run an async function in an event loop of its own, in a copy of this context."""
+    context = copy_context()
+    leave_loop(context)
+    return context.run(lambda: anyio.run(function, backend=backend))
+
+
+def run_beside(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run an async function in a loop and a thread of its own; this event loop stops meanwhile.
+
+    What interrupts the wait, such as KeyboardInterrupt, cancels it first.
+    """
+    asynchronous = isinstance(current_token().native_token, asyncio.AbstractEventLoop)
+    inside: list[tuple[CancelScope, Any]] = []
+    # Not `Thread.join`, which takes a thread for ended when it was interrupted (CPython 3.11).
+    ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    async def cancellable() -> T | None:
+        with CancelScope() as scope:
+            inside.append((scope, current_token().native_token))
+            return await function()
+        return None
+
+    def work() -> None:
+        try:
+            value = run_in_new_loop(cancellable, "asyncio" if asynchronous else "trio")
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            ended.put((None, error))
+        else:
+            ended.put((value, None))
+
+    context = copy_context()
+    Thread(target=context.run, args=(work,), name="dagexec nested", daemon=True).start()
+    try:
+        value, error = ended.get()
+    except BaseException:
+        for scope, loop in inside:
+            soon = loop.call_soon_threadsafe if asynchronous else loop.run_sync_soon
+            with suppress(RuntimeError):  # the loop has ended by itself
+                soon(scope.cancel)
+        ended.get()
+        raise
+    if error is not None:
+        raise error
+    return cast("T", value)

@@ -10,6 +10,7 @@ from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
 from dagexec._context import enter_call
+from dagexec._events import Added, Closed, Conclude, Finish, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from dagexec._context import Facts
     from dagexec._notices import Notice, Progress
-    from dagexec._scheduler import Action, Event
+    from dagexec._scheduler import Action, Event, Scheduler
     from dagexec._tools import Tool
 
 _log: Final = logging.getLogger("dagexec")
@@ -52,6 +53,23 @@ def tell_all(observers: Sequence[Observer], items: Iterable[Event | Action | Not
                 observer(item)
             except Exception:  # noqa: BLE001 - whoever looks on must not disturb
                 _log.exception("an observer failed on %s; the run goes on", type(item).__name__)
+
+
+def tell_past(observers: Sequence[Observer], machine: Scheduler, *, over: bool) -> None:
+    """Tell observers of the calls of a resumed run, and of the outcomes that they had.
+
+    So whoever looks on knows of a call before it starts, as in a new run. What is `over`, a run
+    with nothing left to do, ends for them as well.
+    """
+    if not observers or not machine.calls:
+        return
+    past: list[Event | Action] = [Added(call) for call in machine.calls]
+    if machine.closed:
+        past.append(Closed())
+    for name, outcome in machine.outcomes.items():
+        kind = Settled if outcome.because is None else Conclude
+        past.append(kind(name, outcome))
+    tell_all(observers, past if not over else [*past, Finish()])
 
 
 def telling_from_anywhere(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -54,15 +54,15 @@ class ToolOptions(TypedDict, total=False):
     """The options of `tool` and `Tool.from_schema`.
 
     `timeout` is in seconds, None for the executor's. `reads` and `writes` are templates of
-    resources over the arguments, `file:{path}`. `secret` names arguments whose values appear in
-    no text. `runs` is where the function runs, by default `async` for an async function and
-    `thread` for any other. `approval` is True, or a function of the arguments that says whether a
-    person has to agree. `reconcile` finds out what became of a write that a crash interrupted: a
-    function of the call's context and arguments that returns `Done(value)`, `Deny(reason)` if it
-    did not happen and shall not, `Approve()` to run it again, or None if it does not know. `retry`
-    and `limits` are those of `dagexec.limits`; `cost` is what a call takes from a limit. `uses` are
-    named resources of the executor that the call holds while it runs, with how many of each:
-    `{"gpu": 1}`.
+    resources over the arguments, `file:{path}`. `secret` names arguments whose values appear in no
+    text but `Plan.to_json`, which has to have them to be run. `runs` is where the function runs, by
+    default `async` for an async function and `thread` for any other. `approval` is True, or a
+    function of the arguments that says whether a person has to agree. `reconcile` finds out what
+    became of a write that a crash interrupted: a function of the call's context and arguments that
+    returns `Done(value)`, `Deny(reason)` if it did not happen and shall not, `Approve()` to run it
+    again, or None if it does not know. `retry` and `limits` are those of `dagexec.limits`; `cost`
+    is what a call takes from a limit. `uses` are named resources of the executor that the call
+    holds while it runs, with how many of each: `{"gpu": 1}`.
     """
 
     name: str | None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 from dagexec._diagram import Diagram, Node, bundle
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._refs import MISSING, Ref, decode, encode, references
+from dagexec._secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -82,8 +83,16 @@ class Call:
                 behind = dict.fromkeys((*soft, *self.ordered))
                 change(self, "waits", tuple(call for call in behind if call not in needs))
 
+    def __repr__(self) -> str:
+        """Return the fields, without the values that a tool of this name declares secret."""
+        args = shown(self.tool, self.args)
+        return (
+            f"Call(id={self.id!r}, tool={self.tool!r}, args={args!r}, after={self.after!r},"
+            f" ordered={self.ordered!r}, problem={self.problem!r})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; what is empty is left out."""
+        """Return the JSON form; what is empty is left out. It runs again, so it has all values."""
         body: dict[str, Any] = {"id": self.id, "tool": self.tool, "args": encode(dict(self.args))}
         if self.after:
             body["after"] = list(self.after)
@@ -252,7 +261,10 @@ class Plan:
         return {"calls": [call.to_dict() for call in self.calls]}
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Return the plan as JSON text; raise TypeError for an argument that JSON cannot hold."""
+        """Return the plan as JSON text; raise TypeError for an argument that JSON cannot hold.
+
+        It can be read and run, so it holds secret arguments too; a report's JSON does not.
+        """
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     @classmethod

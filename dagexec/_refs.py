@@ -32,6 +32,8 @@ _INDEX = re.compile(r"\[(-?\d+)\]")
 _KEY = re.compile(r'\[("(?:[^"\\]|\\.)*")\]')
 # In a template a reference ends at the first `}` outside of a quoted key.
 _PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
+# What would end a reference inside a template, or begin a quoted part there, if it was not quoted.
+_BREAKING = frozenset("{}\"'")
 _SHOWN_KEYS = 8
 _SHOWN_TEXT = 60  # characters
 
@@ -100,7 +102,8 @@ class Ref:
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
-        head = self.call if _NAME.fullmatch(self.call) else f"[{json.dumps(self.call)}]"
+        plain = _NAME.fullmatch(self.call) and _BREAKING.isdisjoint(self.call)
+        head = self.call if plain else f"[{json.dumps(self.call)}]"
         return head + "".join(_segment(part) for part in self.path)
 
     def __repr__(self) -> str:
@@ -113,8 +116,7 @@ class Ref:
 def _segment(part: str | int) -> str:
     if isinstance(part, int):
         return f"[{part}]"
-    # A closing brace in a plain name would end the reference inside a template.
-    plain = _NAME.fullmatch(part) and not set(part) & set("{}\"'")
+    plain = _NAME.fullmatch(part) and _BREAKING.isdisjoint(part)
     return f".{part}" if plain else f"[{json.dumps(part)}]"
 
 

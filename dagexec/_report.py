@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec import _errors
@@ -11,6 +12,7 @@ from dagexec._diagram import bundle
 from dagexec._errors import DagexecError
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
 from dagexec._plan import Plan
+from dagexec._secrets import shown
 from dagexec._setup import Mark, Setup, Underway
 
 if TYPE_CHECKING:
@@ -206,13 +208,16 @@ class Report(Mapping[str, Outcome]):
         return bundle(self._repr_svg_, self.to_text, include, exclude)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form. A value that JSON cannot hold is shown by its type's name."""
+        """Return the JSON form, without the values of secret arguments.
+
+        A value that JSON cannot hold is shown by its type's name.
+        """
         body: dict[str, Any] = {
             "version": _VERSION,
             "run_id": self.run_id,
             "elapsed": self.elapsed,
             "abandoned": self.abandoned,
-            "plan": _jsonable(self.plan.to_dict()),
+            "plan": _jsonable(self._shown_plan()),
             "outcomes": {name: _outcome_body(each) for name, each in self._outcomes.items()},
         }
         if self.underway:
@@ -228,6 +233,10 @@ class Report(Mapping[str, Outcome]):
         if self.setup is not None:
             body["setup"] = self.setup.to_dict({call.tool for call in self.plan})
         return body
+
+    def _shown_plan(self) -> dict[str, Any]:
+        secret = (self.setup or Setup()).secret
+        return {"calls": [_shown(call, secret.get(call.tool, ())) for call in self.plan]}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the report as JSON text."""
@@ -291,6 +300,11 @@ class RecordedError(DagexecError):
     def foreign(self) -> bool:
         """Whether a tool raised it, so that its text may be meant for nobody else."""
         return self.kind not in _errors.__all__
+
+
+def _shown(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
+    args = shown(call.tool, call.args, secret)
+    return (call if args is call.args else replace(call, args=args)).to_dict()
 
 
 def _note(error: BaseException, call: Call) -> None:

@@ -73,6 +73,8 @@ class Run:
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
         self._progress: Progress | None = None
         self._view: View | None = None
+        # Whether its block was left.
+        self._left = False
 
     @property
     def report(self) -> Report:
@@ -142,6 +144,8 @@ class Run:
                 await runner.drive(self._plan, self._source)
             else:
                 await self._recorder.drive(runner, self._plan, self._source)
+                if not runner.begun:  # there was nothing left to do
+                    runner.retell()
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)
@@ -220,6 +224,7 @@ class Run:
         finally:
             if self._receive is not None:
                 self._receive.close()
+            self._left = True
             if self._view is not None:
                 self._view.close()
         if self._error is not None and error is None:
@@ -230,6 +235,11 @@ class Run:
         """Iterate over the events; ends with the run."""
         if self._receive is None:
             msg = "enter the run first: async with executor.start(plan) as run"
+            raise DagexecError(msg)
+        if self._left:
+            msg = (
+                "the events of a run are read inside its block; `run.report` says what became of it"
+            )
             raise DagexecError(msg)
         return self._receive.__aiter__()
 

@@ -30,7 +30,7 @@ from dagexec._holdings import Holdings, log_end
 from dagexec._in_order import InOrder
 from dagexec._intake import Intake
 from dagexec._lane import Lane, Layers
-from dagexec._observers import entering, tell_all, telling_from_anywhere
+from dagexec._observers import entering, tell_all, tell_past, telling_from_anywhere
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
     Abort,
@@ -137,7 +137,8 @@ class Runner:
 
     def _init_ending(self) -> None:
         self.cancelled = get_cancelled_exc_class()
-        self._began = False
+        # Whether it was driven at all.
+        self.begun = False
         self._ended = False
         # What a call that is stopped becomes, once something has stopped it.
         self._verdict: Outcome | None = None
@@ -153,7 +154,7 @@ class Runner:
 
     async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         """Run to the end; raises only what is not an outcome of a call."""
-        self._began = True
+        self.begun = True
         live[self] = None
         self.began = time.monotonic()
         now = self.clock()
@@ -161,6 +162,7 @@ class Runner:
         self.lane.ground = self.ground()
         if self.settings.run_timeout is not None:
             self._scope.deadline = now + self.settings.run_timeout
+        self.retell()
         try:
             with self._scope:
                 await self._drive(plan, source)
@@ -242,8 +244,10 @@ class Runner:
 
     def stop(self, outcome: Outcome) -> None:
         """End the run: what has not ended becomes `outcome`. Before it began it gets its calls."""
+        if self._ended:
+            return
         self._verdict = self._verdict or outcome
-        if self._began:
+        if self.begun:
             self.feed_noted(Stop(outcome))
         self._scope.cancel()
 
@@ -292,6 +296,10 @@ class Runner:
         """Let observers hear of something that is no event of the machine."""
         if self._observers:
             tell_all(self._observers, (notice,))
+
+    def retell(self) -> None:
+        """Tell observers what a resumed run had been through, its end too if nothing is left."""
+        tell_past(self._observers, self.machine, over=not self.begun)
 
     def _on_launch(self, action: Launch) -> None:
         if self._in_order is not None:
@@ -369,7 +377,7 @@ class Runner:
 
     def so_far(self) -> float:
         """Return how long the run has taken, in seconds: until now, or until its end."""
-        if not self._began or self._ended:
+        if not self.begun or self._ended:
             return self.elapsed
         return self.now()
 

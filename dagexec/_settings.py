@@ -64,6 +64,8 @@ class Settings:
     guards: Mapping[str, Guard] | None = None
     # What of these the pictures of a run show; made once, because each report holds it.
     setup: Setup = field(init=False)
+    # The executor that these are of, the same for its copies with other timeouts.
+    family: object = field(default_factory=object)
 
     def __post_init__(self) -> None:
         """Make what follows from the rest."""

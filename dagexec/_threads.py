@@ -26,6 +26,7 @@ from anyio.lowlevel import current_token
 from dagexec._context import CancelledCall
 from dagexec._errors import DagexecError
 from dagexec._isolation import in_context
+from dagexec._loops import leave_loop, run_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -191,8 +192,10 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     When cancelled, it leaves the thread behind. For a tool that is async and calls what is not.
     """
     thread = ThreadCall()
+    context = copy_context()
+    leave_loop(context)
     try:
-        return await thread.run(partial(copy_context().run, function))  # type: ignore[no-any-return]
+        return await thread.run(partial(context.run, function))  # type: ignore[no-any-return]
     finally:
         if thread.abandoned and not thread.done:
             _log.warning("a synchronous function did not end in time; its thread is left behind")
@@ -201,9 +204,14 @@ async def run_in_thread(function: Callable[[], T]) -> T:
 def run_in_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run an async function from a synchronous tool's thread, in the loop that waits for the tool.
 
+    With `concurrency=0` there is no such thread, and it gets a loop of its own. So a synchronous
+    tool asks a person: `run_in_loop(lambda: ask("Which one?"))`.
+
     Raises DagexecError in any other thread, CancelledCall if nobody waits for the tool any more.
     """
     thread = enclosing_thread_call()
+    if thread is None and in_place():
+        return run_beside(function)
     if thread is None:
         msg = "run_in_loop() works in the thread of a synchronous tool that dagexec runs"
         raise DagexecError(msg)
@@ -213,6 +221,20 @@ def run_in_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def enclosing_thread_call() -> ThreadCall | None:
     """Return the call that this thread runs, or None in any other thread."""
     return getattr(_here, "call", None)
+
+
+def call_in_place(function: Callable[[], T]) -> T:
+    """Call a synchronous tool in the event loop's own thread, as the sequential mode does."""
+    _here.in_place = True
+    try:
+        return function()
+    finally:
+        _here.in_place = False
+
+
+def in_place() -> bool:
+    """Whether a synchronous tool runs in this thread, which is an event loop's."""
+    return getattr(_here, "in_place", False)
 
 
 _here = threading.local()

@@ -38,6 +38,7 @@ from dagexec._options import (
 )
 from dagexec._resources import Access, ResourceTemplate
 from dagexec._schema import Arguments, explain, shorten
+from dagexec._secrets import declare
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -82,6 +83,10 @@ class Tool(Generic[P, R]):
     templates: tuple[ResourceTemplate, ...]
     binds: Literal["", "self", "cls"] = ""
     owner: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Let those who show a call know what is secret."""
+        declare(self.name, self.secret)
 
     @staticmethod
     def from_schema(

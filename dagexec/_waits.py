@@ -161,9 +161,10 @@ class Snapshot:
 
 
 def snapshot_of(settings: Settings, concurrency: int | None) -> Snapshot:
-    """Return what one executor does now."""
+    """Return what one executor does now, and its copies with other timeouts."""
+    family = settings.family
     return settled(
-        lambda: _snapshot([each for each in live if each.settings is settings], concurrency)
+        lambda: _snapshot([each for each in live if each.settings.family is family], concurrency)
     )
 
 

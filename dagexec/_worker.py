@@ -24,10 +24,11 @@ from dagexec._bare import bare
 from dagexec._context import Asked, CancelledCall, context_of
 from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._isolation import go_on
+from dagexec._loops import leave_loop
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
 from dagexec._scheduler import Started, State
 from dagexec._slots import Lease
-from dagexec._threads import ThreadCall
+from dagexec._threads import ThreadCall, call_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -262,7 +263,7 @@ class Worker:
     def _attempts(self) -> int:
         return 1
 
-    async def _invoke(
+    async def _invoke(  # noqa: C901 - each frame costs
         self,
         call: Call,
         tool: Tool[..., Any],
@@ -283,9 +284,12 @@ class Worker:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
             self._waited = True
+            leave_loop(context)
             value = await self._in_thread(thread, partial(run, tool.function, **arguments))
-        else:
+        elif tool.runs == "async":
             value = run(tool.function, **arguments)
+        else:  # in the sequential mode
+            value = call_in_place(partial(run, tool.function, **arguments))
         if type(value) is not CoroutineType:
             return value
         coroutine = cast("CoroutineType[Any, Any, Any]", value)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from planners._edge import is_dict, is_list, listed
-from planners._grammar import END
+from planners._heads import END
 from planners._schema import resolved
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dagexec import Call, DagexecError
 from planners._calls import Conversation, RawCall, Record
 from planners._decisions import Decision
 from planners._edge import described
-from planners._grammar import Join, Numbered, Reader
+from planners._grammar import Join, Numbered, Reader, Thought
 from planners._reply_stream import ReplyStream, ended_early, events_of
 from planners._reply_text import piece, refused, whole
 
@@ -98,6 +98,8 @@ class Reply:
         self.cut = False
         self.closed = False
         self.late: list[str] = []
+        # What lines that are no calls have for numbers: nothing can refer to them.
+        self.lost: dict[str, None] = {}
         # Whether the model was asked to go on after it, where it has no calls.
         self.urged = False
         self._call = call
@@ -113,6 +115,13 @@ class Reply:
         self.closed = True
         return self._take(self._reader.close())
 
+    def lose(self, label: str, following: int) -> None:
+        """Note that a call has no number, but this label, or the one that would have followed."""
+        while not label:
+            label = "" if str(following) in self.lost else str(following)
+            following += 1
+        self.lost[label] = None
+
     def _take(self, items: Iterable[Item]) -> list[Call]:
         calls: list[Call] = []
         for item in items:
@@ -124,6 +133,8 @@ class Reply:
                 self.late.append(str(item.number or item.name))
             elif isinstance(item, Numbered):
                 calls.append(self._call(item))
+            elif isinstance(item, Thought) and item.label:
+                self.lost[item.label] = None
         self.calls += calls
         return calls
 

@@ -28,6 +28,7 @@ _DOLLAR: Final = re.compile(
     rf'|\{{{_NUMBER}((?:[.\[](?:[^}}"]|"(?:[^"\\]|\\.)*")*)?)\}})',
     re.DOTALL,
 )
+_PLAIN: Final = re.compile(r"[1-9][0-9]{0,8}")
 _NAME: Final = re.compile(r"[^\W\d][\w.$-]*")
 _HIGHEST: Final = 10**9
 
@@ -44,6 +45,33 @@ def referenced(value: Any, exists: Callable[[int], bool]) -> Any:
     if is_dict(value) and MARKS.isdisjoint(value):
         return {key: referenced(item, exists) for key, item in value.items()}
     return value
+
+
+def unreadable(label: str) -> BadReference:
+    """Return the error of a reference to a line that is no call that can be read."""
+    return BadReference(
+        f"${label} refers to a line that cannot be read as a call: write that one again, as in"
+        " 1. tool(...), and then this one; $$ is a dollar sign"
+    )
+
+
+def refuse(value: Any, labels: Iterable[str]) -> None:
+    """Raise BadReference if a text refers to one of these labels, which are no numbers of calls."""
+    odd = [re.escape(label) for label in labels if not _PLAIN.fullmatch(label)]
+    if not odd:
+        return
+    pattern = re.compile(rf"(?<!\$)\$\{{?({'|'.join(odd)})(?![0-9A-Za-z])")
+    level: list[Any] = [value]
+    while level:
+        for text in level:
+            found = pattern.search(text) if isinstance(text, str) else None
+            if found is not None:
+                raise unreadable(found[1])
+        level = [
+            item
+            for node in level
+            for item in (node.values() if is_dict(node) else node if is_list(node) else ())
+        ]
 
 
 def _text(text: str, exists: Callable[[int], bool]) -> str | dict[str, str]:

@@ -18,26 +18,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from planners._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
+from planners._heads import BARE, BROKEN, END, HEAD, TAIL, listed, loose
 from planners._literals import Arguments, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-END: Final = "<END_OF_PLAN>"
 JOIN: Final = "join"
 
-_TOOL: Final = r"(?=[^\s(]*[A-Za-z_])[A-Za-z0-9_.:/-]*[A-Za-z0-9_]"
-_HEAD: Final = re.compile(
-    rf"[ \t]*(?:[-*>][ \t]+)?[*`]*([0-9]{{1,9}})[.):]\**[ \t]*`?({_TOOL})([ \t]*)\("
-)
-_BARE: Final = re.compile(rf"[ \t]*(?:[-*>][ \t]+)?({_TOOL})\(")
-# A number and a tool's name, and then not its arguments in brackets.
-_BROKEN: Final = re.compile(rf"[ \t]*([0-9]{{1,9}})[.):][ \t]*({_TOOL})[ \t]*(?:$|[\"'\[{{:$])")
 _ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**[ \t]*((?i:finish|replan))[ \t]*\(")
 _ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
-# What may follow a call on its line.
-_TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*[*`]*[ \t]*(?:(?:#|//|->|→).*)?\r?")
 _TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
+# Characters of a label in a message.
+_LONGEST: Final = 12
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
 
 
@@ -55,6 +48,8 @@ class Numbered:
     problem: str | None = None
     late: bool = False
     """It stands behind `join()`."""
+    label: str = ""
+    """What it has in the place of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +59,10 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A line that is no call."""
+    """A line that is no call; `label` is its number, where it could have been meant as one."""
 
     text: str
+    label: str = ""
 
 
 Item: TypeAlias = "Numbered | Join | Decision | Thought"
@@ -74,7 +70,7 @@ Item: TypeAlias = "Numbered | Join | Decision | Thought"
 
 def looks_like_plan(text: str) -> bool:
     """Whether a line of a text begins a numbered call."""
-    heads = (_HEAD.match(line) for line in text.splitlines())
+    heads = (HEAD.match(line) for line in text.splitlines())
     return any(head is not None and not head[3] for head in heads)
 
 
@@ -126,11 +122,11 @@ class Reader:
             self._arguments = Arguments(begin, "dict")
             self._state = self._object
             return True
-        head = _HEAD.match(text)
+        head = HEAD.match(text)
         if head is not None and (not head[3] or self._known(head[2])):
             self._begin_call(int(head[1]), head[2], head.end())
             return True
-        bare = _BARE.match(text)
+        bare = BARE.match(text)
         if bare is not None and self._known(bare[1]):
             self._begin_call(None, bare[1], bare.end())
             return True
@@ -160,15 +156,31 @@ class Reader:
             return
         if not stripped or _FENCE.fullmatch(line):
             return
-        broken = _BROKEN.match(line)
+        broken = BROKEN.match(line)
         if broken is not None and self._known(broken[2]):
             self._broken(int(broken[1]), broken[2])
+            return
+        if self._loose(line):
             return
         if not self._calls and not self._joined and self._decision(line):
             return
         thought = stripped.removeprefix("Thought:").strip()
         self._thoughts.append(thought)
-        self._items.append(Thought(thought))
+        self._items.append(Thought(thought, listed(line)))
+
+    def _loose(self, line: str) -> bool:
+        """Take a call that is not written as it was asked for; True if the line begins one."""
+        found = loose(line, self._known)
+        if found is None:
+            return False
+        if found.number is None and found.name.lower() != JOIN:
+            shown = found.label if len(found.label) <= _LONGEST else found.label[:_LONGEST] + "…"
+            problem = f"{shown!r} is no number; write a whole number before it, and a period"
+            self._give(Numbered(None, found.name, problem=problem, label=found.label))
+            return True
+        self._at = 0  # the line is read again, as a call
+        self._begin_call(found.number, found.name, found.at)
+        return True
 
     def _broken(self, number: int, name: str) -> None:
         if name.lower() == JOIN:
@@ -318,7 +330,7 @@ class Reader:
         mark = text.find(END)
         if mark >= 0 and (mark < end or end < 0):
             end = mark
-        following = _HEAD.match(text.lstrip(" \t;,"))
+        following = HEAD.match(text.lstrip(" \t;,"))
         if following is not None and not following[3]:
             end = len(text) - len(text.lstrip(" \t;,"))
         elif end < 0 and not final:
@@ -327,7 +339,7 @@ class Reader:
         unfinished = END.startswith(line.strip()) and line.strip()
         arguments = self._arguments
         problem = None
-        if not _TAIL.fullmatch(line) and not unfinished:
+        if not TAIL.fullmatch(line) and not unfinished:
             problem = "what stands behind its closing bracket cannot be read; write one call a line"
         call = Numbered(*self._head, tuple(arguments.positional), arguments.named, problem)
         self._give(call if problem is None else Numbered(*self._head, problem=problem))
@@ -375,7 +387,7 @@ class Reader:
 
     def _give(self, call: Numbered) -> None:
         if self._joined:
-            call = Numbered(call.number, call.name, problem=call.problem, late=True)
+            call = replace(call, positional=(), named={}, late=True)
         elif call.number is None and call.problem is None:
             problem = "it has no number; write one before it, as in 1. " + call.name + "(...)"
             call = Numbered(None, call.name, problem=problem)

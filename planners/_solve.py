@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 
-from dagexec import CallTimeout, DagexecError, Timeouts
+from dagexec import CallTimeout, DagexecError, Executor, Timeouts
 from planners._asking import Asked, Asking
+from planners._base import Planner
 from planners._dialogue import Dialogue
 from planners._edge import plain
 from planners._recording import RecordedCalls, Recording
@@ -19,10 +20,9 @@ from planners._solution import Solution, Turn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
-    from dagexec import Call, Executor, Plan
+    from dagexec import Call, Plan
     from dagexec.journal import Journal
     from planners._asking import Limiter
-    from planners._base import Planner
     from planners._solution import Status
 
 T = TypeVar("T")
@@ -119,6 +119,11 @@ async def solve(
 
 
 def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
+    wanted = (("planner", planner, Planner, "a"), ("executor", executor, Executor, "an"))
+    for name, given, kind, article in wanted:
+        if not isinstance(given, kind):
+            what = "None" if given is None else f"a {type(given).__name__}"
+            raise DagexecError(f"solve({name}=) takes {article} {kind.__name__}, not {what}")
     number: object = max_turns
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise DagexecError(f"max_turns is a number of replies, at least 1, not {max_turns!r}")

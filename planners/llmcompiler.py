@@ -21,7 +21,7 @@ from planners._calls import RawCall, Record, without_faults
 from planners._compiler_api import CompilerApi
 from planners._compiler_reply import Numbers, Reply, TextStream
 from planners._decisions import Decision
-from planners._dollars import referenced, written
+from planners._dollars import referenced, refuse, unreadable, written
 from planners._grammar import JOIN, Numbered, looks_like_plan
 from planners._render import failure_text, value_text
 from planners._reply_text import whole
@@ -201,6 +201,9 @@ class LLMCompilerPlanner(Planner):
     def _call(self, item: Numbered) -> Call:
         """Return a call as a plan takes it; other calls may follow."""
         numbers = self._numbers
+        if not item.number:
+            label = item.label if item.number is None else "0"
+            self._reply.lose(label, numbers.following)
         record = numbers.write(item.number, self._raw(item))
         call = numbers.call(record, complete=False)
         if call.problem is not None:
@@ -223,16 +226,27 @@ class LLMCompilerPlanner(Planner):
             return RawCall("", item.name, None, problem=named)
         if not self._references:
             return RawCall("", item.name, named)
-        known = self._numbers.numbered
-        own = item.number or 0
         try:
-            found = {
-                name: referenced(value, lambda number: number < own and number in known)
-                for name, value in named.items()
-            }
+            found = self._referenced(named, item.number or 0)
         except BadReference as error:
             return RawCall("", item.name, None, problem=f"{error}.")
         return RawCall("", item.name, found)
+
+    def _referenced(self, named: dict[str, Any], own: int) -> dict[str, Any]:
+        """Return arguments with the references of the call with the number `own` in them.
+
+        Raises BadReference for one that leads to a line that is no call: as text it would go to
+        the tool in the place of a result.
+        """
+        known, lost = self._numbers.numbered, self._reply.lost
+
+        def exists(number: int) -> bool:
+            if number < own and number not in known and str(number) in lost:
+                raise unreadable(str(number))
+            return number < own and number in known
+
+        refuse(named, lost)
+        return {name: referenced(value, exists) for name, value in named.items()}
 
     def _placed(self, item: Numbered) -> dict[str, Any] | str:
         """Return all arguments by name, or what is wrong with those that have none."""

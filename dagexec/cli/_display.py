@@ -17,7 +17,7 @@ from dagexec._critical import Span, critical_links
 from dagexec._diagram import GLYPHS, listed, printable
 from dagexec._outcomes import STATUSES
 from dagexec._pictures import word
-from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
+from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,6 +89,8 @@ class Progress:
                 self.calls[call.id] = call
             case Launch(calls=names):
                 self.ready.update(dict.fromkeys(names, self.now))
+                for name in names:  # it may have waited for a person in the run before
+                    self.ended.pop(name, None)
             case Started(call=name, at=at):
                 self.ready.pop(name, None)
                 self.running[name] = at
@@ -96,6 +98,8 @@ class Progress:
                 self.ready.pop(name, None)
                 self.running.pop(name, None)
                 self.ended[name] = outcome
+            case Reopened(call=name):
+                self.ended.pop(name, None)
             case _:
                 pass
 

@@ -17,6 +17,7 @@ unless `content=True`. Needs the extra `otel`; without an observer nothing of th
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -142,7 +143,8 @@ class _RunSpans:
         self._tools = tools
         self._calls: dict[str, Call] = {}
         self._spans: dict[str, Span] = {}
-        self._counts: dict[str, int] = {}
+        # What became of each call; one that is reopened after a question has another at the end.
+        self._statuses: dict[str, str] = {}
         self._run = self._tracer.start_span(
             f"invoke_workflow {tracing.name}",
             attributes={
@@ -205,7 +207,7 @@ class _RunSpans:
 
     def _on_settled(self, event: Settled) -> None:
         outcome = event.outcome
-        self._count(outcome)
+        self._statuses[event.call] = outcome.status
         span = self._spans.get(event.call)
         if span is None:
             return
@@ -215,7 +217,7 @@ class _RunSpans:
 
     def _on_concluded(self, action: Conclude) -> None:
         # It never started, so there is nothing that took time: it counts, and has no span.
-        self._count(action.outcome)
+        self._statuses[action.call] = action.outcome.status
 
     def _on_waiting(self, notice: Waiting) -> None:
         self._run.add_event(
@@ -237,16 +239,14 @@ class _RunSpans:
         for span in self._spans.values():
             if span.is_recording():
                 span.end()
-        for status, count in self._counts.items():
+        counts = Counter(self._statuses.values())
+        for status, count in counts.items():
             self._run.set_attribute(f"dagexec.calls.{status}", count)
         self._run.set_attribute("dagexec.calls", len(self._calls))
-        if any(self._counts.get(status) for status in _ERRORS):
-            failed = sum(self._counts.get(status, 0) for status in _ERRORS)
+        failed = sum(counts[status] for status in _ERRORS)
+        if failed:
             self._run.set_status(Status(StatusCode.ERROR, f"{failed} calls failed"))
         self._run.end()
-
-    def _count(self, outcome: Outcome) -> None:
-        self._counts[outcome.status] = self._counts.get(outcome.status, 0) + 1
 
     def _describe(self, span: Span, call: Call, outcome: Outcome) -> None:
         span.set_attribute("dagexec.outcome", outcome.status)

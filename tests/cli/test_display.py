@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from dagexec import Call, Done, Executor, Failed, Plan, Report, Skipped, TimedOut, Timeouts
+from dagexec import Call, Done, Executor, Failed, Pending, Plan, Report, Skipped, TimedOut, Timeouts
 from dagexec.cli._display import ROWS, Live, Plain, clip, ending
-from dagexec.lowlevel import Added, Conclude, Launch, Settled, Started
+from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started
 
 
 def feed(view, count, *, started=0, failed=0):
@@ -177,3 +177,22 @@ def test_a_long_path_is_shortened_and_the_end_names_it():
         view.take(Added(call))
         view.take(Settled(call.id, outcomes[call.id]))
     assert "… 24 more …" in view.table(ROWS)[-1][1]
+
+
+def test_what_is_resumed_counts_once():
+    """A call that had waited for a person runs, and so does what waited for it."""
+    view = Live(Executor(), io.StringIO())
+    for name in ("a", "p", "q"):
+        view.take(Added(Call(name, "tool")))
+    view.take(Settled("a", Done(1)))
+    view.take(Settled("p", Pending("run?")))
+    view.take(Conclude("q", Pending(None, because="p")))
+    assert view.progress.counts() == "1/3 done  2 pending"
+    view.take(Reopened("p"))
+    view.take(Launch(0, ("p",)))
+    view.take(Started("p", 0.0))
+    assert view.progress.counts() == "1/3 done  1 running  1 pending"
+    view.take(Settled("p", Done(1)))
+    view.take(Launch(1, ("q",)))
+    view.take(Started("q", 0.1))
+    assert view.progress.counts() == "2/3 done  1 running"

@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from dagexec import Call, DagexecError, Executor, Ref, current_call, doctor, tool
+from dagexec import Call, DagexecError, Executor, Ref, Timeouts, current_call, doctor, tool
+from dagexec._waits import snapshot_of_all
 from dagexec.limits import Limiter
 from dagexec.testing import run_virtual
 
@@ -121,6 +122,20 @@ async def test_a_call_that_waits_for_a_person():
             found = {each.id: each for each in run.waits()}
     assert (found["q"].state, found["q"].waits_for) == ("pending", ("an answer",))
     assert found["r"].waits_for == ("the answer to call q",)
+
+
+async def test_runs_under_other_timeouts_are_the_executors_own():
+    """`within` and `solve`, which uses it, make runs that its snapshot and the doctor show."""
+    executor, other = Executor([deep]), Executor([deep])
+    again = executor.within(Timeouts(call=9)).within(Timeouts(call=8))
+    with anyio.move_on_after(5):
+        async with again.start([Call("a", "deep")], run_id="one"):
+            await anyio.sleep(1)
+            found = [each.snapshot() for each in (executor, again, other)]
+            everything = snapshot_of_all()
+    assert [[run.id for run in each.runs] for each in found] == [["one"], ["one"], []]
+    assert [each.taken for each in found] == [1, 1, 0]
+    assert "one" in [run.id for run in everything.runs]
 
 
 @pytest.mark.parametrize("concurrency", [0, 1, 5])

@@ -347,3 +347,18 @@ async def test_within_changes_the_deadlines_and_shares_the_slots():
     assert reports["late"]["a"].scope == "workflow"
     assert executor.timeouts == Timeouts()
     assert len(box.log) == 2
+
+
+async def test_a_run_that_has_ended_can_be_cancelled_and_not_read(caplog):
+    """The one does nothing, the other is refused with what to do instead."""
+    box = ToolBox()
+    box.tool("t", seconds=1)
+    observers = [lambda item: None]
+    async with Executor(box.tools, observers=observers).start([Call("1", "t")]) as run:
+        pass
+    run.cancel()
+    assert run.report.ok
+    assert not caplog.records
+    with pytest.raises(DagexecError, match="inside its block"):
+        async for _ in run:
+            """Never."""

@@ -89,3 +89,18 @@ async def test_a_nested_run_gets_values_not_references():
     executor = Executor([*box.tools, nest])
     report = await executor.run(Plan([Call("m", "make"), Call("n", "nest", {"x": Ref("m")})]))
     assert report.outputs["n"] == {"x": "$1", "y": ["$1", "${x}"]}
+
+
+@pytest.mark.parametrize("name", ['a"b', "a}b", "a{b", "it's", 'x"}', "${1}", "a.b[0]", '["a"]'])
+def test_references_to_odd_ids_survive_json(name):
+    """Alone and in a text, with a path or without."""
+    parts = [Ref(name), " and ", Ref(name, ("k}", 0, 'q"')), "$"]
+    plan = Plan(
+        [
+            Call(name, "t"),
+            Call("r", "t", {"x": Ref(name, ("a",)), "y": Template.from_parts(parts)}),
+        ]
+    )
+    assert Plan.from_json(plan.to_json()) == plan
+    for part in (Ref(name), parts[2]):
+        assert Ref.parse(str(part)) == part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagexec import Call, DagexecError, Executor, Plan, Ref, Report, Timeouts
+from dagexec import Call, DagexecError, Executor, Plan, Ref, Report, Timeouts, tool
 from dagexec.testing import ToolBox
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +82,70 @@ def test_what_is_no_report_is_refused(text):
     """With one kind of error."""
     with pytest.raises(DagexecError):
         Report.from_json(text)
+
+
+async def test_secrets_are_in_no_text():
+    """Not in the JSON of a report, nor in the `repr` of a call or of an event; a plan has them."""
+
+    @tool(name="login_with_key", effect="read", secret="key")
+    async def login(user: str, key: str) -> str:
+        return user
+
+    told: list[object] = []
+    calls = [
+        Call("1", "login_with_key", {"user": "ann", "key": "hunter2"}),
+        Call("2", "login_with_key", {"user": "bob", "key": Ref("1")}),
+    ]
+    report = await Executor([login], observers=[told.append]).run(calls)
+    assert report.ok
+    for text in (report.to_json(), repr(calls), repr(told), repr(report.plan.calls)):
+        assert "hunter2" not in text
+        assert "<secret>" in text
+        assert "ann" in text
+    again = Report.from_json(report.to_json())
+    assert again.plan["1"].args == {"user": "ann", "key": "<secret>"}
+    assert again.plan["2"] == calls[1]
+    assert again.to_json() == report.to_json()
+    assert Plan.from_json(report.plan.to_json()) == report.plan
+    assert (await Executor([login]).run(Plan.from_json(report.plan.to_json()))).ok
+    assert repr(Call("1", "t", {"a": 1}, after=("2",))) == (
+        "Call(id='1', tool='t', args={'a': 1}, after=('2',), ordered=(), problem=None)"
+    )
+
+
+NO_PLANS = [
+    ("abc", "not a str; Plan.from_json(text) reads JSON"),
+    (5, "not 5"),
+    (None, "not None"),
+    ([1], "not a list that holds 1"),
+    ([Call("1", "t"), None], "not a list that holds None"),
+    ({"calls": []}, "not a dict; Plan.from_dict(body)"),
+    (Call("1", "t"), "not a Call; a plan of one call is [call]"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), NO_PLANS, ids=[words for _, words in NO_PLANS])
+async def test_what_is_no_plan_is_refused_by_name(given, words):
+    """One error, whichever way it was given."""
+    executor = Executor(ToolBox().tools)
+
+    async def live():
+        async with executor.start(given):
+            """Never entered."""
+
+    for way in (lambda: executor.run(given), live):
+        with pytest.raises(DagexecError, match="is needed") as caught:
+            await way()
+        assert words in str(caught.value)
+    with pytest.raises(DagexecError, match="is needed"):
+        executor.check(given)
+
+
+async def test_a_stream_of_other_things_breaks_by_name():
+    """The error says what came instead of a call."""
+
+    async def source():
+        yield "x"
+
+    with pytest.raises(DagexecError, match="gives calls, not a str"):
+        await Executor().run(source())

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from dagexec import Call, Executor, Ref, Timeouts, tool
+from dagexec import Approve, Call, Executor, Ref, Timeouts, tool
+from dagexec.journal import MemoryJournal
 from dagexec.testing import ToolBox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -285,3 +286,30 @@ async def test_the_turns_of_solve(spans):
     }
     calls = [span for span in spans.all() if span.name == "execute_tool look"]
     assert [call.parent.span_id for call in calls] == [run.context.span_id for run in runs]
+
+
+async def test_a_resumed_run_has_its_spans(spans):
+    """The calls that run have theirs; what had ended before counts, as what it became at last."""
+
+    @tool(effect="read")
+    async def look() -> int:
+        return 1
+
+    @tool(approval=True)
+    async def pay(x: int) -> int:
+        return x
+
+    tracing = Tracing("shop", tracer=spans.tracer)
+    executor = Executor([look, pay], observers=[tracing], journal=MemoryJournal())
+    plan = [Call("l", "look"), Call("p", "pay", {"x": Ref("l")}), Call("q", "look", after=("p",))]
+    await executor.run(plan, run_id="r")
+    assert [span.name for span in spans.all()] == ["execute_tool look", "invoke_workflow shop"]
+    await executor.resume("r", {"p": Approve()})
+    *calls, run = spans.all()[2:]
+    assert [span.name for span in calls] == ["execute_tool pay", "execute_tool look"]
+    assert all(span.parent.span_id == run.context.span_id for span in calls)
+    counts = {name: run.attributes.get(f"dagexec.calls.{name}") for name in ("done", "pending")}
+    assert counts == {"done": 3, "pending": None}
+    await executor.resume("r")
+    assert spans.all()[-1].name == "invoke_workflow shop"
+    assert spans.all()[-1].attributes["dagexec.calls.done"] == 3

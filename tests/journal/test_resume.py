@@ -24,6 +24,7 @@ from dagexec import (
     tool,
 )
 from dagexec.journal import MemoryJournal, sweep
+from dagexec.lowlevel import Added, Closed, Conclude, Finish, Reopened, Settled, Started
 
 pytestmark = [
     pytest.mark.anyio,
@@ -189,7 +190,9 @@ async def test_a_finished_run_returns_its_report_and_runs_nothing(journal):
     third = await executor.resume("run")
     assert third.plan == second.plan == plan
     async with executor.start(plan, run_id="run") as run:
-        assert [event async for event in run] == []
+        events = [event async for event in run]
+    assert not [event for event in events if isinstance(event, Started)]
+    assert events[-1] == Finish()
     assert run.report.outputs == first.outputs
 
 
@@ -524,3 +527,59 @@ async def test_only_what_runs_now_needs_its_secrets():
             await executor.resume("needed", {"k": answer})
     report = await executor.resume("needed", {"k": Approve()}, plan=Plan(plan))
     assert report["t"].value == 6
+
+
+async def test_observers_know_the_calls_of_a_resumed_run(journal):
+    """They hear of every call and of what it became before anything starts, as in a new run."""
+    log, told = Log(), []
+    executor = Executor(asking_tools(log), journal=journal, observers=[told.append])
+    plan = [
+        Call("first", "note"),
+        Call("pay", "pay", after=("first",)),
+        Call("last", "note", after=("pay",)),
+    ]
+    await executor.run(plan, run_id="run")
+    new = told.copy()
+    told.clear()
+    report = await executor.resume("run", {"pay": Approve()})
+    assert report.ok
+    assert [str(item.call.id) for item in new if isinstance(item, Added)] == [
+        "first",
+        "pay",
+        "last",
+    ]
+    assert told[:3] == [item for item in new if isinstance(item, Added)]
+    assert told[3] == Closed()
+    restored = told[4:7]
+    assert [(item.call, item.outcome.status) for item in restored] == [
+        ("first", "done"),
+        ("pay", "pending"),
+        ("last", "pending"),
+    ]
+    assert [type(item) for item in restored] == [Settled, Settled, Conclude]
+    assert told[7] == Reopened("pay")
+    assert [item.call for item in told if isinstance(item, Started)] == ["pay", "last"]
+    assert told[-1] == Finish()
+
+    # One that has ended is told as such, and nothing runs.
+    told.clear()
+    await executor.resume("run")
+    assert [type(item) for item in told] == [Added] * 3 + [Closed] + [Settled] * 3 + [Finish]
+    async with executor.start(Plan(plan), run_id="run") as run:
+        events = [event async for event in run]
+    assert events == told[len(told) // 2 :]
+    assert log == ["first", "pay", "last"]
+
+
+def asking_tools(log):
+    """Return a tool that notes its call, and one that needs approval."""
+
+    @tool
+    async def note() -> None:
+        log.append(current_call().id)
+
+    @tool(approval=True)
+    async def pay() -> None:
+        log.append(current_call().id)
+
+    return [note, pay]

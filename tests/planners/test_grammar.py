@@ -6,6 +6,7 @@ import json
 import random
 from math import inf
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,107 @@ def test_the_ways_in_which_models_write_a_line(line):
     assert call == Numbered(1, "search", ("x",))
 
 
-@pytest.mark.parametrize("text", [PLAN, *DECISIONS])
+LOOSE = [
+    '1. result = search("x")',
+    '1. result: str = search("x")  # why',
+    '1. x = await search("x")',
+    "1. `x = search('x')`",
+    '1 . search("x")',
+    '1 search("x")',
+    '1 - search("x")',
+    '1 = search("x")',
+    '$1 = search("x")',
+    '(1) search("x")',
+    '[1] search("x");',
+    'Step 1: search("x")',
+    '**Step 1:** search("x")<END_OF_PLAN>',
+    '### Step 1. x = search("x")',
+    'call 1: search("x"\n)',
+]
+
+
+@pytest.mark.parametrize("line", LOOSE)
+def test_the_ways_in_which_models_write_a_line_of_their_own(line):
+    """With a known tool's name they are calls, with another they are prose."""
+    (call,) = [item for item in read(f"{line}\n") if isinstance(item, Numbered)]
+    assert call == Numbered(1, "search", ("x",))
+    reader = Reader({"other"})
+    items = reader.feed(f"{line}\n") + reader.close()
+    assert next(item.label for item in items if isinstance(item, Thought)) == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('2a. search("x")', "'2a' is no number"),
+        ('2.1 search("x")', "'2.1' is no number"),
+        (f'{"9" * 20}. search("x")', "'999999999999…' is no number"),
+        ('x = search("x")', "it has no number"),
+        ('1. x = search("a") finds', "what stands behind its closing bracket"),
+        ('1. x = search("a"', "is missing"),
+        ('Step 1: search("a" "b")', "comma or the closing"),
+    ],
+)
+def test_a_line_of_its_own_that_cannot_be_read_is_a_call_with_a_problem(line, problem):
+    """The model hears of it, instead of finding that the call was not made."""
+    (call,) = [item for item in read(f"{line}\n") if isinstance(item, Numbered)]
+    assert problem in str(call.problem)
+
+
+PROSE = [
+    "2 search() calls are needed.",
+    'Step 1: search("cheetah") finds its speed.',
+    "Step 2: the math (see above)",
+    "1. Use search() for the speed",
+    "1. y = sin(x)",
+    "In 2024 search (the company) was sold",
+    "2asearch()",
+    "x == search",
+    "1. I would search(x), then write(y)",
+]
+
+
+@pytest.mark.parametrize("line", PROSE)
+def test_prose_with_numbers_and_names_stays_prose(line):
+    """Words about a call are none."""
+    assert not [item for item in read(f"{line}\n") if isinstance(item, Numbered)]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('2a. search("x")\n3. search("see $2a")', "$2a"),
+        (f'{"9" * 20}. search("x")\n3. search("${{{"9" * 20}}}")', "$99999"),
+        ('0. search("x")\n1. search(["$0"])', "$0"),
+        ('search("x")\n2. search("$1")', "$1"),
+        ('1. Use search("x") for it\n2. search("$1")', "$1"),
+        ('1. y = serch("x")\n2. search({"a": "${1.b}"})', "$1"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_refers_to_a_line_that_is_no_call_is_refused(text, word, streamed):
+    """It would get the text "$1" for a value, the worst of all failures."""
+    planner = LLMCompilerPlanner([make("search")])
+    if streamed:
+
+        async def calls():
+            return [call async for call in planner.stream(list(text))]
+
+        found = anyio.run(calls)
+    else:
+        found = planner.plan(text).calls
+    assert word in str(found[-1].problem)
+    assert "cannot be read as a call" in str(found[-1].problem)
+
+
+def test_money_and_escaped_dollars_refer_to_nothing():
+    """Also where a line that could have been meant as a call has the number."""
+    text = '1. Use search() first\n2. search("$1.50 and $1,000 and $$1")'
+    (call,) = LLMCompilerPlanner([make("search")]).plan(text).calls
+    assert dict(call.args) == {"a": "$1.50 and $1,000 and $1"}
+
+
+@pytest.mark.parametrize("text", [PLAN, *DECISIONS, "\n".join(LOOSE), "\n".join(PROSE)])
 def test_cutting_at_every_position_changes_nothing(text):
     """Two pieces at every cut, single characters, and lines give the same items."""
     whole = read(text)
@@ -129,7 +230,7 @@ def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
     """A text always gives a plan, and a plan's calls either run or say what is wrong."""
     first = LLMCompilerPlanner([make(name) for name in sorted(NAMES)])
     rng = random.Random(count)
-    texts = [PLAN, *DECISIONS]
+    texts = [PLAN, *DECISIONS, "\n".join(LOOSE)]
     for _ in range(count):
         text = mutated(rng, rng.choice(texts))
         at = rng.randrange(len(text) + 1)

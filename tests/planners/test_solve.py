@@ -633,3 +633,11 @@ async def test_arguments_that_cannot_be(api):
     with pytest.raises(DagexecError, match="synchronous client"):
         await solve("Go.", **{**options, "client": cls(api_key="k")})
     assert model.requests == []
+
+
+@pytest.mark.parametrize(("name", "given"), [("planner", None), ("executor", "x")])
+async def test_other_things_than_a_planner_and_an_executor_are_refused(name, given):
+    """Before anything is asked."""
+    right = {"planner": ChatPlanner([]), "executor": Executor()}
+    with pytest.raises(DagexecError, match=rf"solve\({name}=\) takes an? {name.title()}, not"):
+        await solve("x", client=None, model="m", **{**right, name: given})
