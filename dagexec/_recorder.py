@@ -20,7 +20,7 @@ import anyio
 from anyio import CancelScope
 
 from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
-from dagexec._answers import apply_answer, check_answer, is_question
+from dagexec._answers import answer_entry, apply_answer, check_answer
 from dagexec._context import CallContext
 from dagexec._errors import JournalError, RunOwned
 from dagexec._outcomes import (
@@ -35,7 +35,6 @@ from dagexec._past import Past
 from dagexec._scheduler import Added, Closed, Reopened, Settled, State
 from dagexec.journal._base import Record
 from dagexec.journal._records import (
-    answer_body,
     fingerprint,
     outcome_body,
     same_call,
@@ -194,11 +193,7 @@ class Recorder:
         return Reopened(name)
 
     def _take(self, name: str, answer: object, outcome: Outcome) -> None:
-        body = answer_body(answer)
-        asks = is_question(outcome)
-        body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
-        if asks:
-            body["question"] = outcome.question
+        body = answer_entry(answer, outcome)
         apply_answer(self._past.given, name, body)
         waiter = _Waiter()
         self._session.append(Record("answer", name, body), waiter.done)
