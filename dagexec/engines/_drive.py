@@ -119,7 +119,8 @@ class Drive:
         # Identical calls of pure tools: who runs for them, and who waits for it, ready since when.
         self._leaders: dict[Hashable, str] = {}
         self._followers: dict[str, list[tuple[str, int, float]]] = {}
-        for batch in [] if result is None else result["log"]:
+        log: Log = [] if result is None else result["log"]
+        for batch in log:
             self._replay(batch)
 
     # -------------------------------------------------------------------------------- going on
@@ -195,13 +196,14 @@ class Drive:
         self._log.append(batch)
         for kind, name, body in batch:
             if kind == "answer":
-                self._of(name).answers.append(body)
+                self.of(name).answers.append(body)
             elif kind == "starts":
-                self._of(name).starts = body
+                self.of(name).starts = body
             elif kind == "settled" and body["status"] in ("pending", "in_doubt"):
-                self._of(name).waited = body
+                self.of(name).waited = body
 
-    def _of(self, name: str) -> Past:
+    def of(self, name: str) -> Past:
+        """Return what a call has been through."""
         return self.past.setdefault(name, Past())
 
     def _feed(self, *events: Event) -> None:
@@ -326,8 +328,8 @@ class Drive:
     def _lost(self, out: Out, outcome: Outcome) -> Outcome:
         """Return the outcome of a call whose worker does not answer."""
         effect = self._spec["effects"].get(self.machine.call(out.name).tool)
-        if outcome.status == "timed_out" and outcome.error is None:
-            outcome = late(outcome.scope or "layer")
+        if outcome.scope is not None:
+            outcome = late(outcome.scope)
         now = self._now - self._zero
         return replace(outcome, started=out.ready, ended=now, maybe=effect == "write")
 

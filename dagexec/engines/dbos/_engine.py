@@ -125,7 +125,7 @@ class DbosEngine:
     # --------------------------------------------------------------------------- opening and closing
 
     async def __aenter__(self) -> DbosEngine:
-        """Connect, and begin to work; raises DagexecError if the database cannot be reached."""
+        """Connect and begin to work; raises DagexecError if the database cannot be reached."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -162,7 +162,7 @@ class DbosEngine:
         async with self:
             await asyncio.Event().wait()
 
-    # ----------------------------------------------------------------------------------------- runs
+    # ---------------------------------------------------------------------------------------- runs
 
     def check(self, plan: Plan) -> None:
         """Check a plan against the tools; raise one PlanError that names every problem."""
@@ -236,9 +236,7 @@ class DbosEngine:
     def _opened(self) -> Process:
         process = self._process
         if process is None:
-            msg = (
-                "the engine is not open; write: async with engine: report = await engine.run(plan)"
-            )
+            msg = "the engine is not open; write: async with engine: await engine.run(plan)"
             raise DagexecError(msg)
         try:
             inside = current_id()
@@ -317,9 +315,9 @@ class DbosEngine:
                 continue
             answer, outcome = answers[name], machine.outcomes[name]
             past = drive.past.get(name)
-            if name not in waiting and past is not None and past.answers:
-                if repeats(past.answers[-1], answer):
-                    continue  # given again by who did not know that it had arrived
+            last = past.answers[-1] if past is not None and past.answers else None
+            if name not in waiting and repeats(last, answer):
+                continue  # given again by who did not know that it had arrived
             call = machine.call(name)
             tool = self._tool(run_id, call)
             check_answer(call, tool, answer, outcome, machine.state(name).value)
@@ -367,7 +365,7 @@ def _check(name: object, url: object, polling: object, connections: object) -> N
         "postgresql",
         "postgresql+psycopg",
     ):
-        msg = "database_url= has to be that of a PostgreSQL: postgresql://user:password@host:5432/name"
+        msg = "database_url= has to be a PostgreSQL's: postgresql://user:password@host:5432/name"
         raise DagexecError(msg)
     if isinstance(polling, bool) or not isinstance(polling, int | float) or not 0 < polling < 60:  # noqa: PLR2004 - a minute is no polling any more
         msg = f"polling={polling!r}: give seconds, more than 0 and less than 60"

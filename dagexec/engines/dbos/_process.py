@@ -19,8 +19,11 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
 
 from dagexec import DagexecError
+from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
-from dagexec.engines.dbos._workflows import Site, open_site, register, set_site
+from dagexec.engines.dbos._rounds import Rounds
+from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._workflows import is_open, register, set_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,27 +69,29 @@ class Process:
         self.loop = asyncio.get_running_loop()
         self.database = Database(self._url, executor_id, setting.name, FORMAT)
         self._beating: asyncio.Task[None] | None = None
-        default = setting.queues[""]
-        self.site = Site(
-            setting.name,
-            executor=setting.executor,
-            queues={tool: queue.name for tool, queue in setting.queues.items()}
-            | {"": default.name},
-            types=setting.types,
-            database=self.database,
-            polling=setting.polling,
-        )
+        self.site = Site(setting.name, setting.types, self.database, setting.polling)
+        self._calls = Calls(self.site, setting.executor)
+        queues = {tool: queue.name for tool, queue in setting.queues.items()}
+        self._rounds = Rounds(self.site, queues, self._calls)
+
+    async def round(self, text: str) -> str:
+        """Drive a round of a run to its end."""
+        return await self._rounds.drive(text)
+
+    async def call(self, text: str) -> str:
+        """Run a call to its outcome."""
+        return await self._calls.run(text)
 
     async def open(self) -> None:
         """Connect, take the lease, and let DBOS begin; raises DagexecError."""
-        if open_site() is not None:
+        if is_open():
             msg = "a DbosEngine is open in this process already, and there is one DBOS in a process"
             raise DagexecError(msg)
-        set_site(self.site)
+        set_open(self)
         try:
             await self._open()
         except BaseException:
-            set_site(None)
+            set_open(None)
             await self.database.close()
             raise
 
@@ -160,8 +165,8 @@ class Process:
                     _log.warning("%d worker(s) ended with work under way; it goes on", len(dead))
                     await asyncio.to_thread(_recover, dead)
                     await self.database.bury(dead)
-                await self.site.watch()
-            except Exception:  # the next beat tries again; without one the lease would end
+                await self._calls.watch()
+            except Exception:  # noqa: BLE001 - the next beat tries again; without one the lease would end
                 _log.exception("a look at the other workers failed")
 
     async def close(self) -> None:
@@ -173,7 +178,7 @@ class Process:
             await self.site.end()
             await self._destroy()
         finally:
-            set_site(None)
+            set_open(None)
             await self.database.close()
 
     async def _destroy(self) -> None:
@@ -184,7 +189,8 @@ class Process:
 
 
 def _recover(dead: list[str]) -> Any:
-    return DBOS._recover_pending_workflows(dead)  # noqa: SLF001 - what its own service calls
+    # What its own service calls; DBOS has no other way to say that a worker is dead.
+    return DBOS._recover_pending_workflows(dead)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 def _quiet() -> None:
