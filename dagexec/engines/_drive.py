@@ -296,7 +296,7 @@ class Drive:
             self._write([["starts", name, result["starts"]]])
         if outcome.scope == self._spec["scope"] and not self.machine.stopped:
             # The worker's clock was first to see that the time of the run is up.
-            self._feed(Stop(late(outcome.scope)))
+            self._feed(Stop(late(self._spec["scope"])))
         self._settled.append((name, outcome))
         self._go_on()
 

@@ -122,7 +122,7 @@ class DbosEngine:
         place = urlsplit(self._setting.url)
         return f"<DbosEngine {self.name!r} at {place.hostname}{place.path}>"
 
-    # --------------------------------------------------------------------------- opening and closing
+    # -------------------------------------------------------------------------- opening and closing
 
     async def __aenter__(self) -> DbosEngine:
         """Connect and begin to work; raises DagexecError if the database cannot be reached."""
@@ -162,7 +162,7 @@ class DbosEngine:
         async with self:
             await asyncio.Event().wait()
 
-    # ---------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     def check(self, plan: Plan) -> None:
         """Check a plan against the tools; raise one PlanError that names every problem."""
@@ -231,7 +231,7 @@ class DbosEngine:
         drive, _ = await self._ended(process, run_id, number)
         return report_of(run_id, drive)
 
-    # ------------------------------------------------------------------------------------ in between
+    # ----------------------------------------------------------------------------------- in between
 
     def _opened(self) -> Process:
         process = self._process

@@ -67,7 +67,9 @@ class Process:
         self._url = setting.url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._executor_id = executor_id
         self.loop = asyncio.get_running_loop()
-        self.database = Database(self._url, executor_id, setting.name, FORMAT)
+        # DBOS wants a version's name to be one application's alone.
+        self._version = f"{FORMAT}:{setting.name}"
+        self.database = Database(self._url, executor_id, setting.name, self._version)
         self._beating: asyncio.Task[None] | None = None
         self.site = Site(setting.name, setting.types, self.database, setting.polling)
         self._calls = Calls(self.site, setting.executor)
@@ -132,7 +134,7 @@ class Process:
             "name": self._setting.name,
             "system_database_url": self._url,
             "sys_db_pool_size": self._setting.connections,
-            "application_version": FORMAT,
+            "application_version": self._version,
             "executor_id": self._executor_id,
             # All values are texts of dagexec's own; nothing from the database is ever unpickled.
             "serializer": DBOSPortableJSONSerializer(),
