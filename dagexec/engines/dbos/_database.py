@@ -33,6 +33,9 @@ _log: Final = logging.getLogger("dagexec")
 LEASE: Final = 15.0
 # Seconds between two tries to reach a database that went away.
 _AGAIN: Final = 0.5
+# Seconds after a lost connection in which nobody is taken to be dead: where the server itself was
+# restarted, all workers lost their locks, and need a moment to take them again.
+_RECESS: Final = 3.0
 # Seconds that connecting may take.
 _CONNECT: Final = 10
 
@@ -53,6 +56,8 @@ class Database:
         self._asked: AsyncConnection[Any] | None = None
         self._asking = asyncio.Lock()
         self._closed = False
+        # When a connection was lost last, on this machine's clock.
+        self._lost = -_RECESS
         # What to add to this machine's clock to have the server's, in seconds.
         self._offset = 0.0
 
@@ -98,12 +103,15 @@ class Database:
                 self._lease = await self._leased()
             await self._set_clock(self._lease)
         except psycopg.OperationalError as error:
-            _log.warning("the database cannot be reached, trying again: %s", _line(error))
+            self._lose(error)
             if self._lease is not None:
                 await self._lease.close()
 
     async def dead(self) -> list[str]:
         """Return workers that hold work and are not alive; their locks are held until `bury`."""
+        if time.monotonic() < self._lost + _RECESS:
+            return []
+        lost = self._lost
         rows = await self._fetch(
             "select distinct executor_id from dbos.workflow_status where status = 'PENDING'"
             " and application_version = %s and application_name = %s and executor_id <> %s",
@@ -114,7 +122,10 @@ class Database:
             taken = await self._fetch(f"select pg_try_advisory_lock({_LOCK})", (name,))
             if taken[0][0]:
                 found.append(name)
-        return found
+        if lost == self._lost:
+            return found
+        await self.bury(found)
+        return []
 
     async def bury(self, names: Sequence[str]) -> None:
         """Give the locks of dead workers back."""
@@ -185,8 +196,12 @@ class Database:
                 except psycopg.OperationalError as error:
                     if self._closed:
                         raise
-                    _log.warning("the database cannot be reached, trying again: %s", _line(error))
+                    self._lose(error)
                     await asyncio.sleep(_AGAIN)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._lost = time.monotonic()
+        _log.warning("the database cannot be reached, trying again: %s", _line(error))
 
 
 def _line(error: BaseException) -> str:
