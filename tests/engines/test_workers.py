@@ -248,7 +248,9 @@ async def kill_and_look(
             # Between the end of a tool and the record of it lies a moment; who dies in it leaves
             # a call that runs again. Nobody else's does.
             for call, count in ended.items():
-                assert count == 1 or victim.pid in {line.process for line in mine if line.call == call}
+                assert count == 1 or victim.pid in {
+                    line.process for line in mine if line.call == call
+                }
             seen["ran again"] += sum(count - 1 for count in begun.values())
             seen["processes"] = max(seen["processes"], len({line.process for line in mine}))
     return seen

@@ -78,7 +78,9 @@ def mixed() -> list[Call]:
         Call(f"{name}{each}", name, {"value": Ref(f"quick{each}"), "seconds": 2})
         for each, name in enumerate(tools)
     ]
-    after = [Call(f"after{each}", "look", {"value": Ref(call.id)}) for each, call in enumerate(long)]
+    after = [
+        Call(f"after{each}", "look", {"value": Ref(call.id)}) for each, call in enumerate(long)
+    ]
     return [*quick, *long, *after]
 
 

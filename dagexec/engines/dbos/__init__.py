@@ -7,7 +7,7 @@ except ImportError as _missing:
         raise
     from dagexec import MissingExtra as _MissingExtra
 
-    _text = "dagexec.engines.dbos needs DBOS: pip install 'dagexec[dbos]'"
+    _text = "dagexec.engines.dbos needs DBOS and psycopg: pip install 'dagexec[dbos]'"
     raise _MissingExtra(_text) from _missing
 
 __all__ = ["DbosEngine"]

@@ -340,9 +340,9 @@ class DbosEngine:
         for call in plan:
             tool = self.tools.get(call.tool)
             if tool is not None and tool.secret:
-                kept = secret_call(call, tool.secret)["args"]
-                hidden = [name for name in tool.secret if kept.get(name) != call.args.get(name)]
-                self._refuse_secret(call.id, tool, hidden, call.args)
+                kept, given = secret_call(call, tool.secret)["args"], call.to_dict()["args"]
+                hidden = [name for name in tool.secret if kept.get(name) != given.get(name)]
+                self._refuse_secret(call.id, tool, hidden, given)
 
     def _refuse_secret(
         self, call: str, tool: Tool[..., Any], names: Iterable[str], args: Mapping[str, Any]

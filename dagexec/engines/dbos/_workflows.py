@@ -37,7 +37,8 @@ _open: Final[list[Bodies]] = []
 
 def id_of(engine: str, *parts: str | int) -> str:
     """Return the id of a workflow; other parts never give the same."""
-    return "|".join((f"dagexec:{engine}", *(quote(str(part), safe="") for part in parts)))
+    quoted = (quote(str(part), safe="", errors="surrogatepass") for part in parts)
+    return "|".join((f"dagexec:{engine}", *quoted))
 
 
 def cancel_id(engine: str, run_id: str, number: int) -> str:
