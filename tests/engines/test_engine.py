@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ from dagexec.engines.dbos import DbosEngine
 from tests.engines.tools_for_engines import TOOLS
 
 ROOT = Path(__file__).parent.parent.parent
+# ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the README awaits as a notebook does.
+TOP_LEVEL_AWAIT = 0x2000
 NOWHERE = "postgresql://me:hunter2@127.0.0.1:1/none"
 real = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
 pytestmark = pytest.mark.real_time
@@ -382,6 +385,35 @@ class TestRuns:
         async with DbosEngine([look], database_url=url, name=name) as engine:
             report = await engine.run([Call("a", "look")])
         assert report["a"].value == ["mine", True, None, True]
+
+
+class TestTheReadme:
+    """Its example."""
+
+    pytestmark = real
+
+    async def test_the_example_runs(self, url, name, capsys):
+        """As it stands there, but for the URL, and prints what stands behind it."""
+        text = (ROOT / "README.md").read_text("utf-8")
+        code, printed = re.findall(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[
+            0
+        ]
+        code = code.replace("postgresql://shop@db.example:5432/shop", url).replace(
+            '"shop"', f'"{name}"'
+        )
+
+        @tool(effect="read")
+        async def price(title: str) -> float:
+            return {"Dune": 9.5}[title]
+
+        @tool(approval=True)
+        async def pay(amount: float) -> str:
+            return f"paid {amount}"
+
+        names = {"price": price, "pay": pay, "Call": Call, "Ref": Ref, "Approve": Approve}
+        made = compile(code, "README.md", "exec", flags=TOP_LEVEL_AWAIT, dont_inherit=True)
+        await eval(made, names)
+        assert capsys.readouterr().out == printed
 
 
 class TestLimits:

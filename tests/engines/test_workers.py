@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from dagexec import Approve
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -151,7 +149,7 @@ def test_the_calls_of_a_killed_worker_go_on_elsewhere(start, tmp_path):
     driver.tell(resume="r", answers=dict.fromkeys(doubtful, "approve"))
     assert {body["status"] for body in driver.answer().values()} == {"done"}
     again = Counter(line.call for line in lines(tmp_path) if line.what == "begin")
-    assert again - starts == Counter({call: 1 for call in doubtful} | afterwards(doubtful))
+    assert again - starts == Counter(dict.fromkeys(doubtful, 1) | afterwards(doubtful))
 
 
 def afterwards(calls: list[str]) -> dict[str, int]:

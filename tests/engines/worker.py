@@ -3,8 +3,8 @@
     python -m tests.engines.worker MARK URL NAME FOLDER
 
 It opens an engine, says `ready`, and then does what it is told on its standard input, a line of
-JSON each: `{"run": ID, "plan": PLAN}` or `{"resume": ID, "answers": {...}}`. What came of it goes to
-the standard output as a line of JSON. It works until its input ends.
+JSON each: `{"run": ID, "plan": PLAN}` or `{"resume": ID, "answers": {...}}`. What comes of it goes
+to the standard output as a line of JSON. It works until its input ends.
 
 What a tool does to the world is a line in FOLDER/log.
 """
@@ -135,7 +135,7 @@ async def obey(engine: DbosEngine, line: str) -> None:
             answers = {name: ANSWERS.get(each, each) for name, each in order["answers"].items()}
             report = await engine.resume(order["resume"], answers)
         answer: Any = told(report)
-    except Exception as error:  # noqa: BLE001 - told to the test
+    except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)
 

@@ -49,7 +49,8 @@ class DbosEngine:
         timeouts: How long things may take, as for `Executor`; `layer` and `turn` or `workflow`
             count from when a layer, or a run, began, waiting in queues included, `call` from when
             a worker begins.
-        concurrency: How many calls may run at a time in this process; None for no limit.
+        concurrency: How many calls may run at a time in a worker process; None for no limit. The
+            same for all workers: the one opened last sets what the queues go by.
         on_failure: "skip" costs a failure its dependants, "stop" ends the run.
         barrier: Whether a layer waits until the one before has ended.
         in_doubt: What becomes of a write whose worker died over it, as for `Executor`; a function

@@ -153,7 +153,8 @@ class Process:
             if queue.rate is None
             else {"limit": queue.rate[0], "period": queue.rate[1]},
             polling_interval_sec=self._setting.polling,
-            on_conflict="always_update",
+            # DBOS keeps one number for all workers; who does not work has no say in it.
+            on_conflict="always_update" if self._setting.calls else "never_update",
         )
 
     async def _beat(self) -> None:
