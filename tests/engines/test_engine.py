@@ -395,9 +395,9 @@ class TestTheReadme:
     async def test_the_example_runs(self, url, name, capsys):
         """As it stands there, but for the URL, and prints what stands behind it."""
         text = (ROOT / "README.md").read_text("utf-8")
-        code, printed = re.findall(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[
-            0
-        ]
+        code, printed = re.findall(
+            r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+        )[0]
         code = code.replace("postgresql://shop@db.example:5432/shop", url).replace(
             '"shop"', f'"{name}"'
         )

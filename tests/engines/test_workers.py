@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from dagexec import Approve
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -209,15 +211,112 @@ def test_questions_are_answered_by_other_processes(start, tmp_path):
     assert len({line.process for line in lines(tmp_path)}) >= 2
 
 
+def begun(folder: Path, run: str = "") -> Counter[str]:
+    """Return how often the tool of each call was begun."""
+    return Counter(line.call for line in lines(folder, run) if line.what == "begin")
+
+
+async def asked(url: str, name: str, folder: Path, **settings: Any) -> Any:
+    """Return an engine of this process, which decides and runs no calls."""
+    from dagexec.engines.dbos import DbosEngine
+    from tests.engines import worker
+
+    worker.FOLDER = folder
+    return DbosEngine(
+        worker.TOOLS, database_url=url, name=name, calls=False, polling=0.05, **settings
+    )
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", ["kill", "end"])
+async def test_what_becomes_of_writes_in_flight(start, url, name, tmp_path, how):
+    """Killed or closed: the tool's hook is asked, and then a person, where it does not know."""
+    from tests.engines.worker import long
+
+    engine = await asked(url, name, tmp_path)
+    async with engine:
+        first = await asyncio.to_thread(start().wait_until_ready)
+        waiting = asyncio.create_task(engine.run(long(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
+        second = await asyncio.to_thread(start().wait_until_ready)
+        await asyncio.to_thread(getattr(first, how))
+        report = await waiting
+        assert report.outputs == {"k": "found 1", "p": "p()", "n": "n(found 1)"}
+        assert (report["s"].status, report["s"].attempts) == ("in_doubt", 1)
+        assert report["m"].because == "s"
+        assert begun(tmp_path) == {"k": 1, "s": 1, "p": 2, "n": 1}
+        found = [line for line in lines(tmp_path) if line.what == "found"]
+        assert [line.process for line in found] == [second.pid]
+        assert len({line.key for line in lines(tmp_path) if line.call == "k"}) == 1
+        report = await engine.resume("r", {"s": Approve()})
+        assert report.ok
+        assert report["s"].attempts == 2
+        assert begun(tmp_path) == {"k": 1, "s": 2, "p": 2, "n": 1, "m": 1}
+
+
+@pytest.mark.timeout(120)
+async def test_a_run_that_is_cancelled_from_elsewhere(start, url, name, tmp_path):
+    """What runs in a worker stops within seconds, and what waits never begins."""
+    from tests.engines.worker import mixed
+
+    engine = await asked(url, name, tmp_path)
+    async with engine:
+        worker = await asyncio.to_thread(start().wait_until_ready)
+        waiting = asyncio.create_task(engine.run(mixed(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 10)
+        worker.tell(cancel="r")
+        report = await waiting
+        assert await asyncio.to_thread(worker.answer)
+    statuses = {call: outcome.status for call, outcome in report.items()}
+    assert {statuses[f"quick{each}"] for each in range(6)} == {"done"}
+    assert {statuses[f"after{each}"] for each in range(4)} == {"cancelled"}
+    assert statuses["send2"] == "cancelled"
+    assert report["send2"].maybe
+    assert not any(line.what == "end" for line in lines(tmp_path) if line.call == "send2")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_worker_that_hangs(start, url, name, tmp_path):
+    """It loses its lease; what it says when it wakes up is not heard, and no write runs twice."""
+    from dagexec.engines.dbos._database import LEASE
+    from tests.engines.worker import long
+
+    engine = await asked(url, name, tmp_path)
+    async with engine:
+        first = await asyncio.to_thread(start().wait_until_ready)
+        waiting = asyncio.create_task(engine.run(long(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
+        second = await asyncio.to_thread(start().wait_until_ready)
+        first.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        await asyncio.to_thread(wait_for, lambda: begun(tmp_path)["p"] == 2, LEASE + 20)
+        assert LEASE - 1 <= time.monotonic() - stopped <= LEASE + 10
+        report = await waiting
+        assert report["s"].status == "in_doubt"
+        assert report.outputs == {"k": "found 1", "p": "p()", "n": "n(found 1)"}
+        first.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(6)
+        assert begun(tmp_path) == {"k": 1, "s": 1, "p": 2, "n": 1}
+        again = await engine.run(long(), run_id="r")
+        assert again.to_dict() == report.to_dict()
+        # It is a worker again.
+        await asyncio.to_thread(second.kill)
+        report = await engine.resume("r", {"s": Approve()})
+        assert report.ok
+        assert {
+            line.process for line in lines(tmp_path) if line.attempt == 2 and line.call == "s"
+        } == {first.pid}
+
+
 async def kill_and_look(
     start: Callable[[], Worker], url: str, name: str, folder: Path, rounds: int
 ) -> Counter[str]:
     """Kill a worker, each time another and at another moment, while two chains run."""
-    from dagexec.engines.dbos import DbosEngine
-    from tests.engines.worker import TOOLS, chains
+    from tests.engines.worker import chains
 
     random, seen = Random(rounds), Counter[str]()
-    engine = DbosEngine(TOOLS, database_url=url, name=name, calls=False, polling=0.05)
+    engine = await asked(url, name, folder)
     workers = [start(), start()]
     async with engine:
         for number in range(rounds):
@@ -242,14 +341,13 @@ async def kill_and_look(
             }
             mine = lines(folder, run)
             ended = Counter(line.call for line in mine if line.what == "end")
-            begun = Counter(line.call for line in mine if line.what == "begin")
             # Between the end of a tool and the record of it lies a moment; who dies in it leaves
             # a call that runs again. Nobody else's does.
             for call, count in ended.items():
                 assert count == 1 or victim.pid in {
                     line.process for line in mine if line.call == call
                 }
-            seen["ran again"] += sum(count - 1 for count in begun.values())
+            seen["ran again"] += sum(count - 1 for count in begun(folder, run).values())
             seen["processes"] = max(seen["processes"], len({line.process for line in mine}))
     return seen
 

@@ -3,8 +3,8 @@
     python -m tests.engines.worker MARK URL NAME FOLDER
 
 It opens an engine, says `ready`, and then does what it is told on its standard input, a line of
-JSON each: `{"run": ID, "plan": PLAN}` or `{"resume": ID, "answers": {...}}`. What comes of it goes
-to the standard output as a line of JSON. It works until its input ends.
+JSON each: `{"run": ID, "plan": PLAN}` , `{"resume": ID, "answers": {...}}` or `{"cancel": ID}`.
+What comes of it goes to the standard output as a line of JSON. It works until its input ends.
 
 What a tool does to the world is a line in FOLDER/log.
 """
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dagexec import Approve, Call, CallContext, Deny, Ref, Report, Tool, ask, tool
+from dagexec import Approve, Call, CallContext, Deny, Done, Ref, Report, Tool, ask, tool
 from dagexec.engines.dbos import DbosEngine
 
 FOLDER = Path(sys.argv[4] if len(sys.argv) > 4 else ".")
@@ -55,6 +55,16 @@ async def send(context: CallContext, value: Any = "", seconds: float = 0) -> str
     return await work(context, value, seconds)
 
 
+async def find_out(context: CallContext, args: dict[str, Any]) -> Done:
+    note(context, "found")
+    return Done(f"found {args['value']}")
+
+
+@tool(reconcile=find_out)
+async def known(context: CallContext, value: Any = "", seconds: float = 0) -> str:
+    return await work(context, value, seconds)
+
+
 @tool(approval=True)
 async def pay(context: CallContext, value: Any = "", seconds: float = 0) -> str:
     return await work(context, value, seconds)
@@ -67,7 +77,7 @@ async def wonder(context: CallContext, what: str) -> str:
     return f"{context.id}({reply})"
 
 
-TOOLS: list[Tool] = [look, put, send, pay, wonder]
+TOOLS: list[Tool] = [look, put, send, known, pay, wonder]
 
 
 def mixed() -> list[Call]:
@@ -108,7 +118,18 @@ def questions() -> list[Call]:
     ]
 
 
-PLANS = {"mixed": mixed, "chains": chains, "questions": questions}
+def long() -> list[Call]:
+    """Return long calls of three effects, and what needs them."""
+    return [
+        Call("k", "known", {"value": 1, "seconds": 3}),
+        Call("s", "send", {"seconds": 3}),
+        Call("p", "put", {"seconds": 3}),
+        Call("n", "look", {"value": Ref("k")}),
+        Call("m", "look", {"value": Ref("s")}),
+    ]
+
+
+PLANS = {"long": long, "mixed": mixed, "chains": chains, "questions": questions}
 ANSWERS = {"approve": Approve(), "deny": Deny("no")}
 
 
@@ -131,6 +152,8 @@ async def obey(engine: DbosEngine, line: str) -> None:
     try:
         if "run" in order:
             report = await engine.run(PLANS[order["plan"]](), run_id=order["run"])
+        elif "cancel" in order:
+            report = await engine.cancel(order["cancel"])
         else:
             answers = {name: ANSWERS.get(each, each) for name, each in order["answers"].items()}
             report = await engine.resume(order["resume"], answers)
