@@ -1,9 +1,9 @@
 """Measure what workers on DBOS get done: `python -m tests.benchmarks.dbos`.
 
-For 1, 2 and 4 workers, each a process of its own: the seconds for 40 calls of 0.2 s and for 300
-calls that do nothing, side by side, from `run` to its report; 4 calls at a time in each worker. The
-process that asks decides only. PostgreSQL is a throwaway cluster without fsync, on the same machine
-as all the rest.
+For 1, 2 and 4 workers, each a process of its own: the seconds from `run` to its report for 40 calls
+of 0.2 s, 4 at a time in each worker, and for 300 calls that do nothing, 20 at a time. The process
+that asks decides only. PostgreSQL is a throwaway cluster without fsync, on the same machine as all
+the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from tests.engines.cluster import cluster
 
 ROOT = Path(__file__).parent.parent.parent
 WORKERS = (1, 2, 4)
-CONCURRENCY = 4
 POLLING = 0.05
 
 
@@ -42,39 +41,47 @@ async def write() -> None:
     """Do nothing, as a write: it waits until its intent is in the database."""
 
 
-LOADS = {
-    "40 calls of 0.2 s": [Call(f"c{each}", "nap", {"seconds": 0.2}) for each in range(40)],
-    "300 reads that do nothing": [Call(f"c{each}", "nothing") for each in range(300)],
-    "300 writes that do nothing": [Call(f"c{each}", "write") for each in range(300)],
-    "a chain of 20": [
-        Call(f"c{each}", "nothing", after=(f"c{each - 1}",) if each else ()) for each in range(20)
-    ],
+def many(tool_name: str) -> list[Call]:
+    """Return 300 calls side by side."""
+    return [Call(f"c{each}", tool_name) for each in range(300)]
+
+
+NAPS = [Call(f"c{each}", "nap", {"seconds": 0.2}) for each in range(40)]
+CHAIN = [Call(f"c{n}", "nothing", after=(f"c{n - 1}",) if n else ()) for n in range(20)]
+# How many calls at a time in each worker, and what is run.
+LOADS: dict[int, dict[str, list[Call]]] = {
+    4: {"40 calls of 0.2 s": NAPS},
+    20: {
+        "300 reads that do nothing": many("nothing"),
+        "300 writes that do nothing": many("write"),
+        "a chain of 20": CHAIN,
+    },
 }
 
 
-def engine(url: str, *, calls: bool) -> DbosEngine:
+def engine(url: str, concurrency: int, *, calls: bool) -> DbosEngine:
     """Return the engine of a worker, or that of the process that asks."""
     return DbosEngine(
         [nap, nothing, write],
         database_url=url,
-        name="bench",
+        name=f"bench{concurrency}",
         timeouts=Timeouts(workflow=None),
-        concurrency=CONCURRENCY,
+        concurrency=concurrency,
         polling=POLLING,
         calls=calls,
     )
 
 
-async def work(url: str) -> None:
+async def work(url: str, concurrency: int) -> None:
     """Be a worker until the input ends."""
-    async with engine(url, calls=True):
+    async with engine(url, concurrency, calls=True):
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 
 
-async def measure(url: str, count: int) -> None:
+async def measure(url: str, count: int, concurrency: int) -> None:
     """Print what so many workers get done."""
-    command = [sys.executable, "-m", "tests.benchmarks.dbos", url]
+    command = [sys.executable, "-m", "tests.benchmarks.dbos", url, str(concurrency)]
     workers = [
         subprocess.Popen(
             command,
@@ -87,12 +94,12 @@ async def measure(url: str, count: int) -> None:
         for _ in range(count)
     ]
     try:
-        async with engine(url, calls=False) as asking:
+        async with engine(url, concurrency, calls=False) as asking:
             for worker in workers:
                 assert worker.stdout is not None
                 assert worker.stdout.readline() == "ready\n"
             await asyncio.sleep(2)  # DBOS looks for new queues once a second
-            for name, plan in LOADS.items():
+            for name, plan in LOADS[concurrency].items():
                 began = perf_counter()
                 report = await asking.run(plan)
                 took = perf_counter() - began
@@ -107,11 +114,12 @@ async def measure(url: str, count: int) -> None:
 def main() -> None:
     """Measure with 1, 2 and 4 workers; with a URL as argument, be one of them."""
     if len(sys.argv) > 1:
-        asyncio.run(work(sys.argv[1]))
+        asyncio.run(work(sys.argv[1], int(sys.argv[2])))
         return
     with cluster() as url:
         for count in WORKERS:
-            asyncio.run(measure(f"{url}/bench{count}", count))
+            for concurrency in LOADS:
+                asyncio.run(measure(f"{url}/bench{count}", count, concurrency))
 
 
 if __name__ == "__main__":

@@ -182,7 +182,16 @@ class Database:
         self._offset = row[0] - time.monotonic() if row is not None else self._offset
 
     async def _connected(self) -> AsyncConnection[Any]:
-        return await AsyncConnection.connect(self._url, autocommit=True, connect_timeout=_CONNECT)
+        # The other way round: a server that is gone without a word must not keep anybody waiting.
+        return await AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=int(LEASE * 1000),
+        )
 
     async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Ask, and ask again as long as the database cannot be reached."""

@@ -83,10 +83,10 @@ class Rounds:
         news = await step(f"wait:{turn}", self._site.wait, watched, drive.until)
         ended = [each for each in news["ended"] if each in ids]
         # Not a step: what a call left does not change any more.
-        results = await self._site.outputs(ended)
+        results = zip(ended, await self._site.outputs(ended), strict=True)
         drive.take(
             news["now"],
-            [(ids[each], result or _broken()) for each, result in zip(ended, results, strict=True)],
+            [(ids[each], result or _broken(why)) for each, (result, why) in results],
             cancelled=cancel in news["ended"],
         )
 
@@ -149,10 +149,9 @@ class Rounds:
         return [name for each, name in ids.items() if each in taken]
 
 
-def _broken() -> dict[str, Any]:
-    msg = (
-        f"the call ended without an outcome: it took its worker down with it {DEATHS} times, or"
-        " what its tool returned could not be kept; the log of the worker says more"
-    )
-    failed = Failed(CallError(msg), maybe=True)
+def _broken(why: str) -> dict[str, Any]:
+    """Return the result of a call that has none."""
+    if why.startswith("MAX_RECOVERY"):
+        why = f"it took its worker down with it {DEATHS + 1} times"
+    failed = Failed(CallError(f"the call ended without an outcome: {why}"), maybe=True)
     return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}

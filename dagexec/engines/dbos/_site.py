@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, SetWorkflowID, WorkflowStatus
 
 from dagexec import DagexecError
 from dagexec.engines.dbos._workflows import cancel_id, id_of, workflow
@@ -96,15 +96,22 @@ class Site:
         finally:
             del self._news[news]
 
-    async def outputs(self, ids: Sequence[str]) -> list[Any]:
-        """Return what ended workflows returned; None for one that failed."""
+    async def outputs(self, ids: Sequence[str]) -> list[tuple[Any, str]]:
+        """Return what ended workflows returned; for one that did not return, None and why."""
         if not ids:
             return []
-        found = await self.outside(
+        rows = await self.outside(
             DBOS.list_workflows_async(workflow_ids=list(ids), load_input=False)
         )
-        texts = {each.workflow_id: each.output for each in found if each.status == "SUCCESS"}
-        return [self.types.loads(texts[each]) if texts.get(each) else None for each in ids]
+        found = {each.workflow_id: each for each in rows}
+        return [self._output(found.get(each)) for each in ids]
+
+    def _output(self, row: WorkflowStatus | None) -> tuple[Any, str]:
+        if row is not None and row.status == "SUCCESS":
+            return self.types.loads(str(row.output)), ""
+        if row is None:
+            return None, "it was deleted"
+        return None, f"{type(row.error).__name__}: {row.error}" if row.error else row.status
 
     async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a round, here, unless it was begun; return how it is run, perhaps otherwise."""
@@ -136,12 +143,9 @@ class Site:
         """Wait for the end of a round, and return its result; raise DagexecError if it broke."""
         name = id_of(self.name, run_id, number)
         await self.wait([name], None)
-        (result,) = await self.outputs([name])
+        ((result, why),) = await self.outputs([name])
         if result is None:
-            msg = (
-                f"the run {run_id!r} broke off in DBOS, and cannot go on; the log of the process"
-                " that drove it says why"
-            )
+            msg = f"the run {run_id!r} broke off and cannot go on, a new one can be begun: {why}"
             raise DagexecError(msg)
         return cast("dict[str, Any]", result)
 
