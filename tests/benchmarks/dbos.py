@@ -116,10 +116,10 @@ def main() -> None:
     if len(sys.argv) > 1:
         asyncio.run(work(sys.argv[1], int(sys.argv[2])))
         return
-    with cluster() as url:
+    with cluster() as server:
         for count in WORKERS:
             for concurrency in LOADS:
-                asyncio.run(measure(f"{url}/bench{count}", count, concurrency))
+                asyncio.run(measure(f"{server.url}/bench{count}", count, concurrency))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def server() -> Iterator[str]:
     pytest.importorskip("dbos", reason="the extra dbos is not installed")
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed: no initdb on the PATH or in /usr/lib/postgresql")
-    with cluster() as url:
-        yield url
+    with cluster() as made:
+        yield made.url
 
 
 @pytest.fixture

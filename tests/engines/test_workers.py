@@ -309,6 +309,34 @@ async def test_a_worker_that_hangs(start, url, name, tmp_path):
         } == {first.pid}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("server")
+async def test_a_server_that_is_restarted(mark, name, tmp_path):
+    """Workers wait for it and go on; nobody is taken to be dead, and nothing done runs again."""
+    from tests.engines.cluster import cluster
+    from tests.engines.worker import mixed
+
+    with cluster() as own:
+        url = f"{own.url}/own"
+        engine = await asked(url, name, tmp_path)
+        errors = tmp_path / "errors"
+        command = [sys.executable, "-m", "tests.engines.worker", mark, url, name, str(tmp_path)]
+        async with engine:
+            worker = await asyncio.to_thread(Worker(command, errors).wait_until_ready)
+            try:
+                waiting = asyncio.create_task(engine.run(mixed(), run_id="r"))
+                await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 10)
+                await asyncio.to_thread(own.stop)
+                await asyncio.sleep(1)
+                await asyncio.to_thread(own.start)
+                report = await waiting
+                assert report.ok
+                assert {*begun(tmp_path).values()} == {1}
+            finally:
+                await asyncio.to_thread(worker.end)
+
+
 async def kill_and_look(
     start: Callable[[], Worker], url: str, name: str, folder: Path, rounds: int
 ) -> Counter[str]:
