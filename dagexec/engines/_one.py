@@ -15,12 +15,12 @@ from dagexec import (
     ArgumentError,
     Call,
     CallError,
-    CallTimeout,
     Failed,
     JournalError,
     Outcome,
     Plan,
     PlanError,
+    TimedOut,
     Timeouts,
 )
 from dagexec.engines._drive import late
@@ -106,7 +106,7 @@ class Attempt:
         work, now = self._work, self._clock()
         self._began = now - work.zero
         if work.until is not None and now >= work.until and not self._before:
-            return self._result(replace(late(work.scope), error=None))
+            return self._result(_unstarted(work.scope))
         left = None if work.until is None else max(_AT_ONCE, work.until - now)
         inner = self._executor.within(
             Timeouts(call=work.timeout, layer=None, turn=None, workflow=left),
@@ -131,8 +131,9 @@ class Attempt:
         """Return an outcome of the plan of one call as one of the whole run."""
         scope = self._work.scope
         if outcome.scope == "workflow":
-            error = outcome.error and CallTimeout(f"the deadline of the {scope} expired", scope)
-            return replace(outcome, scope=scope, error=error)
+            if outcome.started is None:
+                return replace(_unstarted(scope), ended=outcome.ended)
+            return replace(outcome, scope=scope, error=late(scope).error)
         if outcome.status == "cancelled" and outcome.because is None:
             return replace(outcome, because=self._because)
         return outcome
@@ -222,3 +223,8 @@ class _Session:
 
     async def release(self, state: str, summary: str = "", waiting: Sequence[str] = ()) -> None:
         """Nothing to give up: the engine owns the call."""
+
+
+def _unstarted(scope: str) -> Outcome:
+    """Return the outcome of a call that a deadline caught before it began."""
+    return TimedOut(scope) if scope == "layer" else late(scope)

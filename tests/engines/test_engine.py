@@ -259,6 +259,27 @@ class TestRuns:
                     pass
             assert (await engine.run([Call("a", "get")])).ok
 
+    async def test_a_program_with_a_dbos_of_its_own(self, url, name):
+        """It is left alone, and the error says what to do."""
+        code = (
+            "import asyncio, dagexec\nfrom dbos import DBOS\n"
+            "from dagexec.engines.dbos import DbosEngine\n"
+            f"url, name = {url!r}, {name!r}\n"
+            "DBOS(config={'name': 'own', 'system_database_url': url})\n"
+            "async def main():\n"
+            "    async with DbosEngine([], database_url=url, name=name):\n"
+            "        pass\n"
+            "try:\n"
+            "    asyncio.run(main())\n"
+            "except dagexec.DagexecError as error:\n"
+            "    print(error)\n"
+            "print(DBOS.executor_id)"
+        )
+        assert await asyncio.to_thread(run_python, code) == (
+            "this program uses DBOS itself, and there is one DBOS in a process: open the engine in a"
+            " process of its own\nlocal\n"
+        )
+
     async def test_opened_again(self, url, name):
         """An engine can be opened more than once, and leaves the event loop as it was."""
         engine = DbosEngine([get], database_url=url, name=name)

@@ -92,31 +92,39 @@ class Process:
         set_open(self)
         try:
             await self._open()
-        except BaseException:
+        except BaseException as error:
             set_open(None)
             await self.database.close()
-            raise
+            if isinstance(error, psycopg.Error):
+                raise unreachable(error) from None
+            if isinstance(error, DagexecError) or not isinstance(error, Exception):
+                raise
+            # SQLAlchemy's texts go on with the statement, and a link.
+            msg = f"DBOS could not begin: {str(error).partition(chr(10))[0]}"
+            raise DagexecError(msg) from error
 
     async def _open(self) -> None:
         _quiet()
-        try:
-            await self._connect()
-        except psycopg.Error as error:
-            raise unreachable(error) from None
+        await self._connect()
         register()
         DBOS(config=self._config())
+        if DBOS.executor_id != self._executor_id:
+            msg = (
+                "this program uses DBOS itself, and there is one DBOS in a process: open the engine"
+                " in a process of its own"
+            )
+            raise DagexecError(msg)
         queues = {queue.name: queue for queue in self._setting.queues.values()}
-        DBOS.listen_queues([*queues] if self._setting.calls else [])
         try:
+            DBOS.listen_queues([*queues] if self._setting.calls else [])
             # In the thread of this loop: DBOS runs what it takes from queues in the loop that it
             # is launched in, and tools have to run in the loop of their program.
             DBOS.launch()
             for queue in queues.values():
                 await self._register(queue)
-        except (dbos_error.DBOSException, ValueError) as error:
+        except BaseException:
             await self._destroy()
-            msg = f"DBOS could not begin: {error}"
-            raise DagexecError(msg) from error
+            raise
         self._beating = asyncio.create_task(self._beat())
 
     async def _connect(self) -> None:
