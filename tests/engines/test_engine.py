@@ -276,8 +276,8 @@ class TestRuns:
             "print(DBOS.executor_id)"
         )
         assert await asyncio.to_thread(run_python, code) == (
-            "this program uses DBOS itself, and there is one DBOS in a process: open the engine in a"
-            " process of its own\nlocal\n"
+            "this program uses DBOS itself, and there is one DBOS in a process:"
+            " open the engine in a process of its own\nlocal\n"
         )
 
     async def test_opened_again(self, url, name):

@@ -29,7 +29,7 @@ from dagexec.lowlevel import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-_NAME: Final = re.compile(r"[a-z0-9_-]{1,40}")
+_NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 
 
 @final
@@ -44,7 +44,7 @@ class DbosEngine:
         tools: The tools, or plain functions; every worker needs all of them.
         database_url: A PostgreSQL, `postgresql://user:password@host:5432/name`; the database is
             made if the user may do so. No pool of connections in transaction mode in between.
-        name: Of the engine, lower-case letters, digits, `-` and `_`: engines with other names
+        name: Of the engine, 3 to 40 of a-z, 0-9, `-` and `_`: engines with other names
             share nothing but the server.
         timeouts: How long things may take, as for `Executor`; `layer` and `turn` or `workflow`
             count from when a layer, or a run, began, waiting in queues included, `call` from when
@@ -359,7 +359,7 @@ class DbosEngine:
 
 def _check(name: object, url: object, polling: object, connections: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        msg = f"name={name!r}: give an engine's name of up to 40 of a-z, 0-9, - and _"
+        msg = f"name={name!r}: give 3 to 40 of a-z, 0-9, - and _"
         raise DagexecError(msg)
     if not isinstance(url, str) or urlsplit(url).scheme not in (
         "postgres",

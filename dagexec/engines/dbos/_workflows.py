@@ -75,7 +75,12 @@ def set_open(bodies: Bodies | None) -> None:
 
 async def step(name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
     """Run a step of the workflow that this code is part of; a recorded one is not run again."""
-    return await DBOS.run_step_async({"name": name}, function, *args)
+
+    async def run() -> Any:
+        # Not given to DBOS: it writes a step that was cancelled into its log, arguments and all.
+        return await function(*args)
+
+    return await DBOS.run_step_async({"name": name}, run)
 
 
 def _here() -> Bodies:
