@@ -242,6 +242,9 @@ class TestRuns:
             with pytest.raises(DagexecError, match="knows no run 'x'"):
                 await engine.cancel("x")
             assert (await engine.resume("r")).to_dict() == first.to_dict()
+        assert first.critical_path == ("a", "b")
+        assert "a get" in str(first.timeline)
+        assert "b get" in str(first.diagram)
 
     async def test_ids_of_any_text(self, url, name):
         """No id can be taken for another's, nor for one of the engine's own."""

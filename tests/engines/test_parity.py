@@ -168,10 +168,10 @@ async def test_a_failure_that_stops_the_run(url, name):
     "timeouts",
     [
         Timeouts(workflow=1.5),
-        Timeouts(turn=1.5),
+        pytest.param(Timeouts(turn=1.5), marks=pytest.mark.slow),
         Timeouts(layer=1.5),
-        Timeouts(layer=3.0, workflow=1.5),
-        Timeouts(call=None, layer=1.5, workflow=None),
+        pytest.param(Timeouts(layer=3.0, workflow=1.5), marks=pytest.mark.slow),
+        pytest.param(Timeouts(call=None, layer=1.5, workflow=None), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -223,7 +223,7 @@ def drawn(random: Random) -> list[Call]:
     return calls
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_random_plans(url, name, seed):
     """Plans of all shapes: references, defaults, orders, failures, questions, conflicts."""
     random = Random(seed)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from dagexec import Approve
+from dagexec import Approve, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,11 +125,11 @@ def test_the_calls_of_a_killed_worker_go_on_elsewhere(start, tmp_path):
     driver.wait_until_ready()
     other.wait_until_ready()
     driver.tell(run="r", plan="mixed")
-    long = ("look0", "put1", "send2", "send3")
+    long = [f"{tool}{each}" for each, tool in enumerate(["look", "put", "send", "send"] * 2)]
     wait_for(lambda: {line.call for line in lines(tmp_path)} >= {*long})
     began = {line.call: line.process for line in lines(tmp_path) if line.call in long}
     killed = [call for call in long if began[call] == other.pid]
-    assert {line.process for line in lines(tmp_path)} == {driver.pid, other.pid}
+    assert len(killed) == 4
     other.kill()
     report = driver.answer()
 
@@ -165,21 +165,25 @@ def test_a_run_goes_on_when_its_driver_is_killed(start, tmp_path):
     driver.wait_until_ready()
     other.wait_until_ready()
     driver.tell(run="r", plan="mixed")
-    wait_for(lambda: sum(line.what == "end" for line in lines(tmp_path)) >= 6)
+    wait_for(lambda: len(begun(tmp_path)) >= 10)
+    # Between the end of a tool and the record of it lies a moment, in which a write is in doubt.
+    # What others were begun with is recorded.
+    done = {f"quick{int(call[-1]) % 6}" for call in begun(tmp_path) if call[:-1] != "quick"}
     driver.kill()
-    done = {line.call for line in lines(tmp_path) if line.what == "end"}
     other.tell(run="r", plan="mixed")
     report = other.answer()
     starts = Counter(line.call for line in lines(tmp_path) if line.what == "begin")
     assert {starts[call] for call in done} == {1}
     statuses = {call: body["status"] for call, body in report.items()}
-    assert {statuses[call] for call in done} <= {"done"}
+    assert len(done) >= 4
+    assert {statuses[call] for call in done} == {"done"}
     assert set(statuses.values()) <= {"done", "in_doubt", "pending"}
     writes = [call for call in starts if call.startswith(("send", "quick"))]
     assert all(starts[call] == 1 for call in writes)
     assert statuses["look0"] == statuses["put1"] == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_questions_are_answered_by_other_processes(start, tmp_path):
     """One by one and in any order; nothing that is done runs again."""
@@ -216,14 +220,15 @@ def begun(folder: Path, run: str = "") -> Counter[str]:
     return Counter(line.call for line in lines(folder, run) if line.what == "begin")
 
 
-async def asked(url: str, name: str, folder: Path, **settings: Any) -> Any:
+def asking(url: str, name: str, folder: Path) -> Any:
     """Return an engine of this process, which decides and runs no calls."""
     from dagexec.engines.dbos import DbosEngine
     from tests.engines import worker
 
     worker.FOLDER = folder
+    timeouts = Timeouts(call=None, workflow=None)
     return DbosEngine(
-        worker.TOOLS, database_url=url, name=name, calls=False, polling=0.05, **settings
+        worker.TOOLS, database_url=url, name=name, timeouts=timeouts, calls=False, polling=0.05
     )
 
 
@@ -233,7 +238,7 @@ async def test_what_becomes_of_writes_in_flight(start, url, name, tmp_path, how)
     """Killed or closed: the tool's hook is asked, and then a person, where it does not know."""
     from tests.engines.worker import long
 
-    engine = await asked(url, name, tmp_path)
+    engine = asking(url, name, tmp_path)
     async with engine:
         first = await asyncio.to_thread(start().wait_until_ready)
         waiting = asyncio.create_task(engine.run(long(), run_id="r"))
@@ -257,22 +262,23 @@ async def test_what_becomes_of_writes_in_flight(start, url, name, tmp_path, how)
 @pytest.mark.timeout(120)
 async def test_a_run_that_is_cancelled_from_elsewhere(start, url, name, tmp_path):
     """What runs in a worker stops within seconds, and what waits never begins."""
-    from tests.engines.worker import mixed
+    from tests.engines.worker import long
 
-    engine = await asked(url, name, tmp_path)
+    engine = asking(url, name, tmp_path)
     async with engine:
         worker = await asyncio.to_thread(start().wait_until_ready)
-        waiting = asyncio.create_task(engine.run(mixed(), run_id="r"))
-        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 10)
+        waiting = asyncio.create_task(engine.run(long(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
         worker.tell(cancel="r")
         report = await waiting
         assert await asyncio.to_thread(worker.answer)
-    statuses = {call: outcome.status for call, outcome in report.items()}
-    assert {statuses[f"quick{each}"] for each in range(6)} == {"done"}
-    assert {statuses[f"after{each}"] for each in range(4)} == {"cancelled"}
-    assert statuses["send2"] == "cancelled"
-    assert report["send2"].maybe
-    assert not any(line.what == "end" for line in lines(tmp_path) if line.call == "send2")
+    assert {outcome.status for outcome in report.values()} == {"cancelled"}
+    assert {name: report[name].maybe for name in "kspnm"} == {
+        **dict.fromkeys("ks", True),
+        **dict.fromkeys("pnm", False),
+    }
+    assert begun(tmp_path) == {"k": 1, "s": 1, "p": 1}
+    assert not any(line.what == "end" for line in lines(tmp_path))
 
 
 @pytest.mark.slow
@@ -282,7 +288,7 @@ async def test_a_worker_that_hangs(start, url, name, tmp_path):
     from dagexec.engines.dbos._database import LEASE
     from tests.engines.worker import long
 
-    engine = await asked(url, name, tmp_path)
+    engine = asking(url, name, tmp_path)
     async with engine:
         first = await asyncio.to_thread(start().wait_until_ready)
         waiting = asyncio.create_task(engine.run(long(), run_id="r"))
@@ -296,7 +302,7 @@ async def test_a_worker_that_hangs(start, url, name, tmp_path):
         assert report["s"].status == "in_doubt"
         assert report.outputs == {"k": "found 1", "p": "p()", "n": "n(found 1)"}
         first.process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(6)
+        await asyncio.sleep(3)
         assert begun(tmp_path) == {"k": 1, "s": 1, "p": 2, "n": 1}
         again = await engine.run(long(), run_id="r")
         assert again.to_dict() == report.to_dict()
@@ -319,7 +325,7 @@ async def test_a_server_that_is_restarted(mark, name, tmp_path):
 
     with cluster() as own:
         url = f"{own.url}/own"
-        engine = await asked(url, name, tmp_path)
+        engine = asking(url, name, tmp_path)
         errors = tmp_path / "errors"
         command = [sys.executable, "-m", "tests.engines.worker", mark, url, name, str(tmp_path)]
         async with engine:
@@ -344,7 +350,7 @@ async def kill_and_look(
     from tests.engines.worker import chains
 
     random, seen = Random(rounds), Counter[str]()
-    engine = await asked(url, name, folder)
+    engine = asking(url, name, folder)
     workers = [start(), start()]
     async with engine:
         for number in range(rounds):
@@ -386,6 +392,7 @@ def ready(worker: Worker) -> None:
         worker.is_ready = True  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_chains_are_never_swapped(start, url, name, tmp_path):
     """A few rounds; all of them below."""
