@@ -175,7 +175,7 @@ def test_a_run_goes_on_when_its_driver_is_killed(start, tmp_path):
     starts = Counter(line.call for line in lines(tmp_path) if line.what == "begin")
     assert {starts[call] for call in done} == {1}
     statuses = {call: body["status"] for call, body in report.items()}
-    assert len(done) >= 4
+    assert len(done) >= 2
     assert {statuses[call] for call in done} == {"done"}
     assert set(statuses.values()) <= {"done", "in_doubt", "pending"}
     writes = [call for call in starts if call.startswith(("send", "quick"))]
