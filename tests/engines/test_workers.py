@@ -3,88 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dagexec import Approve, Timeouts
+from tests.engines.processes import Worker, begun, lines, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
-ROOT = Path(__file__).parent.parent.parent
-
-
-class Line(NamedTuple):
-    """What a tool did."""
-
-    run: str
-    call: str
-    what: str
-    process: int
-    attempt: int
-    key: str
-
-
-class Worker:
-    """A worker process, and what is said to it."""
-
-    def __init__(self, command: list[str], errors: Path) -> None:
-        self.errors = errors
-        with errors.open("ab") as file:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-            )
-        self.pid = self.process.pid
-
-    def wait_until_ready(self) -> Worker:
-        assert self.line() == "ready\n", self.errors.read_text()[-3000:]
-        return self
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def tell(self, **order: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> Any:
-        return json.loads(self.line())
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def end(self) -> None:
-        """Let it close its engine; one that was killed has."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -100,22 +35,6 @@ def start(mark: str, url: str, name: str, tmp_path: Path) -> Iterator[Callable[[
     yield started
     for worker in workers:
         worker.end()
-
-
-def lines(folder: Path, run: str = "") -> list[Line]:
-    """Return what tools did so far."""
-    path = folder / "log"
-    rows = [line.split(" ") for line in path.read_text().splitlines()] if path.exists() else []
-    found = [Line(*row[:3], int(row[3]), int(row[4]), row[5]) for row in rows]
-    return [line for line in found if run in ("", line.run)]
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something can be seen."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.timeout(120)
@@ -213,11 +132,6 @@ def test_questions_are_answered_by_other_processes(start, tmp_path):
     assert set(starts.values()) == {1}
     assert {line.process for line in lines(tmp_path)} <= {first.pid, second.pid, third.pid}
     assert len({line.process for line in lines(tmp_path)}) >= 2
-
-
-def begun(folder: Path, run: str = "") -> Counter[str]:
-    """Return how often the tool of each call was begun."""
-    return Counter(line.call for line in lines(folder, run) if line.what == "begin")
 
 
 def asking(url: str, name: str, folder: Path) -> Any:

@@ -94,12 +94,7 @@ class DbosEngine:
             in_doubt=in_doubt,
             capacities=capacities,
         )
-        if executor.concurrency == 0:
-            msg = (
-                "concurrency=0 runs calls one by one in the caller's task, to debug; use Executor"
-                " for that, and give DbosEngine (or DAGEXEC_CONCURRENCY) a number from 1 on"
-            )
-            raise DagexecError(msg)
+        _refuse_sequential(executor)
         self.name = name
         self.timeouts = executor.timeouts
         self.on_failure = on_failure
@@ -355,6 +350,15 @@ class DbosEngine:
                     f" let {tool.name!r} get it where it runs, from its environment for one"
                 )
                 raise DagexecError(msg)
+
+
+def _refuse_sequential(executor: Executor) -> None:
+    if executor.concurrency == 0:
+        msg = (
+            "concurrency=0 runs calls one by one in the caller's task, to debug; use Executor"
+            " for that, and give DbosEngine (or DAGEXEC_CONCURRENCY) a number from 1 on"
+        )
+        raise DagexecError(msg)
 
 
 def _check(name: object, url: object, polling: object, connections: object) -> None:
