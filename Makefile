@@ -20,6 +20,7 @@ modules = $(subst /,.,$(patsubst %/__init__.py,%,$(patsubst %.py,%,$(wildcard $(
 PUBLIC := lowlevel doctor limits processes journal testing
 REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
   $(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py) \
+  $(call modules,dagexec/engines/[!_]*/__init__.py) \
   planners $(call modules,planners/openai.py planners/anthropic.py planners/llmcompiler.py)
 
 ARGS ?=
@@ -114,11 +115,13 @@ $(BENCH)/.installed: pyproject.toml | $(STAMP)
 mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice (hours)
 	$(BIN)/python tests/scheduler/mutation.py $(ARGS)
 
-# pdoc evaluates annotations; what is imported for type checkers only is shown as it is written.
+# pdoc evaluates annotations; what is imported for type checkers only is shown as it is written. It
+# runs no programs either, such as the `file` that a library of DBOS asks about the interpreter.
 .PHONY: docs
 docs: $(STAMP) ## Write the reference into build/docs, from the docstrings; a warning is an error
 	rm -rf build/docs
-	$(BIN)/python -W error -W "ignore:Error parsing type annotation" -W "ignore:Failed to run TYPE_CHECKING" -m pdoc \
+	$(BIN)/python -W error -W "ignore:Error parsing type annotation" -W "ignore:Failed to run TYPE_CHECKING" \
+	  -W "ignore:Suppressed execution of" -m pdoc \
 	  --docformat google --output-directory build/docs $(REFERENCE)
 
 .PHONY: wheel

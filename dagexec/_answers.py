@@ -87,9 +87,23 @@ def apply_answer(given: dict[str, Given], name: str, body: dict[str, Any]) -> No
     given.setdefault(name, Given()).apply(body)
 
 
+def answer_entry(answer: object, outcome: Outcome) -> dict[str, Any]:
+    """Return an answer to a call that waits with this outcome, as it is recorded."""
+    body = answer_body(answer)
+    asks = is_question(outcome)
+    body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
+    if asks:
+        body["question"] = outcome.question
+    return body
+
+
 def repeated(given: Mapping[str, Given], name: str, answer: object) -> bool:
     """Whether this is the last answer that the call was given."""
-    last = given[name].last if name in given else None
+    return repeats(given[name].last if name in given else None, answer)
+
+
+def repeats(last: Mapping[str, Any] | None, answer: object) -> bool:
+    """Whether an answer is the one that was recorded last."""
     if not last:
         return False
     body = answer_body(answer)

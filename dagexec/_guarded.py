@@ -63,12 +63,18 @@ def guards_of(tools: Iterable[Tool[..., Any]]) -> dict[str, Guard] | None:
     return guards or None
 
 
-def _guard(tool: Tool[..., Any]) -> Guard:
+def limiters_of(tool: Tool[..., Any]) -> list[Limiter]:
+    """Return the limiters of a tool, those that it names too; raise DagexecError."""
     given = [named(each) if isinstance(each, str) else each for each in tool.limits]
     for each in given:
         if not isinstance(each, Limiter):
             msg = f"limits={each!r} of tool {tool.name!r}: give a Limiter, or the key of one"
             raise DagexecError(msg)
+    return given
+
+
+def _guard(tool: Tool[..., Any]) -> Guard:
+    given = limiters_of(tool)
     retry: object = tool.retry
     if retry is not None and not isinstance(retry, Retry):
         msg = f"retry={retry!r} of tool {tool.name!r}: give a Retry, such as Retry(attempts=3)"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from anyio import CancelScope
 
 from dagexec._admission import approval_question, arguments_of, needs_approval, resolved
-from dagexec._answers import apply_answer, check_answer, is_question
+from dagexec._answers import answer_entry, apply_answer, check_answer
 from dagexec._backlog import Backlog
 from dagexec._context import CallContext
 from dagexec._errors import DagexecError, JournalError, RunOwned
@@ -35,7 +35,6 @@ from dagexec._past import Past
 from dagexec._scheduler import Added, Closed, Expired, Reopened, Settled, State, Stop
 from dagexec.journal._base import Record
 from dagexec.journal._records import (
-    answer_body,
     fingerprint,
     outcome_body,
     policies,
@@ -199,11 +198,7 @@ class Recorder:
         return Reopened(name)
 
     def _take(self, name: str, answer: object, outcome: Outcome) -> None:
-        body = answer_body(answer)
-        asks = is_question(outcome)
-        body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
-        if asks:
-            body["question"] = outcome.question
+        body = answer_entry(answer, outcome)
         apply_answer(self._past.given, name, body)
         self._answering.append(self._backlog.enter(Record("answer", name, body)))
 

@@ -40,7 +40,7 @@ class Sharing:
     def joins(self, lane: Lane, call: Call, arguments: Mapping[str, Any], since: float) -> bool:
         """Return whether an identical call runs or ran, and this one gets its outcome."""
         try:
-            key = call.tool, _frozen(arguments)
+            key = call.tool, frozen(arguments)
             leader = self._leaders.setdefault(key, call.id)
         except (TypeError, RecursionError):
             return False  # an argument that cannot be compared by value
@@ -50,7 +50,7 @@ class Sharing:
         if outcome is None:
             self._followers.setdefault(leader, []).append((call.id, lane, since))
             return True
-        if not _speaks_for_all(outcome):
+        if not speaks_for_all(outcome):
             self._leaders[key] = call.id
             return False
         self._runner.settle(lane, call.id, self._shared(outcome, leader, since))
@@ -65,7 +65,7 @@ class Sharing:
         for name, lane, since in followers:
             if self._runner.machine.state(name) is not State.READY:
                 continue  # a deadline or a stop came first
-            if _speaks_for_all(outcome):
+            if speaks_for_all(outcome):
                 self._runner.settle(lane, name, self._shared(outcome, leader, since))
             else:
                 lane.put(name, since)
@@ -84,12 +84,12 @@ class Sharing:
         )
 
 
-def _speaks_for_all(outcome: Outcome) -> bool:
+def speaks_for_all(outcome: Outcome) -> bool:
     """Whether an outcome comes from the tool and its arguments alone."""
     return outcome.status in ("done", "failed") or outcome.scope == "call"
 
 
-def _frozen(value: Any) -> Hashable:
+def frozen(value: Any) -> Hashable:
     """Return something equal for equal arguments only; raise TypeError where that cannot be told.
 
     1, 1.0 and True are equal in Python and not the same argument; nor are 0.0 and -0.0.
@@ -97,9 +97,9 @@ def _frozen(value: Any) -> Hashable:
     kind = cast("type[Any]", type(value))
     if kind is dict:
         items = cast("dict[Any, Any]", value).items()
-        return kind, tuple([(_frozen(key), _frozen(item)) for key, item in items])
+        return kind, tuple([(frozen(key), frozen(item)) for key, item in items])
     if kind is list or kind is tuple:
-        return kind, tuple([_frozen(item) for item in value])
+        return kind, tuple([frozen(item) for item in value])
     if kind is float:
         return kind, repr(value)
     hash(value)

@@ -2,8 +2,22 @@
 
 Feed events to `Scheduler.receive`, do what the actions say. The theory is in the docstring of
 `dagexec._scheduler`.
+
+An engine has two halves. The one that decides feeds the scheduler, puts values in the place of
+references (`resolved`), and keeps events, outcomes and answers as JSON (`to_record`, `to_event`,
+`outcome_body`, `outcome_of`, `answer_entry`). The other runs one call, wherever that is: an
+`Executor.within(timeouts, journal=...)` over a plan of this one call, with a journal of the
+engine's own (`dagexec.journal.Journal`) that tells what the call had been through. Timeouts,
+retries, approvals, questions and doubt are then what they are everywhere. `dagexec.engines` has
+both halves, and `dagexec.engines.dbos` is the first engine made of them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dagexec._admission import resolved
+from dagexec._answers import answer_entry, check_answer, repeats, secret_call
 from dagexec._context import Asked, current_id
 from dagexec._notices import Progress, Retrying, Waiting
 from dagexec._order import order_conflicts
@@ -26,8 +40,14 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
+from dagexec._sharing import frozen, speaks_for_all
 from dagexec._threads import run_in_loop, run_in_thread
 from dagexec._tools import as_tools
+from dagexec.journal._records import outcome_body, outcome_of, same_call, to_event, to_record
+
+if TYPE_CHECKING:
+    from dagexec._tools import Tool
+    from dagexec.limits import Limiter
 
 __all__ = [
     "Abort",
@@ -50,11 +70,31 @@ __all__ = [
     "State",
     "Stop",
     "Waiting",
+    "answer_entry",
     "as_text",
     "as_tools",
+    "check_answer",
     "current_id",
     "follow",
+    "frozen",
+    "limiters_of",
     "order_conflicts",
+    "outcome_body",
+    "outcome_of",
+    "repeats",
+    "resolved",
     "run_in_loop",
     "run_in_thread",
+    "same_call",
+    "secret_call",
+    "speaks_for_all",
+    "to_event",
+    "to_record",
 ]
+
+
+def limiters_of(tool: Tool[..., Any]) -> list[Limiter]:
+    """Return the limiters of a tool, those that it names too; raise DagexecError."""
+    from dagexec._guarded import limiters_of as found  # with dagexec.limits, which few need
+
+    return found(tool)

@@ -86,6 +86,7 @@ class Limiter:
         if margin is None:
             margin = _MARGIN if peers == 1 and store is None else _SHARED_MARGIN
         self.random = random
+        self.peers = peers
         _check(key, in_flight, margin, oversize, peers)
         self.ledger = Ledger(
             key,

@@ -1,0 +1,350 @@
+"""The half of an engine that decides: drives the scheduler, with no clock, no I/O and no chance.
+
+What an engine records is what it tells a `Drive`: the time, and which calls ended how, in that
+order. Told the same again, after a crash and in another process, it asks for the same. Durable
+engines that replay a workflow by position (DBOS, Restate) or by history (Temporal) need exactly
+that, so nothing here knows any of them.
+
+A run goes in rounds: one until nothing is left but questions, one more for each time that they are
+answered. A round ends with a log of all that the scheduler was told since the run began, from which
+the next one goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from dagexec import Call, CallTimeout, Cancelled, Failed, Outcome, Plan, Report, TimedOut
+from dagexec.journal import Record
+from dagexec.lowlevel import (
+    Abort,
+    Added,
+    Closed,
+    Event,
+    Expired,
+    Launch,
+    Reopened,
+    Scheduler,
+    Settled,
+    Started,
+    State,
+    Stop,
+    frozen,
+    outcome_of,
+    resolved,
+    speaks_for_all,
+    to_event,
+    to_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+# Kind, call, body: a record of the log.
+Entry: TypeAlias = "list[Any]"
+Log: TypeAlias = "list[list[Entry]]"
+
+# Seconds that a call which is told to stop may take to say what became of it. After that its
+# worker is taken to hang, and the run goes on without it.
+GRACE: Final = 10.0
+
+# Entries of the log that the scheduler does not hear of.
+_SILENT: Final = ("answer", "starts")
+
+
+@final
+@dataclass(slots=True)
+class Out:
+    """A call that was given to the workers and has not been heard of since.
+
+    `ready` is in seconds of the run; `until`, the point at which `scope` ends, on the engine's
+    clock. `aborted` is what to answer for it if it did stop, `late` when waiting for that ends.
+    """
+
+    name: str
+    layer: int
+    ready: float
+    args: dict[str, Any]
+    until: float | None
+    scope: str
+    aborted: Outcome | None = None
+    late: float | None = None
+
+
+@final
+@dataclass(slots=True)
+class Past:
+    """What a call had been through: how often it was started, what it waits for, the answers."""
+
+    starts: int = 0
+    waited: dict[str, Any] | None = None
+    answers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"starts": self.starts, "waited": self.waited, "answers": self.answers}
+
+
+@final
+class Drive:
+    """One round of a run.
+
+    `spec` is how it is to be run, as JSON: `calls`, the timeouts `call`, `layer`, `run` with its
+    `scope`, `on_failure`, `barrier` and the `effects` of the tools. `result` is that of the round
+    before, None for the first.
+
+    After `begin`, and after each `take`, an engine gives `launches` to its workers, tells those of
+    `aborts` to stop, and waits until something has ended, at most until `until`.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
+        """Tell a fresh scheduler what it was told in the rounds before."""
+        self._spec = spec
+        self.machine = Scheduler(on_failure=spec["on_failure"], barrier=spec["barrier"])
+        self.past: dict[str, Past] = {}
+        self.out: dict[str, Out] = {}
+        self.launches: list[Out] = []
+        self.aborts: list[Out] = []
+        self.abandoned = 0 if result is None else int(result["abandoned"])
+        self.elapsed = 0.0 if result is None else float(result["elapsed"])
+        self._log: Log = []
+        self._zero = 0.0
+        self._now = 0.0
+        self._run_until: float | None = None
+        self._layer_until: dict[int, float] = {}
+        # What has settled and the scheduler has still to be told.
+        self._settled: deque[tuple[str, Outcome]] = deque()
+        # Identical calls of pure tools: who runs for them, and who waits for it, ready since when.
+        self._leaders: dict[Hashable, str] = {}
+        self._followers: dict[str, list[tuple[str, int, float]]] = {}
+        log: Log = [] if result is None else result["log"]
+        for batch in log:
+            self._replay(batch)
+
+    # -------------------------------------------------------------------------------- going on
+
+    def begin(self, now: float, answers: Mapping[str, dict[str, Any]]) -> None:
+        """Start the round at `now`, seconds on the engine's clock, with answers by call."""
+        self._now = now
+        self._zero = now - self.elapsed
+        if self._spec["run"] is not None:
+            self._run_until = now + self._spec["run"]
+        if not self.machine.closed:
+            calls = [Call.from_dict(body) for body in self._spec["calls"]]
+            self._feed(*(Added(call) for call in calls), Closed())
+        elif answers:
+            for name, body in answers.items():
+                self._write([["answer", name, body]])
+            # In one batch: the machine must not find itself at its end.
+            self._feed(*(Reopened(name) for name in answers))
+        self._go_on()
+
+    def take(
+        self, now: float, ended: Iterable[tuple[str, dict[str, Any]]], *, cancelled: bool = False
+    ) -> None:
+        """Take in the time, and what ended since: results of calls, in plan order."""
+        self._now = now
+        self.launches, self.aborts = [], []
+        if cancelled and not self.machine.stopped:
+            self._feed(Stop(Cancelled()))
+        for name, result in ended:
+            self._ended(name, result)
+        self._expire()
+        self._go_on()
+
+    def withdrawn(self, names: Iterable[str]) -> None:
+        """Take in which aborted calls no worker had begun: none will."""
+        self.launches, self.aborts = [], []
+        for name in names:
+            out = self.out.get(name)
+            if out is not None and out.aborted is not None:
+                self._settled.append((name, out.aborted))
+        self._go_on()
+
+    @property
+    def zero(self) -> float:
+        """When the run began, on the engine's clock, less the time between its rounds."""
+        return self._zero
+
+    @property
+    def until(self) -> float | None:
+        """When something happens by itself, on the engine's clock; None if nothing will."""
+        times = [out.late for out in self.out.values() if out.late is not None]
+        if self._run_until is not None and not self.machine.stopped:
+            times.append(self._run_until)
+        open_layers = [out.layer for out in self.out.values() if out.aborted is None]
+        times += [self._layer_until[each] for each in open_layers if each in self._layer_until]
+        return min(times, default=None)
+
+    def result(self) -> dict[str, Any]:
+        """Return what the next round goes on from, and a report is made of."""
+        elapsed = max(self.elapsed, self._now - self._zero)
+        return {"log": self._log, "elapsed": elapsed, "abandoned": self.abandoned}
+
+    # --------------------------------------------------------------------- the machine and its log
+
+    def _replay(self, batch: list[Entry]) -> None:
+        self._write(batch)
+        records = [Record(kind, call, body) for kind, call, body in batch]
+        events = [to_event(each) for each in records if each.kind not in _SILENT]
+        if events:
+            self.machine.receive(*events)
+
+    def _write(self, batch: list[Entry]) -> None:
+        self._log.append(batch)
+        for kind, name, body in batch:
+            if kind == "answer":
+                self.of(name).answers.append(body)
+            elif kind == "starts":
+                self.of(name).starts = body
+            elif kind == "settled" and body["status"] in ("pending", "in_doubt"):
+                self.of(name).waited = body
+
+    def of(self, name: str) -> Past:
+        """Return what a call has been through."""
+        return self.past.setdefault(name, Past())
+
+    def _feed(self, *events: Event) -> None:
+        records = [to_record(event) for event in events]
+        self._write([[record.kind, record.call, record.body] for record in records])
+        for action in self.machine.receive(*events):
+            if isinstance(action, Launch):
+                self._on_launch(action)
+            elif isinstance(action, Abort):
+                self._on_abort(action)
+
+    def _go_on(self) -> None:
+        """Tell the scheduler what has settled, and what settles because of it."""
+        while self._settled:
+            name, outcome = self._settled.popleft()
+            if self.machine.state(name) is State.SETTLED:
+                continue
+            self.out.pop(name, None)
+            self._feed(Settled(name, outcome))
+            self._share(name, outcome)
+
+    # ---------------------------------------------------------------------------------- launching
+
+    def _on_launch(self, action: Launch) -> None:
+        if self._spec["layer"] is not None:
+            self._layer_until[action.layer] = self._now + self._spec["layer"]
+        for name in action.calls:
+            self._launch(name, action.layer, self._now - self._zero)
+
+    def _launch(self, name: str, layer: int, ready: float) -> None:
+        call = self.machine.call(name)
+        try:
+            args = resolved(call, self.machine.outcomes)
+        except Exception as error:  # noqa: BLE001 - values that a tool made are looked into
+            self._settled.append((name, Failed(error, ended=self._now - self._zero)))
+            return
+        if self._follows(name, args, layer, ready):
+            return
+        self._feed(Started(name, ready))
+        until, scope = self._run_until, str(self._spec["scope"])
+        own = self._layer_until.get(layer)
+        if own is not None and (until is None or own < until):
+            until, scope = own, "layer"
+        out = self.out[name] = Out(name, layer, ready, args, until, scope)
+        self.launches.append(out)
+
+    def _follows(self, name: str, args: dict[str, Any], layer: int, ready: float) -> bool:
+        """Whether an identical call of a pure tool runs or ran, whose outcome this one gets."""
+        call = self.machine.call(name)
+        if self._spec["effects"].get(call.tool) != "pure":
+            return False
+        try:
+            key = call.tool, frozen(args)
+            leader = self._leaders.setdefault(key, name)
+        except (TypeError, RecursionError):
+            return False  # an argument that cannot be compared by value
+        if leader == name:
+            return False
+        outcome = self.machine.outcomes.get(leader)
+        if outcome is None:
+            self._followers.setdefault(leader, []).append((name, layer, ready))
+            return True
+        if not speaks_for_all(outcome):
+            self._leaders[key] = name
+            return False
+        self._settled.append((name, self._shared(outcome, leader, ready)))
+        return True
+
+    def _share(self, leader: str, outcome: Outcome) -> None:
+        for name, layer, ready in self._followers.pop(leader, ()):
+            if self.machine.state(name) is not State.READY:
+                continue  # a deadline or a stop came first
+            if speaks_for_all(outcome):
+                self._settled.append((name, self._shared(outcome, leader, ready)))
+            else:
+                self._launch(name, layer, ready)
+
+    def _shared(self, outcome: Outcome, leader: str, ready: float) -> Outcome:
+        now = self._now - self._zero
+        return replace(
+            outcome, attempts=0, started=now, ended=now, queued=now - ready, because=leader
+        )
+
+    # ------------------------------------------------------------------------------------- ending
+
+    def _ended(self, name: str, result: dict[str, Any]) -> None:
+        outcome = outcome_of(result["outcome"])
+        self.abandoned += result["abandoned"]
+        if result["starts"]:
+            self._write([["starts", name, result["starts"]]])
+        if outcome.scope == self._spec["scope"] and not self.machine.stopped:
+            # The worker's clock was first to see that the time of the run is up.
+            self._feed(Stop(late(self._spec["scope"])))
+        self._settled.append((name, outcome))
+        self._go_on()
+
+    def _on_abort(self, action: Abort) -> None:
+        for name in action.calls:
+            out = self.out[name]
+            out.aborted = action.outcome
+            if out in self.launches:  # no worker has heard of it
+                self.launches.remove(out)
+                self._settled.append((name, action.outcome))
+                continue
+            out.late = self._now + GRACE
+            self.aborts.append(out)
+
+    def _expire(self) -> None:
+        """End what time has ended: the run, layers, and what did not stop when it was told to."""
+        now = self._now
+        if self._run_until is not None and now >= self._run_until and not self.machine.stopped:
+            self._feed(Stop(late(self._spec["scope"])))
+        for layer, until in self._layer_until.items():
+            if now >= until and any(
+                out.layer == layer and out.aborted is None for out in self.out.values()
+            ):
+                self._feed(Expired(layer))
+        for out in [*self.out.values()]:
+            if out.aborted is not None and out.late is not None and now >= out.late:
+                self._settled.append((out.name, self._lost(out, out.aborted)))
+
+    def _lost(self, out: Out, outcome: Outcome) -> Outcome:
+        """Return the outcome of a call whose worker does not answer."""
+        effect = self._spec["effects"].get(self.machine.call(out.name).tool)
+        if outcome.scope is not None:
+            outcome = late(outcome.scope)
+        now = self._now - self._zero
+        return replace(outcome, started=out.ready, ended=now, maybe=effect == "write")
+
+
+def report_of(run_id: str, drive: Drive) -> Report:
+    """Return the report of a round that was replayed."""
+    return Report(
+        Plan(drive.machine.calls),
+        drive.machine.outcomes,
+        run_id=run_id,
+        elapsed=drive.elapsed,
+        abandoned=drive.abandoned,
+    )
+
+
+def late(scope: str) -> TimedOut:
+    """Return the outcome of a call that the end of a layer or a run caught."""
+    return TimedOut(scope, error=CallTimeout(f"the deadline of the {scope} expired", scope))

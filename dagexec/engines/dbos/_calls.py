@@ -1,0 +1,119 @@
+"""The workflow of a call: an attempt of this worker, and its intents, which are steps.
+
+A write starts when its intent is recorded. A workflow that is recovered, because its worker died,
+finds the intents of those who died over it: then the call is in doubt, or runs again, as its effect
+says. A worker that only seemed dead can record nothing any more, because DBOS gave its workflow
+away, so it starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from dbos import DBOS
+
+from dagexec import RunOwned
+from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines.dbos._workflows import id_of, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dagexec import Executor
+    from dagexec.engines.dbos._site import Site
+
+Intents: TypeAlias = "asyncio.Queue[tuple[str, Callable[[Exception | None], None]]]"
+
+
+@final
+class Calls:
+    """The calls that this process runs."""
+
+    def __init__(self, site: Site, executor: Executor) -> None:
+        """Start with none."""
+        self._site = site
+        self._executor = executor
+        # By the id of the round that they belong to.
+        self._attempts: dict[str, list[Attempt]] = {}
+
+    async def run(self, text: str) -> str:
+        """Run one call to its outcome."""
+        site = self._site
+        site.enter()
+        body = site.types.loads(text)
+        whole = id_of(site.name, body["run"], body.pop("round"))
+        marks = await site.outside(_intents(str(DBOS.workflow_id)))
+        for count in range(len(marks)):
+            await step(f"intent:{count + 1}", _gone)
+        intents: Intents = asyncio.Queue()
+        attempt = Attempt(
+            self._executor,
+            Assignment(**body),
+            types=site.types,
+            clock=site.database.now,
+            marks=marks,
+            intend=lambda mark, done: intents.put_nowait((mark, done)),
+        )
+        attempts = self._attempts.setdefault(whole, [])
+        attempts.append(attempt)
+        try:
+            return site.types.dumps(await self._attempt(attempt, intents, len(marks)))
+        finally:
+            attempts.remove(attempt)
+            if not attempts:
+                self._attempts.pop(whole, None)
+
+    async def _attempt(self, attempt: Attempt, intents: Intents, count: int) -> dict[str, Any]:
+        """Run an attempt, and record its intents in steps of this workflow."""
+        running = self._site.start(attempt.run())
+        asked = asyncio.ensure_future(intents.get())
+        try:
+            while not running.done():
+                await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done():
+                    continue
+                mark, done = asked.result()
+                asked = asyncio.ensure_future(intents.get())
+                count += 1
+                try:
+                    await step(f"intent:{count}", _same, mark)
+                except Exception as error:
+                    # Another worker has this call: what runs here must not begin, or go on.
+                    done(RunOwned(f"the call runs elsewhere: {error}"))
+                    raise
+                done(None)
+            result: dict[str, Any] = running.result()
+            return result
+        finally:
+            asked.cancel()
+            running.cancel()
+            await asyncio.wait((running, asked))
+
+    # ------------------------------------------------------------------------------------- stopping
+
+    async def watch(self) -> None:
+        """Stop the attempts of rounds that were stopped, elsewhere."""
+        for whole in [*self._attempts]:
+            stop = await DBOS.get_event_async(whole, "stop", timeout_seconds=0)
+            if stop is not None:
+                self.stop(whole, stop["because"])
+
+    def stop(self, whole: str, because: str | None) -> None:
+        """Stop the attempts of a round."""
+        for attempt in [*self._attempts.get(whole, ())]:
+            attempt.stop(because)
+
+
+async def _intents(own: str) -> list[str]:
+    steps = await DBOS.list_workflow_steps_async(own)
+    return [str(each["output"]) for each in steps if each["function_name"].startswith("intent:")]
+
+
+async def _same(value: str) -> str:
+    return value
+
+
+async def _gone() -> str:
+    msg = "an intent that was recorded is not there any more"
+    raise RuntimeError(msg)

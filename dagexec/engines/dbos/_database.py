@@ -1,0 +1,226 @@
+"""PostgreSQL beside DBOS: who is alive, what time it is, and which calls have ended.
+
+A worker that is alive holds an advisory lock under its executor id, on a connection that the server
+closes after `LEASE` seconds of silence. So a worker that was killed loses it at once, and one that
+hangs, or whose machine is gone, when the lease is over. Whoever gets the lock of another worker
+knows that it is dead, without a clock and without an operator.
+
+Of DBOS's schema this reads the states in `workflow_status`, where its own functions
+would load whole rows for each look, and does one thing that DBOS has no function for: it takes
+calls out of their queues only if no worker has begun them. Values go through DBOS's own functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from dagexec import DagexecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log: Final = logging.getLogger("dagexec")
+
+# Seconds of silence after which a worker is taken to be dead.
+LEASE: Final = 15.0
+# Seconds between two tries to reach a database that went away.
+_AGAIN: Final = 0.5
+# Seconds after a lost connection in which nobody is taken to be dead: where the server itself was
+# restarted, all workers lost their locks, and need a moment to take them again.
+_RECESS: Final = 3.0
+# Seconds that connecting may take.
+_CONNECT: Final = 10
+
+_LOCK: Final = "hashtextextended('dagexec:' || %s, 0)"
+_NOW: Final = "select extract(epoch from clock_timestamp())::float8"
+
+
+@final
+class Database:
+    """Two connections: one holds the lease, the other is asked."""
+
+    def __init__(self, url: str, executor_id: str, application: str, version: str) -> None:
+        """Keep what is needed; nothing is opened."""
+        self._url = url
+        self._executor_id = executor_id
+        self._whose = (version, application, executor_id)
+        self._lease: AsyncConnection[Any] | None = None
+        self._asked: AsyncConnection[Any] | None = None
+        self._asking = asyncio.Lock()
+        self._closed = False
+        # When a connection was lost last, on this machine's clock.
+        self._lost = -_RECESS
+        # What to add to this machine's clock to have the server's, in seconds.
+        self._offset = 0.0
+
+    async def open(self) -> None:
+        """Connect and take the lease; raises psycopg.Error."""
+        self._lease = await self._leased()
+        self._asked = await self._connected()
+
+    async def is_missing(self) -> bool:
+        """Return whether the server is there and the database is not.
+
+        libpq tells a failed connection by a text in the server's language only.
+        """
+        wanted = conninfo_to_dict(self._url).get("dbname")
+        try:
+            maintenance = make_conninfo(self._url, dbname="postgres", connect_timeout=_CONNECT)
+            async with await AsyncConnection.connect(maintenance) as connection:
+                cursor = await connection.execute(
+                    "select 1 from pg_database where datname = %s", (wanted,)
+                )
+                return await cursor.fetchone() is None
+        except psycopg.Error:
+            return False
+
+    async def close(self) -> None:
+        """Give up the lease and close both connections."""
+        self._closed = True
+        for connection in (self._asked, self._lease):
+            if connection is not None:
+                with contextlib.suppress(psycopg.Error):
+                    await connection.close()
+
+    def now(self) -> float:
+        """Return the server's time in seconds since the epoch; no two machines need agree."""
+        return time.monotonic() + self._offset
+
+    # --------------------------------------------------------------------------------- being alive
+
+    async def beat(self) -> None:
+        """Keep the lease, and take it again where the connection was lost."""
+        try:
+            if self._lease is None or self._lease.closed:
+                self._lease = await self._leased()
+            await self._set_clock(self._lease)
+        except psycopg.OperationalError as error:
+            self._lose(error)
+            if self._lease is not None:
+                await self._lease.close()
+
+    async def dead(self) -> list[str]:
+        """Return workers that hold work and are not alive; their locks are held until `bury`."""
+        if time.monotonic() < self._lost + _RECESS:
+            return []
+        lost = self._lost
+        rows = await self._fetch(
+            "select distinct executor_id from dbos.workflow_status where status = 'PENDING'"
+            " and application_version = %s and application_name = %s and executor_id <> %s",
+            self._whose,
+        )
+        found: list[str] = []
+        for (name,) in rows:
+            taken = await self._fetch(f"select pg_try_advisory_lock({_LOCK})", (name,))
+            if taken[0][0]:
+                found.append(name)
+        if lost == self._lost:
+            return found
+        await self.bury(found)
+        return []
+
+    async def bury(self, names: Sequence[str]) -> None:
+        """Give the locks of dead workers back."""
+        for name in names:
+            await self._fetch(f"select pg_advisory_unlock({_LOCK})", (name,))
+
+    # ----------------------------------------------------------------------------- asking for calls
+
+    async def ended(self, ids: Sequence[str]) -> list[str]:
+        """Return which of these workflows have ended."""
+        rows = await self._fetch(
+            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s)"
+            " and status not in ('ENQUEUED', 'DELAYED', 'PENDING')",
+            (list(ids),),
+        )
+        return [name for (name,) in rows]
+
+    async def known(self, ids: Sequence[str]) -> list[str]:
+        """Return which of these workflows there are."""
+        rows = await self._fetch(
+            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s)",
+            (list(ids),),
+        )
+        return [name for (name,) in rows]
+
+    async def withdraw(self, ids: Sequence[str]) -> list[str]:
+        """Take workflows out of their queues if no worker has begun them; return which."""
+        rows = await self._fetch(
+            "update dbos.workflow_status set status = 'CANCELLED'"
+            " where workflow_uuid = any(%s) and status in ('ENQUEUED', 'DELAYED')"
+            " returning workflow_uuid",
+            (list(ids),),
+        )
+        return [name for (name,) in rows]
+
+    # --------------------------------------------------------------------------------- connections
+
+    async def _leased(self) -> AsyncConnection[Any]:
+        connection = await self._connected()
+        # A client that is gone without a word, and one that hangs: the server ends the session.
+        settings = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2"}
+        settings["tcp_keepalives_count"] = "3"
+        if connection.info.server_version >= 140000:  # noqa: PLR2004 - the first that has it
+            settings["idle_session_timeout"] = f"{LEASE:g}s"
+        for name, value in settings.items():
+            await connection.execute("select set_config(%s, %s, false)", (name, value))
+        await connection.execute(f"select pg_advisory_lock({_LOCK})", (self._executor_id,))
+        await self._set_clock(connection)
+        return connection
+
+    async def _set_clock(self, connection: AsyncConnection[Any]) -> None:
+        cursor = await connection.execute(_NOW)
+        row = await cursor.fetchone()
+        self._offset = row[0] - time.monotonic() if row is not None else self._offset
+
+    async def _connected(self) -> AsyncConnection[Any]:
+        # The other way round: a server that is gone without a word must not keep anybody waiting.
+        return await AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=int(LEASE * 1000),
+        )
+
+    async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Ask, and ask again as long as the database cannot be reached."""
+        async with self._asking:
+            while True:
+                try:
+                    if self._asked is None or self._asked.closed:
+                        self._asked = await self._connected()
+                    cursor = await self._asked.execute(query.encode(), values)
+                    return await cursor.fetchall()
+                except psycopg.OperationalError as error:
+                    if self._closed:
+                        raise
+                    self._lose(error)
+                    await asyncio.sleep(_AGAIN)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._lost = time.monotonic()
+        _log.warning("the database cannot be reached, trying again: %s", _line(error))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def unreachable(error: BaseException) -> DagexecError:
+    """Return the error of a database that cannot be had; psycopg's texts hold no password."""
+    msg = (
+        f"the database cannot be reached: {_line(error)}; give DbosEngine(database_url=) the URL of"
+        " a PostgreSQL that is running, postgresql://user:password@host:5432/name"
+    )
+    return DagexecError(msg)

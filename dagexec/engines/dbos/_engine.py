@@ -1,0 +1,380 @@
+"""The engine as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from dagexec import Call, DagexecError, Edit, Executor, Plan, Report, Timeouts, Tool
+from dagexec.engines._drive import Drive, report_of
+from dagexec.engines.dbos._process import Process, Setting
+from dagexec.engines.dbos._queues import QueueSpec, queues_of
+from dagexec.journal import Types
+from dagexec.lowlevel import (
+    answer_entry,
+    as_tools,
+    check_answer,
+    current_id,
+    order_conflicts,
+    repeats,
+    same_call,
+    secret_call,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
+
+
+@final
+class DbosEngine:
+    """Runs plans on DBOS and PostgreSQL, over any number of processes and machines.
+
+    Entered with `async with`, it runs plans and is a worker itself; other processes that open an
+    engine with the same name, tools and database share the work. A run belongs to the database, not
+    to the process that asked for it: if that ends, the run goes on in another.
+
+    Args:
+        tools: The tools, or plain functions; every worker needs all of them.
+        database_url: A PostgreSQL, `postgresql://user:password@host:5432/name`; the database is
+            made if the user may do so. No pool of connections in transaction mode in between.
+        name: Of the engine, 3 to 40 of a-z, 0-9, `-` and `_`: engines with other names
+            share nothing but the server.
+        timeouts: How long things may take, as for `Executor`; `layer` and `turn` or `workflow`
+            count from when a layer, or a run, began, waiting in queues included, `call` from when
+            a worker begins.
+        concurrency: How many calls may run at a time in a worker process; None for no limit. The
+            same for all workers: the one opened last sets what the queues go by.
+        on_failure: "skip" costs a failure its dependants, "stop" ends the run.
+        barrier: Whether a layer waits until the one before has ended.
+        in_doubt: What becomes of a write whose worker died over it, as for `Executor`; a function
+            is asked in the worker that finds it.
+        capacities: How much there is of each named resource in this process.
+        types: How values beyond JSON are written (`dagexec.journal.Types`), as for a journal.
+        polling: Seconds between two looks into a queue and at calls that others run.
+        connections: How many connections DBOS may hold, beside two of the engine's own.
+        calls: Whether this process runs calls; without, it decides and others work.
+
+    Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
+        *,
+        database_url: str,
+        name: str = "dagexec",
+        timeouts: Timeouts | None = None,
+        concurrency: int | None = 20,
+        on_failure: Literal["skip", "stop"] = "skip",
+        barrier: bool = False,
+        in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
+        capacities: Mapping[str, int] | None = None,
+        types: Types | None = None,
+        polling: float = 0.1,
+        connections: int = 10,
+        calls: bool = True,
+    ) -> None:
+        """Check the settings; nothing is opened."""
+        _check(name, database_url, polling, connections)
+        self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
+        queues, made = queues_of(name, self.tools.values())
+        executor = Executor(
+            made.values(),
+            timeouts=timeouts,
+            concurrency=concurrency,
+            on_failure=on_failure,
+            barrier=barrier,
+            in_doubt=in_doubt,
+            capacities=capacities,
+        )
+        _refuse_sequential(executor)
+        self.name = name
+        self.timeouts = executor.timeouts
+        self.on_failure = on_failure
+        self.barrier = barrier
+        self._types = types or Types()
+        self._executor = executor
+        self._setting = Setting(
+            name=name,
+            url=database_url,
+            executor=executor,
+            queues={"": QueueSpec(f"dagexec:{name}"), **queues},
+            types=self._types,
+            polling=polling,
+            connections=connections,
+            calls=calls,
+        )
+        self._process: Process | None = None
+
+    def __repr__(self) -> str:
+        """Return name and place; never the URL, which may hold a password."""
+        place = urlsplit(self._setting.url)
+        return f"<DbosEngine {self.name!r} at {place.hostname}{place.path}>"
+
+    # -------------------------------------------------------------------------- opening and closing
+
+    async def __aenter__(self) -> DbosEngine:
+        """Connect and begin to work; raises DagexecError if the database cannot be reached."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            msg = "DBOS works on asyncio only: run DbosEngine under asyncio.run(), not under trio"
+            raise DagexecError(msg) from None
+        process = Process(self._setting)
+        await process.open()
+        self._process = process
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it; see `aclose`."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop working: calls and runs that have not ended are cancelled here, go on elsewhere.
+
+        A write that is cancelled so is in doubt there.
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            await process.close()
+            await self._executor.aclose()
+
+    async def work(self) -> None:
+        """Be a worker until cancelled: take calls, and runs whose process has ended."""
+        if self._process is not None:
+            await asyncio.Event().wait()
+        async with self:
+            await asyncio.Event().wait()
+
+    # ----------------------------------------------------------------------------------------- runs
+
+    def check(self, plan: Plan) -> None:
+        """Check a plan against the tools; raise one PlanError that names every problem."""
+        self._executor.check(plan)
+
+    async def run(self, plan: Plan | Iterable[Call], *, run_id: str | None = None) -> Report:
+        """Run a plan and return its report; with the id of a run that is there, go on with that.
+
+        A run that is under way, anywhere, is waited for; one that has ended, or waits for answers,
+        returns its report, and nothing runs again. Cancelling the caller leaves the run going on;
+        `cancel` ends it.
+
+        Raises PlanError before anything runs, and DagexecError for a run that was begun with
+        another plan, for secret arguments, for a stream, and inside a tool.
+        """
+        process = self._opened()
+        if isinstance(plan, AsyncIterable):
+            msg = "DbosEngine runs whole plans: a plan that is still being written needs Executor"
+            raise DagexecError(msg)
+        plan = plan if isinstance(plan, Plan) else Plan(plan)
+        self.check(plan)
+        self._refuse_secrets(plan)
+        calls = [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
+        name = uuid4().hex if run_id is None else run_id
+        begun = await process.site.begin(self._spec(name, 1, calls, {}))
+        kept = begun["calls"]
+        if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
+            msg = (
+                f"the run {name!r} was begun with another plan; give a new run a new run_id, or"
+                " continue this one with resume()"
+            )
+            raise DagexecError(msg)
+        drive, _ = await self._ended(process, name, await process.site.rounds(name))
+        return report_of(name, drive)
+
+    async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
+        """Continue a run with answers to its waiting calls; return its report.
+
+        `answers` are those of `Executor.resume`. A run that is under way is waited for first; of
+        answers that come from several processes at once, one after the other is taken.
+
+        Raises DagexecError for an unknown run, and for an answer that fits no waiting call, before
+        anything is done.
+        """
+        process = self._opened()
+        while True:
+            number = await self._known(process, run_id)
+            drive, spec = await self._ended(process, run_id, number)
+            left = self._checked(run_id, drive, answers or {})
+            if not left:
+                return report_of(run_id, drive)
+            mine = self._spec(run_id, number + 1, spec["calls"], left)
+            begun = await process.site.begin(mine)
+            if begun == mine:
+                drive, _ = await self._ended(process, run_id, number + 1)
+                return report_of(run_id, drive)
+
+    async def cancel(self, run_id: str) -> Report:
+        """End a run: what has not ended becomes cancelled; return its report.
+
+        Raises DagexecError for an unknown run.
+        """
+        process = self._opened()
+        number = await self._known(process, run_id)
+        await process.site.cancel(run_id, number)
+        drive, _ = await self._ended(process, run_id, number)
+        return report_of(run_id, drive)
+
+    # ----------------------------------------------------------------------------------- in between
+
+    def _opened(self) -> Process:
+        process = self._process
+        if process is None:
+            msg = "the engine is not open; write: async with engine: await engine.run(plan)"
+            raise DagexecError(msg)
+        try:
+            inside = current_id()
+        except LookupError:
+            pass
+        else:
+            msg = (
+                f"call {inside!r} would hold its worker while it waits for a run of other workers,"
+                " which can lock all of them; run plans inside of tools with an Executor"
+            )
+            raise DagexecError(msg)
+        if process.loop is not asyncio.get_running_loop():
+            msg = "the engine is open in another event loop; use it there"
+            raise DagexecError(msg)
+        return process
+
+    def _spec(
+        self, run_id: str, number: int, calls: list[dict[str, Any]], answers: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return how a round is to be run, for whoever drives it, now and after a crash."""
+        timeouts = self.timeouts
+        turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
+        used = {call["tool"] for call in calls}
+        return {
+            "run_id": run_id,
+            "round": number,
+            "calls": calls,
+            "answers": answers,
+            "call": timeouts.call,
+            "layer": timeouts.layer,
+            "run": timeouts.turn if turn else timeouts.workflow,
+            "scope": "turn" if turn else "workflow",
+            "on_failure": self.on_failure,
+            "barrier": self.barrier,
+            "effects": {
+                name: str(tool.effect) for name, tool in self.tools.items() if name in used
+            },
+        }
+
+    async def _known(self, process: Process, run_id: str) -> int:
+        number = await process.site.rounds(run_id)
+        if not number:
+            msg = f"the engine {self.name!r} knows no run {run_id!r} in this database"
+            raise DagexecError(msg)
+        return number
+
+    async def _ended(
+        self, process: Process, run_id: str, number: int
+    ) -> tuple[Drive, dict[str, Any]]:
+        """Wait for the end of a round; return it, replayed, and how it was run."""
+        spec = await process.site.spec(run_id, number)
+        return Drive(spec, await process.site.result(run_id, number)), spec
+
+    def _checked(
+        self, run_id: str, drive: Drive, answers: Mapping[str, object]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the answers to record, in plan order; raise DagexecError for one that is wrong."""
+        machine = drive.machine
+        known = [call.id for call in machine.calls]
+        waiting = [
+            name
+            for name in known
+            if machine.outcomes[name].status in ("pending", "in_doubt")
+            and machine.outcomes[name].because is None
+        ]
+        for name in answers:
+            if name not in known:
+                msg = (
+                    f"the run {run_id!r} has no call {name!r} to answer;"
+                    f" waiting for an answer: {', '.join(waiting) or 'none'}"
+                )
+                raise DagexecError(msg)
+        left: dict[str, dict[str, Any]] = {}
+        for name in known:
+            if name not in answers:
+                continue
+            answer, outcome = answers[name], machine.outcomes[name]
+            past = drive.past.get(name)
+            last = past.answers[-1] if past is not None and past.answers else None
+            if name not in waiting and repeats(last, answer):
+                continue  # given again by who did not know that it had arrived
+            call = machine.call(name)
+            tool = self._tool(run_id, call)
+            check_answer(call, tool, answer, outcome, machine.state(name).value)
+            if isinstance(answer, Edit):
+                self._refuse_secret(call.id, tool, tool.secret, {**answer.args})
+            left[name] = answer_entry(answer, outcome)
+        return left
+
+    def _tool(self, run_id: str, call: Call) -> Tool[..., Any]:
+        tool = self.tools.get(call.tool)
+        if tool is None:
+            msg = (
+                f"the run {run_id!r} cannot go on: call {call.id!r} needs the tool {call.tool!r},"
+                " which this engine does not have"
+            )
+            raise DagexecError(msg)
+        return tool
+
+    def _refuse_secrets(self, plan: Plan) -> None:
+        for call in plan:
+            tool = self.tools.get(call.tool)
+            if tool is not None and tool.secret:
+                kept, given = secret_call(call, tool.secret)["args"], call.to_dict()["args"]
+                hidden = [name for name in tool.secret if kept.get(name) != given.get(name)]
+                self._refuse_secret(call.id, tool, hidden, given)
+
+    def _refuse_secret(
+        self, call: str, tool: Tool[..., Any], names: Iterable[str], args: Mapping[str, Any]
+    ) -> None:
+        for name in names:
+            if args.get(name) not in (None, "<secret>"):
+                msg = (
+                    f"{name!r} of call {call!r} is secret, and calls travel through the database:"
+                    f" let {tool.name!r} get it where it runs, from its environment for one"
+                )
+                raise DagexecError(msg)
+
+
+def _refuse_sequential(executor: Executor) -> None:
+    if executor.concurrency == 0:
+        msg = (
+            "concurrency=0 runs calls one by one in the caller's task, to debug; use Executor"
+            " for that, and give DbosEngine (or DAGEXEC_CONCURRENCY) a number from 1 on"
+        )
+        raise DagexecError(msg)
+
+
+def _check(name: object, url: object, polling: object, connections: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        msg = f"name={name!r}: give 3 to 40 of a-z, 0-9, - and _"
+        raise DagexecError(msg)
+    if not isinstance(url, str) or urlsplit(url).scheme not in (
+        "postgres",
+        "postgresql",
+        "postgresql+psycopg",
+    ):
+        msg = "database_url= has to be a PostgreSQL's: postgresql://user:password@host:5432/name"
+        raise DagexecError(msg)
+    if isinstance(polling, bool) or not isinstance(polling, int | float) or not 0 < polling < 60:  # noqa: PLR2004 - a minute is no polling any more
+        msg = f"polling={polling!r}: give seconds, more than 0 and less than 60"
+        raise DagexecError(msg)
+    if type(connections) is not int or connections < 2:  # noqa: PLR2004 - one to read, one to write
+        msg = f"connections={connections!r}: give a number from 2 on"
+        raise DagexecError(msg)

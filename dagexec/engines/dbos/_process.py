@@ -1,0 +1,213 @@
+"""This process's part: DBOS itself, the lease, and what looks after them, as one block.
+
+There is one DBOS in a process, so there is one of these. Its log goes where the application's own
+goes, from warnings on; nothing is configured before an engine is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+from uuid import uuid4
+
+import psycopg
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import error as dbos_error
+
+from dagexec import DagexecError
+from dagexec.engines.dbos._calls import Calls
+from dagexec.engines.dbos._database import Database, unreachable
+from dagexec.engines.dbos._rounds import Rounds
+from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._workflows import is_open, register, set_open
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagexec import Executor
+    from dagexec.engines.dbos._queues import QueueSpec
+    from dagexec.journal import Types
+
+_log: Final = logging.getLogger("dagexec")
+
+# What is written into the database; a worker takes only what its own version wrote.
+FORMAT: Final = "dagexec-1"
+# Seconds between two looks for dead workers and stopped rounds; each is the worker's heartbeat.
+_BEAT: Final = 0.5
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What an engine needs to be open."""
+
+    name: str
+    url: str
+    executor: Executor
+    queues: Mapping[str, QueueSpec]
+    types: Types
+    polling: float
+    connections: int
+    calls: bool
+
+
+@final
+class Process:
+    """An engine that is open; made by `opened`."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Prepare; nothing is opened."""
+        self._setting = setting
+        executor_id = uuid4().hex
+        # psycopg takes the plain form of what SQLAlchemy writes with the driver's name.
+        self._url = setting.url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._executor_id = executor_id
+        self.loop = asyncio.get_running_loop()
+        # DBOS wants a version's name to be one application's alone.
+        self._version = f"{FORMAT}:{setting.name}"
+        self.database = Database(self._url, executor_id, setting.name, self._version)
+        self._beating: asyncio.Task[None] | None = None
+        self.site = Site(setting.name, setting.types, self.database, setting.polling)
+        self._calls = Calls(self.site, setting.executor)
+        queues = {tool: queue.name for tool, queue in setting.queues.items()}
+        self._rounds = Rounds(self.site, queues, self._calls)
+
+    async def round(self, text: str) -> str:
+        """Drive a round of a run to its end."""
+        return await self._rounds.drive(text)
+
+    async def call(self, text: str) -> str:
+        """Run a call to its outcome."""
+        return await self._calls.run(text)
+
+    async def open(self) -> None:
+        """Connect, take the lease, and let DBOS begin; raises DagexecError."""
+        if is_open():
+            msg = "a DbosEngine is open in this process already, and there is one DBOS in a process"
+            raise DagexecError(msg)
+        set_open(self)
+        try:
+            await self._open()
+        except BaseException as error:
+            set_open(None)
+            await self.database.close()
+            if isinstance(error, psycopg.Error):
+                raise unreachable(error) from None
+            if isinstance(error, DagexecError) or not isinstance(error, Exception):
+                raise
+            # SQLAlchemy's texts go on with the statement, and a link.
+            msg = f"DBOS could not begin: {str(error).partition(chr(10))[0]}"
+            raise DagexecError(msg) from error
+
+    async def _open(self) -> None:
+        _quiet()
+        await self._connect()
+        register()
+        DBOS(config=self._config())
+        if DBOS.executor_id != self._executor_id:
+            msg = (
+                "this program uses DBOS itself, and there is one DBOS in a process: open the engine"
+                " in a process of its own"
+            )
+            raise DagexecError(msg)
+        queues = {queue.name: queue for queue in self._setting.queues.values()}
+        try:
+            DBOS.listen_queues([*queues] if self._setting.calls else [])
+            # In the thread of this loop: DBOS runs what it takes from queues in the loop that it
+            # is launched in, and tools have to run in the loop of their program.
+            DBOS.launch()
+            for queue in queues.values():
+                await self._register(queue)
+        except BaseException:
+            await self._destroy()
+            raise
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _connect(self) -> None:
+        """Take the lease before DBOS takes any work; make the database if it is not there."""
+        try:
+            await self.database.open()
+        except psycopg.OperationalError:
+            if not await self.database.is_missing():
+                raise
+            await asyncio.to_thread(DBOS.migrate, self._url)
+            await self.database.open()
+
+    def _config(self) -> DBOSConfig:
+        return {
+            "name": self._setting.name,
+            "system_database_url": self._url,
+            "sys_db_pool_size": self._setting.connections,
+            "application_version": self._version,
+            "executor_id": self._executor_id,
+            # All values are texts of dagexec's own; nothing from the database is ever unpickled.
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+
+    async def _register(self, queue: QueueSpec) -> None:
+        count = self._setting.executor.concurrency
+        if count is not None and queue.in_flight is not None:
+            count = min(count, queue.in_flight)
+        await DBOS.register_queue_async(
+            queue.name,
+            worker_concurrency=count,
+            global_concurrency=queue.in_flight,
+            limiter=None
+            if queue.rate is None
+            else {"limit": queue.rate[0], "period": queue.rate[1]},
+            polling_interval_sec=self._setting.polling,
+            # DBOS keeps one number for all workers; who does not work has no say in it.
+            on_conflict="always_update" if self._setting.calls else "never_update",
+        )
+
+    async def _beat(self) -> None:
+        """Keep the lease, take over the work of dead workers, stop what was stopped."""
+        while True:
+            await asyncio.sleep(_BEAT)
+            try:
+                await self.database.beat()
+                dead = await self.database.dead()
+                if dead:
+                    _log.warning("%d worker(s) ended with work under way; it goes on", len(dead))
+                    await asyncio.to_thread(_recover, dead)
+                    await self.database.bury(dead)
+                await self._calls.watch()
+            except Exception:  # noqa: BLE001 - the next beat tries again; without one the lease would end
+                _log.exception("a look at the other workers failed")
+
+    async def close(self) -> None:
+        """End what runs here, and give up the lease: what had not ended goes on elsewhere."""
+        try:
+            if self._beating is not None:
+                self._beating.cancel()
+                await asyncio.wait([self._beating])
+            await self.site.end()
+            await self._destroy()
+        finally:
+            set_open(None)
+            await self.database.close()
+
+    async def _destroy(self) -> None:
+        # DBOS made its own pool of threads the one of this loop, and ends it now.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        with contextlib.suppress(dbos_error.DBOSException):
+            await asyncio.to_thread(DBOS.destroy)
+
+
+def _recover(dead: list[str]) -> Any:
+    # What its own service calls; DBOS has no other way to say that a worker is dead.
+    return DBOS._recover_pending_workflows(dead)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def _quiet() -> None:
+    """Let DBOS's messages go to the application's log; by itself it adds a handler of its own."""
+    log = logging.getLogger("dbos")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.WARNING)

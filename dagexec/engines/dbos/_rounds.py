@@ -1,0 +1,157 @@
+"""The workflow of a round: what the deciding half is told, and what it asks for, as steps.
+
+It is a single chain of steps, so it does not matter that DBOS tells steps apart by position:
+`begin`, then for each turn `launch`, `stop`, `wait`. What a step returns is all that the deciding
+half hears of: the time, and which calls have ended, in the order in which they stand in the plan.
+Calls are workflows of their own, found by ids made of run, round and call, never by position;
+launching one that is there already does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, final
+
+from dbos import DBOS, SetWorkflowID
+
+from dagexec import CallError, Failed
+from dagexec.engines._drive import Drive
+from dagexec.engines._one import Assignment
+from dagexec.engines.dbos._workflows import DEATHS, cancel_id, id_of, step, workflow
+from dagexec.lowlevel import outcome_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagexec.engines._drive import Out
+    from dagexec.engines.dbos._calls import Calls
+    from dagexec.engines.dbos._site import Site
+
+# Calls that are put into their queues at the same time, each on a connection.
+_AT_ONCE: Final = 8
+_FIELDS: Final = tuple(field.name for field in fields(Assignment))
+
+
+@final
+class Rounds:
+    """The rounds that this process drives."""
+
+    def __init__(self, site: Site, queues: Mapping[str, str], calls: Calls) -> None:
+        """Keep the names of the queues, by tool; under "" the one of all other tools."""
+        self._site = site
+        self._queues = queues
+        self._calls = calls
+
+    async def drive(self, text: str) -> str:
+        """Run a round to its end."""
+        site = self._site
+        site.enter()
+        spec = site.types.loads(text)
+        drive = Drive(spec, await self._before(spec))
+        drive.begin(await step("begin", self._now), spec["answers"])
+        turn = 0
+        while not drive.machine.finished or drive.aborts:
+            turn += 1
+            if drive.launches:
+                await step(f"launch:{turn}", self._launch, self._assigned(spec, drive))
+            if drive.aborts:
+                drive.withdrawn(await self._stop(spec, drive, turn))
+            else:
+                await self._turn(spec, drive, turn)
+        return site.types.dumps(drive.result())
+
+    async def _now(self) -> float:
+        return self._site.database.now()
+
+    async def _before(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the result of the round before, which has ended and does not change any more."""
+        if spec["round"] == 1:
+            return None
+        return await self._site.result(spec["run_id"], spec["round"] - 1)
+
+    def _id(self, spec: Mapping[str, Any], call: str) -> str:
+        return id_of(self._site.name, spec["run_id"], spec["round"], call)
+
+    async def _turn(self, spec: Mapping[str, Any], drive: Drive, turn: int) -> None:
+        """Wait until something has happened, and tell the deciding half."""
+        cancel = cancel_id(self._site.name, spec["run_id"], spec["round"])
+        ids = {
+            self._id(spec, call.id): call.id for call in drive.machine.calls if call.id in drive.out
+        }
+        watched = [*ids] if drive.machine.stopped else [*ids, cancel]
+        news = await step(f"wait:{turn}", self._site.wait, watched, drive.until)
+        ended = [each for each in news["ended"] if each in ids]
+        # Not a step: what a call left does not change any more.
+        results = zip(ended, await self._site.outputs(ended), strict=True)
+        drive.take(
+            news["now"],
+            [(ids[each], result or _broken(why)) for each, (result, why) in results],
+            cancelled=cancel in news["ended"],
+        )
+
+    # ------------------------------------------------------------------------------ out and back in
+
+    def _assigned(self, spec: Mapping[str, Any], drive: Drive) -> list[list[str]]:
+        """Return id, queue and assignment of the calls to launch."""
+        assigned: list[list[str]] = []
+        for out in drive.launches:
+            tool = drive.machine.call(out.name).tool
+            work = self._assignment(spec, drive, out, tool)
+            body = {name: getattr(work, name) for name in _FIELDS} | {"round": spec["round"]}
+            queue = self._queues.get(tool, self._queues[""])
+            assigned.append([self._id(spec, out.name), queue, self._site.types.dumps(body)])
+        return assigned
+
+    @staticmethod
+    def _assignment(spec: Mapping[str, Any], drive: Drive, out: Out, tool: str) -> Assignment:
+        return Assignment(
+            run=spec["run_id"],
+            call=out.name,
+            tool=tool,
+            args=out.args,
+            timeout=spec["call"],
+            until=out.until,
+            scope=out.scope,
+            zero=drive.zero,
+            ready=out.ready,
+            past=drive.of(out.name).to_dict(),
+        )
+
+    async def _launch(self, assigned: list[list[str]]) -> int:
+        """Put calls into their queues; those that are there stay as they are."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def enqueue(name: str, queue: str, text: str) -> None:
+            async with room:
+                with SetWorkflowID(name):
+                    await DBOS.enqueue_workflow_async(queue, workflow("call"), text)
+
+        async def enqueue_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for name, queue, text in assigned:
+                    group.create_task(enqueue(name, queue, text))
+
+        await self._site.outside(enqueue_all())
+        return len(assigned)
+
+    async def _stop(self, spec: Mapping[str, Any], drive: Drive, turn: int) -> list[str]:
+        """Tell calls to stop; return those that no worker had begun.
+
+        A deadline the workers know by themselves.
+        """
+        ids = {self._id(spec, out.name): out.name for out in drive.aborts}
+        cause = drive.aborts[0].aborted
+        if cause is not None and cause.status == "cancelled":
+            await DBOS.set_event_async("stop", {"because": cause.because})
+            self._calls.stop(id_of(self._site.name, spec["run_id"], spec["round"]), cause.because)
+        taken = await step(f"stop:{turn}", self._site.database.withdraw, [*ids])
+        return [name for each, name in ids.items() if each in taken]
+
+
+def _broken(why: str) -> dict[str, Any]:
+    """Return the result of a call that has none."""
+    if why.startswith("MAX_RECOVERY"):
+        why = f"it took its worker down with it {DEATHS + 1} times"
+    failed = Failed(CallError(f"the call ended without an outcome: {why}"), maybe=True)
+    return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}

@@ -1,0 +1,155 @@
+"""What rounds and calls of one open engine share: tasks, waiting, values in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from dbos import DBOS, SetWorkflowID, WorkflowStatus
+
+from dagexec import DagexecError
+from dagexec.engines.dbos._workflows import cancel_id, id_of, workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from dagexec.engines.dbos._database import Database
+    from dagexec.journal import Types
+
+# Rounds of a run that are asked for at once; most have one or two.
+_ROUNDS: Final = 8
+
+
+@final
+class Site:
+    """An open engine in this process."""
+
+    def __init__(self, name: str, types: Types, database: Database, polling: float) -> None:
+        """Keep all of it; tools see the context in which the engine was opened, not DBOS's."""
+        self.name = name
+        self.types = types
+        self.database = database
+        self._polling = polling
+        self._closing = False
+        self._context = copy_context()
+        # Those who wait for a workflow to end; what ends here wakes them at once.
+        self._news: dict[asyncio.Event, None] = {}
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+
+    # -------------------------------------------------------------------------------- tasks of DBOS
+
+    def enter(self) -> None:
+        """Take note of the task of a workflow, and begin none in an engine that closes.
+
+        The task ends later than the body that calls this: when its outcome is recorded.
+        """
+        if self._closing:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - called inside a coroutine
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        for event in self._news:
+            event.set()
+
+    async def end(self) -> None:
+        """End what runs here; it goes on elsewhere."""
+        self._closing = True
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start something outside of any workflow, in the context of who opened the engine."""
+        return asyncio.create_task(coroutine, context=self._context.copy())
+
+    async def outside(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run something outside of any workflow: DBOS records none of it, and replays none."""
+        return await self.start(coroutine)
+
+    # ------------------------------------------------------------------------------------ workflows
+
+    async def wait(self, ids: Sequence[str], until: float | None) -> dict[str, Any]:
+        """Wait until some of these have ended, or until then; the order is that of `ids`."""
+        news = asyncio.Event()
+        self._news[news] = None
+        try:
+            while True:
+                news.clear()
+                found = dict.fromkeys(await self.database.ended(ids))
+                now = self.database.now()
+                if found or (until is not None and now >= until):
+                    return {"ended": [each for each in ids if each in found], "now": now}
+                pause = self._polling
+                if until is not None:
+                    pause = max(0.0, min(pause, until - now))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await news.wait()
+        finally:
+            del self._news[news]
+
+    async def outputs(self, ids: Sequence[str]) -> list[tuple[Any, str]]:
+        """Return what ended workflows returned; for one that did not return, None and why."""
+        if not ids:
+            return []
+        rows = await self.outside(
+            DBOS.list_workflows_async(workflow_ids=list(ids), load_input=False)
+        )
+        found = {each.workflow_id: each for each in rows}
+        return [self._output(found.get(each)) for each in ids]
+
+    def _output(self, row: WorkflowStatus | None) -> tuple[Any, str]:
+        if row is not None and row.status == "SUCCESS":
+            return self.types.loads(str(row.output)), ""
+        if row is None:
+            return None, "it was deleted"
+        return None, f"{type(row.error).__name__}: {row.error}" if row.error else row.status
+
+    async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a round, here, unless it was begun; return how it is run, perhaps otherwise."""
+        name = id_of(self.name, spec["run_id"], spec["round"])
+        await self.outside(_started(name, "round", self.types.dumps(spec)))
+        return await self.spec(spec["run_id"], spec["round"])
+
+    async def cancel(self, run_id: str, number: int) -> None:
+        """Tell a round to stop; it may have ended."""
+        await self.outside(_started(cancel_id(self.name, run_id, number), "cancel", ""))
+
+    async def spec(self, run_id: str, number: int) -> dict[str, Any]:
+        """Return how a round is run."""
+        name = id_of(self.name, run_id, number)
+        found = await self.outside(DBOS.get_workflow_status_async(name))
+        return cast("dict[str, Any]", self.types.loads(found.input["args"][0]))
+
+    async def rounds(self, run_id: str) -> int:
+        """Return how many rounds a run has had, 0 for an unknown one."""
+        count = 0
+        while True:
+            ids = [id_of(self.name, run_id, count + 1 + each) for each in range(_ROUNDS)]
+            found = await self.database.known(ids)
+            count += len(found)
+            if len(found) < _ROUNDS:
+                return count
+
+    async def result(self, run_id: str, number: int) -> dict[str, Any]:
+        """Wait for the end of a round, and return its result; raise DagexecError if it broke."""
+        name = id_of(self.name, run_id, number)
+        await self.wait([name], None)
+        ((result, why),) = await self.outputs([name])
+        if result is None:
+            msg = f"the run {run_id!r} broke off and cannot go on, a new one can be begun: {why}"
+            raise DagexecError(msg)
+        return cast("dict[str, Any]", result)
+
+
+async def _started(name: str, kind: str, text: str) -> None:
+    with SetWorkflowID(name):
+        await DBOS.start_workflow_async(workflow(kind), text)

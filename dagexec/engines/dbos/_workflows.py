@@ -1,0 +1,101 @@
+"""What DBOS knows by name: one workflow for each round of a run, one for each of its calls.
+
+DBOS keeps them in one registry for the process, so their bodies look up which engine is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+
+from dbos import DBOS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+# How often a call may take its worker down with it before it counts as the cause.
+DEATHS: Final = 10
+
+
+class Bodies(Protocol):
+    """What an open engine does when DBOS runs one of its workflows here."""
+
+    async def round(self, text: str) -> str:
+        """Drive a round of a run to its end."""
+        ...
+
+    async def call(self, text: str) -> str:
+        """Run a call to its outcome."""
+        ...
+
+
+_registered: Final[dict[str, Any]] = {}
+# The engine that is open, at most one: a list, so that nothing here has to be rebound.
+_open: Final[list[Bodies]] = []
+
+
+def id_of(engine: str, *parts: str | int) -> str:
+    """Return the id of a workflow; other parts never give the same."""
+    quoted = (quote(str(part), safe="", errors="surrogatepass") for part in parts)
+    return "|".join((f"dagexec:{engine}", *quoted))
+
+
+def cancel_id(engine: str, run_id: str, number: int) -> str:
+    """Return the id of the workflow whose end cancels a round; no call's id is like it."""
+    return id_of(engine, run_id, number, "", "cancel")
+
+
+def register() -> None:
+    """Make the workflows known to DBOS, once; importing this module does nothing to it."""
+    if not _registered:
+        _registered["round"] = DBOS.workflow(name="dagexec.round", max_recovery_attempts=None)(
+            _round
+        )
+        _registered["call"] = DBOS.workflow(name="dagexec.call", max_recovery_attempts=DEATHS)(
+            _call
+        )
+        _registered["cancel"] = DBOS.workflow(name="dagexec.cancel")(_cancel)
+
+
+def workflow(name: str) -> Any:
+    """Return a workflow, to be started or enqueued."""
+    return _registered[name]
+
+
+def is_open() -> bool:
+    """Whether an engine is open in this process."""
+    return bool(_open)
+
+
+def set_open(bodies: Bodies | None) -> None:
+    """Open an engine, or close it."""
+    _open[:] = [] if bodies is None else [bodies]
+
+
+async def step(name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    """Run a step of the workflow that this code is part of; a recorded one is not run again."""
+
+    async def run() -> Any:
+        # Not given to DBOS: it writes a step that was cancelled into its log, arguments and all.
+        return await function(*args)
+
+    return await DBOS.run_step_async({"name": name}, run)
+
+
+def _here() -> Bodies:
+    if not _open:
+        raise asyncio.CancelledError  # the engine was closed while DBOS began this
+    return _open[0]
+
+
+async def _round(text: str) -> str:
+    return await _here().round(text)
+
+
+async def _call(text: str) -> str:
+    return await _here().call(text)
+
+
+async def _cancel(_text: str) -> str:
+    return ""

@@ -1,0 +1,41 @@
+"""What the tests of engines share: a PostgreSQL of their own, for the whole session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.engines.cluster import binaries, cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Start a throwaway cluster; return its URL, without a database."""
+    pytest.importorskip("dbos", reason="the extra dbos is not installed")
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed: no initdb on the PATH or in /usr/lib/postgresql")
+    with cluster() as made:
+        yield made.url
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    """Return the database that the tests share; each has an engine with a name of its own."""
+    return f"{server}/engines"
+
+
+@pytest.fixture
+def name() -> str:
+    """Return the name of an engine that shares nothing with any other test's."""
+    return f"t{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Return asyncio on a real clock: DBOS knows no other."""
+    return "asyncio", {}

@@ -1,0 +1,346 @@
+"""Runs by their ids, deadlines, and limits, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+
+import pytest
+
+from dagexec import (
+    Approve,
+    Call,
+    DagexecError,
+    Deny,
+    Edit,
+    Executor,
+    PlanError,
+    Ref,
+    Timeouts,
+    current_call,
+    tool,
+)
+from dagexec.limits import Limiter, Rate
+
+# Where integration is required, a missing library is an error and no reason to skip.
+if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
+    pytest.importorskip("dbos", reason="the extra dbos is not installed")
+from dagexec.engines.dbos import DbosEngine
+from tests.engines.processes import ROOT, run_python
+from tests.engines.tools_for_engines import TOOLS
+
+# ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the README awaits as a notebook does.
+TOP_LEVEL_AWAIT = 0x2000
+pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
+
+
+@tool(effect="read")
+async def get(x: object = 0) -> object:
+    return x
+
+
+@tool(effect="read", secret=("token",))
+async def login(token: str) -> str:
+    return token
+
+
+@tool(effect="read", secret=("token",), approval=True)
+async def login_if(token: str) -> str:
+    return token
+
+
+spans: list[tuple[float, float]] = []
+
+
+async def span(seconds: float) -> None:
+    begun = time.monotonic()
+    await asyncio.sleep(seconds)
+    spans.append((begun, time.monotonic()))
+
+
+class TestRuns:
+    """Runs by their ids."""
+
+    async def test_the_same_id_again(self, url, name):
+        """The report, and nothing runs; another plan is an error, and so is an unknown run."""
+        plan = [Call("a", "get", {"x": 1}), Call("b", "get", {"x": Ref("a")})]
+        async with DbosEngine([get], database_url=url, name=name) as engine:
+            first, second = await asyncio.gather(
+                engine.run(plan, run_id="r"), engine.run(plan, run_id="r")
+            )
+            assert first.to_dict() == second.to_dict()
+            third = await engine.run(plan, run_id="r")
+            assert third.to_dict() == first.to_dict()
+            assert first.outputs == {"a": 1, "b": 1}
+            assert first.run_id == "r"
+            with pytest.raises(DagexecError, match="begun with another plan"):
+                await engine.run(plan[:1], run_id="r")
+            with pytest.raises(DagexecError, match="knows no run 'x'"):
+                await engine.resume("x")
+            with pytest.raises(DagexecError, match="knows no run 'x'"):
+                await engine.cancel("x")
+            assert (await engine.resume("r")).to_dict() == first.to_dict()
+        assert first.critical_path == ("a", "b")
+        assert "a get" in str(first.timeline)
+        assert "b get" in str(first.diagram)
+
+    async def test_ids_of_any_text(self, url, name):
+        """No id can be taken for another's, nor for one of the engine's own."""
+        plan = [Call(each, "get", {"x": each}) for each in ("|", "a|1", "cancel", "é", "%7C")]
+        async with DbosEngine([get], database_url=url, name=name) as engine:
+            for run_id in ("a", "a|1", "a|1|a", "", "\0 \ud800", "x" * 500):
+                report = await engine.run(plan, run_id=run_id)
+                assert report.outputs == {call.id: call.id for call in plan}
+
+    async def test_two_engines_in_one_process(self, url, name):
+        """There is one DBOS in a process."""
+        async with DbosEngine([get], database_url=url, name=name) as engine:
+            with pytest.raises(DagexecError, match="open in this process already"):
+                async with DbosEngine([get], database_url=url, name=name):
+                    pass
+            assert (await engine.run([Call("a", "get")])).ok
+
+    async def test_a_program_with_a_dbos_of_its_own(self, url, name):
+        """It is left alone, and the error says what to do."""
+        code = (
+            "import asyncio, dagexec\nfrom dbos import DBOS\n"
+            "from dagexec.engines.dbos import DbosEngine\n"
+            f"url, name = {url!r}, {name!r}\n"
+            "DBOS(config={'name': 'own', 'system_database_url': url})\n"
+            "async def main():\n"
+            "    async with DbosEngine([], database_url=url, name=name):\n"
+            "        pass\n"
+            "try:\n"
+            "    asyncio.run(main())\n"
+            "except dagexec.DagexecError as error:\n"
+            "    print(error)\n"
+            "print(DBOS.executor_id)"
+        )
+        assert await asyncio.to_thread(run_python, code) == (
+            "this program uses DBOS itself, and there is one DBOS in a process:"
+            " open the engine in a process of its own\nlocal\n"
+        )
+
+    async def test_opened_again(self, url, name):
+        """An engine can be opened more than once, and leaves the event loop as it was."""
+        engine = DbosEngine([get], database_url=url, name=name)
+        for _ in range(2):
+            async with engine:
+                assert (await engine.run([Call("a", "get", {"x": 5})], run_id="r")).outputs == {
+                    "a": 5
+                }
+            assert await asyncio.to_thread(lambda: 7) == 7
+
+    async def test_no_run_inside_a_tool(self, url, name):
+        """A call that waits for the queues that it holds a place in could wait for ever."""
+
+        @tool(effect="read")
+        async def nest() -> str:
+            try:
+                await engine.run([Call("a", "get")])
+            except DagexecError as error:
+                return str(error)
+            return ""
+
+        @tool(effect="read")
+        async def nest_in_an_executor() -> object:
+            return (await Executor([get]).run([Call("a", "get", {"x": 3})])).outputs
+
+        tools = [nest, nest_in_an_executor, get]
+        async with DbosEngine(tools, database_url=url, name=name) as engine:
+            report = await engine.run([Call("n", "nest"), Call("m", "nest_in_an_executor")])
+        assert "inside of tools with an Executor" in report["n"].value
+        assert report["m"].value == {"a": 3}
+
+    async def test_plans_that_cannot_be(self, url, name):
+        """Refused before anything runs."""
+
+        async def stream():
+            yield Call("a", "get")
+
+        async with DbosEngine([get], database_url=url, name=name) as engine:
+            with pytest.raises(PlanError, match="there is no tool 'none'"):
+                await engine.run([Call("a", "none")])
+            with pytest.raises(DagexecError, match="whole plans"):
+                await engine.run(stream())
+
+    async def test_secrets_do_not_travel(self, url, name):
+        """Refused, by name and without the value; a reference is no secret."""
+        tools = [get, login, login_if]
+        async with DbosEngine(tools, database_url=url, name=name) as engine:
+            with pytest.raises(DagexecError, match="'token' of call 'a' is secret") as caught:
+                await engine.run([Call("a", "login", {"token": "hunter2"})])
+            assert "hunter2" not in str(caught.value)
+            plan = [
+                Call("g", "get", {"x": "t"}),
+                Call("a", "login", {"token": Ref("g")}),
+                Call("b", "login_if", {"token": Ref("g")}),
+            ]
+            report = await engine.run(plan, run_id="r")
+            assert report["a"].value == "t"
+            assert report["b"].question["args"] == {"token": "<secret>"}
+            with pytest.raises(DagexecError, match="'token' of call 'b' is secret"):
+                await engine.resume("r", {"b": Edit({"token": "hunter2"})})
+            report = await engine.resume("r", {"b": Edit({"token": "<secret>"})})
+            assert report["b"].value == "t"
+
+    async def test_answers_that_do_not_fit(self, url, name):
+        """Refused before anything is done; the same answer again is none."""
+        plan = [Call("p", "pay", {"amount": 3}), Call("s", "same", {"value": Ref("p")})]
+        async with DbosEngine(TOOLS, database_url=url, name=name) as engine:
+            await engine.run(plan, run_id="r")
+            for answers, text in (
+                ({"x": Approve()}, "no call 'x' to answer; waiting for an answer: p"),
+                ({"s": Approve()}, "answer that call"),
+                ({"p": "yes"}, "waits to be approved"),
+                ({"p": Edit({"amount": "much"})}, "do not fit"),
+            ):
+                with pytest.raises(DagexecError, match=text):
+                    await engine.resume("r", answers)
+            report = await engine.resume("r", {"p": Approve()})
+            assert report.outputs == {"p": "paid 3.0", "s": "paid 3.0"}
+            assert (await engine.resume("r", {"p": Approve()})).outputs == report.outputs
+            with pytest.raises(DagexecError, match="does not wait for an answer"):
+                await engine.resume("r", {"p": Deny("late")})
+
+    async def test_a_cancelled_run(self, url, name):
+        """What has not ended is cancelled, in the queues and where it runs, and that is kept."""
+        plan = [
+            Call("a", "add", {"x": 1}),
+            Call("b", "nap", {"seconds": 50}),
+            Call("c", "long_write", {"seconds": 50}),
+            Call("d", "same", {"value": Ref("b")}),
+        ]
+        async with DbosEngine(TOOLS, database_url=url, name=name) as engine:
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            await asyncio.sleep(2.5)
+            report = await engine.cancel("r")
+            assert (await waiting).to_dict() == report.to_dict()
+            assert (await engine.run(plan, run_id="r")).to_dict() == report.to_dict()
+        statuses = {each: outcome.status for each, outcome in report.items()}
+        assert statuses == {"a": "done", "b": "cancelled", "c": "cancelled", "d": "cancelled"}
+        assert report["c"].maybe
+        assert report.elapsed < 20
+
+    async def test_a_caller_that_is_cancelled(self, url, name):
+        """It stops waiting, and the run goes on."""
+        plan = [Call("a", "nap", {"seconds": 2}), Call("b", "same", {"value": Ref("a")})]
+        async with DbosEngine(TOOLS, database_url=url, name=name) as engine:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await engine.run(plan, run_id="r")
+            assert (await engine.run(plan, run_id="r")).outputs == {"a": 2, "b": 2}
+
+    async def test_tools_see_the_context_of_the_program(self, url, name):
+        """ContextVars, loop and thread are those of who opened the engine; DBOS is not seen."""
+        from contextvars import ContextVar
+
+        from dbos import DBOS
+
+        var: ContextVar[str] = ContextVar("var", default="unset")
+        loop = asyncio.get_running_loop()
+
+        @tool(effect="read")
+        async def look() -> list[object]:
+            here = asyncio.get_running_loop() is loop
+            return [var.get(), here, DBOS.workflow_id, current_call().deadline is not None]
+
+        var.set("mine")
+        async with DbosEngine([look], database_url=url, name=name) as engine:
+            report = await engine.run([Call("a", "look")])
+        assert report["a"].value == ["mine", True, None, True]
+
+
+class TestTheReadme:
+    """Its example."""
+
+    async def test_the_example_runs(self, url, name, capsys):
+        """As it stands there, but for the URL, and prints what stands behind it."""
+        text = (ROOT / "README.md").read_text("utf-8")
+        example = re.compile(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+        ((code, printed),) = example.findall(text)
+        code = code.replace("postgresql://shop@db.example:5432/shop", url).replace(
+            '"shop"', f'"{name}"'
+        )
+
+        @tool(effect="read")
+        async def price(title: str) -> float:
+            return {"Dune": 9.5}[title]
+
+        @tool(approval=True)
+        async def pay(amount: float) -> str:
+            return f"paid {amount}"
+
+        names = {"price": price, "pay": pay, "Call": Call, "Ref": Ref, "Approve": Approve}
+        made = compile(code, "README.md", "exec", flags=TOP_LEVEL_AWAIT, dont_inherit=True)
+        await eval(made, names)
+        assert capsys.readouterr().out == printed
+
+
+class TestLimits:
+    """What queues keep to."""
+
+    async def test_so_many_at_a_time(self, url, name):
+        """A cap counts for all calls of all tools that share the limiter."""
+        spans.clear()
+        cap = Limiter(f"cap {name}", in_flight=2)
+        tools = [
+            tool(span, name=each, limits=[cap], effect="read", timeout=50) for each in ("a", "b")
+        ]
+        plan = [Call(f"c{each}", "ab"[each % 2], {"seconds": 0.2}) for each in range(8)]
+        async with DbosEngine(tools, database_url=url, name=name, polling=0.05) as engine:
+            report = await engine.run(plan)
+        assert report.ok
+        most = max(
+            sum(begun <= moment < ended for begun, ended in spans) for moment, _ in sorted(spans)
+        )
+        assert most == 2
+
+    async def test_so_many_in_what_time(self, url, name):
+        """A rate is kept in every window of its length."""
+        spans.clear()
+        rate = Limiter(f"rate {name}", rates={"requests": Rate(3, per=1.0)})
+        tools = [tool(span, name="a", limits=[rate], effect="read")]
+        plan = [Call(f"c{each}", "a", {"seconds": 0}) for each in range(9)]
+        async with DbosEngine(tools, database_url=url, name=name, polling=0.05) as engine:
+            report = await engine.run(plan)
+        assert report.ok
+        begun = sorted(moment for moment, _ in spans)
+        assert begun[-1] - begun[0] > 1.8
+        # What a worker began is a little later than what the queue let go.
+        assert all(later - earlier > 0.8 for earlier, later in zip(begun, begun[3:], strict=False))
+
+    async def test_so_many_in_a_process(self, url, name):
+        """`concurrency` counts for one worker."""
+        spans.clear()
+        tools = [tool(span, name="a", effect="read")]
+        plan = [Call(f"c{each}", "a", {"seconds": 0.1}) for each in range(9)]
+        async with DbosEngine(
+            tools, database_url=url, name=name, concurrency=3, polling=0.05
+        ) as engine:
+            assert (await engine.run(plan)).ok
+        most = max(
+            sum(begun <= moment < ended for begun, ended in spans) for moment, _ in sorted(spans)
+        )
+        assert most <= 3
+
+
+class TestDeadlinesInQueues:
+    """Deadlines of what no worker takes."""
+
+    async def test_nobody_works(self, url, name, caplog):
+        """The deadline of a run holds although no worker is there."""
+        caplog.set_level(logging.WARNING)
+        engine = DbosEngine(
+            [get], database_url=url, name=name, calls=False, timeouts=Timeouts(workflow=1)
+        )
+        async with engine:
+            report = await engine.run([Call("a", "get"), Call("b", "get", {"x": Ref("a")})])
+        assert [outcome.status for outcome in report.values()] == ["timed_out"] * 2
+        assert [outcome.scope for outcome in report.values()] == ["workflow"] * 2
+        assert report["a"].started is None
+        assert not report["a"].maybe
+        assert 1 <= report.elapsed < 5
