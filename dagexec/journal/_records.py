@@ -6,6 +6,7 @@ same: that is how a run is resumed.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
@@ -264,15 +265,21 @@ def same_call(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _as_written(call: dict[str, Any]) -> bytes:
     # Edges that were added follow from the tools' declarations, not from the plan.
     body = {key: item for key, item in call.items() if key not in ("ordered", "problem")}
-    return to_json(body, inf_nan_mode="constants", fallback=_type_name)
+    return _text(body)
 
 
 def fingerprint(arguments: dict[str, Any], secret: Sequence[str] = ()) -> str:
     """Return a fingerprint of validated arguments, without the secret ones: 32 hex digits."""
     if secret:
         arguments = {name: item for name, item in arguments.items() if name not in secret}
-    text = to_json(arguments, inf_nan_mode="constants", fallback=_type_name)
-    return sha256(text).hexdigest()[:32]
+    return sha256(_text(arguments)).hexdigest()[:32]
+
+
+def _text(value: dict[str, Any]) -> bytes:
+    try:
+        return to_json(value, inf_nan_mode="constants", fallback=_type_name)
+    except ValueError:  # half of a surrogate pair, which only an escape can hold
+        return json.dumps(value, default=_type_name).encode()
 
 
 def _type_name(value: Any) -> str:

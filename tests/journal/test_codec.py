@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict
 
 from dagexec import Approve, Deny, Done, Edit, Failed, InDoubt, JournalError, Pending, TimedOut
 from dagexec.journal import Types
-from dagexec.journal._records import answer_body, answer_of, outcome_body, outcome_of
+from dagexec.journal._records import (
+    answer_body,
+    answer_of,
+    fingerprint,
+    outcome_body,
+    outcome_of,
+    same_call,
+)
 
 TYPES = Types()
 
@@ -221,3 +228,9 @@ def test_the_observer_of_the_suite_notices_a_contradiction():
     machine.receive(Added(Call("a", "t")), Closed())
     machine.heard[0][1].pop()
     assert len(list(contradictions())) == 1
+
+
+def test_half_a_surrogate_pair_has_a_fingerprint():
+    """Models write such texts, with escapes; JSON in UTF-8 cannot hold them."""
+    assert fingerprint({"text": "a\ud800"}) != fingerprint({"text": "a\ud801"})
+    assert same_call({"id": "1", "args": {"t": "\ud800"}}, {"id": "1", "args": {"t": "\ud800"}})
