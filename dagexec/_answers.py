@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from pydantic_core import to_json
-
 from dagexec._errors import DagexecError, Denied
 from dagexec._outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._secrets import SHOWN
-from dagexec.journal._records import answer_body, answer_of
+from dagexec.journal._records import answer_body, answer_of, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +77,7 @@ class Given:
 
 
 def _key(question: Any) -> bytes:
-    return to_json(question, inf_nan_mode="constants", fallback=repr)
+    return canonical(question, repr)
 
 
 def apply_answer(given: dict[str, Given], name: str, body: dict[str, Any]) -> None:

@@ -231,3 +231,11 @@ class LineTooLong(ProcessError):
 
 class ProcessGone(ProcessError):
     """A child process ended while something was still expected of it, or had ended before."""
+
+
+def text_of(error: BaseException | None) -> str:
+    """Return the text of an error; an exception class of a tool may do anything when asked."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - one failure must cost one result
+        return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec import _errors
 from dagexec._diagram import bundle
-from dagexec._errors import DagexecError
+from dagexec._errors import DagexecError, text_of
 from dagexec._outcomes import OUTCOMES, STATUSES, Outcome
 from dagexec._plan import Plan
 from dagexec._secrets import shown
@@ -320,7 +320,7 @@ def _outcome_body(outcome: Outcome) -> dict[str, Any]:
     if outcome.error is not None:
         error = outcome.error
         kind = error.kind if isinstance(error, RecordedError) else type(error).__name__
-        text = error.message if isinstance(error, RecordedError) else str(error)
+        text = error.message if isinstance(error, RecordedError) else text_of(error)
         body["error"] = {"type": kind, "message": text}
     for name in ("scope", "because", "question", "started", "ended", "queued"):
         value = getattr(outcome, name)

@@ -73,6 +73,8 @@ class Run:
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
         self._progress: Progress | None = None
         self._view: View | None = None
+        # Whether it was to end before it began.
+        self._cancelled = False
         # Whether its block was left.
         self._left = False
 
@@ -121,6 +123,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run: what has not ended becomes cancelled, and the run returns normally."""
+        self._cancelled = True
         if self._runner is not None:
             self._runner.stop(Cancelled())
 
@@ -160,6 +163,8 @@ class Run:
             self._progress = Progress(runner.now)
             runner.observe(self._progress)
         runner.prepared.update(self._prepared)
+        if self._cancelled:
+            runner.stop(Cancelled())
 
     def _refuse_second_start(self) -> None:
         if self._runner is not None:
@@ -190,7 +195,9 @@ class Run:
     async def _drive_in_background(self) -> None:
         try:
             await self.drive()
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised at the end of the block, bare
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised at the end of the block, bare
             self._error = error
         finally:
             if self._send is not None:

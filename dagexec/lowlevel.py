@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dagexec._admission import resolved
 from dagexec._answers import answer_entry, check_answer, repeats, secret_call
 from dagexec._context import Asked, current_id
+from dagexec._errors import text_of
 from dagexec._notices import Progress, Retrying, Waiting
 from dagexec._order import order_conflicts
 from dagexec._refs import as_text, follow
@@ -88,6 +89,7 @@ __all__ = [
     "same_call",
     "secret_call",
     "speaks_for_all",
+    "text_of",
     "to_event",
     "to_record",
 ]

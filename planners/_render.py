@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from dagexec import CallError, DagexecError
+from dagexec.lowlevel import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,10 +70,7 @@ def error_text(error: BaseException | None, *, show: bool) -> str:
     foreign: bool | None = getattr(error, "foreign", None)
     if not show and (foreign or not isinstance(error, DagexecError)):
         return "The tool failed."
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - an exception class of a tool may do anything
-        message = ""
+    message = text_of(error)
     if message and (isinstance(error, CallError) or foreign is not None):
         return message
     name = type(error).__name__

@@ -91,6 +91,7 @@ LOWLEVEL = [
     "same_call",
     "secret_call",
     "speaks_for_all",
+    "text_of",
     "to_event",
     "to_record",
 ]

@@ -17,7 +17,7 @@ from dagexec._critical import Span, critical_links
 from dagexec._diagram import GLYPHS, listed, printable
 from dagexec._outcomes import STATUSES
 from dagexec._pictures import word
-from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started
+from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -349,7 +349,7 @@ def said(outcome: Outcome, *, took: bool = True) -> str:
         return word(outcome)
     seconds = f"{_took(outcome):.2f} s  " if took and outcome.started is not None else ""
     error = outcome.error
-    kind, message = type(error).__name__, one_line(str(error))
+    kind, message = type(error).__name__, one_line(text_of(error))
     return f"{seconds}{kind}: {message}" if message else f"{seconds}{kind}"
 
 

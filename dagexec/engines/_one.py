@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
+from anyio import get_cancelled_exc_class
+
 from dagexec import (
     ArgumentError,
     Call,
@@ -25,7 +27,7 @@ from dagexec import (
 )
 from dagexec.engines._drive import late
 from dagexec.journal import Record
-from dagexec.lowlevel import outcome_body
+from dagexec.lowlevel import outcome_body, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,9 +120,26 @@ class Attempt:
             run = self._run = inner.start(plan, run_id=work.run)
         except PlanError as error:
             return self._result(self._refused(error))
-        async with run:
-            pass
+        try:
+            async with run:
+                pass
+        except (Exception, get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001 - here nobody could catch it, and all would wait
+            return self._result(self._thrown(error, run.report[work.call]))
         return self._result(self._in_the_run(run.report[work.call]), run.report.abandoned)
+
+    def _thrown(self, error: BaseException, outcome: Outcome) -> Outcome:
+        """Return the outcome of a call whose tool raised what is no Exception."""
+        text = f"the tool raised {type(error).__name__}: {text_of(error)}"
+        reruns = self._executor.tools[self._work.tool].effect.reruns
+        return Failed(
+            CallError(text),
+            started=outcome.started,
+            ended=outcome.ended,
+            attempts=outcome.attempts,
+            maybe=not reruns,
+        )
 
     def _refused(self, error: PlanError) -> Outcome:
         problem = error.problems[0]

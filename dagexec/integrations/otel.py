@@ -21,7 +21,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dagexec._errors import MissingExtra
+from dagexec._errors import MissingExtra, text_of
 from dagexec._notices import Retrying, Waiting
 from dagexec._refs import encode
 from dagexec._scheduler import Added, Conclude, Finish, Settled, Started
@@ -258,7 +258,7 @@ class _RunSpans:
         if outcome.status in _ERRORS:
             late = outcome.status == "timed_out"
             span.set_attribute("error.type", "timeout" if late else type(outcome.error).__name__)
-            said = str(outcome.error) if self._tracing.content else None
+            said = text_of(outcome.error) if self._tracing.content else None
             span.set_status(Status(StatusCode.ERROR, said))
         if outcome.status == "timed_out":
             span.set_attribute("dagexec.deadline", str(outcome.scope))

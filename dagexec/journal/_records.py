@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from dagexec import _errors
-from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
+from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError, text_of
 from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
 from dagexec._plan import Call, as_ran
 from dagexec._report import RecordedError, Report
@@ -34,7 +34,7 @@ from dagexec._scheduler import (
 from dagexec.journal._base import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dagexec._settings import Settings
 
@@ -197,7 +197,7 @@ def outcome_body(outcome: Outcome) -> dict[str, Any]:
         if isinstance(error, RecordedError):
             body["error"] = [error.kind, error.message]
         else:
-            body["error"] = [type(error).__name__, str(error)]
+            body["error"] = [type(error).__name__, text_of(error)]
     for name in _FIELDS:
         value = getattr(outcome, name)
         if value is not None:
@@ -265,21 +265,23 @@ def same_call(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _as_written(call: dict[str, Any]) -> bytes:
     # Edges that were added follow from the tools' declarations, not from the plan.
     body = {key: item for key, item in call.items() if key not in ("ordered", "problem")}
-    return _text(body)
+    return canonical(body)
 
 
 def fingerprint(arguments: dict[str, Any], secret: Sequence[str] = ()) -> str:
     """Return a fingerprint of validated arguments, without the secret ones: 32 hex digits."""
     if secret:
         arguments = {name: item for name, item in arguments.items() if name not in secret}
-    return sha256(_text(arguments)).hexdigest()[:32]
+    return sha256(canonical(arguments)).hexdigest()[:32]
 
 
-def _text(value: dict[str, Any]) -> bytes:
+def canonical(value: Any, fallback: Callable[[Any], str] | None = None) -> bytes:
+    """Return a value as JSON, to be compared with others; `fallback` writes what JSON cannot."""
+    fallback = fallback or _type_name
     try:
-        return to_json(value, inf_nan_mode="constants", fallback=_type_name)
+        return to_json(value, inf_nan_mode="constants", fallback=fallback)
     except ValueError:  # half of a surrogate pair, which only an escape can hold
-        return json.dumps(value, default=_type_name).encode()
+        return json.dumps(value, default=fallback).encode()
 
 
 def _type_name(value: Any) -> str:

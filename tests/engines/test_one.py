@@ -44,7 +44,24 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-TOOLS = [send, put, pay, wonder, sleep]
+class Odd(BaseException):
+    """What is no Exception, and goes through a run."""
+
+
+THROWN = [Odd, SystemExit, KeyboardInterrupt, GeneratorExit]
+
+
+@tool
+async def throw(number: int) -> None:
+    raise THROWN[number]("out")
+
+
+@tool(effect="read")
+def throw_in_a_thread(number: int) -> None:
+    raise THROWN[number]("out")
+
+
+TOOLS = [send, put, pay, wonder, sleep, throw, throw_in_a_thread]
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +217,14 @@ async def test_a_call_that_is_told_to_stop():
     attempt.stop("a")
     found = outcome_of((await running)["outcome"])
     assert (found.status, found.because, found.maybe) == ("cancelled", "a", True)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("name", ["throw", "throw_in_a_thread"])
+async def test_what_is_no_exception_fails_its_call(name, number):
+    """In a worker nobody could catch it, and the run would wait for the call for ever."""
+    found, starts = await outcome(assignment(name, {"number": number}))
+    kind = THROWN[number].__name__
+    assert (found.status, str(found.error)) == ("failed", f"the tool raised {kind}: out")
+    assert (found.attempts, starts, found.maybe) == (1, 1, name == "throw")
+    assert found.started is not None

@@ -362,3 +362,15 @@ async def test_a_run_that_has_ended_can_be_cancelled_and_not_read(caplog):
     with pytest.raises(DagexecError, match="inside its block"):
         async for _ in run:
             """Never."""
+
+
+async def test_a_run_can_be_cancelled_before_it_begins():
+    """Nothing starts, and the block is left as after any other run."""
+    box = ToolBox()
+    box.tool("t", seconds=1)
+    run = Executor(box.tools).start(Plan([Call("a", "t")]))
+    run.cancel()
+    async with run:
+        pass
+    assert run.report["a"].status == "cancelled"
+    assert run.report.elapsed == 0

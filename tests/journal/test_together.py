@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Call, Edit, Executor, Plan, Timeouts, ask, tool
+from dagexec import Call, DagexecError, Edit, Executor, Plan, Report, Timeouts, ask, tool
 from dagexec.journal import MemoryJournal
 from dagexec.limits import Limiter, Retry
 
@@ -137,3 +137,44 @@ async def test_what_people_said_holds_for_every_attempt():
     report = await executor.resume("r", answers={"b": "9"})
     assert report["b"].value == "Monday 9"
     assert report.ok
+
+
+async def test_an_error_that_cannot_say_what_it_is():
+    """An exception class of a tool may do anything; one failure costs one result."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    @tool
+    async def bad() -> None:
+        """Fail."""
+        raise Mute
+
+    @tool(effect="read")
+    async def good() -> str:
+        """Work."""
+        return "fine"
+
+    executor = Executor([bad, good], journal=MemoryJournal())
+    for _ in range(2):
+        report = await executor.run([Call("a", "bad"), Call("b", "good")], run_id="r")
+        assert (report["a"].status, report["b"].value) == ("failed", "fine")
+        assert Report.from_json(report.to_json())["a"].error.kind == "Mute"
+
+
+async def test_an_answer_with_half_a_surrogate_pair():
+    """It is an answer like any other, also when it is given again or another one is."""
+
+    @tool(effect="read")
+    async def who() -> object:
+        """Ask."""
+        return await ask("who?\ud801")
+
+    executor = Executor([who], journal=MemoryJournal())
+    await executor.run([Call("q", "who")], run_id="r")
+    for _ in range(2):
+        report = await executor.resume("r", answers={"q": "a\ud800"})
+        assert report["q"].value == "a\ud800"
+    with pytest.raises(DagexecError, match="does not wait for an answer"):
+        await executor.resume("r", answers={"q": "b"})

@@ -15,7 +15,7 @@ import mcp_types as types
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
 
-from dagexec._errors import DagexecError, PlanError
+from dagexec._errors import DagexecError, PlanError, text_of
 from dagexec._plan import Plan
 from dagexec.lowlevel import Conclude, Progress, Settled
 
@@ -124,7 +124,7 @@ def described(report: Report) -> dict[str, Any]:
         elif outcome.error is not None:
             # The text of any other exception may hold what is not meant for a client.
             own = isinstance(outcome.error, DagexecError)
-            result["error"] = str(outcome.error) if own else type(outcome.error).__name__
+            result["error"] = text_of(outcome.error) if own else type(outcome.error).__name__
         for key in ("because", "scope", "question"):
             if getattr(outcome, key) is not None:
                 result[key] = getattr(outcome, key)
