@@ -12,6 +12,7 @@ outcomes and starting workers need no lock.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextvars import copy_context
@@ -97,10 +98,11 @@ class Runner:
         self._init_ending()
 
     def _init_clock(self) -> None:
-        # asyncio's clock itself: anyio.current_time() first finds out which loop it is, each time.
-        self.clock: Callable[[], float] = getattr(
-            current_token().native_token, "time", anyio.current_time
-        )
+        # The library's own: anyio.current_time() first finds out which one it is, each time.
+        loop = current_token().native_token
+        trio = sys.modules.get("trio")
+        other = anyio.current_time if trio is None else trio.current_time
+        self.clock: Callable[[], float] = getattr(loop, "time", other)
         self.zero = 0.0
         self.elapsed = 0.0
         # Seconds that the run had lasted before it was resumed.
