@@ -14,15 +14,19 @@ each place where they are not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from planners._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
 from planners._heads import BARE, BROKEN, END, HEAD, TAIL, listed, loose
+from planners._items import Join, Numbered, Thought, Unsaid
 from planners._literals import Arguments, Malformed
+from planners._thoughts import OPENING, closing, stray, tag_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from planners._items import Item
 
 JOIN: Final = "join"
 
@@ -32,46 +36,6 @@ _TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
 # Characters of a label in a message.
 _LONGEST: Final = 12
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A call as the model wrote it; `problem` says what makes it unreadable.
-
-    `number` is None where the model gave none.
-    """
-
-    number: int | None
-    name: str
-    positional: tuple[Any, ...] = ()
-    named: dict[str, Any] = field(default_factory=dict[str, Any])
-    problem: str | None = None
-    late: bool = False
-    """It stands behind `join()`."""
-    label: str = ""
-    """What it has in the place of a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """The end of the plan; nothing behind it is one of its calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """A line that is no call; `label` is its number, where it could have been meant as one."""
-
-    text: str
-    label: str = ""
-
-
-Item: TypeAlias = "Numbered | Join | Decision | Thought"
-
-
-def looks_like_plan(text: str) -> bool:
-    """Whether a line of a text begins a numbered call."""
-    heads = (HEAD.match(line) for line in text.splitlines())
-    return any(head is not None and not head[3] for head in heads)
 
 
 class Reader:
@@ -93,6 +57,8 @@ class Reader:
         self._joined = False
         self._thoughts: list[str] = []
         self._bracketed = False
+        # What closes the block of thoughts that is open.
+        self._closing: re.Pattern[str]
 
     def feed(self, text: str) -> list[Item]:
         """Take a piece of the text; return what it completes."""
@@ -117,6 +83,24 @@ class Reader:
     def _line(self, final: bool) -> bool:  # noqa: FBT001 - the states share one signature
         """At the beginning of a line."""
         text = self._buffer
+        if self._begins(text):
+            return True
+        end = text.find("\n")
+        if end < 0 and not (final and text):
+            return False
+        line = text if end < 0 else text[:end]
+        self._at = len(text) if end < 0 else end + 1
+        if not self._loose(line) and not self._unsaid(0, len(line)):
+            self._prose(line)
+        return True
+
+    def _begins(self, text: str) -> bool:
+        """Take what is known by its beginning; False for a line that must be whole first."""
+        opening = OPENING.match(text)
+        if opening is not None:
+            self._closing, self._at = closing(opening[1]), opening.end()
+            self._state = self._thinking
+            return True
         if text.lstrip(" \t").startswith("{") and not self._calls and not self._joined:
             begin = text.index("{") + 1
             self._arguments = Arguments(begin, "dict")
@@ -130,14 +114,30 @@ class Reader:
         if bare is not None and self._known(bare[1]):
             self._begin_call(None, bare[1], bare.end())
             return True
-        end = text.find("\n")
-        if end < 0 and not final:
+        return False
+
+    def _thinking(self, final: bool) -> bool:  # noqa: FBT001
+        """In a block of thoughts."""
+        text = self._buffer
+        found = self._closing.search(text)
+        if found is not None:
+            self._at = found.end()
+            self._state = self._line
+            return True
+        # No tag goes over lines: the last line is kept, which may hold a part of one.
+        self._buffer = "" if final else text[text.rfind("\n") + 1 :]
+        return False
+
+    def _unsaid(self, begin: int, end: int = -1) -> bool:
+        """Go on behind a closing tag without an opening one, if there is one between two places."""
+        at = stray(self._buffer[begin:] if end < 0 else self._buffer[begin:end])
+        if at < 0:
             return False
-        if end < 0 and not text:
-            return False
-        line = text if end < 0 else text[:end]
-        self._at = len(text) if end < 0 else end + 1
-        self._prose(line)
+        self._items.append(Unsaid())
+        self._calls = self._joined = False
+        self._thoughts = []
+        self._at = begin + at
+        self._state = self._line
         return True
 
     def _known(self, name: str) -> bool:
@@ -159,8 +159,6 @@ class Reader:
         broken = BROKEN.match(line)
         if broken is not None and self._known(broken[2]):
             self._broken(int(broken[1]), broken[2])
-            return
-        if self._loose(line):
             return
         if not self._calls and not self._joined and self._decision(line):
             return
@@ -212,6 +210,8 @@ class Reader:
         """In an answer in words: all that is left belongs to it."""
         if not final:
             return False
+        if self._unsaid(0):
+            return True
         self._decide(Decision("finish", answer_in(self._buffer, bracketed=self._bracketed)))
         self._at = len(self._buffer)
         self._state = self._over
@@ -259,13 +259,16 @@ class Reader:
         if end < 0 and not final:
             return False
         self._at = len(self._buffer) if end < 0 else end + 1
-        self._items.append(Thought(self._buffer[: self._at].strip()))
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._items.append(Thought(self._buffer[: self._at].strip()))
+            self._state = self._line
         return True
 
     def _spoilt_decision(self, final: bool) -> bool:  # noqa: FBT001
         if not final:
             return False
+        if self._unsaid(0):
+            return True
         self._decide(spoilt(self._buffer))
         self._at = len(self._buffer)
         self._state = self._over
@@ -320,7 +323,8 @@ class Reader:
             if close < 0 and not final:
                 return False
             position = len(text) if close < 0 else close + 3
-        self._state = self._line
+        if not self._unsaid(position, self._at):
+            self._state = self._line
         return True
 
     def _tail(self, final: bool) -> bool:  # noqa: FBT001
@@ -336,6 +340,9 @@ class Reader:
         elif end < 0 and not final:
             return False
         line = text if end < 0 else text[:end]
+        tag = tag_in(line)
+        if tag >= 0:
+            line, end = line[:tag], tag
         unfinished = END.startswith(line.strip()) and line.strip()
         arguments = self._arguments
         problem = None
@@ -353,7 +360,8 @@ class Reader:
         if end < 0 and not final:
             return False
         self._at = len(self._buffer) if end < 0 else end + 1
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._state = self._line
         return True
 
     def _join(self, final: bool) -> bool:  # noqa: FBT001
@@ -369,7 +377,8 @@ class Reader:
             return False
         self._at = len(text) if end < 0 else end + 1
         self._end_of_plan()
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._state = self._line
         return True
 
     def _end_of_plan(self) -> None:
@@ -378,9 +387,11 @@ class Reader:
             self._items.append(Join())
 
     def _over(self, final: bool) -> bool:  # noqa: FBT001
-        """Behind the end mark or an answer: nothing counts any more."""
-        del final
-        self._buffer = ""
+        """Behind the end mark or an answer: nothing counts any more, unless all was thought."""
+        if final and self._unsaid(0):
+            return True
+        if final:
+            self._buffer = ""
         return False
 
     # -------------------------------------------------------------------------------------- giving

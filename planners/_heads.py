@@ -42,6 +42,12 @@ _LISTED: Final = re.compile(rf"{_LABELLED}[^(\n]*[\w`][ \t]*\(")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
+def looks_like_plan(text: str) -> bool:
+    """Whether a line of a text begins a numbered call."""
+    heads = (HEAD.match(line) for line in text.splitlines())
+    return any(head is not None and not head[3] for head in heads)
+
+
 @dataclass(frozen=True, slots=True)
 class Loose:
     """A line that begins a call in a form of its own; its arguments begin at `at`."""
