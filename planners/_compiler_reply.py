@@ -10,7 +10,7 @@ from planners._calls import Conversation, RawCall, Record
 from planners._decisions import Decision
 from planners._edge import described
 from planners._grammar import Reader
-from planners._items import Join, Numbered, Thought, Unsaid
+from planners._items import Join, Mentioned, Numbered, Thought, Unsaid
 from planners._reply_stream import ReplyStream, ended_early, events_of
 from planners._reply_text import piece, refused, whole
 
@@ -112,6 +112,8 @@ class Reply:
         self.late: list[str] = []
         # What lines that are no calls have for numbers: nothing can refer to them.
         self.lost: dict[str, None] = {}
+        # Whether a line names a tool before a bracket and was not read as a call.
+        self.mentioned = False
         # Whether the model was asked to go on after it, where it has no calls.
         self.urged = False
         # Takes calls back that were thoughts; None where others have them by now.
@@ -146,21 +148,23 @@ class Reply:
             if isinstance(item, Unsaid):
                 self._unsay()
                 begin = min(begin, len(self.calls))
-            elif isinstance(item, Join):
-                self.joined = True
-            elif isinstance(item, Decision):
-                self.decided = self.decided or item
-            elif isinstance(item, Thought):
-                self._lost_by(item)
+            elif not isinstance(item, Numbered):
+                self._note(item)
             elif item.late:
                 self.late.append(str(item.number or item.name))
             else:
                 self.calls.append(self._call(item))
         return self.calls[begin:]
 
-    def _lost_by(self, thought: Thought) -> None:
-        if thought.label:
-            self.lost[thought.label] = None
+    def _note(self, item: Join | Decision | Thought | Mentioned) -> None:
+        if isinstance(item, Join):
+            self.joined = True
+        elif isinstance(item, Decision):
+            self.decided = self.decided or item
+        elif isinstance(item, Mentioned):
+            self.mentioned = True
+        elif item.label:
+            self.lost[item.label] = None
 
     def _unsay(self) -> None:
         """Take back all that was read; calls that run by now cannot be."""

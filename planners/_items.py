@@ -44,4 +44,9 @@ class Unsaid:
     """All items before it were thoughts: a closing tag stands there without its opening one."""
 
 
-Item: TypeAlias = Numbered | Join | Decision | Thought | Unsaid
+@dataclass(frozen=True, slots=True)
+class Mentioned:
+    """A line above it has a tool's name before a bracket and was not read as a call; once."""
+
+
+Item: TypeAlias = Numbered | Join | Decision | Thought | Unsaid | Mentioned

@@ -10,6 +10,8 @@ import re
 from typing import Final
 
 _NAMES: Final = "(think|thinking|thoughts?|reasoning)"
+# Characters of a closing tag.
+_LONGEST: Final = 40
 OPENING: Final = re.compile(rf"[ \t]*<{_NAMES}(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
 _TAG: Final = re.compile(
     rf"(?<![`\"'])<(/?)[ \t]*{_NAMES}(?:[ \t][^<>\n]*)?>(?![`\"'])", re.IGNORECASE
@@ -20,9 +22,26 @@ _BLOCK: Final = re.compile(
 )
 
 
-def closing(name: str) -> re.Pattern[str]:
-    """Return what closes a block that was opened by a tag of this name."""
-    return re.compile(rf"</[ \t]*{re.escape(name)}[ \t]*>", re.IGNORECASE)
+class Block:
+    """Thoughts that were opened by a tag, and what closes them."""
+
+    def __init__(self, name: str) -> None:
+        """Begin behind the tag."""
+        self._closing = re.compile(rf"</[ \t]{{0,8}}{name}[ \t]{{0,8}}>", re.IGNORECASE)
+        self._seen = 0
+
+    def end(self, text: str) -> tuple[int, int]:
+        """Return where the closing tag begins and ends, (-1, -1) before it came.
+
+        The text begins with the same each time.
+        """
+        found = self._closing.search(text, max(0, self._seen - _LONGEST))
+        self._seen = len(text)
+        return (-1, -1) if found is None else found.span()
+
+    def forget(self, count: int) -> None:
+        """Note that the text will lack these characters at its beginning."""
+        self._seen -= count
 
 
 def tag_in(line: str) -> int:

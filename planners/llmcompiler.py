@@ -242,13 +242,14 @@ class LLMCompilerPlanner(Planner):
     def _referenced(self, named: dict[str, Any], own: int) -> dict[str, Any]:
         """Return arguments with the references of the call with the number `own` in them.
 
-        Raises BadReference for one that leads to a line that is no call: as text it would go to
-        the tool in the place of a result.
+        Raises BadReference for one that leads to a line that is no call, or that could lead to one
+        because a line with a tool's name was not read as a call: as text it would go to the tool in
+        the place of a result.
         """
-        known, lost = self._numbers.numbered, self._reply.lost
+        known, lost, mentioned = self._numbers.numbered, self._reply.lost, self._reply.mentioned
 
         def exists(number: int) -> bool:
-            if number < own and number not in known and str(number) in lost:
+            if number < own and number not in known and (mentioned or str(number) in lost):
                 raise unreadable(str(number))
             return number < own and number in known
 

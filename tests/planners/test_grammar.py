@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagexec import Call, DagexecError, Executor, Plan, Ref, Template, tool
+from dagexec import Call, DagexecError, Plan, Ref, Template
 from planners._decisions import Decision
 from planners._dollars import referenced, written
 from planners._grammar import Reader
-from planners._items import Join, Numbered, Thought, Unsaid
+from planners._items import Join, Numbered, Thought
 from planners.llmcompiler import LLMCompilerPlanner
+from tests.planners.plans import FOREIGN, NAMES, STRIPPED, THOUGHT, calls, make, read
 
-NAMES = {"search", "math", "write", "note"}
 PLAN = '''Thought: two at a time
 1. search("cheetah", limit=3)
 2. math("max speed?", ["$1"]
@@ -49,18 +49,6 @@ DECISIONS = [
     'Action: Replan(more (of it))\n7. search("x")',
     "Only words, {braces} and $1 too.\nTwo lines.",
 ]
-
-
-def read(*pieces):
-    """Return the items of a text that comes in pieces."""
-    reader = Reader(NAMES)
-    items = [item for piece in pieces for item in reader.feed(piece)]
-    return items + reader.close()
-
-
-def calls(text):
-    """Return the calls of a text, each by its number."""
-    return {item.number: item for item in read(text) if isinstance(item, Numbered)}
 
 
 def test_a_plan_is_read():
@@ -234,7 +222,7 @@ def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
     """A text always gives a plan, and a plan's calls either run or say what is wrong."""
     first = LLMCompilerPlanner([make(name) for name in sorted(NAMES)])
     rng = random.Random(count)
-    texts = [PLAN, *DECISIONS, "\n".join(LOOSE), *THOUGHT, *STRIPPED]
+    texts = [PLAN, *DECISIONS, "\n".join(LOOSE), *THOUGHT, *STRIPPED, "\n".join(FOREIGN)]
     for _ in range(count):
         text = mutated(rng, rng.choice(texts))
         at = rng.randrange(len(text) + 1)
@@ -251,7 +239,7 @@ def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
 
 def mutated(rng, text):
     """Return a text with a few characters gone, changed, added, or moved."""
-    marks = "()[]{}\"'$,=:\n\\.# <0a*\u2028\ud800é"
+    marks = "()[]{}\"'$,=:\n\\.# <0a*\u2028\ud800é\ufeff\u00a0\uff08\uff11"
     chars = list(text)
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(chars) + 1)
@@ -266,16 +254,6 @@ def mutated(rng, text):
             other = rng.randrange(len(chars) + 1)
             chars[at:at] = chars[other : other + rng.randint(1, 30)]
     return "".join(chars) or " "
-
-
-def make(name):
-    """Return a tool that takes whatever it is given."""
-
-    def tool(a=None, b=None, c=None, d=None, **rest):
-        """Do nothing."""
-
-    tool.__name__ = tool.__qualname__ = name
-    return tool
 
 
 # -------------------------------------------------------------------------------- values and texts
@@ -439,121 +417,3 @@ def test_a_long_text_takes_time_in_proportion():
     pieces = [source[at : at + 40] for at in range(0, len(source), 40)]
     (call,) = [item for item in read(*pieces) if isinstance(item, Numbered)]
     assert len(call.positional[0]) > 190_000
-
-
-# --------------------------------------------------------------------------------------- thoughts
-
-DRAFT = '1. write("draft")\n2. join()<END_OF_PLAN>\nno, better:\n'
-FINAL = '1. write("final")\n2. join()<END_OF_PLAN>'
-THOUGHT = [
-    f"<think>\nmaybe\n{DRAFT}</think>\n{FINAL}",
-    f"<think>{DRAFT}</think>{FINAL}",
-    f"  <Thinking>\n{DRAFT}</THINKING >\n\n{FINAL}",
-    f'<reasoning effort="high">{DRAFT}</reasoning> {FINAL}',
-    f"Thought: well\n<think>\n{DRAFT}</think>\n{FINAL}",
-    f"<thinking>\n<think>{DRAFT}</think>\n{DRAFT}</thinking>\n{FINAL}",
-    f"<think>a</think>\n<think>{DRAFT}</think>\n{FINAL}",
-    f'<think>1. write("\n{DRAFT}</think>\n{FINAL}',
-    f'<think>{{"action": "finish", "answer": "no"}}</think>\n{FINAL}',
-]
-STRIPPED = [
-    f"maybe\n{DRAFT}</think>\n{FINAL}",
-    f'1. write("draft") </think>\n{FINAL}',
-    f'1. write("draft")\nso be it.</think>{FINAL}',
-    f'1. write("draft"\n1. write("dra</think>\n{FINAL}',
-    f'1. write("draft")\n2. join()</thinking>\n{FINAL}',
-    f'{{"action": "finish", "answer": "no"}}\n</think>\n{FINAL}',
-    f"Action: Finish(no)\nor not\n</think>\n{FINAL}",
-    f'{{"action": "finish", "answer": no\n</think>\n{FINAL}',
-    f'<think>a <think>{DRAFT}</think>\n1. write("draft")\n</think>\n{FINAL}',
-    f'{{"a": 1}} 1. write("draft") </think>\n{FINAL}',
-]
-
-
-@pytest.mark.parametrize("text", THOUGHT + STRIPPED)
-def test_thoughts_between_tags_are_no_calls(text):
-    """Neither a draft nor the end of a draft counts; nor where only the closing tag is there."""
-    planner = LLMCompilerPlanner([make("write")])
-    (call,) = planner.plan(text).calls
-    assert (call.id, dict(call.args), call.problem) == ("1", {"a": "final"}, None)
-    assert planner.decision is None
-
-
-@pytest.mark.parametrize("text", THOUGHT)
-@pytest.mark.parametrize("size", [1, 3, 1000])
-def test_thoughts_in_pieces_are_no_calls(text, size):
-    """Also where a tag is cut."""
-    pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    (call,) = [item for item in read(*pieces) if isinstance(item, Numbered)]
-    assert call.positional == ("final",)
-
-
-@pytest.mark.parametrize("text", THOUGHT + STRIPPED)
-def test_cutting_thoughts_changes_nothing(text):
-    """At every position."""
-    whole = read(text)
-    for at in range(len(text) + 1):
-        assert read(text[:at], text[at:]) == whole, at
-    assert read(*text) == whole
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '1. write("<think>\\n1. x</think>")',
-        '1. write("""\n<think>\n</think>\n""")',
-        '1. write(["</think>"])',
-        'Put `</think>` and "</think>" there.\n1. write("a")',
-        '1. write("a")  # a "</think>"',
-    ],
-)
-def test_words_about_tags_are_none(text):
-    """In the text of an argument, in backticks, in quotes."""
-    (call,) = LLMCompilerPlanner([make("write")]).plan(text).calls
-    assert call.problem is None
-    assert not [item for item in read(text) if isinstance(item, Unsaid)]
-
-
-@pytest.mark.parametrize("text", [f"<think>\n{DRAFT}", f"<think>{DRAFT}</think>", "x\n</think>"])
-def test_thoughts_alone_are_no_answer(text):
-    """The model is asked to go on, once."""
-    planner = LLMCompilerPlanner([make("write")])
-    assert not planner.plan(text).calls
-    assert planner.decision is None
-    assert planner.api.ending(text) == "goes_on"
-    assert "thoughts and nothing else" in planner.results({})[0]["content"]
-    assert not planner.results({})
-
-
-@pytest.mark.parametrize("text", ["<think>\n1. x\n</think>\n\nIt is 42.", "hm\n</think>It is 42."])
-def test_an_answer_has_no_thoughts(text):
-    """Neither as the planner's decision nor as the loop's answer."""
-    planner = LLMCompilerPlanner([make("write")])
-    planner.plan(text)
-    assert planner.decision == Decision("finish", "It is 42.")
-    assert planner.api.text(text) == "It is 42."
-    assert planner.api.ending(text) == "answered"
-
-
-@pytest.mark.parametrize("size", [1, 4, 1000])
-def test_a_stream_whose_calls_were_thoughts_runs_no_write(size):
-    """What started cannot be taken back; nothing else starts, and the model hears of it."""
-    ran = []
-
-    @tool(effect="write")
-    async def write(text: str) -> None:
-        """Note what it is given."""
-        ran.append(text)
-
-    text = STRIPPED[0]
-    planner = LLMCompilerPlanner([write])
-    stream = planner.stream([text[at : at + size] for at in range(0, len(text), size)])
-
-    async def run():
-        return await Executor([write]).run(stream)
-
-    report = anyio.run(run)
-    assert not ran
-    assert report["1"].status == "cancelled"
-    assert "were thoughts" in planner.results(report)[0]["content"]
-    assert stream.response["content"] == text
