@@ -8,9 +8,11 @@ from planners._anthropic_api import MessagesApi
 from planners._api import Api
 from planners._decisions import Decision
 from planners._edge import get
-from planners._grammar import Join, Numbered, Reader
+from planners._grammar import Reader
+from planners._items import Join, Numbered, Unsaid
 from planners._openai_api import ChatApi
 from planners._reply_text import whole
+from planners._thoughts import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,10 +41,10 @@ class CompilerApi(Api):
         return iter(())
 
     def text(self, response: Any) -> str:
-        """Return the answer of a decision, else the text itself."""
+        """Return the answer of a decision, else the text itself, without thoughts."""
         text = whole(response).text
         decision = _read(text)[0]
-        return decision.answer if decision and decision.action == "finish" else text
+        return decision.answer if decision and decision.action == "finish" else spoken(text)
 
     def ending(self, response: Any) -> Ending:
         """Return why a reply without calls ended: with an answer, or to go on."""
@@ -50,7 +52,8 @@ class CompilerApi(Api):
         decision, plans = _read(said.text)
         if decision is not None and decision.action == "finish":
             return "answered"
-        if plans or decision is not None:
+        thoughts = said.text.strip() and not said.cut and not spoken(said.text)
+        if plans or decision is not None or thoughts:
             return "goes_on"
         if get(response, "choices") is not None:
             return _CHAT.ending(response)
@@ -95,5 +98,7 @@ def _read(text: str) -> tuple[Decision | None, bool]:
     """Return the decision in a text, and whether it holds a plan."""
     reader = Reader()
     items = [*reader.feed(text), *reader.close()]
+    said = max((at for at, item in enumerate(items, 1) if isinstance(item, Unsaid)), default=0)
+    items = items[said:]
     decision = next((item for item in items if isinstance(item, Decision)), None)
     return decision, any(isinstance(item, Join | Numbered) for item in items)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec import Call, DagexecError
 from planners._calls import Conversation, RawCall, Record
 from planners._decisions import Decision
 from planners._edge import described
-from planners._grammar import Join, Numbered, Reader, Thought
+from planners._grammar import Reader
+from planners._items import Join, Mentioned, Numbered, Thought, Unsaid
 from planners._reply_stream import ReplyStream, ended_early, events_of
 from planners._reply_text import piece, refused, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from planners._grammar import Item
+    from planners._items import Item
+
+
+SPOILT: Final = (
+    "Calls of this reply were thoughts: a closing tag such as </think> stands behind them, and none"
+    " opened before. Nothing behind it was read: write the plan again, without thoughts."
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -50,10 +57,15 @@ class Numbers(Conversation):
         """Begin a turn; calls of a reply that never went back are forgotten, numbers and all."""
         last = self.last()
         if last and not any(record.answered for record in last):
-            self.records = [record for record in self.records if record not in last]
-            self.numbered = {record.number: record for record in self.records if record.number}
-            self._highest = max(self.numbered, default=0)
+            self.forget()
         super().begin()
+
+    def forget(self) -> None:
+        """Forget the calls of this turn, numbers and all."""
+        last = self.last()
+        self.records = [record for record in self.records if record not in last]
+        self.numbered = {record.number: record for record in self.records if record.number}
+        self._highest = max(self.numbered, default=0)
 
     def write(self, number: int | None, raw: RawCall) -> Record:
         """Take a call with its number; a number that is taken or missing is a problem of it."""
@@ -100,8 +112,14 @@ class Reply:
         self.late: list[str] = []
         # What lines that are no calls have for numbers: nothing can refer to them.
         self.lost: dict[str, None] = {}
+        # Whether a line names a tool before a bracket and was not read as a call.
+        self.mentioned = False
         # Whether the model was asked to go on after it, where it has no calls.
         self.urged = False
+        # Takes calls back that were thoughts; None where others have them by now.
+        self.forget: Callable[[], None] | None = None
+        # Whether calls that others have were thoughts: nothing behind them is read.
+        self.spoilt = False
         self._call = call
         self._reader = Reader(frozenset(names))
 
@@ -123,20 +141,41 @@ class Reply:
         self.lost[label] = None
 
     def _take(self, items: Iterable[Item]) -> list[Call]:
-        calls: list[Call] = []
+        begin = len(self.calls)
         for item in items:
-            if isinstance(item, Join):
-                self.joined = True
-            elif isinstance(item, Decision):
-                self.decided = self.decided or item
-            elif isinstance(item, Numbered) and item.late:
+            if self.spoilt:
+                break
+            if isinstance(item, Unsaid):
+                self._unsay()
+                begin = min(begin, len(self.calls))
+            elif not isinstance(item, Numbered):
+                self._note(item)
+            elif item.late:
                 self.late.append(str(item.number or item.name))
-            elif isinstance(item, Numbered):
-                calls.append(self._call(item))
-            elif isinstance(item, Thought) and item.label:
-                self.lost[item.label] = None
-        self.calls += calls
-        return calls
+            else:
+                self.calls.append(self._call(item))
+        return self.calls[begin:]
+
+    def _note(self, item: Join | Decision | Thought | Mentioned) -> None:
+        if isinstance(item, Join):
+            self.joined = True
+        elif isinstance(item, Decision):
+            self.decided = self.decided or item
+        elif isinstance(item, Mentioned):
+            self.mentioned = True
+        elif item.label:
+            self.lost[item.label] = None
+
+    def _unsay(self) -> None:
+        """Take back all that was read; calls that run by now cannot be."""
+        if self.calls and self.forget is None:
+            self.spoilt = True
+            return
+        if self.forget is not None:
+            self.forget()
+        self.lost |= dict.fromkeys(call.id for call in self.calls)
+        self.calls, self.late = [], []
+        self.decided, self.joined = None, False
 
 
 @final
@@ -184,6 +223,8 @@ class TextStream(ReplyStream):
         self._ready += self._reply.close()
         self._over = self.whole = True
         self.response = _said(self._reply)
+        if self._reply.spoilt:
+            self.broken = SPOILT
 
     def _break(self) -> None:
         self.response = _said(self._reply) if self._reply.text else None

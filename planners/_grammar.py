@@ -14,64 +14,28 @@ each place where they are not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from planners._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
-from planners._heads import BARE, BROKEN, END, HEAD, TAIL, listed, loose
+from planners._heads import BARE, BROKEN, END, HEAD, TAIL, Mentions, behind_texts, listed, loose
+from planners._items import Join, Mentioned, Numbered, Thought, Unsaid
 from planners._literals import Arguments, Malformed
+from planners._straight import straight, visible
+from planners._thoughts import OPENING, Block, stray, tag_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from planners._items import Item
 
 JOIN: Final = "join"
 
 _ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**[ \t]*((?i:finish|replan))[ \t]*\(")
 _ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
-_TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
 # Characters of a label in a message.
 _LONGEST: Final = 12
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A call as the model wrote it; `problem` says what makes it unreadable.
-
-    `number` is None where the model gave none.
-    """
-
-    number: int | None
-    name: str
-    positional: tuple[Any, ...] = ()
-    named: dict[str, Any] = field(default_factory=dict[str, Any])
-    problem: str | None = None
-    late: bool = False
-    """It stands behind `join()`."""
-    label: str = ""
-    """What it has in the place of a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """The end of the plan; nothing behind it is one of its calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """A line that is no call; `label` is its number, where it could have been meant as one."""
-
-    text: str
-    label: str = ""
-
-
-Item: TypeAlias = "Numbered | Join | Decision | Thought"
-
-
-def looks_like_plan(text: str) -> bool:
-    """Whether a line of a text begins a numbered call."""
-    heads = (HEAD.match(line) for line in text.splitlines())
-    return any(head is not None and not head[3] for head in heads)
 
 
 class Reader:
@@ -93,6 +57,9 @@ class Reader:
         self._joined = False
         self._thoughts: list[str] = []
         self._bracketed = False
+        self._block: Block
+        self._mentions = Mentions(names)
+        self._mentioned = False
 
     def feed(self, text: str) -> list[Item]:
         """Take a piece of the text; return what it completes."""
@@ -116,28 +83,76 @@ class Reader:
 
     def _line(self, final: bool) -> bool:  # noqa: FBT001 - the states share one signature
         """At the beginning of a line."""
-        text = self._buffer
+        text = self._buffer = visible(self._buffer)
+        if self._begins(text):
+            return True
+        end = text.find("\n")
+        if end < 0 and not (final and text):
+            return False
+        line = text if end < 0 else text[:end]
+        self._at = len(text) if end < 0 else end + 1
+        if not self._loose(line) and not self._unsaid(0, len(line)):
+            self._prose(line)
+        return True
+
+    def _begins(self, text: str) -> bool:
+        """Take what is known by its beginning; False for a line that must be whole first."""
+        plain = straight(text)
+        opening = OPENING.match(plain)
+        if opening is not None:
+            self._buffer = plain
+            self._block, self._at = Block(opening[1]), opening.end()
+            self._state = self._thinking
+            return True
         if text.lstrip(" \t").startswith("{") and not self._calls and not self._joined:
             begin = text.index("{") + 1
             self._arguments = Arguments(begin, "dict")
             self._state = self._object
             return True
-        head = HEAD.match(text)
+        head = HEAD.match(plain)
         if head is not None and (not head[3] or self._known(head[2])):
+            self._buffer = plain
             self._begin_call(int(head[1]), head[2], head.end())
             return True
-        bare = BARE.match(text)
+        bare = BARE.match(plain)
         if bare is not None and self._known(bare[1]):
+            self._buffer = plain
             self._begin_call(None, bare[1], bare.end())
             return True
-        end = text.find("\n")
-        if end < 0 and not final:
+        return False
+
+    def _thinking(self, final: bool) -> bool:  # noqa: FBT001
+        """In a block of thoughts."""
+        text = self._buffer
+        begin, end = self._block.end(text)
+        # No tag goes over lines: without one the last line is kept, which may hold a part of it.
+        at = begin if end >= 0 else len(text) if final else text.rfind("\n") + 1
+        self._skipped(text[:at])
+        if end >= 0:
+            self._at = end
+            self._state = self._line
+            return True
+        self._block.forget(at)
+        self._buffer = text[at:]
+        return False
+
+    def _skipped(self, text: str) -> None:
+        """Take whole lines, or what is left of one, of which no call is made."""
+        if not self._mentioned and self._mentions(text):
+            self._mentioned = True
+            self._items.append(Mentioned())
+
+    def _unsaid(self, begin: int, end: int = -1) -> bool:
+        """Go on behind a closing tag without an opening one, if there is one between two places."""
+        at = stray(self._buffer[begin:] if end < 0 else self._buffer[begin:end])
+        if at < 0:
             return False
-        if end < 0 and not text:
-            return False
-        line = text if end < 0 else text[:end]
-        self._at = len(text) if end < 0 else end + 1
-        self._prose(line)
+        self._skipped(self._buffer[begin : begin + at])
+        self._items.append(Unsaid())
+        self._calls = self._joined = False
+        self._thoughts = []
+        self._at = begin + at
+        self._state = self._line
         return True
 
     def _known(self, name: str) -> bool:
@@ -156,21 +171,20 @@ class Reader:
             return
         if not stripped or _FENCE.fullmatch(line):
             return
-        broken = BROKEN.match(line)
+        broken = BROKEN.match(straight(line))
         if broken is not None and self._known(broken[2]):
             self._broken(int(broken[1]), broken[2])
             return
-        if self._loose(line):
-            return
         if not self._calls and not self._joined and self._decision(line):
             return
+        self._skipped(line)
         thought = stripped.removeprefix("Thought:").strip()
         self._thoughts.append(thought)
-        self._items.append(Thought(thought, listed(line)))
+        self._items.append(Thought(thought, listed(straight(line))))
 
     def _loose(self, line: str) -> bool:
         """Take a call that is not written as it was asked for; True if the line begins one."""
-        found = loose(line, self._known)
+        found = loose(straight(line), self._known)
         if found is None:
             return False
         if found.number is None and found.name.lower() != JOIN:
@@ -179,6 +193,7 @@ class Reader:
             self._give(Numbered(None, found.name, problem=problem, label=found.label))
             return True
         self._at = 0  # the line is read again, as a call
+        self._buffer = straight(self._buffer)
         self._begin_call(found.number, found.name, found.at)
         return True
 
@@ -212,6 +227,8 @@ class Reader:
         """In an answer in words: all that is left belongs to it."""
         if not final:
             return False
+        if self._unsaid(0):
+            return True
         self._decide(Decision("finish", answer_in(self._buffer, bracketed=self._bracketed)))
         self._at = len(self._buffer)
         self._state = self._over
@@ -259,13 +276,17 @@ class Reader:
         if end < 0 and not final:
             return False
         self._at = len(self._buffer) if end < 0 else end + 1
-        self._items.append(Thought(self._buffer[: self._at].strip()))
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._skipped(self._buffer[: self._at])
+            self._items.append(Thought(self._buffer[: self._at].strip()))
+            self._state = self._line
         return True
 
     def _spoilt_decision(self, final: bool) -> bool:  # noqa: FBT001
         if not final:
             return False
+        if self._unsaid(0):
+            return True
         self._decide(spoilt(self._buffer))
         self._at = len(self._buffer)
         self._state = self._over
@@ -305,22 +326,13 @@ class Reader:
     def _skip(self, final: bool) -> bool:  # noqa: FBT001
         """Behind a mistake: go to the next line that is not inside of a text."""
         text = self._buffer
-        position = 0
-        while True:
-            stop = _TRIPLE.search(text, position)
-            if stop is None:
-                if not final:
-                    return False
-                self._at = len(text)
-                break
-            if stop[0] == "\n":
-                self._at = stop.end()
-                break
-            close = text.find(stop[0], stop.end())
-            if close < 0 and not final:
-                return False
-            position = len(text) if close < 0 else close + 3
-        self._state = self._line
+        found = behind_texts(text, final=final)
+        if found is None:
+            return False
+        position, self._at = found
+        if not self._unsaid(position, self._at):
+            self._skipped(text[: self._at])
+            self._state = self._line
         return True
 
     def _tail(self, final: bool) -> bool:  # noqa: FBT001
@@ -330,17 +342,21 @@ class Reader:
         mark = text.find(END)
         if mark >= 0 and (mark < end or end < 0):
             end = mark
-        following = HEAD.match(text.lstrip(" \t;,"))
+        following = HEAD.match(straight(text.lstrip(" \t;,")))
         if following is not None and not following[3]:
             end = len(text) - len(text.lstrip(" \t;,"))
         elif end < 0 and not final:
             return False
         line = text if end < 0 else text[:end]
+        tag = tag_in(line)
+        if tag >= 0:
+            line, end = line[:tag], tag
         unfinished = END.startswith(line.strip()) and line.strip()
         arguments = self._arguments
         problem = None
         if not TAIL.fullmatch(line) and not unfinished:
             problem = "what stands behind its closing bracket cannot be read; write one call a line"
+            self._skipped(line)
         call = Numbered(*self._head, tuple(arguments.positional), arguments.named, problem)
         self._give(call if problem is None else Numbered(*self._head, problem=problem))
         self._at = len(text) if end < 0 else end
@@ -353,7 +369,9 @@ class Reader:
         if end < 0 and not final:
             return False
         self._at = len(self._buffer) if end < 0 else end + 1
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._skipped(self._buffer[: self._at])
+            self._state = self._line
         return True
 
     def _join(self, final: bool) -> bool:  # noqa: FBT001
@@ -369,7 +387,8 @@ class Reader:
             return False
         self._at = len(text) if end < 0 else end + 1
         self._end_of_plan()
-        self._state = self._line
+        if not self._unsaid(0, self._at):
+            self._state = self._line
         return True
 
     def _end_of_plan(self) -> None:
@@ -378,9 +397,11 @@ class Reader:
             self._items.append(Join())
 
     def _over(self, final: bool) -> bool:  # noqa: FBT001
-        """Behind the end mark or an answer: nothing counts any more."""
-        del final
-        self._buffer = ""
+        """Behind the end mark or an answer: nothing counts any more, unless all was thought."""
+        if final and self._unsaid(0):
+            return True
+        if final:
+            self._buffer = ""
         return False
 
     # -------------------------------------------------------------------------------------- giving

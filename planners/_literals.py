@@ -21,6 +21,8 @@ MAX_DEPTH: Final = 100
 _SPACE: Final = " \t\r\n\f\v"
 _OPENERS: Final = {"[": "list", "(": "paren", "{": "dict"}
 _CLOSERS: Final = {"list": "]", "paren": ")", "call": ")", "dict": "}"}
+# As some scripts write them; only where nothing else can stand.
+_WIDE: Final = {"）": ")", "，": ","}  # noqa: RUF001
 _CONSTANTS: Final[dict[str, Any]] = {
     "True": True,
     "true": True,
@@ -140,6 +142,8 @@ class Arguments:
         """Take one token; False if it is not whole yet."""
         frame = self._stack[-1]
         char = buffer[self.at]
+        if frame.expects == "comma":
+            char = _WIDE.get(char, char)
         if char == _CLOSERS[frame.kind]:
             self._close(frame)
         elif char in ")]}":

@@ -19,12 +19,14 @@ from planners import _compiler_prompt as prompt
 from planners._base import Planner
 from planners._calls import RawCall, Record, without_faults
 from planners._compiler_api import CompilerApi
-from planners._compiler_reply import Numbers, Reply, TextStream
+from planners._compiler_reply import SPOILT, Numbers, Reply, TextStream
 from planners._decisions import Decision
 from planners._dollars import referenced, refuse, unreadable, written
-from planners._grammar import JOIN, Numbered, looks_like_plan
+from planners._grammar import JOIN
+from planners._heads import looks_like_plan
 from planners._render import failure_text, value_text
 from planners._reply_text import whole
+from planners._thoughts import spoken
 from planners._widen import OPENAI, Dialect
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from planners._api import Api
     from planners._base import Answer
     from planners._calls import Conversation
+    from planners._items import Numbered
 
 __all__ = ["Decision", "LLMCompilerPlanner"]
 
@@ -119,7 +122,10 @@ class LLMCompilerPlanner(Planner):
             return reply.decided
         if reply.calls or reply.joined or not reply.closed:
             return None
-        return Decision("finish", _without_heading(reply.text))
+        said = spoken(reply.text)
+        if reply.text.strip() and not said:  # nothing but thoughts
+            return None
+        return Decision("finish", _without_heading(said))
 
     def fresh(self) -> Self:
         """Return a planner with the same tools and options for another conversation."""
@@ -141,6 +147,7 @@ class LLMCompilerPlanner(Planner):
         again = given.text == found.text and given.closed and not given.urged
         if not again or any(each.answered for each in last) or len(last) != len(given.calls):
             reply = self._begin()
+            reply.forget = self._numbers.forget
             for line in found.text.splitlines(keepends=True):  # a buffer that stays short
                 reply.feed(line)
             reply.close()
@@ -235,13 +242,14 @@ class LLMCompilerPlanner(Planner):
     def _referenced(self, named: dict[str, Any], own: int) -> dict[str, Any]:
         """Return arguments with the references of the call with the number `own` in them.
 
-        Raises BadReference for one that leads to a line that is no call: as text it would go to
-        the tool in the place of a result.
+        Raises BadReference for one that leads to a line that is no call, or that could lead to one
+        because a line with a tool's name was not read as a call: as text it would go to the tool in
+        the place of a result.
         """
-        known, lost = self._numbers.numbered, self._reply.lost
+        known, lost, mentioned = self._numbers.numbered, self._reply.lost, self._reply.mentioned
 
         def exists(number: int) -> bool:
-            if number < own and number not in known and str(number) in lost:
+            if number < own and number not in known and (mentioned or str(number) in lost):
                 raise unreadable(str(number))
             return number < own and number in known
 
@@ -291,8 +299,11 @@ class LLMCompilerPlanner(Planner):
         reply.urged = True
         if reply.decided is not None and reply.decided.action == "replan":
             return [_message(prompt.replan(self._numbers.following))]
-        empty = reply.decided is None and reply.joined
-        return [self._asked(["The plan has no calls."])] if empty else []
+        if reply.decided is None and reply.joined:
+            return [self._asked(["The plan has no calls."])]
+        if reply.closed and reply.text.strip() and not spoken(reply.text):
+            return [self._asked(["Your reply holds thoughts and nothing else."])]
+        return []
 
     def _rendered(self, records: Sequence[Record]) -> list[Any]:
         if not records:
@@ -304,6 +315,8 @@ class LLMCompilerPlanner(Planner):
         late = ", ".join(self._reply.late)
         if late:
             texts = [*texts, f"Not run, because they stand behind join(): {late}."]
+        if self._reply.spoilt:
+            texts = [*texts, SPOILT]
         if self._reply.cut:
             texts = [*texts, "Your reply was cut off; what you meant to write behind is missing."]
         results = any(record.answered for record in self._conversation.records)

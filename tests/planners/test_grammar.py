@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from dagexec import Call, DagexecError, Plan, Ref, Template
 from planners._decisions import Decision
 from planners._dollars import referenced, written
-from planners._grammar import Join, Numbered, Reader, Thought
+from planners._grammar import Reader
+from planners._items import Join, Numbered, Thought
 from planners.llmcompiler import LLMCompilerPlanner
+from tests.planners.plans import FOREIGN, NAMES, STRIPPED, THOUGHT, calls, make, read
 
-NAMES = {"search", "math", "write", "note"}
 PLAN = '''Thought: two at a time
 1. search("cheetah", limit=3)
 2. math("max speed?", ["$1"]
@@ -48,18 +49,6 @@ DECISIONS = [
     'Action: Replan(more (of it))\n7. search("x")',
     "Only words, {braces} and $1 too.\nTwo lines.",
 ]
-
-
-def read(*pieces):
-    """Return the items of a text that comes in pieces."""
-    reader = Reader(NAMES)
-    items = [item for piece in pieces for item in reader.feed(piece)]
-    return items + reader.close()
-
-
-def calls(text):
-    """Return the calls of a text, each by its number."""
-    return {item.number: item for item in read(text) if isinstance(item, Numbered)}
 
 
 def test_a_plan_is_read():
@@ -217,7 +206,10 @@ def test_cutting_at_every_position_changes_nothing(text):
     assert read(*text.splitlines(keepends=True)) == whole
 
 
-@given(st.text(st.sampled_from("""123. fjoin("'[]{}$,:=\\\n ab#*TF0""")), st.integers(1, 7))
+TOKENS = [*"""123. fjoin("'[]{}$,:=\\\n ab#*TF0""", "<think>", "</think>", "\n1. f("]
+
+
+@given(st.lists(st.sampled_from(TOKENS)).map("".join), st.integers(1, 7))
 def test_any_text_is_read_the_same_in_pieces(text, size):
     """Nothing raises, and cuts change nothing, whatever the text."""
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
@@ -230,7 +222,7 @@ def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
     """A text always gives a plan, and a plan's calls either run or say what is wrong."""
     first = LLMCompilerPlanner([make(name) for name in sorted(NAMES)])
     rng = random.Random(count)
-    texts = [PLAN, *DECISIONS, "\n".join(LOOSE)]
+    texts = [PLAN, *DECISIONS, "\n".join(LOOSE), *THOUGHT, *STRIPPED, "\n".join(FOREIGN)]
     for _ in range(count):
         text = mutated(rng, rng.choice(texts))
         at = rng.randrange(len(text) + 1)
@@ -247,7 +239,7 @@ def test_ten_thousand_mutations_raise_nothing_but_the_documented_error(count):
 
 def mutated(rng, text):
     """Return a text with a few characters gone, changed, added, or moved."""
-    marks = "()[]{}\"'$,=:\n\\.# <0a*\u2028\ud800é"
+    marks = "()[]{}\"'$,=:\n\\.# <0a*\u2028\ud800é\ufeff\u00a0\uff08\uff11"
     chars = list(text)
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(chars) + 1)
@@ -262,16 +254,6 @@ def mutated(rng, text):
             other = rng.randrange(len(chars) + 1)
             chars[at:at] = chars[other : other + rng.randint(1, 30)]
     return "".join(chars) or " "
-
-
-def make(name):
-    """Return a tool that takes whatever it is given."""
-
-    def tool(a=None, b=None, c=None, d=None, **rest):
-        """Do nothing."""
-
-    tool.__name__ = tool.__qualname__ = name
-    return tool
 
 
 # -------------------------------------------------------------------------------- values and texts
