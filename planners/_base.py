@@ -14,7 +14,7 @@ from planners._calls import Conversation
 from planners._edge import described, is_dict
 from planners._render import MAYBE, cut, failure_text, value_text
 from planners._schema import normalised
-from planners._stream import CallStream
+from planners._stream import CallStream, Replayed
 from planners._widen import Dialect, NotStrict, strict, widened
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dagexec import Outcome, Tool
     from planners._api import Api
     from planners._calls import RawCall, Record
+    from planners._reply_stream import ReplyStream
     from planners._stream import Assembler
 
 _log = logging.getLogger("planners")
@@ -164,6 +165,17 @@ class Planner(ABC):
             refused=self._refused,
             on_event=on_event,
         )
+
+    def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> ReplyStream:
+        """Return the stream of a reply that was read before, with the very calls of then.
+
+        `heard` and `whole` are what the earlier stream says of itself, and `response` its reply.
+        """
+        stream = CallStream(
+            (), Replayed(response), self._conversation, read=self._read, refused=self._refused
+        )
+        stream.replay(heard, whole=whole)
+        return stream
 
     def reply(self, response: Any) -> list[Any]:
         """Return what a reply adds to the conversation, as dicts, before the `results`.

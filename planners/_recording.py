@@ -28,7 +28,14 @@ class Recording:
     def __init__(self, session: Session) -> None:
         """Read what was recorded."""
         self._session = session
-        self._replies = {each.call: each.body for each in session.records if each.kind == "reply"}
+        self._replies: dict[str | None, Any] = {}
+        # How a reply came that was read as a stream.
+        self._streams: dict[str | None, Any] = {}
+        streamed = None
+        for each in session.records:
+            if each.kind == "reply":
+                self._replies[each.call], self._streams[each.call] = each.body, streamed
+            streamed = each.body if each.kind == "streamed" else None
         self._begun = [each.call for each in session.records if each.kind == "asked"]
 
     @classmethod
@@ -51,8 +58,14 @@ class Recording:
         """Return the reply of a turn that was recorded, or None."""
         return self._replies.get(str(turn))
 
-    async def keep(self, turn: int, response: Any) -> None:
-        """Record a whole reply; raise DagexecError if that cannot be done."""
+    def streamed(self, turn: int) -> Any:
+        """Return how a reply that was recorded had come as a stream; None if it came whole."""
+        return self._streams.get(str(turn))
+
+    async def keep(self, turn: int, response: Any, streamed: Any = None) -> None:
+        """Record a reply; raise DagexecError if that cannot be done."""
+        if streamed is not None:
+            await self._add("streamed", turn, streamed)
         await self._add("reply", turn, response)
         self._replies[str(turn)] = response
 
@@ -113,7 +126,8 @@ class RecordedCalls:
             call: Call = await anext(self._calls)
         except StopAsyncIteration:
             if self._calls.whole:
-                await self._recording.keep(self._turn, self._calls.response)
+                streamed = {"heard": self._calls.heard, "whole": True}
+                await self._recording.keep(self._turn, self._calls.response, streamed)
             raise
         return call
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dagexec import Call, Plan
     from dagexec.journal import Journal
     from planners._asking import Limiter
+    from planners._reply_stream import ReplyStream
     from planners._solution import Status
 
 T = TypeVar("T")
@@ -260,7 +261,7 @@ class _Loop:
         try:
             known = None if self.recording is None else self.recording.reply(self._number)
             if known is not None:
-                await self._planned(turn, known, own)
+                await self._again(turn, known, own)
             elif self.streams:
                 await self._streamed(turn, own)
             else:
@@ -296,6 +297,20 @@ class _Loop:
         if len(plan):
             await self._executed(turn, plan, deadlines)
 
+    async def _again(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+        """Go on with the calls of a reply that was recorded; they are those of then."""
+        recording = self.recording
+        streamed = None if recording is None else recording.streamed(self._number)
+        if streamed is None:
+            await self._planned(turn, response, deadlines)
+            return
+        heard, whole = streamed["heard"], streamed["whole"]
+        calls = self.conversation.planner.replayed(response, heard, whole=whole)
+        try:
+            await self._executed(turn, calls, deadlines)
+        finally:
+            self._read(turn, calls)
+
     def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
         """Take note of a reply. All of them come through here, so this is where to record them."""
         turn.response, turn.whole = response, whole
@@ -313,12 +328,16 @@ class _Loop:
             )
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
-            self._heard(turn, calls.response, whole=calls.whole)
+            self._read(turn, calls)
             asked.close(calls.response)
-            if turn.report is not None and not len(turn.report.plan):
-                turn.report = None
         if not calls.whole and anyio.current_time() >= deadlines.nearest:
             raise _Expired(deadlines.scope)
+
+    def _read(self, turn: Turn, calls: ReplyStream) -> None:
+        """Take note of what a stream has brought."""
+        self._heard(turn, calls.response, whole=calls.whole)
+        if turn.report is not None and not len(turn.report.plan):
+            turn.report = None
 
     async def _asked(self, turn: Turn, deadlines: _Deadlines) -> Asked:
         """Send the request of a turn; all of them go out here."""

@@ -7,7 +7,7 @@ import pytest
 
 from dagexec import Approve, DagexecError, Executor, tool
 from dagexec.journal import MemoryJournal
-from dagexec.testing import ScriptedModel, ToolBox
+from dagexec.testing import Reply, ScriptedModel, ToolBox
 from planners import solve
 from planners.anthropic import MessagesPlanner
 from planners.openai import ChatPlanner, ResponsesPlanner
@@ -100,6 +100,47 @@ async def test_a_conversation_waits_for_a_person(stream):
     solution = await ask_model("chat", ["Paid."], Box, journal, stream=stream)
     assert solution.text == "Paid."
     assert "paid 3" in str(solution.conversation.messages)
+
+
+UNKNOWN = [("pay", {}), ("look", {"x": {"$ref": "9"}})]
+CYCLE = [("pay", {}), ("look", {"x": {"$ref": "3"}}), ("look", {"x": {"$ref": "2"}})]
+CUT = Reply("", [("look", {}), ("look", {"x": "abc" * 10})], truncated=True)
+NO_JSON = [("pay", {}), ("anything", "{bad json"), ("look", {})]
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+@pytest.mark.parametrize(
+    "reply", [UNKNOWN, CYCLE, CUT, NO_JSON], ids=["unknown", "cycle", "cut", "no_json"]
+)
+async def test_a_recorded_stream_gives_the_same_calls_again(api, reply):
+    """However a whole reply would be judged: a repeat goes on, and one after the end."""
+    journal = MemoryJournal()
+
+    @tool(approval=True)
+    async def pay(x: object = None) -> str:
+        return f"paid {x}"
+
+    @tool(effect="read")
+    async def look(x: object = None) -> str:
+        return f"seen {x}"
+
+    @tool(effect="read")
+    async def anything(**kw: object) -> str:
+        return f"had {kw}"
+
+    class Box:
+        tools = (pay, look, anything)
+
+    script = [reply, "Done."]
+    first = await ask_model(api, script, Box, journal, stream=True)
+    if first.status == "pending":
+        await Executor(Box.tools, journal=journal).resume("talk.1", {"1": Approve()})
+        first = await ask_model(api, script[1:], Box, journal, stream=True)
+    assert first.text == "Done."
+    for stream in (True, False):
+        again = await ask_model(api, [], Box, journal, stream=stream)
+        assert again.text == "Done."
+        assert again.conversation.to_dict() == first.conversation.to_dict()
 
 
 async def test_another_question_under_the_same_name_is_refused():
