@@ -1,7 +1,8 @@
 """The replies of a model in a journal: a conversation that crashed does not pay for them again.
 
 A reply is recorded before any of its calls can have an effect: as a whole reply before its run, in
-a stream before the plan is closed. So what a model said once, it has said for good, and the run of
+a stream before the plan is closed. A stream that the run did not read to its end is recorded behind
+the run, in which only calls without effects have begun. So what a model said once, it has said for good, and the run of
 its calls has the same name and the same plan when it is resumed.
 """
 
@@ -109,6 +110,7 @@ class RecordedCalls:
         self._calls = calls
         self._recording = recording
         self._turn = turn
+        self._kept = False
 
     @property
     def broken(self) -> str | None:
@@ -126,10 +128,17 @@ class RecordedCalls:
             call: Call = await anext(self._calls)
         except StopAsyncIteration:
             if self._calls.whole:
-                streamed = {"heard": self._calls.heard, "whole": True}
-                await self._recording.keep(self._turn, self._calls.response, streamed)
+                await self.keep()
             raise
         return call
+
+    async def keep(self, expired: str | None = None) -> None:
+        """Record what there is of the reply, once; `expired` is the deadline that ended it."""
+        calls = self._calls
+        if not self._kept and calls.response is not None:
+            self._kept = True
+            streamed = {"heard": calls.heard, "whole": calls.whole, "expired": expired}
+            await self._recording.keep(self._turn, calls.response, streamed)
 
     async def aclose(self) -> None:
         """Close the stream."""

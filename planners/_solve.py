@@ -310,6 +310,8 @@ class _Loop:
             await self._executed(turn, calls, deadlines)
         finally:
             self._read(turn, calls)
+        if streamed["expired"] is not None:
+            raise _Expired(streamed["expired"])
 
     def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
         """Take note of a reply. All of them come through here, so this is where to record them."""
@@ -319,19 +321,22 @@ class _Loop:
         """Ask for a reply and run its calls while they come."""
         asked = await self._asked(turn, deadlines)
         calls = self.conversation.planner.stream(asked.reply, on_event=self.on_event)
+        recording, expired = self.recording, None
+        recorded = None if recording is None else RecordedCalls(calls, recording, self._number)
         try:
-            recording = self.recording
-            await self._executed(
-                turn,
-                calls if recording is None else RecordedCalls(calls, recording, self._number),
-                deadlines,
-            )
+            await self._executed(turn, recorded or calls, deadlines)
+        except _Expired as error:
+            expired = str(error)
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
             self._read(turn, calls)
             asked.close(calls.response)
         if not calls.whole and anyio.current_time() >= deadlines.nearest:
-            raise _Expired(deadlines.scope)
+            expired = expired or deadlines.scope
+        if recorded is not None:  # what the run did not read to its end
+            await recorded.keep(expired)
+        if expired is not None:
+            raise _Expired(expired)
 
     def _read(self, turn: Turn, calls: ReplyStream) -> None:
         """Take note of what a stream has brought."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Approve, DagexecError, Executor, tool
+from dagexec import Approve, DagexecError, Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
 from dagexec.testing import Reply, ScriptedModel, ToolBox
 from planners import solve
@@ -25,9 +25,9 @@ def box_of_tools():
     return box
 
 
-async def ask_model(api, script, box, journal, *, stream, **options):
+async def ask_model(api, script, box, journal, *, stream, speed=None, **options):
     """Solve with a new planner, client and executor, as a new process would."""
-    model = ScriptedModel(script)
+    model = ScriptedModel(script, speed=speed)
     client = model.anthropic() if api == "messages" else model.openai()
     planner = PLANNERS[api](box.tools)
     return await solve(
@@ -35,10 +35,9 @@ async def ask_model(api, script, box, journal, *, stream, **options):
         planner=planner,
         client=client,
         model="m",
-        executor=Executor(box.tools),
         stream=stream,
         journal=journal,
-        **{"run_id": "talk", **options},
+        **{"executor": Executor(box.tools), "run_id": "talk", **options},
     )
 
 
@@ -141,6 +140,39 @@ async def test_a_recorded_stream_gives_the_same_calls_again(api, reply):
         again = await ask_model(api, [], Box, journal, stream=stream)
         assert again.text == "Done."
         assert again.conversation.to_dict() == first.conversation.to_dict()
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+@pytest.mark.parametrize("seconds", [None, 5])
+async def test_a_reply_whose_run_stops_early_is_recorded(api, seconds):
+    """By a failure or a deadline: a repeat pays for nothing, and says the same."""
+    journal = MemoryJournal()
+
+    @tool(effect="read")
+    async def bad() -> str:
+        if seconds is None:
+            raise OSError("x")
+        return "not bad"
+
+    @tool(effect="read")
+    async def look(x: str = "") -> str:
+        return f"seen {x}"
+
+    class Box:
+        tools = (bad, look)
+
+    executor = Executor(Box.tools, on_failure="stop", timeouts=Timeouts(workflow=seconds))
+    script = [[("bad", {}), ("look", {"x": "y" * 200})], [("look", {})], "Done."]
+    ways = {"stream": True, "executor": executor}
+    if seconds is not None:
+        ways["speed"] = 10
+    first = await ask_model(api, script, Box, journal, **ways)
+    assert first.status == ("done" if seconds is None else "timed_out")
+    replies = [each.call for each in await journal.read("talk") if each.kind == "reply"]
+    assert replies == [str(turn + 1) for turn in range(first.conversation.turns)]
+    again = await ask_model(api, [], Box, journal, **ways)
+    assert (again.text, again.status, again.scope) == (first.text, first.status, first.scope)
+    assert again.conversation.to_dict() == first.conversation.to_dict()
 
 
 async def test_another_question_under_the_same_name_is_refused():
