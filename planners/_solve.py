@@ -79,7 +79,8 @@ async def solve(
         journal: where the model's replies and the runs of their calls are recorded. The same
             `solve` again, after a crash or when calls that waited have their answers
             (`executor.resume`), goes on where it was and asks for no reply twice.
-        run_id: names the conversation there; by default `conversation.id`.
+        run_id: names the conversation there; by default `conversation.id`. A new one for a known
+            conversation begins a recording of its own there, which goes on from it.
         options: more arguments for the SDK's `create`, such as `tool_choice`. `tools` are added
             to the planner's. Anthropic's `max_tokens` is 8192 if it is not given.
 
@@ -98,6 +99,8 @@ async def solve(
             f"the conversation is one over {conversation.planner.api.name!r}, and the planner is"
             f" for {planner.api.name!r}"
         )
+    id_, said = conversation.id, len(conversation.messages)
+    conversation.id = run_id or id_
     if isinstance(question, str):
         conversation.say(question)
     elif question is not None:
@@ -116,7 +119,13 @@ async def solve(
     )
     if journal is None:
         return await loop.run(max_turns)
-    return await loop.run_recorded(max_turns, journal)
+    try:
+        recording = await Recording.claim(journal, conversation)
+    except BaseException:
+        conversation.id = id_  # as if it had not been asked
+        del conversation.messages[said:]
+        raise
+    return await loop.run_recorded(max_turns, journal, recording)
 
 
 def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
@@ -188,16 +197,17 @@ class _Loop:
     journal: Journal | None = None
     recording: Recording | None = None
 
-    async def run_recorded(self, max_turns: int, journal: Journal) -> Solution:
+    async def run_recorded(
+        self, max_turns: int, journal: Journal, recording: Recording
+    ) -> Solution:
         """Run turns, with their replies and runs recorded."""
-        self.journal = journal
-        self.recording = await Recording.claim(journal, self.conversation)
+        self.journal, self.recording = journal, recording
         state = "open"
         try:
             solution = await self.run(max_turns)
             state = {"done": "done", "pending": "waiting"}.get(solution.status, "open")
         finally:
-            await self.recording.release(state)
+            await recording.release(state)
         return solution
 
     async def run(self, max_turns: int) -> Solution:
@@ -259,7 +269,7 @@ class _Loop:
         end = math.inf if timeout is None else anyio.current_time() + timeout
         own = _Deadlines(deadlines.workflow, end)
         try:
-            known = None if self.recording is None else self.recording.reply(self._number)
+            known = None if self.recording is None else self.recording.reply(self.conversation)
             if known is not None:
                 await self._again(turn, known, own)
             elif self.streams:
