@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Approve, DagexecError, Executor, Timeouts, tool
+from dagexec import Approve, Call, DagexecError, Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
 from dagexec.testing import Reply, ScriptedModel, ToolBox
 from planners import solve
@@ -173,6 +173,27 @@ async def test_a_reply_whose_run_stops_early_is_recorded(api, seconds):
     again = await ask_model(api, [], Box, journal, **ways)
     assert (again.text, again.status, again.scope) == (first.text, first.status, first.scope)
     assert again.conversation.to_dict() == first.conversation.to_dict()
+
+
+@pytest.mark.parametrize("way", ["resume", "run", "stream"])
+async def test_a_conversation_is_no_run(way):
+    """Its id leads to those of its runs, and it can go on."""
+    journal = MemoryJournal()
+    box = box_of_tools()
+    await ask_model("chat", [FIRST, SECOND, "Done."], box, journal, stream=False)
+    executor = Executor(box.tools, journal=journal)
+
+    async def calls():
+        yield Call("1", "look")
+
+    with pytest.raises(DagexecError, match=r"is a conversation .* 'talk.1', 'talk.2'$"):
+        if way == "resume":
+            await executor.resume("talk")
+        else:
+            await executor.run([] if way == "run" else calls(), run_id="talk")
+    assert [info.state for info in await journal.runs()] == ["done"] * 3
+    again = await ask_model("chat", [], box, journal, stream=False)
+    assert again.text == "Done."
 
 
 async def test_another_question_under_the_same_name_is_refused():
