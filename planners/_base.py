@@ -276,7 +276,7 @@ class Planner(ABC):
         if outcome.status == "done":
             text = cut(value_text(outcome.value), self._limit, number)
             return Answer(record.raw, self._headed(number, "", text), done=True)
-        if outcome.status == "cancelled" and record.problem is not None:
+        if outcome.status in ("cancelled", "pending") and record.problem is not None:
             # A call of a streamed reply, which was cut off after it: it says more than "stopped".
             return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=self._limit)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dagexec import Call
-    from dagexec.journal import Journal, Session
+    from dagexec.journal import Journal, Record, Session
     from planners._dialogue import Dialogue
 
 
@@ -119,9 +119,10 @@ class Recording:
 
     async def keep(self, turn: int, response: Any, streamed: Any = None) -> None:
         """Record a reply; raise DagexecError if that cannot be done."""
-        if streamed is not None:
-            await self._add("streamed", turn, streamed)
-        await self._add("reply", turn, response)
+        from dagexec.journal import Record
+
+        before = [] if streamed is None else [Record("streamed", str(turn), streamed)]
+        await self._add("reply", turn, response, *before)
         self._replies[str(turn)] = response
 
     async def name(self, conversation: Dialogue, *, streams: bool) -> str:
@@ -134,7 +135,7 @@ class Recording:
         name = f"{conversation.id}.{turn}"
         return name if times <= 1 else f"{name}.{times}"
 
-    async def _add(self, kind: str, turn: int, body: Any) -> None:
+    async def _add(self, kind: str, turn: int, body: Any, *before: Record) -> None:
         from dagexec.journal import Record
 
         durable = anyio.Event()
@@ -144,6 +145,8 @@ class Recording:
             errors.extend([] if error is None else [error])
             durable.set()
 
+        for record in before:  # durable before the last is
+            self._session.append(record, lambda error: errors.extend([error] if error else []))
         self._session.append(Record(kind, str(turn), body), done)
         await durable.wait()
         if errors:

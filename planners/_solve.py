@@ -192,6 +192,8 @@ class _Loop:
     on_event: Callable[[Any], object] | None = field(kw_only=True)
     began: float = 0.0
     first_report: int = 0
+    # Whether the reply was cut off: its run cannot go on, so nobody is waited for.
+    broken: bool = False
     said: str = ""
     last: Turn | None = None
     journal: Journal | None = None
@@ -324,7 +326,8 @@ class _Loop:
             raise _Expired(streamed["expired"])
 
     def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
-        """Take note of a reply. All of them come through here, so this is where to record them."""
+        """Take note of a reply; all of them come through here."""
+        self.broken = False
         turn.response, turn.whole = response, whole
 
     async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
@@ -351,6 +354,7 @@ class _Loop:
     def _read(self, turn: Turn, calls: ReplyStream) -> None:
         """Take note of what a stream has brought."""
         self._heard(turn, calls.response, whole=calls.whole)
+        self.broken = calls.broken is not None
         if turn.report is not None and not len(turn.report.plan):
             turn.report = None
 
@@ -383,7 +387,7 @@ class _Loop:
     def _status(self, turn: Turn) -> Status | None:
         if turn.report is not None:
             waits = any(outcome.status in _WAITING for outcome in turn.report.values())
-            return "pending" if waits else None
+            return "pending" if waits and not self.broken else None
         ending = self.conversation.planner.api.ending(turn.response)
         if ending == "failed":
             raise DagexecError(f"the reply failed: {turn.response!r:.300}")

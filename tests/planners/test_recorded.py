@@ -175,6 +175,28 @@ async def test_a_reply_whose_run_stops_early_is_recorded(api, seconds):
     assert again.conversation.to_dict() == first.conversation.to_dict()
 
 
+@pytest.mark.parametrize("api", PLANNERS)
+async def test_nobody_is_asked_about_a_reply_that_was_cut_off(api):
+    """Its run could not go on with an answer: the model is told, and goes on."""
+    journal = MemoryJournal()
+
+    @tool(effect="read", approval=True)
+    async def see(x: str = "") -> str:
+        return f"seen {x}"
+
+    class Box:
+        tools = (see,)
+
+    calls = [("see", {}), ("see", {"x": "y" * 200})]
+    script = [Reply("", calls, truncated=True), "Done."]
+    first = await ask_model(api, script, Box, journal, stream=True, speed=50)
+    assert first.text == "Done."
+    assert first.reports[0]["1"].status == "pending"
+    assert "cut off" in str(first.messages)
+    again = await ask_model(api, [], Box, journal, stream=True)
+    assert again.messages == first.messages
+
+
 @pytest.mark.parametrize("way", ["resume", "run", "stream"])
 async def test_a_conversation_is_no_run(way):
     """Its id leads to those of its runs, and it can go on."""
