@@ -33,7 +33,7 @@ from dagexec._outcomes import (
 )
 from dagexec._past import Past
 from dagexec._scheduler import Added, Closed, Expired, Reopened, Settled, State, Stop
-from dagexec.journal._base import Record
+from dagexec.journal._base import RUNS, Record, other_kind
 from dagexec.journal._records import (
     fingerprint,
     outcome_body,
@@ -112,6 +112,8 @@ class Recorder:
         elif source is not None:
             first = Record("stream", None, policies(runner.settings))
         self._session = session = await self._journal.claim(self._run_id, first)
+        if session.records[0].kind not in RUNS:
+            await self._refuse_kind(session.records[0].kind)
         self._backlog = Backlog(session)
         try:
             self._past.restore(plan, session.records, new=session.records[0] is first)
@@ -130,6 +132,15 @@ class Recorder:
         finally:
             with CancelScope(shield=True):
                 await self._release()
+
+    async def _refuse_kind(self, kind: str) -> None:
+        state = "open"
+        try:
+            text, state = await other_kind(self._journal, self._run_id, kind)
+        finally:
+            with CancelScope(shield=True):
+                await self._session.release(state)
+        raise DagexecError(text)
 
     async def _release(self) -> None:
         machine = self._runner.machine

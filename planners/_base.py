@@ -14,7 +14,7 @@ from planners._calls import Conversation
 from planners._edge import described, is_dict
 from planners._render import MAYBE, cut, failure_text, value_text
 from planners._schema import normalised
-from planners._stream import CallStream
+from planners._stream import CallStream, Replayed
 from planners._widen import Dialect, NotStrict, strict, widened
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dagexec import Outcome, Tool
     from planners._api import Api
     from planners._calls import RawCall, Record
+    from planners._reply_stream import ReplyStream
     from planners._stream import Assembler
 
 _log = logging.getLogger("planners")
@@ -165,6 +166,17 @@ class Planner(ABC):
             on_event=on_event,
         )
 
+    def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> ReplyStream:
+        """Return the stream of a reply that was read before, with the very calls of then.
+
+        `heard` and `whole` are what the earlier stream says of itself, and `response` its reply.
+        """
+        stream = CallStream(
+            (), Replayed(response), self._conversation, read=self._read, refused=self._refused
+        )
+        stream.replay(heard, whole=whole)
+        return stream
+
     def reply(self, response: Any) -> list[Any]:
         """Return what a reply adds to the conversation, as dicts, before the `results`.
 
@@ -264,7 +276,7 @@ class Planner(ABC):
         if outcome.status == "done":
             text = cut(value_text(outcome.value), self._limit, number)
             return Answer(record.raw, self._headed(number, "", text), done=True)
-        if outcome.status == "cancelled" and record.problem is not None:
+        if outcome.status in ("cancelled", "pending") and record.problem is not None:
             # A call of a streamed reply, which was cut off after it: it says more than "stopped".
             return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=self._limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -33,6 +33,8 @@ class ReplyStream(AsyncIterator[Call], ABC):
         self.response: dict[str, Any] | None = None
         self.broken: str | None = None
         self.whole = False
+        # What `replay` needs beside the response, as JSON.
+        self.heard: list[Any] = []
         self._source = source
         self._events = events
         self._on_event = on_event
@@ -70,6 +72,17 @@ class ReplyStream(AsyncIterator[Call], ABC):
         self._begin_once()
         if not self._over:
             await self._break_off()
+
+    def replay(self, heard: Iterable[Any], *, whole: bool) -> None:
+        """Hear again what an earlier stream of this reply had `heard`, instead of the source."""
+        self._begin_once()
+        for event in heard:
+            self._take(event)
+        if whole:
+            self._finish()
+        else:
+            self._over = True
+            self._break()
 
     @abstractmethod
     def _begin(self) -> None:

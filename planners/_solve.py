@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dagexec import Call, Plan
     from dagexec.journal import Journal
     from planners._asking import Limiter
+    from planners._reply_stream import ReplyStream
     from planners._solution import Status
 
 T = TypeVar("T")
@@ -78,7 +79,8 @@ async def solve(
         journal: where the model's replies and the runs of their calls are recorded. The same
             `solve` again, after a crash or when calls that waited have their answers
             (`executor.resume`), goes on where it was and asks for no reply twice.
-        run_id: names the conversation there; by default `conversation.id`.
+        run_id: names the conversation there; by default `conversation.id`. A new one for a known
+            conversation begins a recording of its own there, which goes on from it.
         options: more arguments for the SDK's `create`, such as `tool_choice`. `tools` are added
             to the planner's. Anthropic's `max_tokens` is 8192 if it is not given.
 
@@ -97,6 +99,8 @@ async def solve(
             f"the conversation is one over {conversation.planner.api.name!r}, and the planner is"
             f" for {planner.api.name!r}"
         )
+    id_, said = conversation.id, len(conversation.messages)
+    conversation.id = run_id or id_
     if isinstance(question, str):
         conversation.say(question)
     elif question is not None:
@@ -115,7 +119,13 @@ async def solve(
     )
     if journal is None:
         return await loop.run(max_turns)
-    return await loop.run_recorded(max_turns, journal)
+    try:
+        recording = await Recording.claim(journal, conversation)
+    except BaseException:
+        conversation.id = id_  # as if it had not been asked
+        del conversation.messages[said:]
+        raise
+    return await loop.run_recorded(max_turns, journal, recording)
 
 
 def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
@@ -182,21 +192,24 @@ class _Loop:
     on_event: Callable[[Any], object] | None = field(kw_only=True)
     began: float = 0.0
     first_report: int = 0
+    # Whether the reply was cut off: its run cannot go on, so nobody is waited for.
+    broken: bool = False
     said: str = ""
     last: Turn | None = None
     journal: Journal | None = None
     recording: Recording | None = None
 
-    async def run_recorded(self, max_turns: int, journal: Journal) -> Solution:
+    async def run_recorded(
+        self, max_turns: int, journal: Journal, recording: Recording
+    ) -> Solution:
         """Run turns, with their replies and runs recorded."""
-        self.journal = journal
-        self.recording = await Recording.claim(journal, self.conversation)
+        self.journal, self.recording = journal, recording
         state = "open"
         try:
             solution = await self.run(max_turns)
             state = {"done": "done", "pending": "waiting"}.get(solution.status, "open")
         finally:
-            await self.recording.release(state)
+            await recording.release(state)
         return solution
 
     async def run(self, max_turns: int) -> Solution:
@@ -258,9 +271,9 @@ class _Loop:
         end = math.inf if timeout is None else anyio.current_time() + timeout
         own = _Deadlines(deadlines.workflow, end)
         try:
-            known = None if self.recording is None else self.recording.reply(self._number)
+            known = None if self.recording is None else self.recording.reply(self.conversation)
             if known is not None:
-                await self._planned(turn, known, own)
+                await self._again(turn, known, own)
             elif self.streams:
                 await self._streamed(turn, own)
             else:
@@ -296,29 +309,54 @@ class _Loop:
         if len(plan):
             await self._executed(turn, plan, deadlines)
 
+    async def _again(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+        """Go on with the calls of a reply that was recorded; they are those of then."""
+        recording = self.recording
+        streamed = None if recording is None else recording.streamed(self._number)
+        if streamed is None:
+            await self._planned(turn, response, deadlines)
+            return
+        heard, whole = streamed["heard"], streamed["whole"]
+        calls = self.conversation.planner.replayed(response, heard, whole=whole)
+        try:
+            await self._executed(turn, calls, deadlines)
+        finally:
+            self._read(turn, calls)
+        if streamed["expired"] is not None:
+            raise _Expired(streamed["expired"])
+
     def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
-        """Take note of a reply. All of them come through here, so this is where to record them."""
+        """Take note of a reply; all of them come through here."""
+        self.broken = False
         turn.response, turn.whole = response, whole
 
     async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
         """Ask for a reply and run its calls while they come."""
         asked = await self._asked(turn, deadlines)
         calls = self.conversation.planner.stream(asked.reply, on_event=self.on_event)
+        recording, expired = self.recording, None
+        recorded = None if recording is None else RecordedCalls(calls, recording, self._number)
         try:
-            recording = self.recording
-            await self._executed(
-                turn,
-                calls if recording is None else RecordedCalls(calls, recording, self._number),
-                deadlines,
-            )
+            await self._executed(turn, recorded or calls, deadlines)
+        except _Expired as error:
+            expired = str(error)
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
-            self._heard(turn, calls.response, whole=calls.whole)
+            self._read(turn, calls)
             asked.close(calls.response)
-            if turn.report is not None and not len(turn.report.plan):
-                turn.report = None
         if not calls.whole and anyio.current_time() >= deadlines.nearest:
-            raise _Expired(deadlines.scope)
+            expired = expired or deadlines.scope
+        if recorded is not None:  # what the run did not read to its end
+            await recorded.keep(expired)
+        if expired is not None:
+            raise _Expired(expired)
+
+    def _read(self, turn: Turn, calls: ReplyStream) -> None:
+        """Take note of what a stream has brought."""
+        self._heard(turn, calls.response, whole=calls.whole)
+        self.broken = calls.broken is not None
+        if turn.report is not None and not len(turn.report.plan):
+            turn.report = None
 
     async def _asked(self, turn: Turn, deadlines: _Deadlines) -> Asked:
         """Send the request of a turn; all of them go out here."""
@@ -349,7 +387,7 @@ class _Loop:
     def _status(self, turn: Turn) -> Status | None:
         if turn.report is not None:
             waits = any(outcome.status in _WAITING for outcome in turn.report.values())
-            return "pending" if waits else None
+            return "pending" if waits and not self.broken else None
         ending = self.conversation.planner.api.ending(turn.response)
         if ending == "failed":
             raise DagexecError(f"the reply failed: {turn.response!r:.300}")

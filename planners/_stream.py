@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from dagexec import Call, DagexecError
+from planners._calls import RawCall
 from planners._edge import get
 from planners._reply_stream import ReplyStream, ended_early, events_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Collection, Iterable
 
-    from planners._calls import Conversation, RawCall, Record
+    from planners._calls import Conversation, Record
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
@@ -73,6 +74,29 @@ class Assembler(ABC):
         Of a reply that broke off, `given` are the keys of its complete calls: the others, and what
         else cannot stand in a conversation, are left out.
         """
+
+
+@final
+class Replayed(Assembler):
+    """A reply that another assembler has put together; its events are what was `heard` of it."""
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        """Take the reply as it was put together."""
+        super().__init__()
+        self.ended = self.recognised = True
+        self._response = response
+
+    def feed(self, event: Any) -> Iterable[Progress]:
+        """Take one item of `CallStream.heard`."""
+        key = event["call"]
+        if "begun" in event:
+            return (Begun(key, event["begun"]),)
+        return (Written(key, RawCall(**event["written"]), event["sure"]),)
+
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any]:
+        """Return the reply; of one that broke off, what was kept of it."""
+        del given
+        return self._response
 
 
 @final
@@ -165,6 +189,8 @@ class CallStream(ReplyStream):
         self._refused = refused
         self._records: dict[object, Record] = {}
         self._given: dict[int, Call] = {}
+        # How many calls had begun before each.
+        self._places: dict[object, int] = {}
 
     # -------------------------------------------------------------------------------- its own parts
 
@@ -174,8 +200,13 @@ class CallStream(ReplyStream):
     def _take(self, event: Any) -> None:
         for progress in self._assembler.feed(event):
             if isinstance(progress, Begun):
+                self._places[progress.key] = at = len(self._places)
+                self.heard.append({"call": at, "begun": progress.id})
                 self._records[progress.key] = self._conversation.place(progress.id)
             else:
+                raw = {each.name: getattr(progress.raw, each.name) for each in fields(RawCall)}
+                at = self._places[progress.key]
+                self.heard.append({"call": at, "written": raw, "sure": progress.sure})
                 self._give(self._records[progress.key], progress.raw, sure=progress.sure)
         if not self._assembler.recognised:
             raise self._refused(event)

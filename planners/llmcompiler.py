@@ -25,7 +25,7 @@ from planners._dollars import referenced, refuse, unreadable, written
 from planners._grammar import JOIN
 from planners._heads import looks_like_plan
 from planners._render import failure_text, value_text
-from planners._reply_text import whole
+from planners._reply_text import whole as text_of
 from planners._thoughts import spoken
 from planners._widen import OPENAI, Dialect
 
@@ -141,7 +141,7 @@ class LLMCompilerPlanner(Planner):
 
         Errors: DagexecError where `response` is none of these.
         """
-        found = whole(response)
+        found = text_of(response)
         last = self._conversation.last()
         given = self._reply
         again = given.text == found.text and given.closed and not given.urged
@@ -171,6 +171,15 @@ class LLMCompilerPlanner(Planner):
         it failed, ends before the reply does, or holds something else.
         """
         return TextStream(self._begin, sdk_stream, on_event)
+
+    def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> TextStream:
+        """Return the stream of a reply that was read before, with the very calls of then."""
+        del heard  # the text says it all, in whatever pieces it comes
+        stream = TextStream(self._begin, (), None)
+        found = text_of(response)
+        stream.replay([found.text], whole=whole)
+        self._reply.cut, stream.response = found.cut, response
+        return stream
 
     def format(self, plan: Iterable[Call]) -> str:
         """Return a plan as text; reading it gives the same calls.

@@ -98,9 +98,13 @@ def runs(options: Namespace, terminal: Terminal) -> int:
 
 
 def _report(journal: SqliteJournal, run_id: str) -> Report:
+    from dagexec.journal._base import RUNS, other_kind
     from dagexec.journal._records import report_of
 
-    return report_of(run_id, anyio.run(journal.read, run_id))
+    records = anyio.run(journal.read, run_id)
+    if records[0].kind not in RUNS:
+        raise UsageError(anyio.run(other_kind, journal, run_id, records[0].kind)[0])
+    return report_of(run_id, records)
 
 
 def show_run(options: Namespace, terminal: Terminal) -> int:

@@ -100,6 +100,20 @@ class Journal(Protocol):
         ...
 
 
+# The kinds of runs that an executor can resume; a journal may hold others.
+RUNS: Final = ("plan", "stream")
+
+
+async def other_kind(journal: Journal, run_id: str, kind: str) -> tuple[str, str]:
+    """Return the text of the error about what is no run of calls, and the state to leave it in."""
+    infos = [info for info in await journal.runs() if info.id.startswith(f"{run_id}.")]
+    infos = [info for info in infos if info.kind in RUNS]
+    names = ", ".join(repr(info.id) for info in infos)
+    states = {info.state for info in infos}
+    state = "waiting" if "waiting" in states else "open" if states - {"done"} else "done"
+    return f"{run_id!r} is a {kind} and no run; its runs: {names or 'none yet'}", state
+
+
 def unknown_run(run_id: str, where: str, *, known: Sequence[str] = ()) -> str:
     """Return the text of the error about a run that is not there."""
     from difflib import get_close_matches

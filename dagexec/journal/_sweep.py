@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from dagexec._errors import DagexecError, JournalError, RunOwned
-from dagexec.journal._base import LEASE
+from dagexec.journal._base import LEASE, RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from dagexec.journal._base import Journal, RunInfo
 
 _log: Final = logging.getLogger("dagexec")
-
-# The kinds of runs that an executor can resume; a journal may hold others.
-_RUNS: Final = ("plan", "stream")
 
 
 async def sweep(
@@ -69,7 +66,7 @@ async def sweep(
 
 
 def _stale(infos: Sequence[RunInfo], known: set[str]) -> list[str]:
-    stale = [info.id for info in infos if info.state == "stale" and info.kind in _RUNS]
+    stale = [info.id for info in infos if info.state == "stale" and info.kind in RUNS]
     return [run_id for run_id in stale if run_id not in known]
 
 

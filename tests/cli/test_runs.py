@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
+
+from dagexec.journal import Record, SqliteJournal
 
 pytestmark = [pytest.mark.real_time, pytest.mark.timeout(240)]  # interpreters start
 ROOT = Path(__file__).parent.parent.parent
@@ -110,3 +113,22 @@ def test_at_a_terminal_it_asks(place):
     assert outcomes["f"]["value"] == "colour: blue"
     assert outcomes["z"]["status"] == "pending"
     assert "is no answer" in told.stderr
+
+
+def test_the_id_of_a_conversation(place):
+    """Show and resume say that it is none of a run, and which its runs are."""
+    kinds = {"t": "conversation", "t.1": "plan", "t2": "conversation"}
+
+    async def record():
+        with SqliteJournal(place / "runs.db") as journal:
+            for run_id, kind in kinds.items():
+                first = Record(kind, None, {"calls": [], "messages": []})
+                await (await journal.claim(run_id, first)).release("waiting")
+
+    anyio.run(record)
+    for args in (("show", "t"), ("resume", "t", "--tools", "tools.py", "--answer", "1=approve")):
+        told = command(place, *args)
+        assert told.returncode == 2
+        assert "'t' is a conversation and no run; its runs: 't.1'" in told.stderr
+    assert "its runs: none yet" in command(place, "show", "t2").stderr
+    assert "\nt waiting " in command(place, "runs").stdout

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Approve, DagexecError, Executor, tool
+from dagexec import Approve, Call, DagexecError, Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
-from dagexec.testing import ScriptedModel, ToolBox
+from dagexec.testing import Reply, ScriptedModel, ToolBox
 from planners import solve
 from planners.anthropic import MessagesPlanner
 from planners.openai import ChatPlanner, ResponsesPlanner
@@ -25,9 +25,9 @@ def box_of_tools():
     return box
 
 
-async def ask_model(api, script, box, journal, *, stream, **options):
+async def ask_model(api, script, box, journal, *, stream, speed=None, **options):
     """Solve with a new planner, client and executor, as a new process would."""
-    model = ScriptedModel(script)
+    model = ScriptedModel(script, speed=speed)
     client = model.anthropic() if api == "messages" else model.openai()
     planner = PLANNERS[api](box.tools)
     return await solve(
@@ -35,10 +35,9 @@ async def ask_model(api, script, box, journal, *, stream, **options):
         planner=planner,
         client=client,
         model="m",
-        executor=Executor(box.tools),
         stream=stream,
         journal=journal,
-        **{"run_id": "talk", **options},
+        **{"executor": Executor(box.tools), "run_id": "talk", **options},
     )
 
 
@@ -100,6 +99,123 @@ async def test_a_conversation_waits_for_a_person(stream):
     solution = await ask_model("chat", ["Paid."], Box, journal, stream=stream)
     assert solution.text == "Paid."
     assert "paid 3" in str(solution.conversation.messages)
+
+
+UNKNOWN = [("pay", {}), ("look", {"x": {"$ref": "9"}})]
+CYCLE = [("pay", {}), ("look", {"x": {"$ref": "3"}}), ("look", {"x": {"$ref": "2"}})]
+CUT = Reply("", [("look", {}), ("look", {"x": "abc" * 10})], truncated=True)
+NO_JSON = [("pay", {}), ("anything", "{bad json"), ("look", {})]
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+@pytest.mark.parametrize(
+    "reply", [UNKNOWN, CYCLE, CUT, NO_JSON], ids=["unknown", "cycle", "cut", "no_json"]
+)
+async def test_a_recorded_stream_gives_the_same_calls_again(api, reply):
+    """However a whole reply would be judged: a repeat goes on, and one after the end."""
+    journal = MemoryJournal()
+
+    @tool(approval=True)
+    async def pay(x: object = None) -> str:
+        return f"paid {x}"
+
+    @tool(effect="read")
+    async def look(x: object = None) -> str:
+        return f"seen {x}"
+
+    @tool(effect="read")
+    async def anything(**kw: object) -> str:
+        return f"had {kw}"
+
+    class Box:
+        tools = (pay, look, anything)
+
+    script = [reply, "Done."]
+    first = await ask_model(api, script, Box, journal, stream=True)
+    if first.status == "pending":
+        await Executor(Box.tools, journal=journal).resume("talk.1", {"1": Approve()})
+        first = await ask_model(api, script[1:], Box, journal, stream=True)
+    assert first.text == "Done."
+    for stream in (True, False):
+        again = await ask_model(api, [], Box, journal, stream=stream)
+        assert again.text == "Done."
+        assert again.conversation.to_dict() == first.conversation.to_dict()
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+@pytest.mark.parametrize("seconds", [None, 5])
+async def test_a_reply_whose_run_stops_early_is_recorded(api, seconds):
+    """By a failure or a deadline: a repeat pays for nothing, and says the same."""
+    journal = MemoryJournal()
+
+    @tool(effect="read")
+    async def bad() -> str:
+        if seconds is None:
+            raise OSError("x")
+        return "not bad"
+
+    @tool(effect="read")
+    async def look(x: str = "") -> str:
+        return f"seen {x}"
+
+    class Box:
+        tools = (bad, look)
+
+    executor = Executor(Box.tools, on_failure="stop", timeouts=Timeouts(workflow=seconds))
+    script = [[("bad", {}), ("look", {"x": "y" * 200})], [("look", {})], "Done."]
+    ways = {"stream": True, "executor": executor}
+    if seconds is not None:
+        ways["speed"] = 10
+    first = await ask_model(api, script, Box, journal, **ways)
+    assert first.status == ("done" if seconds is None else "timed_out")
+    replies = [each.call for each in await journal.read("talk") if each.kind == "reply"]
+    assert replies == [str(turn + 1) for turn in range(first.conversation.turns)]
+    again = await ask_model(api, [], Box, journal, **ways)
+    assert (again.text, again.status, again.scope) == (first.text, first.status, first.scope)
+    assert again.conversation.to_dict() == first.conversation.to_dict()
+
+
+@pytest.mark.parametrize("api", PLANNERS)
+async def test_nobody_is_asked_about_a_reply_that_was_cut_off(api):
+    """Its run could not go on with an answer: the model is told, and goes on."""
+    journal = MemoryJournal()
+
+    @tool(effect="read", approval=True)
+    async def see(x: str = "") -> str:
+        return f"seen {x}"
+
+    class Box:
+        tools = (see,)
+
+    calls = [("see", {}), ("see", {"x": "y" * 200})]
+    script = [Reply("", calls, truncated=True), "Done."]
+    first = await ask_model(api, script, Box, journal, stream=True, speed=50)
+    assert first.text == "Done."
+    assert first.reports[0]["1"].status == "pending"
+    assert "cut off" in str(first.messages)
+    again = await ask_model(api, [], Box, journal, stream=True)
+    assert again.messages == first.messages
+
+
+@pytest.mark.parametrize("way", ["resume", "run", "stream"])
+async def test_a_conversation_is_no_run(way):
+    """Its id leads to those of its runs, and it can go on."""
+    journal = MemoryJournal()
+    box = box_of_tools()
+    await ask_model("chat", [FIRST, SECOND, "Done."], box, journal, stream=False)
+    executor = Executor(box.tools, journal=journal)
+
+    async def calls():
+        yield Call("1", "look")
+
+    with pytest.raises(DagexecError, match=r"is a conversation .* 'talk.1', 'talk.2'$"):
+        if way == "resume":
+            await executor.resume("talk")
+        else:
+            await executor.run([] if way == "run" else calls(), run_id="talk")
+    assert [info.state for info in await journal.runs()] == ["done"] * 3
+    again = await ask_model("chat", [], box, journal, stream=False)
+    assert again.text == "Done."
 
 
 async def test_another_question_under_the_same_name_is_refused():
