@@ -35,9 +35,18 @@ def note(context: CallContext, what: str) -> None:
     os.close(file)
 
 
+def noted(context: CallContext, what: str) -> bool:
+    """Whether this is in the log."""
+    log = FOLDER / "log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return any(line.startswith(f"{context.run_id} {context.id} {what} ") for line in lines)
+
+
 async def work(context: CallContext, value: Any, seconds: float) -> str:
+    # Not by the attempt: the start of what may run again is recorded behind it, and can be lost.
+    again = noted(context, "begin")
     note(context, "begin")
-    if seconds < HELD or context.attempt == 1:
+    if seconds < HELD or not again:
         await asyncio.sleep(seconds)
     note(context, "end")
     return f"{context.id}({value})"
