@@ -99,6 +99,15 @@ class Intake:
         return replace(call, problem="; ".join(problems)) if problems else call
 
 
+async def all_of(source: AsyncIterator[Call]) -> list[Call]:
+    """Read a whole source; raise SourceError where it breaks."""
+    try:
+        async with aclosing(_closable(source)) as calls:
+            return [call async for call in calls]
+    except Exception as error:
+        raise SourceError from error
+
+
 async def _closable(source: AsyncIterator[Call]) -> AsyncGenerator[Call]:
     """Close the user's iterator too when reading ends early, if it can be closed."""
     async with AsyncExitStack() as stack:

@@ -23,6 +23,7 @@ from dagexec._answers import answer_entry, apply_answer, check_answer
 from dagexec._backlog import Backlog
 from dagexec._context import CallContext
 from dagexec._errors import DagexecError, JournalError, RunOwned
+from dagexec._intake import all_of
 from dagexec._outcomes import (
     Approve,
     Cancelled,
@@ -119,7 +120,7 @@ class Recorder:
             self._past.restore(plan, session.records, new=session.records[0] is first)
             machine = runner.machine
             if source is not None and machine.closed:
-                self._past.compare([call async for call in source], session.records)
+                self._past.compare(await all_of(source), session.records)
                 source = None
             self._to_come = {call.id for call in machine.calls}
             if machine.finished and not (self._past.answers or self._past.answered):

@@ -488,6 +488,31 @@ async def test_another_stream_under_the_same_id_is_refused():
         )
 
 
+async def test_a_stream_that_is_only_compared_is_closed_and_may_break():
+    """As one that is run: an error of its own is no error of the run, which stays as it is."""
+    closed = []
+
+    async def stream(*, broken=False):
+        try:
+            yield Call("1", "look")
+            if broken:
+                raise OSError("gone")
+        finally:
+            closed.append(broken)
+
+    @tool(effect="read")
+    async def look() -> int:
+        """Look."""
+        return 1
+
+    executor = Executor([look], journal=MemoryJournal())
+    assert (await executor.run(stream(), run_id="r")).ok
+    with pytest.raises(DagexecError, match="the source of the plan broke"):
+        await executor.run(stream(broken=True), run_id="r")
+    assert (await executor.run(stream(), run_id="r")).ok
+    assert closed == [False, True, False]
+
+
 async def test_only_what_runs_now_needs_its_secrets():
     """Other calls can be answered, and this one be denied, without the plan."""
 
