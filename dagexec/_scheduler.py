@@ -65,8 +65,8 @@ from dagexec._states import (
     Node,
     Refused,
     State,
+    allowed,
     check_batch,
-    check_call,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ class Scheduler:
         self._handlers: dict[type, Callable[[Any], None]] = {
             Added: self._on_added,
             Closed: self._on_closed,
-            Started: self._on_started,
             Settled: self._on_settled,
             Expired: self._on_expired,
             Stop: self._on_stop,
@@ -181,12 +180,14 @@ class Scheduler:
         """
         actions: list[Action] = []
         # Every call has two events that come alone, so what they do not need is left out.
-        if len(events) == 1 and (kind := type(events[0])) in TRANSITIONS:
-            check_call(events[0], self._nodes)  # type: ignore[arg-type]
-            self._actions = actions
-            self._handlers[kind](events[0])
+        if len(events) == 1 and (kind := type(event := events[0])) in TRANSITIONS:
+            node = allowed(event, self._nodes)  # type: ignore[arg-type]
+            node.state = TRANSITIONS[kind][1]
             if kind is Started:
                 return actions  # nothing follows from it
+            self._actions = actions
+            self._active -= 1
+            self._settle(node, event.outcome)  # type: ignore[union-attr]
         else:
             check_batch(
                 events,
@@ -307,9 +308,6 @@ class Scheduler:
             return []
         return cycles(node.call for node in self._nodes.values() if node.missing)
 
-    def _on_started(self, event: Started) -> None:
-        self._nodes[event.call].state = TRANSITIONS[Started][1]
-
     def _on_settled(self, event: Settled) -> None:
         self._active -= 1
         self._settle(self._nodes[event.call], event.outcome)
@@ -365,7 +363,8 @@ class Scheduler:
             if node.missing:
                 continue
             if node.state is State.WAITING:
-                self._free_up(node)
+                node.state = State.HELD
+                self._free.append(node)
             else:
                 nodes.extend(_take_dependants(node))
 
@@ -441,9 +440,14 @@ class Scheduler:
     def _launch(self) -> None:
         if self._stopped or (self._barrier and self._active):
             return
-        layer = self._take_free()
+        layer, self._free = self._free, []
+        if not self._closed:
+            self._free = [node for node in layer if not node.eager]
+            layer = [node for node in layer if node.eager]
         if not layer:
             return
+        if len(layer) > 1:
+            layer.sort(key=_by_index)
         names: list[str] = []
         for node in layer:
             node.state = State.READY
@@ -451,15 +455,6 @@ class Scheduler:
         self._active += len(layer)
         self._actions.append(Launch(len(self._layers), tuple(names)))
         self._layers.append(layer)
-
-    def _take_free(self) -> list[Node]:
-        """Take the calls that may be launched now, in plan order; the others go on waiting."""
-        free, self._free = self._free, []
-        if not self._closed:
-            self._free = [node for node in free if not node.eager]
-            free = [node for node in free if node.eager]
-        free.sort(key=_by_index)
-        return free
 
     def _end(self) -> None:
         if self._finished or not self._closed:

@@ -76,14 +76,16 @@ def check_batch(
     """Raise Refused if the machine as it stands does not allow each event of a batch."""
     seen: dict[str, None] = {}
     for event in events:
-        if isinstance(event, Added):
-            _check_added(event, nodes, closed=closed)
-            name = event.call.id
+        if type(event) is Added:
+            call = event.call
+            name = call.id
+            if closed or name in nodes or name in call.needs or name in call.waits:
+                raise Refused(_why_not_added(name, nodes, closed=closed))
         elif len(events) > 1 and not isinstance(event, _BATCHED):
             msg = f"{type(event).__name__} must come alone, not in a batch"
             raise Refused(msg)
         elif isinstance(event, Started | Settled):
-            check_call(event, nodes)
+            allowed(event, nodes)
             name = event.call
         elif isinstance(event, Reopened):
             _check_reopened(event, nodes, outcomes)
@@ -98,27 +100,22 @@ def check_batch(
         seen[name] = None
 
 
-def check_call(event: Started | Settled, nodes: Mapping[str, Node]) -> None:
-    """Raise Refused if the call that an event names is in no state that allows it."""
+def allowed(event: Started | Settled, nodes: Mapping[str, Node]) -> Node:
+    """Return the call that an event names; raise Refused if its state does not allow the event."""
     node = nodes.get(event.call)
     if node is None or node.state not in TRANSITIONS[type(event)][0]:
         where = "unknown" if node is None else node.state.value
         msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
         raise Refused(msg)
+    return node
 
 
-def _check_added(event: Added, nodes: Mapping[str, Node], *, closed: bool) -> None:
-    call = event.call
-    name = call.id
+def _why_not_added(name: str, nodes: Mapping[str, Node], *, closed: bool) -> str:
     if closed:
-        msg = f"call {name!r} was added after the plan was closed"
-        raise Refused(msg)
+        return f"call {name!r} was added after the plan was closed"
     if name in nodes:
-        msg = f"call {name!r} was added twice; give each call its own id"
-        raise Refused(msg)
-    if name in call.needs or name in call.waits:
-        msg = f"call {name!r} refers to itself"
-        raise Refused(msg)
+        return f"call {name!r} was added twice; give each call its own id"
+    return f"call {name!r} refers to itself"
 
 
 def _check_reopened(
