@@ -151,7 +151,7 @@ def enclosing_lease() -> Lease | None:
     """
     facts = _current.get(None)
     lease = None if facts is None else facts[2]
-    if lease is None or lease.slots.loop is None:
+    if lease is None:
         return None
     return lease if lease.slots.loop() is current_token().native_token else None
 

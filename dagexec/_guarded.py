@@ -16,7 +16,7 @@ from dagexec._admission import arguments_of
 from dagexec._errors import AdmissionTimeout, BreakerOpen, CallTimeout, DagexecError
 from dagexec._notices import Retrying, Waiting
 from dagexec._outcomes import Done, Failed, Outcome, TimedOut
-from dagexec._scheduler import Started, State
+from dagexec._scheduler import State
 from dagexec._worker import Worker
 from dagexec.limits._headers import Refusal, refusal_in
 from dagexec.limits._limiter import Limiter, acquire, named
@@ -178,7 +178,7 @@ class GuardedWorker(Worker):
         self._since = since
         self._started = runner.now()
         self._attempt = 0
-        runner.feed(Started(call.id, self._started))
+        runner.begin(call.id, self._started)
         self._call = call
         self._tool = tool
         self._requests_before = self._requests()

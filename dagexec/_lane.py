@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import asynccontextmanager
 from itertools import repeat
 from typing import TYPE_CHECKING, final
 
@@ -13,8 +12,6 @@ from anyio import create_task_group
 from dagexec._scheduler import Expired
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from anyio import CancelScope
     from anyio.abc import TaskGroup
 
@@ -61,15 +58,22 @@ class Lane:
         # Whether it stands in the queue for a slot.
         self.asking = False
 
-    @asynccontextmanager
-    async def open(self, group: TaskGroup) -> AsyncGenerator[None]:
-        """Let workers be started in `group`; ends before the group, so that none comes late."""
+    def open(self, group: TaskGroup) -> Lane:
+        """Let workers be started in `group`, until the block that this is entered with ends.
+
+        That is before the group ends, so that none comes late.
+        """
         self.group = group
-        try:
-            yield
-        finally:
-            self.group = None
-            self.runner.slots.withdraw(self)
+        return self
+
+    def __enter__(self) -> Lane:
+        """Begin the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let no worker be started any more."""
+        self.group = None
+        self.runner.slots.withdraw(self)
 
     def put(self, name: str, since: float) -> None:
         """Queue a call that is ready, since so many seconds of the run."""
@@ -143,9 +147,10 @@ class Layers:
         with anyio.move_on_after(self._seconds) as lane.scope:
             lane.ground = runner.ground(lane.scope)
             lane.ground.group = runner.lane.ground.group
-            async with create_task_group() as group, lane.open(group):
-                lane.recruit()
-                await lane.ended.wait()
+            async with create_task_group() as group:
+                with lane.open(group):
+                    lane.recruit()
+                    await lane.ended.wait()
         if lane.left and not runner.is_over(runner.lane):
             runner.feed_noted(Expired(lane.layer or 0))
 

@@ -17,12 +17,11 @@ import threading
 import time
 from contextvars import copy_context
 from dataclasses import replace
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint_if_cancelled, current_token
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._bare import bare
 from dagexec._context import Ground
@@ -43,6 +42,7 @@ from dagexec._scheduler import (
     Launch,
     Scheduler,
     Settled,
+    Started,
     State,
     Stop,
 )
@@ -99,7 +99,7 @@ class Runner:
 
     def _init_clock(self) -> None:
         # The library's own: anyio.current_time() first finds out which one it is, each time.
-        loop = current_token().native_token
+        loop = self.slots.loop()
         trio = sys.modules.get("trio")
         other = anyio.current_time if trio is None else trio.current_time
         self.clock: Callable[[], float] = getattr(loop, "time", other)
@@ -184,32 +184,34 @@ class Runner:
             await self._in_order.drive(plan, source)
             return
         lane = self.lane
-        async with create_task_group() as group, lane.open(group):
-            lane.ground.group = group
-            if self.recorder is not None:
-                await self.recorder.begin(plan)
+        async with create_task_group() as group:
+            with lane.open(group):
+                lane.ground.group = group
+                if self.recorder is not None:
+                    await self.recorder.begin(plan)
                 if source is not None:
                     group.start_soon(Intake(self).read, source)
-                await self.recorder.deliver(lane.ended)
-                self.watchdog.end()
-                return
-            if source is not None:
-                group.start_soon(Intake(self).read, source)
-            elif plan is not None:
-                # The task of the run itself is the first worker: a chain needs no other.
-                lane.looking = 1
-                self.feed(*map(Added, plan.calls), Closed())
-                lane.looking = 0
-                if lane.queue and self.slots.take():
-                    await self.work(lane, started=False)
+                if self.recorder is not None:
+                    await self.recorder.deliver(lane.ended)
                 else:
-                    lane.recruit()
-            if lane.ended.is_set():
-                # What waiting would do but for a turn of the event loop, which the group takes.
-                await checkpoint_if_cancelled()
+                    await self._until_ended(lane, plan)
+                self.watchdog.end()
+
+    async def _until_ended(self, lane: Lane, plan: Plan | None) -> None:
+        if plan is not None:
+            # The task of the run itself is the first worker: a chain needs no other.
+            lane.looking = 1
+            self.feed(*map(Added, plan.calls), Closed())
+            lane.looking = 0
+            if lane.queue and self.slots.take():
+                await self.work(lane, started=False)
             else:
-                await lane.ended.wait()
-            self.watchdog.end()
+                lane.recruit()
+        if lane.ended.is_set():
+            # What waiting would do but for a turn of the event loop, which the group takes.
+            await checkpoint_if_cancelled()
+        else:
+            await lane.ended.wait()
 
     def _end(self) -> None:
         del live[self]
@@ -289,6 +291,14 @@ class Runner:
                 if self.recorder is not None:
                     self.recorder.wake()
 
+    def begin(self, name: str, started: float) -> None:
+        """Tell the machine that a call begins, at `started` seconds of the run."""
+        event = Started(name, started)
+        if self._observers:
+            self.feed(event)
+        else:
+            self.machine.receive(event)  # nothing follows from it
+
     def progress(self, item: Progress) -> None:
         """Tell those who look on how far a call is, unless it has ended."""
         if item.call not in self.machine.outcomes:
@@ -309,9 +319,11 @@ class Runner:
         elif self._layers is not None:
             self._layers.launch(action, self.now())
         else:
-            now, lane = self.now(), self.lane
-            lane.queue.extend(zip(action.calls, repeat(now)))
-            if len(lane.queue) > lane.looking:  # else who looks takes it, as in a chain
+            now, lane = self.clock() - self.zero, self.lane
+            queue = lane.queue
+            for name in action.calls:
+                queue.append((name, now))
+            if len(queue) > lane.looking:  # else who looks takes it, as in a chain
                 lane.recruit()
 
     def _on_abort(self, action: Abort) -> None:

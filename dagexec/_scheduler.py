@@ -166,6 +166,11 @@ class Scheduler:
         """Return the state of a call; raise KeyError for an unknown one."""
         return self._nodes[name].state
 
+    def ready(self, name: str) -> Call | None:
+        """Return the call with this id if it is ready, else None; raise KeyError if unknown."""
+        node = self._nodes[name]
+        return node.call if node.state is State.READY else None
+
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the dependencies of a call that have not ended, or not arrived."""
         call = self._nodes[name].call

@@ -173,7 +173,7 @@ class SignatureArguments:
     def problems(self, args: Mapping[str, Any]) -> list[str]:
         """Return what is wrong with the arguments that are known, and with the names of all."""
         values, pending = known(args)
-        outcome = self._checked(values, (*pending, *self._required))
+        outcome = self._checked(values, (*pending, *self._required)) if values else None
         found = outcome if isinstance(outcome, list) else []
         return [*found, *self._name_problems(args, also_missing=True)]
 

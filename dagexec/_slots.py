@@ -30,12 +30,12 @@ class Slots:
 
     __slots__ = ("free", "loop", "waiters")
 
-    def __init__(self, total: float, loop: object = None) -> None:
+    def __init__(self, total: float, loop: object) -> None:
         """Start with `total` slots free, of calls in `loop`; infinity for no limit."""
         self.free = total
         # The event loop whose tasks it wakes; from any other it must not be touched. Weak, because
         # an executor keeps its slots by loop as long as the loop lives.
-        self.loop = None if loop is None else ref(loop)
+        self.loop = ref(loop)
         self.waiters: deque[Waiter] = deque()
 
     def take(self) -> bool:

@@ -26,7 +26,7 @@ from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._isolation import go_on
 from dagexec._loops import leave_loop
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
-from dagexec._scheduler import Started, State
+from dagexec._scheduler import State
 from dagexec._slots import Lease
 from dagexec._threads import ThreadCall, call_in_place
 
@@ -163,13 +163,14 @@ class Worker:
     async def _serve(self) -> bool:
         """Run calls until the scope is used up; return whether to go on with a new one."""
         lane, runner = self._lane, self._runner
-        queue, machine, slots = lane.queue, runner.machine, runner.slots
+        queue, slots, ready = lane.queue, runner.slots, runner.machine.ready
         for _ in range(BURST):
             if not queue or runner.is_over(lane):
                 return False
             name, since = self._taken = queue.popleft()
-            if machine.state(name) is State.READY:
-                await self._one(name, since)
+            call = ready(name)
+            if call is not None:
+                await self._one(call, since)
             if (slots.waiters or slots.free < 0) and self._owes():
                 return False
             if self._waited:
@@ -191,10 +192,9 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- one call
 
-    async def _one(self, name: str, since: float) -> None:  # noqa: C901 - each frame costs
+    async def _one(self, call: Call, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
-        runner = self._runner
-        call = runner.machine.call(name)
+        runner, name = self._runner, call.id
         tool = runner.settings.tools[call.tool]
         arguments = runner.prepared.pop(name, None)
         recorder = runner.recorder
@@ -215,7 +215,7 @@ class Worker:
         now = clock()
         self._since = since
         self._started = started = now - runner.zero
-        runner.feed(Started(name, started))
+        runner.begin(name, started)
         timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
         self._arm(math.inf if timeout is None else now + timeout)
         self._call = call
