@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from dagexec._drafts import draft_of
 
 if TYPE_CHECKING:
     from dagexec._outcomes import Outcome
@@ -120,3 +122,47 @@ class Finish:
 
 
 Action: TypeAlias = Launch | Abort | Conclude | Finish
+
+
+# -------------------------------------------------- those that each call needs, made in less time
+
+_AddedDraft: Final = draft_of(Added)
+_StartedDraft: Final = draft_of(Started)
+_SettledDraft: Final = draft_of(Settled)
+_LaunchDraft: Final = draft_of(Launch)
+
+
+def added(call: Call) -> Added:
+    """Return an `Added` of a call that may be launched at once."""
+    draft = _AddedDraft()
+    draft.call = call
+    draft.eager = True
+    draft.__class__ = Added
+    return draft  # type: ignore[no-any-return]
+
+
+def started(call: str, at: float) -> Started:
+    """Return a `Started`."""
+    draft = _StartedDraft()
+    draft.call = call
+    draft.at = at
+    draft.__class__ = Started
+    return draft  # type: ignore[no-any-return]
+
+
+def settled(call: str, outcome: Outcome) -> Settled:
+    """Return a `Settled`."""
+    draft = _SettledDraft()
+    draft.call = call
+    draft.outcome = outcome
+    draft.__class__ = Settled
+    return draft  # type: ignore[no-any-return]
+
+
+def launch(layer: int, calls: tuple[str, ...]) -> Launch:
+    """Return a `Launch`."""
+    draft = _LaunchDraft()
+    draft.layer = layer
+    draft.calls = calls
+    draft.__class__ = Launch
+    return draft  # type: ignore[no-any-return]

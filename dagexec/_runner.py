@@ -26,6 +26,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from dagexec._bare import bare
 from dagexec._context import Ground
 from dagexec._errors import CallTimeout
+from dagexec._events import added, settled, started
 from dagexec._holdings import Holdings, log_end
 from dagexec._in_order import InOrder
 from dagexec._intake import Intake
@@ -34,15 +35,12 @@ from dagexec._observers import entering, tell_all, tell_past, telling_from_anywh
 from dagexec._outcomes import Cancelled, Outcome, TimedOut
 from dagexec._scheduler import (
     Abort,
-    Added,
     Closed,
     Conclude,
     Event,
     Expired,
     Launch,
     Scheduler,
-    Settled,
-    Started,
     State,
     Stop,
 )
@@ -201,7 +199,7 @@ class Runner:
         if plan is not None:
             # The task of the run itself is the first worker: a chain needs no other.
             lane.looking = 1
-            self.feed(*map(Added, plan.calls), Closed())
+            self.feed(*map(added, plan.calls), Closed())
             lane.looking = 0
             if lane.queue and self.slots.take():
                 await self.work(lane, started=False)
@@ -291,9 +289,9 @@ class Runner:
                 if self.recorder is not None:
                     self.recorder.wake()
 
-    def begin(self, name: str, started: float) -> None:
-        """Tell the machine that a call begins, at `started` seconds of the run."""
-        event = Started(name, started)
+    def begin(self, name: str, at: float) -> None:
+        """Tell the machine that a call begins, at `at` seconds of the run."""
+        event = started(name, at)
         if self._observers:
             self.feed(event)
         else:
@@ -359,7 +357,7 @@ class Runner:
         shared = self.lane
         shared.looking = 1 if lane is shared else 0
         try:
-            self.feed(Settled(name, outcome))
+            self.feed(settled(name, outcome))
         finally:
             shared.looking = 0
         if self._tied:
@@ -382,7 +380,7 @@ class Runner:
         """Tell the machine what became of a call, once it is recorded."""
         if self.machine.state(name) is State.SETTLED:
             return  # the run was stopped meanwhile
-        self.feed(Settled(name, outcome))
+        self.feed(settled(name, outcome))
         self._release(name)
 
     def now(self) -> float:

@@ -54,6 +54,7 @@ from dagexec._events import (
     Settled,
     Started,
     Stop,
+    launch,
 )
 from dagexec._outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
 from dagexec._plan import Call, cycles, unknown_reference
@@ -458,7 +459,7 @@ class Scheduler:
             node.state = State.READY
             names.append(node.call.id)
         self._active += len(layer)
-        self._actions.append(Launch(len(self._layers), tuple(names)))
+        self._actions.append(launch(len(self._layers), tuple(names)))
         self._layers.append(layer)
 
     def _end(self) -> None:

@@ -53,7 +53,7 @@ def safe_text(text: str) -> str:
 
 def _embedded(data: Any) -> str:
     """Return JSON that nothing in it can end early."""
-    text = json.dumps(data, ensure_ascii=False)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return safe_text(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
 
 
@@ -99,7 +99,8 @@ def _arguments(report: Report, tool: str, args: dict[str, Any]) -> dict[str, Any
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    indent = 2 if isinstance(value, dict | list) and value else None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=indent)
     if len(text) > _SHOWN:
         return f"{text[:_SHOWN]}\n… {len(text) - _SHOWN} more characters"
     return text

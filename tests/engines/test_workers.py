@@ -37,6 +37,7 @@ def start(mark: str, url: str, name: str, tmp_path: Path) -> Iterator[Callable[[
         worker.end()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_calls_of_a_killed_worker_go_on_elsewhere(start, tmp_path):
     """Reads and idempotent calls run again, writes are in doubt, what is done is left alone."""
@@ -78,6 +79,7 @@ def afterwards(calls: list[str]) -> dict[str, int]:
     return {f"after{call[-1]}": 1 for call in calls}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_run_goes_on_when_its_driver_is_killed(start, tmp_path):
     """Another worker decides from there on, and nothing that is done runs again."""
