@@ -101,7 +101,7 @@ check: lint test ## lint and test
 
 # `make bench ARGS="--plot notebooks/pictures"` draws README's pictures again.
 .PHONY: bench
-bench: $(BENCH)/.installed ## Measure dagexec beside what else runs tool calls (some 10 minutes)
+bench: $(BENCH)/.installed ## Measure dagexec beside what else runs tool calls (some 20 minutes)
 	mkdir -p build
 	$(BENCH)/bin/python -m tests.benchmarks --json build/bench.json --plot build $(ARGS)
 

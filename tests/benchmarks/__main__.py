@@ -58,6 +58,7 @@ def main() -> None:
     earlier = options.earlier
     found = json.loads(earlier.read_text("utf-8")) if earlier else measured(options)
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if options.plot and plot.complete(found):
         plot.write(found, options.plot)

@@ -36,6 +36,7 @@ def complete(body: dict[str, Any]) -> bool:
 def write(body: dict[str, Any], folder: Path) -> None:
     """Draw both themes from a programme's results, as `--json` keeps them."""
     rows = {row["name"]: row["cells"] for row in body["table"]}
+    folder.mkdir(parents=True, exist_ok=True)
     for name, theme in (("bench.svg", "light"), ("bench-dark.svg", "dark")):
         text = draw(rows, body["machine"], THEMES[theme])
         (folder / name).write_text(text + "\n", encoding="utf-8")
