@@ -23,5 +23,6 @@ def test_a_call_costs_no_more_than_it_did():
     command = [sys.executable, "-m", "tests.benchmarks.instructions", "--json"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
     assert found.keys() == KEPT[VERSION].keys()
+    assert all(found.values()), "nothing was counted"
     dear = {name: n for name, n in found.items() if n > KEPT[VERSION][name] * (1 + TOLERANCE)}
     assert not dear, f"more instructions for a call than the {KEPT[VERSION]} kept: {dear}"

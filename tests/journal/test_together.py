@@ -5,7 +5,18 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dagexec import Call, DagexecError, Edit, Executor, Plan, Report, Timeouts, ask, tool
+from dagexec import (
+    Call,
+    DagexecError,
+    Edit,
+    Executor,
+    Plan,
+    Report,
+    Timeouts,
+    ask,
+    current_call,
+    tool,
+)
 from dagexec.journal import MemoryJournal
 from dagexec.limits import Limiter, Retry
 
@@ -178,3 +189,38 @@ async def test_an_answer_with_half_a_surrogate_pair():
         assert report["q"].value == "a\ud800"
     with pytest.raises(DagexecError, match="does not wait for an answer"):
         await executor.resume("r", answers={"q": "b"})
+
+
+async def test_a_run_inside_a_tool_under_the_key_of_its_call():
+    """Each attempt of the tool asks for the same run: what is done in it is not done twice."""
+    paid: list[str] = []
+    attempts: list[int] = []
+
+    @tool
+    async def pay(amount: float) -> float:
+        paid.append(current_call().idempotency_key)
+        return amount
+
+    @tool(effect="idempotent", retry=Retry(attempts=3))
+    async def order(amount: float) -> float:
+        call = current_call()
+        inner = await executor.run(
+            [Call("p", "pay", {"amount": amount})], run_id=call.idempotency_key
+        )
+        attempts.append(call.attempt)
+        if len(attempts) < 3:
+            msg = "the line broke"
+            raise ConnectionError(msg)
+        return inner.outputs["p"]
+
+    plan = Plan([Call("o", "order", {"amount": 9.5})])
+    executor = Executor([pay, order], journal=MemoryJournal())
+    assert (await executor.run(plan, run_id="r")).outputs == {"o": 9.5}
+    assert attempts == [1, 2, 3]
+    assert len(paid) == 1
+
+    attempts.clear()
+    executor = Executor([pay, order])  # without a journal at least the key stays
+    assert (await executor.run(plan, run_id="r")).outputs == {"o": 9.5}
+    assert len(paid) == 4
+    assert len(set(paid)) == 1
