@@ -35,6 +35,7 @@ def _environment(**more):
     return {**os.environ, "PYTHONIOENCODING": "utf-8", **more}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a console interrupt is no signal there")
 def test_an_interrupt_is_130_and_keeps_what_is_done(waiting):
     """At once, without a traceback; the report so far is on stdout."""

@@ -263,6 +263,7 @@ def named(diagnosis):
 # ------------------------------------------------------------------------------------ the command
 
 
+@pytest.mark.slow
 def test_the_command(start, capsys):
     """Exit codes for scripts, JSON, sentences; and what it cannot do is an error in one line."""
     pid = start(program("a parent reads stdout while its child fills stderr")).pid

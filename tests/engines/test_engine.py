@@ -299,6 +299,7 @@ class TestLimits:
         )
         assert most == 2
 
+    @pytest.mark.slow
     async def test_so_many_in_what_time(self, url, name):
         """A rate is kept in every window of its length."""
         spans.clear()

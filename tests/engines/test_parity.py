@@ -169,7 +169,7 @@ async def test_a_failure_that_stops_the_run(url, name):
     [
         Timeouts(workflow=1.5),
         pytest.param(Timeouts(turn=1.5), marks=pytest.mark.slow),
-        Timeouts(layer=1.5),
+        pytest.param(Timeouts(layer=1.5), marks=pytest.mark.slow),
         pytest.param(Timeouts(layer=3.0, workflow=1.5), marks=pytest.mark.slow),
         pytest.param(Timeouts(call=None, layer=1.5, workflow=None), marks=pytest.mark.slow),
     ],

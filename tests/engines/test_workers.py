@@ -149,6 +149,7 @@ def asking(url: str, name: str, folder: Path) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", ["kill", "end"])
 async def test_what_becomes_of_writes_in_flight(start, url, name, tmp_path, how):

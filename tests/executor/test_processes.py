@@ -75,6 +75,7 @@ async def test_values_go_there_and_back():
     assert not alive(worker)
 
 
+@pytest.mark.slow
 async def test_failures_are_their_calls_own():
     """Exceptions, exits and deaths; the siblings do not notice."""
     async with Executor(T.ALL) as executor:

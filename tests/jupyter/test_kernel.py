@@ -135,6 +135,7 @@ report = await nesting.run([Call("i", "inner")])
     assert not prepared.run(nested).shown
 
 
+@pytest.mark.slow
 def test_looking_on_costs_next_to_nothing(prepared):
     """500 calls: a few drawings, and of a picture below 300 kB."""
     cell = prepared.run(

@@ -157,6 +157,7 @@ async def test_each_guard_stops_it(guards, command):
     assert time.perf_counter() - start < 60
 
 
+@pytest.mark.slow
 @LINUX
 async def test_who_computes_is_alive():
     """Silence is no progress, but a busy processor is life."""

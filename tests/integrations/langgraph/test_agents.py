@@ -129,7 +129,7 @@ def test_settings_reach_the_node_and_the_given_agent_stays(way, make, message):
     replies = [message(("hangs", {}), ("price", {"title": "Emma"})), AIMessage("Done.")]
     given = make(Script(replies=replies, requests=[], tools=[]), [price, hangs])
     before = given.nodes["tools"].bound
-    agent = dag_agent(given, timeouts=Timeouts(call=1.5))
+    agent = dag_agent(given, timeouts=Timeouts(call=0.7))
     found = way.run(agent, {"messages": [HumanMessage("Go.")]})["messages"]
     assert "its time limit" in found[2].content
     assert found[3].status == "success"

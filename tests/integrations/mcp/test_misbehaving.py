@@ -136,6 +136,7 @@ async def test_a_cancelled_caller(bad):
             assert time.perf_counter() - start < 0.5 + SLACK
 
 
+@pytest.mark.slow
 async def test_a_deaf_server(bad):
     """The write counts: the second and the third call end too, and the fourth has a new server."""
     guards = Guards(request=2)
@@ -306,6 +307,7 @@ async def test_a_flood_on_stderr(bad):
         assert connection.stderr == "e" * 64 * 1024
 
 
+@pytest.mark.slow
 async def test_guards_over_what_it_owes(bad):
     """It may be idle for long, but not while a call waits."""
 

@@ -119,6 +119,7 @@ async def test_one_of_several_cannot_be_reached(good):
             pass
 
 
+@pytest.mark.slow
 async def test_the_forms_in_which_a_server_is_given(good):
     """As a list, the package's parameters, a configuration file's entry."""
     command, *args = good
