@@ -188,8 +188,8 @@ class Scheduler:
         # Every call has two events that come alone, so what they do not need is left out.
         if len(events) == 1 and (kind := type(event := events[0])) in TRANSITIONS:
             node = allowed(event, self._nodes)  # type: ignore[arg-type]
-            node.state = TRANSITIONS[kind][1]
             if kind is Started:
+                node.state = TRANSITIONS[kind][1]
                 return actions  # nothing follows from it
             self._actions = actions
             self._active -= 1
