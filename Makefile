@@ -21,7 +21,7 @@ PUBLIC := lowlevel doctor limits processes journal testing
 REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
   $(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py) \
   $(call modules,dagexec/engines/[!_]*/__init__.py) \
-  planners $(call modules,planners/openai.py planners/anthropic.py planners/llmcompiler.py)
+  planners planners.openai planners.anthropic planners.llmcompiler
 
 ARGS ?=
 ALL ?= $(DAGEXEC_TEST_ALL)

@@ -5,7 +5,22 @@
 A `Plan` comes from a planner (`planners.openai`, `planners.anthropic`) or is written by hand.
 """
 
-from dagexec._context import CallContext, ask, current_call
+from dagexec._core.outcomes import (
+    Approve,
+    Cancelled,
+    Deny,
+    Done,
+    Edit,
+    Failed,
+    InDoubt,
+    Outcome,
+    Pending,
+    Skipped,
+    TimedOut,
+)
+from dagexec._core.plan import Call, Plan
+from dagexec._core.refs import Ref, Template
+from dagexec._core.report import Report
 from dagexec._errors import (
     ArgumentError,
     BadReference,
@@ -21,26 +36,11 @@ from dagexec._errors import (
     RunOwned,
     ToolDefinitionError,
 )
-from dagexec._executor import Executor
-from dagexec._outcomes import (
-    Approve,
-    Cancelled,
-    Deny,
-    Done,
-    Edit,
-    Failed,
-    InDoubt,
-    Outcome,
-    Pending,
-    Skipped,
-    TimedOut,
-)
-from dagexec._plan import Call, Plan
-from dagexec._refs import Ref, Template
-from dagexec._report import Report
-from dagexec._run import Run
-from dagexec._settings import Timeouts
-from dagexec._tools import Effect, Tool, tool
+from dagexec._runtime.executor import Executor
+from dagexec._runtime.run import Run
+from dagexec._runtime.settings import Timeouts
+from dagexec._tools.context import CallContext, ask, current_call
+from dagexec._tools.tool import Effect, Tool, tool
 
 __all__ = [
     "Approve",

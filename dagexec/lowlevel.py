@@ -1,7 +1,7 @@
 """The scheduler and its events, for those who write an engine or a planner of their own.
 
 Feed events to `Scheduler.receive`, do what the actions say. The theory is in the docstring of
-`dagexec._scheduler`.
+`dagexec._core.scheduler`.
 
 An engine has two halves. The one that decides feeds the scheduler, puts values in the place of
 references (`resolved`), and keeps events, outcomes and answers as JSON (`to_record`, `to_event`,
@@ -16,14 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dagexec._admission import resolved
-from dagexec._answers import answer_entry, check_answer, repeats, secret_call
-from dagexec._context import Asked, current_id
-from dagexec._errors import text_of
-from dagexec._notices import Progress, Retrying, Waiting
-from dagexec._order import order_conflicts
-from dagexec._refs import as_text, follow
-from dagexec._scheduler import (
+from dagexec._concurrency.threads import run_in_loop, run_in_thread
+from dagexec._core.notices import Progress, Retrying, Waiting
+from dagexec._core.refs import as_text, follow
+from dagexec._core.scheduler import (
     Abort,
     Action,
     Added,
@@ -41,13 +37,17 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
-from dagexec._sharing import frozen, speaks_for_all
-from dagexec._threads import run_in_loop, run_in_thread
-from dagexec._tools import as_tools
+from dagexec._errors import text_of
+from dagexec._runtime.admission import resolved
+from dagexec._runtime.sharing import frozen, speaks_for_all
+from dagexec._tools.context import Asked, current_id
+from dagexec._tools.order import order_conflicts
+from dagexec._tools.tool import as_tools
+from dagexec.journal._answers import answer_entry, check_answer, repeats, secret_call
 from dagexec.journal._records import outcome_body, outcome_of, same_call, to_event, to_record
 
 if TYPE_CHECKING:
-    from dagexec._tools import Tool
+    from dagexec._tools.tool import Tool
     from dagexec.limits import Limiter
 
 __all__ = [
@@ -97,6 +97,8 @@ __all__ = [
 
 def limiters_of(tool: Tool[..., Any]) -> list[Limiter]:
     """Return the limiters of a tool, those that it names too; raise DagexecError."""
-    from dagexec._guarded import limiters_of as found  # with dagexec.limits, which few need
+    from dagexec._runtime.limited_worker import (
+        limiters_of as found,  # with dagexec.limits, which few need
+    )
 
     return found(tool)

@@ -7,10 +7,10 @@
 `solve` leads a whole conversation. Importing this package imports no provider's SDK.
 """
 
-from planners._base import Planner
-from planners._dialogue import Dialogue
-from planners._solution import Solution, Turn
-from planners._solve import solve
-from planners._stream import CallStream
+from planners._core.planner import Planner
+from planners._core.stream import CallStream
+from planners._loop.dialogue import Dialogue
+from planners._loop.solution import Solution, Turn
+from planners._loop.solve import solve
 
 __all__ = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]

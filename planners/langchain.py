@@ -33,8 +33,8 @@ from langchain_core.tools import tool as as_tool
 
 from dagexec import MissingExtra, Tool
 from dagexec.integrations.langgraph import FIRST_CALL, numbered, to_langchain
-from planners._base import INSTRUCTIONS
-from planners._widen import widened
+from planners._core.planner import INSTRUCTIONS
+from planners._core.widen import widened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dagexec._core.scheduler import Abort, Action, Conclude, Event, Launch, Refused, Scheduler
 from dagexec._errors import JournalError
-from dagexec._scheduler import Abort, Action, Conclude, Event, Launch, Refused, Scheduler
 from dagexec.journal import Record, Types
 from dagexec.journal._records import to_event, to_record
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from dagexec._checking import unknown_tool
+from dagexec._core.plan import Call, Plan
+from dagexec._core.report import Report
 from dagexec._errors import ArgumentError, PlanError, Problem
-from dagexec._executor import Executor
-from dagexec._plan import Call, Plan
-from dagexec._report import Report
-from dagexec._settings import Timeouts
+from dagexec._runtime.executor import Executor
+from dagexec._runtime.settings import Timeouts
+from dagexec._tools.checking import unknown_tool
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
 from dagexec.cli._runs import is_run, journal_of, show_run
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable
 
-    from dagexec._diagram import Diagram
-    from dagexec._timeline import Timeline
-    from dagexec._tools import Tool
+    from dagexec._pictures.diagram import Diagram
+    from dagexec._pictures.timeline import Timeline
+    from dagexec._tools.tool import Tool
     from dagexec.cli._terminal import Terminal
 
 DONE, NOT_DONE, WRONG, INTERRUPTED = 0, 1, 2, 130

@@ -13,10 +13,10 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeAlias, final
 
-from dagexec._critical import Span, critical_links
-from dagexec._diagram import GLYPHS, listed, printable
-from dagexec._outcomes import STATUSES
-from dagexec._pictures import word
+from dagexec._core.outcomes import STATUSES
+from dagexec._core.report_pictures import word
+from dagexec._pictures.critical import Span, critical_links
+from dagexec._pictures.diagram import GLYPHS, listed, printable
 from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started, text_of
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from dagexec._errors import DagexecError, ToolDefinitionError
-from dagexec._tools import Tool, as_tools
+from dagexec._tools.tool import Tool, as_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from dagexec import Outcome
-    from dagexec._plan import Plan
+    from dagexec._core.plan import Plan
 
 ANYTHING: Final = {"type": "object", "additionalProperties": True}
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from dagexec._executor import Executor
-from dagexec._outcomes import Approve, Deny, Done, Edit, Outcome
-from dagexec._settings import Timeouts
+from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec._runtime.executor import Executor
+from dagexec._runtime.settings import Timeouts
 from dagexec.cli._inputs import UsageError, load_tools
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from dagexec._report import Report
+    from dagexec._core.report import Report
     from dagexec.cli._terminal import Terminal
     from dagexec.journal import SqliteJournal
 

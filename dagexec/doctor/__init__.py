@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import time
 
-from dagexec._answering import listen
-from dagexec._waits import CallWaits, RunWaits, Snapshot
+from dagexec._runtime.listener import listen
+from dagexec._runtime.waits import CallWaits, RunWaits, Snapshot
 from dagexec.doctor._diagnosis import EXIT_CODES, Diagnosis, Finding, Verdict, diagnose
 from dagexec.doctor._inside import ask
 from dagexec.doctor._reader import read

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from dagexec._answering import PREFIX
+from dagexec._runtime.listener import PREFIX
 from dagexec.doctor import _proc as proc
 from dagexec.doctor._fill import fill
 from dagexec.doctor._unix import LISTENING, UnixSocket, unix_sockets

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final, cast
 
-from dagexec._answering import PREFIX, folders
+from dagexec._runtime.listener import PREFIX, folders
 
 _PATIENCE: Final = 1.0
 _LARGEST: Final = 16 << 20

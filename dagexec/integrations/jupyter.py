@@ -15,15 +15,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from dagexec._errors import MissingExtra
-from dagexec._notebook import heartbeat, last_run, show_live
+from dagexec._pictures.notebook import heartbeat, last_run, show_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from dagexec import Plan, Report, Run
-    from dagexec._diagram import Diagram
-    from dagexec._timeline import Timeline
+    from dagexec._pictures.diagram import Diagram
+    from dagexec._pictures.timeline import Timeline
 
 __all__ = ["heartbeat", "last_run", "show", "show_live"]
 

@@ -21,10 +21,10 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
+from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.refs import encode
+from dagexec._core.scheduler import Added, Conclude, Finish, Settled, Started
 from dagexec._errors import MissingExtra, text_of
-from dagexec._notices import Retrying, Waiting
-from dagexec._refs import encode
-from dagexec._scheduler import Added, Conclude, Finish, Settled, Started
 
 try:
     from opentelemetry import context as otel_context
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from dagexec._notices import Notice
-    from dagexec._outcomes import Outcome
-    from dagexec._plan import Call
-    from dagexec._scheduler import Action, Event
-    from dagexec._tools import Tool
+    from dagexec._core.notices import Notice
+    from dagexec._core.outcomes import Outcome
+    from dagexec._core.plan import Call
+    from dagexec._core.scheduler import Action, Event
+    from dagexec._tools.tool import Tool
 
     SpanAttributes = Callable[[Call, Outcome], Mapping[str, AttributeValue]]
 

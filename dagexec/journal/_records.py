@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from dagexec import _errors
-from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError, text_of
-from dagexec._outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
-from dagexec._plan import Call, as_ran
-from dagexec._report import RecordedError, Report
-from dagexec._scheduler import (
+from dagexec._core.outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
+from dagexec._core.plan import Call, as_ran
+from dagexec._core.report import RecordedError, Report
+from dagexec._core.scheduler import (
     Added,
     Closed,
     Event,
@@ -31,12 +30,13 @@ from dagexec._scheduler import (
     Started,
     Stop,
 )
+from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError, text_of
 from dagexec.journal._base import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from dagexec._settings import Settings
+    from dagexec._runtime.settings import Settings
 
 _FIELDS: Final = ("scope", "because", "question", "started", "ended", "queued")
 # Kinds that the scheduler does not hear of.

@@ -13,8 +13,8 @@ from dagexec.journal._base import LEASE, RUNS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dagexec._executor import Executor
-    from dagexec._report import Report
+    from dagexec._core.report import Report
+    from dagexec._runtime.executor import Executor
     from dagexec.journal._base import Journal, RunInfo
 
 _log: Final = logging.getLogger("dagexec")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from dagexec._context import current_call
 from dagexec._errors import (
     AdmissionTimeout,
     BreakerOpen,
@@ -21,6 +20,7 @@ from dagexec._errors import (
     OversizeError,
     RateLimited,
 )
+from dagexec._tools.context import current_call
 from dagexec.limits._limiter import Limiter, acquire
 from dagexec.limits._permit import Permit
 from dagexec.limits._rates import Rate

@@ -18,7 +18,7 @@ from dagexec.limits._rates import is_amount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagexec._outcomes import Outcome
+    from dagexec._core.outcomes import Outcome
 
 On: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]"
 

@@ -4,8 +4,8 @@
 `Restart` when one that has ended is started again.
 """
 
+from dagexec._concurrency.restart import Restart
 from dagexec._errors import CommandFailed, GuardExpired, LineTooLong, ProcessError, ProcessGone
-from dagexec._restart import Restart
 from dagexec.processes._child import Child
 from dagexec.processes._command import CommandResult, run_command
 from dagexec.processes._guards import Guards

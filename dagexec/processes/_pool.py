@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 from anyio import CancelScope, create_task_group
 
-from dagexec._context import current_call
 from dagexec._errors import DagexecError, ProcessGone, ToolDefinitionError
-from dagexec._functions import unwrapped
+from dagexec._tools.context import current_call
+from dagexec._tools.functions import unwrapped
 from dagexec.processes._system import (
     SEES_EXIT,
     Spawning,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from weakref import WeakMethod
 
-    from dagexec._tools import Tool
+    from dagexec._tools.tool import Tool
 
 _PROGRAM: Final = Path(__file__).with_name("_worker.py")
 _LENGTH: Final = struct.Struct(">Q")

@@ -20,7 +20,7 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
-from dagexec._threads import ThreadCall
+from dagexec._concurrency.threads import ThreadCall
 from dagexec.processes._tree import signal_tree
 from dagexec.processes._watchdog import watchdog
 

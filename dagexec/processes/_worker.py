@@ -59,7 +59,7 @@ class Pipe:
 
 
 class Link:
-    """The way to the executor; see `dagexec._remote`."""
+    """The way to the executor; see `dagexec._tools.here`."""
 
     def __init__(self, pipe: Pipe, tools: tuple[str, ...]) -> None:
         """Take the names of the executor's tools."""
@@ -85,14 +85,14 @@ def prepare(data: dict[str, Any]) -> None:
 
     main = {key: data.pop(key) for key in tuple(data) if key.startswith("init_main")}
     spawn.prepare(data)
-    import dagexec._remote
+    from dagexec._tools.here import here
 
     if main:
-        dagexec._remote.here.importing = True  # noqa: SLF001
+        here.importing = True
         try:
             spawn.prepare(main)
         finally:
-            dagexec._remote.here.importing = False  # noqa: SLF001
+            here.importing = False
 
 
 def find(module: str, file: str | None) -> None:
@@ -113,11 +113,11 @@ def find(module: str, file: str | None) -> None:
 
 def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
     """Run one call and return the frame that ends it."""
-    from dagexec import _remote
-    from dagexec._context import Ground, context_of, enter_call
-    from dagexec._plan import Call
+    from dagexec._core.plan import Call
+    from dagexec._tools.context import Ground, context_of, enter_call
+    from dagexec._tools.here import here
 
-    _remote.here.link = link = Link(pipe, frame["tools"])
+    here.link = link = Link(pipe, frame["tools"])
     try:
         tool = tools.get(frame["name"])
         if tool is None:
@@ -141,7 +141,7 @@ def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
     except BaseException as error:  # noqa: BLE001 - the parent decides what it means
         return failed(error)
     finally:
-        _remote.here.link = None
+        here.link = None
     try:
         return pickle.dumps(("done", value, leftovers()))
     except Exception as error:  # noqa: BLE001 - pickle raises what it likes

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import anyio
 
-from dagexec._context import current_call
 from dagexec._errors import DagexecError
+from dagexec._tools.context import current_call
 
 if TYPE_CHECKING:
-    from dagexec._tools import Tool
+    from dagexec._tools.tool import Tool
 
 __all__ = ["Script", "Span", "ToolBox"]
 
@@ -96,7 +96,9 @@ class ToolBox:
         `parameters` is its JSON schema (any arguments by default), `options` are those of `Tool`:
         effect, timeout, retry, limits ... The tool is also added to `tools`.
         """
-        from dagexec._tools import Tool  # pydantic and jsonschema: not for a test of time alone
+        from dagexec._tools.tool import (
+            Tool,  # pydantic and jsonschema: not for a test of time alone
+        )
 
         plan = script or Script(seconds, returns, raises, hangs, swallows, cleanup)
         tool = Tool.from_schema(name, dict(parameters), self.function(name, plan), **options)

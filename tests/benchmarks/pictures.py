@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from dagexec import Executor
-from dagexec._notebook import View
+from dagexec._pictures.notebook import View
 from dagexec.testing import run_virtual
 from tests.benchmarks.figures import Figure
 

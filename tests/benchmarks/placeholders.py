@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planners._placeholders import Placeholders
+from planners._core.placeholders import Placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

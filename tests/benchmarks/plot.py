@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from dagexec._svg import THEMES, Theme, card, label, width_of
+from dagexec._pictures.svg import THEMES, Theme, card, label, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

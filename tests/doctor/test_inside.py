@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from dagexec import Call, DagexecError, Executor, Ref, Timeouts, current_call, doctor, tool
-from dagexec._waits import snapshot_of_all
+from dagexec._runtime.waits import snapshot_of_all
 from dagexec.limits import Limiter
 from dagexec.testing import run_virtual
 
@@ -435,8 +435,8 @@ def test_the_doctor_names_the_call_that_hangs(start, monkeypatch, tmp_path):
 @LINUX
 def test_what_cannot_listen_runs_all_the_same(monkeypatch, tmp_path, caplog):
     """The switch is for looking: it must stop nothing."""
-    monkeypatch.setattr("dagexec._answering.folders", lambda _: (tmp_path / "none",))
-    monkeypatch.setattr("dagexec._answering._listening", {})
+    monkeypatch.setattr("dagexec._runtime.listener.folders", lambda _: (tmp_path / "none",))
+    monkeypatch.setattr("dagexec._runtime.listener._listening", {})
     monkeypatch.setenv("DAGEXEC_DOCTOR", "1")
     Executor([deep])
     assert "no folder for the doctor's socket" in caplog.text

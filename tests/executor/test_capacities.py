@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, DagexecError, Executor, Plan, Timeouts, ToolDefinitionError, tool
-from dagexec._capacities import Capacities, Hold
+from dagexec._concurrency.capacities import Capacities, Hold
 from dagexec._errors import PoolDeadlock
 from dagexec.limits import Retry
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from dagexec import Call, CallCancelled, Executor, Plan, Ref, Timeouts, tool
-from dagexec._recorder import Recorder
+from dagexec._runtime.recorder import Recorder
 from dagexec.journal import MemoryJournal
 from dagexec.testing import ToolBox, run_virtual
 
@@ -488,7 +488,9 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
     box = ToolBox()
     box.tool("t", seconds=2)
     executor = Executor(box.tools)
-    monkeypatch.setattr(sys.modules["dagexec._runner"].Runner, "settle", lambda self, *_args: 1 / 0)
+    monkeypatch.setattr(
+        sys.modules["dagexec._runtime.runner"].Runner, "settle", lambda self, *_args: 1 / 0
+    )
     before = alive()
     with pytest.raises(ZeroDivisionError):
         await executor.run(Plan([Call("a", "t"), Call("b", "t")]))

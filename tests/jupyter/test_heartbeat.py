@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from dagexec import Call, Executor
-from dagexec._notebook import View, heartbeat, view_of
+from dagexec._pictures.notebook import View, heartbeat, view_of
 from dagexec.testing import ToolBox
 
 pytestmark = pytest.mark.anyio

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, Plan, Ref
-from dagexec._diagram import GLYPHS, Diagram, Node
-from dagexec._fold import MOST, fold
-from dagexec._layout import GAP, arrange
-from dagexec._svg import THEMES
+from dagexec._pictures.diagram import GLYPHS, Diagram, Node
+from dagexec._pictures.fold import MOST, fold
+from dagexec._pictures.layout import GAP, arrange
+from dagexec._pictures.svg import THEMES
 
 relaxed = settings(max_examples=settings().max_examples * 6 // 10)
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, Done, Executor, Plan, Ref, Report, Timeouts, tool
-from dagexec._critical import Span, critical_links
-from dagexec._diagram import GLYPHS
-from dagexec._notices import Retrying, Waiting
-from dagexec._progress import Progress
-from dagexec._setup import Mark, Underway
-from dagexec._timeline import Bar, Deadline, Timeline, Try, Wait
+from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.setup import Mark, Underway
+from dagexec._core.whereabouts import Progress
+from dagexec._pictures.critical import Span, critical_links
+from dagexec._pictures.diagram import GLYPHS
+from dagexec._pictures.timeline import Bar, Deadline, Timeline, Try, Wait
 from dagexec.lowlevel import Added, Launch, Settled, Started
 from dagexec.testing import ToolBox, run_virtual
 

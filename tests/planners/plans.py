@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planners._grammar import Reader
-from planners._items import Numbered
+from planners.llmcompiler._grammar import Reader
+from planners.llmcompiler._items import Numbered
 
 NAMES = {"search", "math", "write", "note"}
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagexec import Call, DagexecError, Plan, Ref, Template
-from planners._decisions import Decision
-from planners._dollars import referenced, written
-from planners._grammar import Reader
-from planners._items import Join, Numbered, Thought
 from planners.llmcompiler import LLMCompilerPlanner
+from planners.llmcompiler._decisions import Decision
+from planners.llmcompiler._dollars import referenced, written
+from planners.llmcompiler._grammar import Reader
+from planners.llmcompiler._items import Join, Numbered, Thought
 from tests.planners.plans import FOREIGN, NAMES, STRIPPED, THOUGHT, calls, make, read
 
 PLAN = '''Thought: two at a time

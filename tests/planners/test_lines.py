@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from planners._decisions import Decision
-from planners._items import Numbered
 from planners.llmcompiler import LLMCompilerPlanner
+from planners.llmcompiler._decisions import Decision
+from planners.llmcompiler._items import Numbered
 from tests.planners.plans import FOREIGN, calls, make, read
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dagexec import tool
-from planners._placeholders import Placeholders
+from planners._core.placeholders import Placeholders
 
 NAMES = ("search", "get_user", "get_weather", "read_file", "send_email", "math")
 

@@ -6,9 +6,9 @@ import anyio
 import pytest
 
 from dagexec import Executor, tool
-from planners._decisions import Decision
-from planners._items import Numbered, Unsaid
 from planners.llmcompiler import LLMCompilerPlanner
+from planners.llmcompiler._decisions import Decision
+from planners.llmcompiler._items import Numbered, Unsaid
 from tests.planners.plans import DRAFT, STRIPPED, THOUGHT, make, read
 
 

@@ -9,8 +9,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from dagexec import Call, Done
-from dagexec._events import Added, Launch, Settled, Started, added, launch, settled, started
-from dagexec._outcomes import done
+from dagexec._core.events import Added, Launch, Settled, Started, added, launch, settled, started
+from dagexec._core.outcomes import done
 
 CALL = Call("a", "t")
 PAIRS = [

@@ -15,8 +15,7 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dagexec._errors import BadReference, CallError
-from dagexec._outcomes import (
+from dagexec._core.outcomes import (
     Cancelled,
     Done,
     Failed,
@@ -26,9 +25,9 @@ from dagexec._outcomes import (
     Skipped,
     TimedOut,
 )
-from dagexec._plan import Call
-from dagexec._refs import Ref
-from dagexec._scheduler import (
+from dagexec._core.plan import Call
+from dagexec._core.refs import Ref
+from dagexec._core.scheduler import (
     Abort,
     Added,
     Closed,
@@ -44,6 +43,7 @@ from dagexec._scheduler import (
     State,
     Stop,
 )
+from dagexec._errors import BadReference, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

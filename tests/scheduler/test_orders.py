@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagexec._outcomes import Cancelled, Done, Failed, InDoubt, Outcome, Pending, TimedOut
-from dagexec._plan import Call, Plan
-from dagexec._refs import Ref
-from dagexec._scheduler import (
+from dagexec._core.outcomes import Cancelled, Done, Failed, InDoubt, Outcome, Pending, TimedOut
+from dagexec._core.plan import Call, Plan
+from dagexec._core.refs import Ref
+from dagexec._core.scheduler import (
     Action,
     Added,
     Closed,

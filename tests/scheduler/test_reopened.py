@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagexec._outcomes import Cancelled, Done, Failed, InDoubt, Pending
-from dagexec._plan import Call
-from dagexec._refs import Ref
-from dagexec._scheduler import (
+from dagexec._core.outcomes import Cancelled, Done, Failed, InDoubt, Pending
+from dagexec._core.plan import Call
+from dagexec._core.refs import Ref
+from dagexec._core.scheduler import (
     Added,
     Closed,
     Launch,

@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 
-from dagexec import _events, _scheduler, _states
-from dagexec._errors import BadReference, CallError
-from dagexec._outcomes import Cancelled, Done, Failed, InDoubt, Outcome, Pending, Skipped, TimedOut
-from dagexec._plan import Call
-from dagexec._refs import Ref
-from dagexec._scheduler import (
+from dagexec._core import events as _events
+from dagexec._core import scheduler as _scheduler
+from dagexec._core import states as _states
+from dagexec._core.outcomes import (
+    Cancelled,
+    Done,
+    Failed,
+    InDoubt,
+    Outcome,
+    Pending,
+    Skipped,
+    TimedOut,
+)
+from dagexec._core.plan import Call
+from dagexec._core.refs import Ref
+from dagexec._core.scheduler import (
     Abort,
     Action,
     Added,
@@ -32,6 +42,7 @@ from dagexec._scheduler import (
     Stop,
     blame,
 )
+from dagexec._errors import BadReference, CallError
 
 BOOM = Failed(ValueError("boom"))
 DONE = Done(1)

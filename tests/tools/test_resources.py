@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagexec._core.refs import Literal, Ref, Template
 from dagexec._errors import ToolDefinitionError
-from dagexec._refs import Literal, Ref, Template
-from dagexec._resources import Access, Conflicts
-from dagexec._tools import Tool, tool
+from dagexec._tools.resources import Access, Conflicts
+from dagexec._tools.tool import Tool, tool
 
 
 @tool(reads=("dir:{{x}}",), writes="file:{path}.{kind}")

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
-from dagexec._context import CallContext
+from dagexec._core.refs import Literal as Quoted
+from dagexec._core.refs import Ref, Template
 from dagexec._errors import ArgumentError, ToolDefinitionError
-from dagexec._refs import Literal as Quoted
-from dagexec._refs import Ref, Template
-from dagexec._tools import Effect, Tool, as_tools, tool
+from dagexec._tools.context import CallContext
+from dagexec._tools.tool import Effect, Tool, as_tools, tool
 
 if TYPE_CHECKING:
     from decimal import Decimal

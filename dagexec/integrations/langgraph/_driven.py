@@ -22,10 +22,10 @@ from langgraph.prebuilt.tool_node import ToolInvocationError
 from pydantic import BaseModel, ValidationError
 
 from dagexec import ArgumentError, Denied, Tool, ToolDefinitionError, tool
-from dagexec._foreign import SchemaArguments
-from dagexec._options import strings_of
-from dagexec._schema import at, concealed
-from dagexec._schema import known as known_part
+from dagexec._tools.arguments import at, concealed
+from dagexec._tools.arguments import known as known_part
+from dagexec._tools.json_schema import SchemaArguments
+from dagexec._tools.options import strings_of
 from dagexec.integrations.langgraph._tools import fitting_name, own_tool
 from dagexec.limits import Retry
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from langchain_core.tools import BaseTool
 
-    from dagexec._options import ToolOptions
+    from dagexec._tools.options import ToolOptions
 
 # What LangChain keeps, or what only a tool of an `Executor` can have.
 _NOT_HERE: Final = ("runs", "name", "description")

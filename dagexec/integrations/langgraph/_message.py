@@ -18,8 +18,8 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
 
 from dagexec import Call, CallError, Plan, Tool
-from dagexec._context import Asked, answer_from
 from dagexec._errors import CallCancelled, Denied
+from dagexec._tools.context import Asked, answer_from
 from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._input import (
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from dagexec import Executor, Outcome, Report, Timeouts
-    from dagexec._observers import Observer
-    from dagexec._options import ToolOptions
+    from dagexec._runtime.observers import Observer
+    from dagexec._tools.options import ToolOptions
     from dagexec.integrations.langgraph._node import DagToolNode
 
 _TASK: Final = "__pregel_task_id"

@@ -21,13 +21,13 @@ from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from dagexec import DagexecError, Executor, Timeouts, Tool
-from dagexec._answers import SHOWN_SECRET
-from dagexec._threads import enclosing_thread_call
+from dagexec._concurrency.threads import enclosing_thread_call
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
 from dagexec.integrations.langgraph._driven import Driven, driven, judge_of
 from dagexec.integrations.langgraph._message import Message, Settings, arun, arun_direct, run
 from dagexec.integrations.langgraph._record import CURRENT
 from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
+from dagexec.journal._answers import SHOWN_SECRET
 from dagexec.lowlevel import run_in_loop, run_in_thread
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from langgraph.prebuilt import ToolRuntime
 
-    from dagexec._observers import Observer
-    from dagexec._options import ToolOptions
+    from dagexec._runtime.observers import Observer
+    from dagexec._tools.options import ToolOptions
 
 # A sub-agent as a tool may take minutes, so a call has no limit of its own unless it is asked for.
 DEFAULT_TIMEOUTS = Timeouts(call=None, workflow=600.0)

@@ -1,7 +1,7 @@
 """What a call asks people: approvals and `ask`, by the core's own rules for answers.
 
 LangGraph brings the answers. What they may be and what they lead to, whether a question was asked
-before, how other arguments are merged and what is hidden, says `dagexec._answers`.
+before, how other arguments are merged and what is hidden, says `dagexec.journal._answers`.
 """
 
 # LangGraph's generic types come without their parameters, and its hooks are private by name.
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, cast, final
 from langgraph.types import interrupt
 
 from dagexec import Approve, Call, DagexecError, Deny, Done, Edit, Pending
-from dagexec._admission import approval_question, needs_approval
-from dagexec._answers import Given, check_answer
-from dagexec._context import Asked
+from dagexec._runtime.admission import approval_question, needs_approval
+from dagexec._tools.context import Asked
 from dagexec.integrations.langgraph._answers import plain
+from dagexec.journal._answers import Given, check_answer
 from dagexec.journal._records import answer_body
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
 
 from dagexec import Tool, ToolDefinitionError, current_call
-from dagexec._context import Asked
-from dagexec._threads import enclosing_thread_call, run_in_loop
+from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
+from dagexec._tools.context import Asked
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
@@ -34,7 +34,7 @@ from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from dagexec._options import ToolOptions
+    from dagexec._tools.options import ToolOptions
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128

@@ -21,9 +21,9 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, Implementation
 
+from dagexec._concurrency.loop_task import Host
+from dagexec._concurrency.restart import Restart, Restarts
 from dagexec._errors import DagexecError, GuardExpired, ProcessError, ProcessGone
-from dagexec._host import Host
-from dagexec._restart import Restart, Restarts
 from dagexec.integrations.mcp._servers import StdioServer
 from dagexec.integrations.mcp._transport import AFTERMATH, Pipes
 from dagexec.processes import Child, Guards

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from anyio import create_task_group
 
-from dagexec._context import CallContext, current_call
+from dagexec._concurrency.restart import Restart
 from dagexec._errors import CallError, DagexecError, ToolDefinitionError
-from dagexec._restart import Restart
-from dagexec._tools import Effect, Tool
+from dagexec._tools.context import CallContext, current_call
+from dagexec._tools.tool import Effect, Tool
 from dagexec.integrations.mcp._connection import Asking, Connection
 from dagexec.integrations.mcp._servers import named_servers
 from dagexec.processes import Guards

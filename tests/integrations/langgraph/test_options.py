@@ -34,7 +34,7 @@ from dagexec import (
     current_call,
     tool,
 )
-from dagexec._options import ToolOptions
+from dagexec._tools.options import ToolOptions
 from dagexec.integrations.langgraph import DagToolNode, to_langchain
 from dagexec.journal import MemoryJournal
 from dagexec.limits import Limiter, Retry

@@ -1,0 +1,125 @@
+"""Where a coroutine or a thread stands in its code, seen from outside of it.
+
+A suspended coroutine names what it awaits (`cr_await`, `gi_yieldfrom`, `ag_await`), so the chain
+from a task down to what it waits for can be walked at any time and from any thread, on every
+backend. Nothing is read but code and lines: values may be secret.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from dagexec._concurrency.contexts import go_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+# Whose frames say how something waits, and not what for.
+_PLUMBING: Final = ("anyio", "asyncio", "trio", "dagexec", "threading", "queue", "concurrent")
+_LONGEST: Final = 200
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        """Return it as `file:line in function`."""
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@final
+class Found:
+    """One link of the chain: a frame, and whether its code is running at this moment."""
+
+    __slots__ = ("frame", "line", "runs")
+
+    def __init__(self, frame: FrameType, line: int, *, runs: bool) -> None:
+        """Keep the frame with the line at which it stands."""
+        self.frame = frame
+        self.line = line
+        self.runs = runs
+
+    @property
+    def code(self) -> CodeType:
+        """The code of the frame."""
+        return self.frame.f_code
+
+    def local(self, name: str) -> Any:
+        """Return a local variable of the frame, None without it."""
+        return self.frame.f_locals.get(name)
+
+    @property
+    def place(self) -> Place:
+        """The line of code."""
+        return Place(self.code.co_filename, self.line, self.code.co_qualname)
+
+    @property
+    def is_plumbing(self) -> bool:
+        """Whether it belongs to an event loop's machinery or to dagexec."""
+        module = str(self.frame.f_globals.get("__name__", ""))
+        return module.partition(".")[0] in _PLUMBING
+
+
+def chain(coroutine: object) -> Iterator[Found]:
+    """Walk from a coroutine down to what it waits for; ends at one that is running."""
+    current: object = coroutine
+    for _ in range(_LONGEST):
+        frame, below, runs = _look_into(current)
+        if frame is not None:
+            yield Found(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=runs)
+            if frame.f_code is go_on.__code__:
+                # It drives a coroutine by hand, so the interpreter does not know the link.
+                below = frame.f_locals.get("coroutine")
+        if below is None:
+            return
+        current = below
+
+
+def _look_into(thing: object) -> tuple[FrameType | None, object, bool]:
+    """Return the frame of an awaitable, what it awaits, and whether it runs."""
+    kind = type(thing).__name__
+    if kind in ("async_generator_asend", "async_generator_athrow"):
+        return None, _first(thing, AsyncGenerator), False
+    if kind == "coroutine_wrapper":
+        return None, _first(thing, Coroutine), False
+    if isinstance(thing, Coroutine):
+        return _attributes(cast("object", thing), "cr")
+    if isinstance(thing, Generator):
+        return _attributes(cast("object", thing), "gi")
+    if isinstance(thing, AsyncGenerator):
+        return _attributes(cast("object", thing), "ag")
+    return None, None, False
+
+
+def _attributes(thing: object, prefix: str) -> tuple[FrameType | None, object, bool]:
+    below = getattr(thing, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
+    frame: FrameType | None = getattr(thing, f"{prefix}_frame", None)
+    return frame, below, bool(getattr(thing, f"{prefix}_running", False)) and below is None
+
+
+def _first(thing: object, kind: type[Any]) -> object:
+    """Return what a wrapper of the interpreter's own wraps; it has no attribute for it."""
+    return next((each for each in gc.get_referents(thing) if isinstance(each, kind)), None)
+
+
+def thread_frames(ident: int) -> list[Found]:
+    """Return the frames of a thread, the outermost first."""
+    found: list[Found] = []
+    # Documented, for debuggers.
+    frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    frame = frames.get(ident)
+    while frame is not None and len(found) < _LONGEST:
+        found.append(Found(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=True))
+        frame = frame.f_back
+    return found[::-1]

@@ -1,0 +1,1 @@
+"""Values and the machine: plans, references, outcomes, events, the scheduler, reports."""

@@ -1,0 +1,379 @@
+"""Plans: the calls of a model's answer as a graph of dependencies.
+
+A plan is a value. It validates itself when it is built, all problems at once, and never changes.
+networkx lives here and nowhere else: it finds cycles and layers and is what `Plan.graph` gives to
+users. Running a plan whose calls only refer to earlier ones needs none of it, so it is loaded when
+it is first used: it takes longer to import than all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast, final
+
+from dagexec._core.refs import MISSING, Ref, decode, encode, references
+from dagexec._core.secrets import shown
+from dagexec._errors import BadReference, PlanError, Problem
+from dagexec._pictures.diagram import Diagram, Node, bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    import networkx as nx
+
+    from dagexec._core.plan_file import CallFile
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool: a node of the graph.
+
+    `args` are the tool's arguments by name; dicts in the JSON form of a reference become `Ref`,
+    `Template` and literals when the call is built. `after` names calls that must be done before
+    this one starts, without using their values. `ordered` names calls that must only have ended,
+    whatever became of them: the order of two calls that touch the same resource.
+
+    `problem` says why a call cannot run as a model wrote it. Such a call stays in the plan, fails
+    at once with this text and costs its dependants; everything else runs.
+
+    Errors: PlanError where id, tool, args or a reference in them cannot be read.
+    """
+
+    id: str
+    tool: str
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    after: tuple[str, ...] = ()
+    ordered: tuple[str, ...] = ()
+    problem: str | None = None
+    # Found once: planning, scheduling and resolving all need them. The references in `args`; the
+    # calls that must be done first, each once, in the order in which they are named; and those
+    # that must only have ended first: references with a default, and `ordered`.
+    refs: tuple[Ref, ...] = field(default=(), init=False, repr=False, compare=False)
+    needs: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    waits: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check and decode; a call is never half valid."""
+        _check_fields(self)
+        change = object.__setattr__
+        if type(self.after) is not tuple:
+            change(self, "after", _ids(self, "after", self.after))
+        if type(self.ordered) is not tuple:
+            change(self, "ordered", _ids(self, "ordered", self.ordered))
+        refs: tuple[Ref, ...] = ()
+        if self.args:
+            try:
+                args = {name: decode(value) for name, value in self.args.items()}
+            except BadReference as error:
+                raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
+            change(self, "args", args)
+            refs = tuple(references(args))
+        if refs or self.after or self.ordered:
+            change(self, "refs", refs)
+            if self.problem is None:
+                hard = [ref.call for ref in refs if ref.default is MISSING]
+                soft = [ref.call for ref in refs if ref.default is not MISSING]
+                needs = tuple(dict.fromkeys((*hard, *self.after)))
+                change(self, "needs", needs)
+                behind = dict.fromkeys((*soft, *self.ordered))
+                change(self, "waits", tuple(call for call in behind if call not in needs))
+
+    def __repr__(self) -> str:
+        """Return the fields, without the values that a tool of this name declares secret."""
+        args = shown(self.tool, self.args)
+        return (
+            f"Call(id={self.id!r}, tool={self.tool!r}, args={args!r}, after={self.after!r},"
+            f" ordered={self.ordered!r}, problem={self.problem!r})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; what is empty is left out. It runs again, so it has all values."""
+        body: dict[str, Any] = {"id": self.id, "tool": self.tool, "args": encode(dict(self.args))}
+        if self.after:
+            body["after"] = list(self.after)
+        if self.ordered:
+            body["ordered"] = list(self.ordered)
+        if self.problem is not None:
+            body["problem"] = self.problem
+        return body
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Call:
+        """Read the JSON form; raise PlanError where it does not fit."""
+        from dagexec._core.plan_file import read_call
+
+        return _from_file(read_call(body))
+
+
+def _check_fields(call: Call) -> None:
+    # Plans come from files and callers without a type checker, so the types are checked.
+    checks: tuple[tuple[object, type, str], ...] = (
+        (call.id, str, "its id"),
+        (call.tool, str, "the name of its tool"),
+    )
+    for value, kind, what in checks:
+        if not isinstance(value, kind) or not value:
+            name = call.id if isinstance(cast("object", call.id), str) else None
+            msg = f"{what} must be a non-empty string, not {value!r}"
+            raise PlanError([Problem("bad_call", name, msg)])
+    args: object = call.args
+    if not isinstance(args, Mapping) or not all(isinstance(name, str) for name in args):
+        msg = f"its args must be an object with a name for each argument, not {args!r:.80}"
+        raise PlanError([Problem("bad_call", call.id, msg)])
+
+
+def _ids(call: Call, what: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"{what} takes the ids of calls, as {what}=({value!r},)"
+        raise PlanError([Problem("bad_call", call.id, msg)])
+    ids = tuple(cast("Iterable[str]", value))
+    if not all(isinstance(item, str) for item in ids):
+        msg = f"{what} takes the ids of calls, which are strings, not {ids!r}"
+        raise PlanError([Problem("bad_call", call.id, msg)])
+    return ids
+
+
+def _from_file(read: CallFile) -> Call:
+    return Call(read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem)
+
+
+@final
+class Plan:
+    """A validated graph of calls, in the order in which the model wrote them.
+
+    Iterating gives the calls, `plan["id"]` gives one. Raises one PlanError that names every
+    problem.
+    """
+
+    calls: tuple[Call, ...]
+
+    def __init__(self, calls: Iterable[Call] = ()) -> None:
+        """Check the calls together; they may stand in any order."""
+        self.calls = tuple(calls)
+        found = faults(self.calls)
+        if found:
+            raise PlanError(found)
+        self._by_id = {call.id: call for call in self.calls}
+
+    def __getitem__(self, key: str) -> Call:
+        """Return the call with this id."""
+        return self._by_id[key]
+
+    def __iter__(self) -> Iterator[Call]:
+        """Iterate over the calls, in plan order."""
+        return iter(self.calls)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a call has this id."""
+        return key in self._by_id
+
+    def __len__(self) -> int:
+        """Return the number of calls."""
+        return len(self.calls)
+
+    def __eq__(self, other: object) -> bool:
+        """Plans with equal calls in the same order are equal."""
+        return self.calls == other.calls if isinstance(other, Plan) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Return the size and the first ids."""
+        shown = ", ".join(call.id for call in self.calls[:6]) + (", …" if len(self) > 6 else "")  # noqa: PLR2004
+        return f"<Plan of {len(self)} calls: {shown}>"
+
+    @staticmethod
+    def problems(calls: Iterable[Call]) -> tuple[Problem, ...]:
+        """Return everything that is wrong with these calls together, without raising."""
+        return tuple(faults(tuple(calls)))
+
+    @cached_property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Pairs (from, to): `to` starts after `from`; by `to` in plan order."""
+        return tuple(
+            (source, call.id) for call in self.calls for source in (*call.needs, *call.waits)
+        )
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[str]:
+        """A networkx graph; nodes carry `call`, edges `value`: False where only order counts."""
+        import networkx as nx
+
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for call in self.calls:
+            graph.add_node(call.id, call=call)
+        for call in self.calls:
+            used = {ref.call for ref in call.refs}
+            for source in (*call.needs, *call.waits):
+                graph.add_edge(source, call.id, value=source in used)
+        return graph
+
+    @cached_property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """The calls by depth: each layer depends on earlier ones only; in plan order inside."""
+        depths: dict[str, int] = {}
+        behind: dict[str, list[str]] = {call.id: [] for call in self.calls}
+        missing = dict.fromkeys(behind, 0)
+        for source, target in self.edges:
+            behind[source].append(target)
+            missing[target] += 1
+        # networkx does the same, and costs a picture more to import than to draw.
+        free = [name for name, count in missing.items() if not count]
+        for name in free:
+            depths.setdefault(name, 0)
+            for target in behind[name]:
+                depths[target] = max(depths.get(target, 0), depths[name] + 1)
+                missing[target] -= 1
+                if not missing[target]:
+                    free.append(target)
+        layers: list[list[str]] = [[] for _ in range(max(depths.values(), default=-1) + 1)]
+        for call in self.calls:
+            layers[depths[call.id]].append(call.id)
+        return tuple(tuple(layer) for layer in layers)
+
+    @property
+    def diagram(self) -> Diagram:
+        """The graph as a picture: text, mermaid, SVG or JSON."""
+        nodes = [Node(call.id, call.tool, "plan") for call in self.calls]
+        return Diagram(tuple(nodes), self.edges, self.layers)
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook."""
+        return self.diagram.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        return bundle(self._repr_svg_, lambda: f"{self!r}\n{self.diagram}", include, exclude)
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a mermaid flowchart."""
+        return self.diagram.to_mermaid()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"calls": [call.to_dict() for call in self.calls]}
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the plan as JSON text; raise TypeError for an argument that JSON cannot hold.
+
+        It can be read and run, so it holds secret arguments too; a report's JSON does not.
+        """
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, body: Any) -> Plan:
+        """Read the JSON form, or a bare list of calls; raise PlanError with every problem."""
+        from dagexec._core.plan_file import read_plan
+
+        read = read_plan({"calls": body} if isinstance(body, list) else body)
+        calls: list[Call] = []
+        problems: list[Problem] = []
+        for item in read.calls:
+            try:
+                calls.append(_from_file(item))
+            except PlanError as error:
+                problems.extend(error.problems)
+                # Stands in for the unreadable call, so that its other problems show too.
+                calls.append(Call(item.id, item.tool, problem="unreadable"))
+        problems.extend(faults(tuple(calls)))
+        if problems:
+            raise PlanError(problems)
+        return cls(calls)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Read JSON text; raise PlanError with every problem."""
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PlanError([Problem("bad_call", None, f"the plan is not JSON: {error}")]) from None
+        return cls.from_dict(body)
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of the JSON form."""
+        from dagexec._core.plan_file import PlanFile
+
+        return PlanFile.model_json_schema()
+
+
+def as_ran(arrived: Iterable[Call]) -> Plan:
+    """Return the calls of a run as a plan; what was wrong with one is its problem, its outcome."""
+    calls = tuple(arrived)
+    problems = {
+        name: problem.message
+        for problem in faults(calls)
+        for name in (str(problem.call), *problem.also)
+    }
+    if not problems:
+        return Plan(calls)
+    return Plan(
+        replace(call, problem=problems[call.id]) if call.id in problems else call for call in calls
+    )
+
+
+def faults(calls: tuple[Call, ...]) -> list[Problem]:
+    """Return everything that is wrong with these calls together, in plan order."""
+    known: dict[str, int] = {}
+    problems: list[Problem] = []
+    for index, call in enumerate(calls):
+        if call.id in known:
+            msg = "another call has the same id; give each call its own"
+            problems.append(Problem("duplicate_id", call.id, msg))
+        known.setdefault(call.id, index)
+    forward = False
+    for index, call in enumerate(calls):
+        for source in (*call.needs, *call.waits):
+            if source not in known or source == call.id:
+                problems.append(unknown_reference(call.id, source, known))
+            elif known[source] > index:
+                forward = True
+    if forward:  # without a reference to a later call there can be no cycle
+        problems.extend(cycles(calls))
+    return problems
+
+
+def unknown_reference(call: str, source: str, known: Iterable[str]) -> Problem:
+    """Return the problem of a reference to a call that is not there, or to the call itself."""
+    if source == call:
+        msg = "it refers to itself; refer to another call, or pass a value"
+        return Problem("self_reference", call, msg)
+    names = list(known)
+    close = get_close_matches(source, names[:1000], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004
+    msg = f"it refers to {source!r}, and there is no such call{hint} There are: {shown}"
+    return Problem("unknown_reference", call, msg.replace("call There", "call. There"))
+
+
+def cycles(calls: Iterable[Call]) -> list[Problem]:
+    """Return a problem for each group of calls that wait for each other, with one path as proof."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    order: dict[str, int] = {}
+    for call in calls:
+        order.setdefault(call.id, len(order))
+        graph.add_node(call.id)
+        graph.add_edges_from((source, call.id) for source in (*call.needs, *call.waits))
+    found: list[tuple[int, Problem]] = []
+    groups = cast("Iterable[set[str]]", nx.strongly_connected_components(graph))
+    for group in groups:
+        if len(group) == 1:
+            continue
+        members = sorted((name for name in group if name in order), key=order.__getitem__)
+        inner: Any = graph.subgraph(group)
+        # networkx has no types for it
+        edges = cast("list[tuple[str, str]]", nx.find_cycle(inner, members[0]))  # pyright: ignore[reportUnknownMemberType]
+        path = " -> ".join([edges[0][0], *(edge[1] for edge in edges)])
+        msg = f"it is in a cycle, so none of its calls can be first: {path}; remove one reference"
+        problem = Problem("cycle", members[0], msg, also=tuple(members[1:]))
+        found.append((order[members[0]], problem))
+    return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]

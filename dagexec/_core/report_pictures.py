@@ -1,0 +1,199 @@
+"""What the two pictures show of a report: states, words, times, the critical path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dagexec._core.setup import Underway
+from dagexec._pictures.critical import Span, critical_links
+from dagexec._pictures.diagram import Diagram, Node
+from dagexec._pictures.timeline import Bar, Deadline, Timeline, Try, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dagexec._core.outcomes import Outcome
+    from dagexec._core.plan import Call
+    from dagexec._core.report import Report
+    from dagexec._core.setup import Mark
+    from dagexec._pictures.critical import Link
+
+# A wait that is shorter than this is the event loop's own business. Seconds.
+_NOTICED: Final = 0.001
+_STOPPED: Final = ("cancelled", "timed_out")
+_PENDING: Final = ("pending", "in_doubt")
+
+
+def spans_of(report: Report) -> dict[str, Span]:
+    """Return when the calls that started were ready, started and ended."""
+    spans: dict[str, Span] = {}
+    for name, outcome in report.items():
+        if outcome.started is not None and outcome.ended is not None:
+            ready = outcome.started - (outcome.queued or 0.0)
+            spans[name] = Span(ready, outcome.started, outcome.ended)
+    for name, each in report.underway.items():
+        if each.started is not None and name not in spans:
+            ready = each.started if each.ready is None else each.ready
+            spans[name] = Span(ready, each.started, max(report.elapsed, each.started))
+    return spans
+
+
+def path_of(report: Report) -> tuple[Link, ...]:
+    """Return the critical path of a report."""
+    return critical_links(report.plan, spans_of(report))
+
+
+def diagram_of(report: Report) -> Diagram:
+    """Return the graph with what became of each call."""
+    nodes: list[Node] = []
+    for call in report.plan:
+        outcome = report.get(call.id)
+        if outcome is not None:
+            nodes.append(Node(call.id, call.tool, outcome.status, word(outcome)))
+        else:
+            each = report.underway.get(call.id, Underway("waiting"))
+            nodes.append(Node(call.id, call.tool, each.state, _underway_word(each, report.elapsed)))
+    path = tuple(link.call for link in path_of(report))
+    return Diagram(tuple(nodes), report.plan.edges, report.plan.layers, path, str(report))
+
+
+def timeline_of(report: Report) -> Timeline:
+    """Return when each call waited and ran."""
+    ends: dict[str, float] = {
+        name: outcome.ended for name, outcome in report.items() if outcome.ended is not None
+    }
+    bars = [
+        _bar(call, report.get(call.id), report, ends)
+        for call in report.plan
+        if call.id in report or call.id in report.underway
+    ]
+    setup = report.setup
+    deadlines: tuple[Deadline, ...] = ()
+    if setup is not None and setup.run is not None:
+        deadlines = (Deadline(setup.scope, setup.run),)
+    return Timeline(
+        tuple(bars),
+        report.elapsed,
+        live=len(report) < len(report.plan),
+        path=path_of(report),
+        deadlines=deadlines,
+        caption=str(report),
+    )
+
+
+def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str, float]) -> Bar:
+    if outcome is None:
+        return _bar_underway(call, report.underway[call.id], report)
+    started, ended = outcome.started, outcome.ended
+    queued = outcome.queued or 0.0
+    ready = None if started is None else max(0.0, started - queued)
+    if started is None and ended is None:
+        # It was settled without a time of its own: when what it waited for was lost, or had ended.
+        ended = ends.get(outcome.because or "", None)
+        before = [ends[name] for name in (*call.needs, *call.waits) if name in ends]
+        if ended is None and (outcome.status in _PENDING or before):
+            ended = max(before, default=0.0)
+        if ended is None or outcome.status in _STOPPED:
+            ended = report.elapsed
+        if outcome.status in _STOPPED and len(before) == len(call.needs) + len(call.waits):
+            # It could have started, and had no slot when the run was stopped.
+            ready = max(before, default=0.0)
+    limit = None
+    if started is not None and report.setup is not None:
+        seconds = report.setup.of(call.tool)
+        limit = None if seconds is None else started + seconds
+    marks = report.marks.get(call.id, ())
+    return Bar(
+        call.id,
+        call.tool,
+        outcome.status,
+        word(outcome),
+        ready,
+        started,
+        ended,
+        tuple(_waits(ready, started, marks, ended or 0.0)) if ready is not None else (),
+        tuple(_tries(started, ended, marks)),
+        attempts=outcome.attempts,
+        limit=limit,
+    )
+
+
+def _waits(
+    ready: float | None, started: float | None, marks: tuple[Mark, ...], until: float
+) -> Iterator[Wait]:
+    """Return what a call waited for, one after the other; `until` is its end, or now."""
+    first = until if ready is None else ready
+    if first >= _NOTICED:
+        yield Wait("dependencies", 0.0, first)
+    if ready is None:
+        return
+    begun = until if started is None else started
+    limited = min((mark.at for mark in marks if mark.kind == "limit"), default=begun)
+    if min(limited, begun) - ready >= _NOTICED:
+        yield Wait("slot", ready, min(limited, begun))
+    if begun - limited >= _NOTICED:
+        yield Wait("limit", limited, begun)
+    for mark in marks:
+        if mark.kind == "retry":
+            yield Wait("retry", mark.at, min(until, mark.at + mark.delay))
+
+
+def _tries(started: float | None, ended: float | None, marks: tuple[Mark, ...]) -> Iterator[Try]:
+    """Return the attempts of a call, if there was more than one."""
+    begun = started
+    for mark in marks:
+        if mark.kind == "retry" and begun is not None:
+            yield Try(begun, mark.at, ok=False)
+            begun = mark.at + mark.delay
+    if begun is not None and begun != started:
+        yield Try(begun, None if ended is None else max(begun, ended))
+
+
+def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
+    marks = report.marks.get(call.id, ())
+    waits = tuple(_waits(each.ready, each.started, marks, report.elapsed))
+    limit = None
+    if each.started is not None and report.setup is not None:
+        seconds = report.setup.of(call.tool)
+        limit = None if seconds is None else each.started + seconds
+    note = _underway_word(each, report.elapsed)
+    return Bar(
+        call.id,
+        call.tool,
+        each.state,
+        note,
+        each.ready,
+        each.started,
+        None,
+        waits,
+        tuple(_tries(each.started, None, marks)),
+        attempts=int(each.started is not None) + sum(mark.kind == "retry" for mark in marks),
+        limit=limit,
+    )
+
+
+def _underway_word(each: Underway, now: float) -> str:
+    if each.started is not None:
+        return f"running {now - each.started:.2f} s"
+    if each.ready is not None:
+        return f"ready {now - each.ready:.2f} s"
+    return "waiting"
+
+
+def word(outcome: Outcome) -> str:
+    """Return a few words on how a call went, for a picture."""
+    took = ""
+    if outcome.started is not None and outcome.ended is not None:
+        took = f"{outcome.ended - outcome.started:.2f} s"
+    if outcome.status == "failed":
+        return f"{error_name(outcome.error)} {took}".strip()
+    if outcome.status == "timed_out":
+        return f"timed out ({outcome.scope}) {took}".strip()
+    if outcome.because is not None:
+        return f"{outcome.status} because of {outcome.because}"
+    return took or outcome.status
+
+
+def error_name(error: Exception | None) -> str:
+    """Return the name of an error's type; of one read back from a report, the name it had."""
+    return str(getattr(error, "kind", None) or type(error).__name__)

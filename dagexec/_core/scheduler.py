@@ -1,0 +1,511 @@
+"""The scheduler: a machine that decides and never waits.
+
+Events go in, actions come out, all through `Scheduler.receive`. It has no clock, no I/O, no
+randomness, and it never iterates over a set: the same events give the same actions, on any engine
+and after a crash. In what order calls end is an input, never recomputed.
+
+The states of a call:
+
+    waiting ──> held ──> ready ──> running ──> settled
+       │          │        │          └──> stopping ──┘
+       └──────────┴────────┴──> settled
+
+* waiting: it depends on calls that have not ended, or that have not arrived yet.
+* held: nothing is missing, but it must not be launched yet: its effect has to wait for the end of
+  the stream, or a barrier for the end of the layer before.
+* ready: launched in a layer, not yet admitted by the driver.
+* running: admitted; from here on it may have effects.
+* stopping: asked to stop. It may still return, and then what happened is its outcome.
+* settled: it has its outcome, exactly one.
+
+`Reopened` leads back to held: from ready, running, stopping, and settled as pending or in doubt.
+
+Rules that hold for every driver:
+
+1. A ready layer is what one batch of events made ready, in plan order; layers are numbered from 0
+   in the order of their launch. A call is launched at most once, and once more each time that it
+   is reopened.
+2. A failure skips what needs the call, directly or not, and nothing else; the skip names the call
+   that failed first. With `on_failure="stop"` it cancels all that has not ended.
+3. A call that waits for a person keeps its dependants waiting; they become pending only when
+   nothing else is left, so that the order of completions cannot change any outcome. `Reopened`
+   takes that back and launches the call again.
+4. After `Stop` nothing is launched that is not reopened, and each running call is aborted once.
+5. An event that the state does not allow raises `Refused`, and nothing has changed. A batch is
+   taken or refused as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from dagexec._core.events import (
+    Abort,
+    Action,
+    Added,
+    Closed,
+    Conclude,
+    Event,
+    Expired,
+    Finish,
+    Launch,
+    Reopened,
+    Settled,
+    Started,
+    Stop,
+    launch,
+)
+from dagexec._core.outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
+from dagexec._core.plan import Call, cycles, unknown_reference
+from dagexec._core.states import (
+    LOST,
+    TRANSITIONS,
+    UNANSWERED,
+    UNSTARTED,
+    Node,
+    Refused,
+    State,
+    allowed,
+    check_batch,
+)
+from dagexec._errors import BadReference, CallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dagexec._errors import Problem
+
+
+# The machine and all that is said to it and by it.
+__all__ = [
+    "Abort",
+    "Action",
+    "Added",
+    "Closed",
+    "Conclude",
+    "Event",
+    "Expired",
+    "Finish",
+    "Launch",
+    "Refused",
+    "Reopened",
+    "Scheduler",
+    "Settled",
+    "Started",
+    "State",
+    "Stop",
+]
+
+
+@final
+class Scheduler:
+    """The machine. `on_failure` is "skip" or "stop"; with `barrier` layers never overlap."""
+
+    def __init__(self, *, on_failure: str = "skip", barrier: bool = False) -> None:
+        """Start with no calls, open for `Added`."""
+        self.stops_on_failure = on_failure == "stop"
+        self._barrier = barrier
+        self._nodes: dict[str, Node] = {}
+        # Calls that others depend on and that have not arrived.
+        self._expected: dict[str, list[tuple[Node, bool]]] = {}
+        # Whether a call ever depended on one that had not arrived: without that, no cycle.
+        self._looks_ahead = False
+        # Nothing is missing for these; they wait for the end of the batch, stream or layer.
+        self._free: list[Node] = []
+        self._layers: list[list[Node]] = []
+        self._outcomes: dict[str, Outcome] = {}
+        # Calls that became pending because of another.
+        self._suspended: list[Node] = []
+        # Calls launched and not settled. Zero with calls left means that only a person, or a call
+        # that has not arrived, can free them.
+        self._active = 0
+        self._closed = False
+        self._stopped = False
+        self._finished = False
+        self._actions: list[Action] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Added: self._on_added,
+            Closed: self._on_closed,
+            Settled: self._on_settled,
+            Expired: self._on_expired,
+            Stop: self._on_stop,
+            Reopened: self._on_reopened,
+        }
+
+    # What a driver may read. All of it is derived from the events so far.
+
+    @property
+    def finished(self) -> bool:
+        """Whether every call has its outcome and no call can come."""
+        return self._finished
+
+    @property
+    def closed(self) -> bool:
+        """Whether the plan is complete."""
+        return self._closed
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was stopped."""
+        return self._stopped
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """The outcomes so far, in the order in which calls ended. Not to be changed."""
+        return self._outcomes
+
+    @property
+    def calls(self) -> Iterator[Call]:
+        """The calls that have arrived, in order."""
+        return (node.call for node in self._nodes.values())
+
+    def call(self, name: str) -> Call:
+        """Return the call with this id; raise KeyError for an unknown one."""
+        return self._nodes[name].call
+
+    def state(self, name: str) -> State:
+        """Return the state of a call; raise KeyError for an unknown one."""
+        return self._nodes[name].state
+
+    def ready(self, name: str) -> Call | None:
+        """Return the call with this id if it is ready, else None; raise KeyError if unknown."""
+        node = self._nodes[name]
+        return node.call if node.state is State.READY else None
+
+    def missing(self, name: str) -> tuple[str, ...]:
+        """Return the dependencies of a call that have not ended, or not arrived."""
+        call = self._nodes[name].call
+        return tuple(each for each in (*call.needs, *call.waits) if each not in self._outcomes)
+
+    def receive(self, *events: Event) -> list[Action]:
+        """Take a batch of events and return what to do now.
+
+        Several `Added`, `Closed`, `Settled` and `Reopened` may come in one batch, and what they
+        make ready together is one layer; each other event comes alone. Raises Refused, with nothing
+        changed, if the state does not allow one of them.
+        """
+        actions: list[Action] = []
+        # Every call has two events that come alone, so what they do not need is left out.
+        if len(events) == 1 and (kind := type(event := events[0])) in TRANSITIONS:
+            node = allowed(event, self._nodes)  # type: ignore[arg-type]
+            if kind is Started:
+                node.state = TRANSITIONS[kind][1]
+                return actions  # nothing follows from it
+            self._actions = actions
+            self._active -= 1
+            self._settle(node, event.outcome)  # type: ignore[union-attr]
+        else:
+            check_batch(
+                events,
+                self._nodes,
+                self._outcomes,
+                layers=len(self._layers),
+                closed=self._closed,
+            )
+            self._actions = actions
+            for event in events:
+                self._handlers[type(event)](event)
+        if self.stops_on_failure:
+            self._apply_policy(events)
+        if self._free:
+            self._launch()
+        if not self._active:
+            self._end()
+        return actions
+
+    # --------------------------------------------------------------------------- handlers of events
+
+    def _on_added(self, event: Added) -> None:
+        call = event.call
+        node = Node(call, len(self._nodes), eager=event.eager)
+        self._nodes[call.id] = node
+        if self._expected:
+            node.dependants = self._expected.pop(call.id, [])
+        if call.problem is not None:
+            self._conclude(node, Failed(CallError(call.problem)))
+            return
+        if not call.needs and not call.waits:
+            self._free_up(node)
+            return
+        lost = self._depend_on_all(node)
+        if lost and not self.stops_on_failure:
+            self._conclude(node, Skipped(self._first(lost)))
+        elif node.missing == 0:
+            self._free_up(node)
+
+    def _depend_on_all(self, node: Node) -> list[str]:
+        """Add the dependencies of a call; return the calls to blame for those that are lost."""
+        lost: list[str] = []
+        call = node.call
+        for name in call.needs:
+            self._depend(node, name, lost, hard=True)
+        for name in call.waits:
+            self._depend(node, name, lost, hard=False)
+        return lost
+
+    def _first(self, culprits: list[str]) -> str:
+        """Return the call that failed first."""
+        if len(culprits) == 1:
+            return culprits[0]
+        return next((name for name in self._outcomes if name in culprits), culprits[0])
+
+    def _depend(self, node: Node, name: str, lost: list[str], *, hard: bool) -> None:
+        """Add a dependency; append the call to blame to `lost` if it was lost already."""
+        source = self._nodes.get(name)
+        if source is None:
+            self._expected.setdefault(name, []).append((node, hard))
+            self._looks_ahead = True
+            node.missing += 1
+            return
+        outcome = self._outcomes.get(name)
+        if outcome is not None:
+            if outcome.status == "done":
+                return
+            if outcome.status in LOST:
+                if hard:
+                    lost.append(blame(name, outcome))
+                if source.missing == 0 or not _keeps(source, node, hard=hard):
+                    return
+        if source.dependants:
+            source.dependants.append((node, hard))
+        else:
+            source.dependants = [(node, hard)]
+        node.missing += 1
+
+    def _on_closed(self, _event: Closed) -> None:
+        self._closed = True
+        # Cycles first: a call in one that also refers to a missing call is reported for the cycle.
+        # A lost call that still keeps an order can close one too.
+        faulty: dict[str, str] = {}
+        groups: list[list[str]] = []
+        for problem in self._cycles():
+            groups.append([str(problem.call), *problem.also])
+            for name in groups[-1]:
+                faulty[name] = problem.message
+        expected, self._expected = self._expected, {}
+        for name, dependants in expected.items():
+            for node, _ in dependants:
+                problem = unknown_reference(node.call.id, name, self._nodes)
+                faulty.setdefault(node.call.id, problem.message)
+        # All are recorded before any dependant is skipped: each hears of its own fault.
+        nodes = [self._nodes[name] for name in faulty]
+        nodes = [node for node in nodes if node.state in UNSTARTED]
+        for node in nodes:
+            self._record(node, Failed(BadReference(faulty[node.call.id])))
+        self._lose([(node, node.call.id) for node in nodes])
+        # What will never come, and what waits for itself, keeps no order.
+        self._release([node for dependants in expected.values() for node, _ in dependants])
+        self._release([node for group in groups for node in self._cut(group)])
+
+    def _cut(self, group: list[str]) -> list[Node]:
+        """Take the edges inside a cycle away; return the calls that waited, once for each edge."""
+        members = dict.fromkeys(group)
+        freed: list[Node] = []
+        for name in group:
+            source = self._nodes[name]
+            freed.extend(node for node, _ in source.dependants if node.call.id in members)
+            source.dependants = [
+                each for each in source.dependants if each[0].call.id not in members
+            ]
+        return freed
+
+    def _cycles(self) -> list[Problem]:
+        if not self._looks_ahead:
+            return []
+        return cycles(node.call for node in self._nodes.values() if node.missing)
+
+    def _on_settled(self, event: Settled) -> None:
+        self._active -= 1
+        self._settle(self._nodes[event.call], event.outcome)
+
+    def _on_expired(self, event: Expired) -> None:
+        self._abandon(self._layers[event.layer], TimedOut("layer"))
+
+    def _on_stop(self, event: Stop) -> None:
+        if self._stopped or self._finished:
+            return
+        self._stopped = True
+        self._closed = True
+        self._abandon(self._nodes.values(), event.outcome)
+
+    def _on_reopened(self, event: Reopened) -> None:
+        node = self._nodes[event.call]
+        # An answer is worth as much behind a deadline as before it.
+        self._finished = self._stopped = False
+        if node.state is State.SETTLED:
+            del self._outcomes[event.call]
+            self._wake()
+        else:
+            self._active -= 1
+        for layer in self._layers:
+            if node in layer:
+                layer.remove(node)  # it belongs to the one in which it is launched again
+        self._free_up(node)
+
+    def _wake(self) -> None:
+        """Take back what `_suspend` did: it would do it again if it has to."""
+        for node in self._suspended:
+            node.state = State.WAITING
+            del self._outcomes[node.call.id]
+        self._suspended = []
+
+    # --------------------------------------------------------------------------------- consequences
+
+    def _settle(self, node: Node, outcome: Outcome) -> None:
+        node.state = State.SETTLED
+        self._outcomes[node.call.id] = outcome
+        status = outcome.status
+        if status == "done":
+            if node.dependants:
+                waiting, node.dependants = node.dependants, ()
+                self._release([each for each, _ in waiting])
+        elif status not in UNANSWERED:
+            self._lose([(node, blame(node.call.id, outcome))])
+
+    def _release(self, nodes: list[Node]) -> None:
+        """Count one dependency less for each of `nodes`; a lost one hands this on at zero."""
+        for node in nodes:
+            node.missing -= 1
+            if node.missing:
+                continue
+            if node.state is State.WAITING:
+                node.state = State.HELD
+                self._free.append(node)
+            else:
+                nodes.extend(_take_dependants(node))
+
+    def _lose(self, lost: list[tuple[Node, str]]) -> None:
+        """Skip what needs these lost calls, and what needs that; chains are long, so by a loop.
+
+        Calls that conflict on a resource form a chain of neighbours; one that is lost must not
+        break the chain between those before and after it. So what is `ordered` behind it goes on
+        waiting for all that the lost call waited for.
+        """
+        if self.stops_on_failure and not self._stopped:
+            return  # the policy ends all that is left when the batch is through
+        released: list[Node] = []
+        for each, culprit in lost:
+            kept: list[tuple[Node, bool]] = []
+            for dependant, hard in each.dependants:
+                if not _keeps(each, dependant, hard=hard):
+                    released.append(dependant)
+                    continue
+                kept.append((dependant, hard))
+                if hard and dependant.state in UNSTARTED:
+                    self._record(dependant, Skipped(culprit))
+                    lost.append((dependant, culprit))
+            each.dependants = kept
+        for each, _ in lost:
+            if each.missing == 0:
+                released.extend(_take_dependants(each))
+        # Only now: nothing may become free that the loop had still to skip.
+        self._release(released)
+
+    def _record(self, node: Node, outcome: Outcome) -> None:
+        """Give an unstarted call its outcome, and say so."""
+        if node.state is State.READY:
+            self._active -= 1
+        node.state = State.SETTLED
+        self._outcomes[node.call.id] = outcome
+        self._actions.append(Conclude(node.call.id, outcome))
+
+    def _conclude(self, node: Node, outcome: Outcome) -> None:
+        self._record(node, outcome)
+        self._lose([(node, blame(node.call.id, outcome))])
+
+    def _abandon(self, nodes: Iterable[Node], outcome: Outcome) -> None:
+        """End all of `nodes` that have not ended: abort what runs, conclude what never started."""
+        running: list[Node] = []
+        unstarted: list[Node] = []
+        for node in nodes:
+            if node.state is State.RUNNING:
+                node.state = State.STOPPING
+                running.append(node)
+            elif node.state in UNSTARTED:
+                unstarted.append(node)
+        # All are recorded before any dependant is skipped: what is inside the scope is timed out
+        # even where it also depends on another call inside it.
+        for node in unstarted:
+            self._record(node, outcome)
+        self._lose([(node, blame(node.call.id, outcome)) for node in unstarted])
+        if running:
+            self._actions.append(Abort(tuple(node.call.id for node in running), outcome))
+
+    def _free_up(self, node: Node) -> None:
+        node.state = State.HELD
+        self._free.append(node)
+
+    # ------------------------------------------------------------------------- the end of a batch
+
+    def _apply_policy(self, events: tuple[Event, ...]) -> None:
+        for item in (*events, *self._actions):
+            if isinstance(item, Settled | Conclude) and item.outcome.status in LOST:
+                self._on_stop(Stop(Cancelled(because=blame(item.call, item.outcome))))
+                return
+
+    def _launch(self) -> None:
+        if self._stopped or (self._barrier and self._active):
+            return
+        layer, self._free = self._free, []
+        if not self._closed:
+            self._free = [node for node in layer if not node.eager]
+            layer = [node for node in layer if node.eager]
+        if not layer:
+            return
+        if len(layer) > 1:
+            layer.sort(key=_by_index)
+        names: list[str] = []
+        for node in layer:
+            node.state = State.READY
+            names.append(node.call.id)
+        self._active += len(layer)
+        self._actions.append(launch(len(self._layers), tuple(names)))
+        self._layers.append(layer)
+
+    def _end(self) -> None:
+        if self._finished or not self._closed:
+            return
+        if len(self._outcomes) < len(self._nodes):
+            self._suspend()
+        self._finished = True
+        self._actions.append(Finish())
+
+    def _suspend(self) -> None:
+        """Nothing runs and calls are left: they wait for those that wait for a person."""
+        waiting = [
+            (node, blame(node.call.id, outcome))
+            for node in self._nodes.values()
+            if (outcome := self._outcomes.get(node.call.id)) is not None
+            and outcome.status in UNANSWERED
+        ]
+        passed: dict[str, None] = {}
+        for node, culprit in waiting:
+            for dependant, _ in node.dependants:
+                name = dependant.call.id
+                if name in passed:
+                    continue
+                passed[name] = None
+                if dependant.state in UNSTARTED:
+                    self._record(dependant, Pending(because=culprit))
+                    self._suspended.append(dependant)
+                # Also through a lost call, which stands between two that keep an order.
+                waiting.append((dependant, culprit))
+
+
+def _by_index(node: Node) -> int:
+    return node.index
+
+
+def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
+    """Whether a lost call may still hold a dependant back; a default is there at once."""
+    return hard or source.call.id in dependant.call.ordered
+
+
+def _take_dependants(node: Node) -> list[Node]:
+    dependants, node.dependants = node.dependants, ()
+    return [dependant for dependant, _ in dependants]
+
+
+def blame(name: str, outcome: Outcome) -> str:
+    """Return the call that failed first, given one that was lost: itself, unless it was skipped."""
+    return outcome.because if outcome.status in ("skipped", "pending") and outcome.because else name

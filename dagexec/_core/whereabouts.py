@@ -1,0 +1,56 @@
+"""Where the calls of a live run are: what its pictures need beyond the outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.scheduler import Added, Conclude, Launch, Settled, Started
+from dagexec._core.setup import Mark, Underway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dagexec._core.notices import Notice
+    from dagexec._core.scheduler import Action, Event
+
+_NOWHERE: Final = Underway("waiting")
+
+
+@final
+class Progress:
+    """An observer that keeps what has not ended; `clock` gives the seconds since the run began."""
+
+    __slots__ = ("_clock", "changes", "marks", "underway")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Begin with no calls."""
+        self._clock = clock
+        self.underway: dict[str, Underway] = {}
+        # What calls with limits or retries went through; most calls have none.
+        self.marks: dict[str, tuple[Mark, ...]] = {}
+        # Counts what happened, so that a view can tell whether there is anything new.
+        self.changes = 0
+
+    def __call__(self, item: Event | Action | Notice) -> None:
+        """Move the calls that an event or an action is about."""
+        self.changes += 1
+        match item:
+            case Settled(call=name) | Conclude(call=name):
+                self.underway.pop(name, None)
+            case Started(call=name, at=at):
+                ready = self.underway.get(name, _NOWHERE).ready
+                self.underway[name] = Underway("running", ready, at)
+            case Launch(calls=names):
+                self.underway.update(dict.fromkeys(names, Underway("ready", self._clock())))
+            case Added(call=call):
+                self.underway[call.id] = _NOWHERE
+            case Waiting(call=name):
+                self._mark(name, Mark("limit", self._clock()))
+            case Retrying(call=name, delay=delay):
+                self._mark(name, Mark("retry", self._clock(), delay))
+            case _:
+                pass
+
+    def _mark(self, name: str, mark: Mark) -> None:
+        self.marks[name] = (*self.marks.get(name, ()), mark)

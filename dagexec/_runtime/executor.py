@@ -1,0 +1,383 @@
+"""The executor: tools, deadlines and slots, and the runs that share them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
+from weakref import WeakKeyDictionary, WeakMethod, finalize
+
+import anyio
+from anyio.lowlevel import current_token
+
+from dagexec._concurrency.capacities import Capacities
+from dagexec._concurrency.loops import in_event_loop, run_beside, run_in_new_loop
+from dagexec._concurrency.restart import Restart
+from dagexec._concurrency.slots import UNLIMITED, Slots
+from dagexec._concurrency.threads import enclosing_thread_call, in_place
+from dagexec._core.plan import Call, Plan
+from dagexec._errors import DagexecError
+from dagexec._runtime.observers import Observer, ObservesRuns
+from dagexec._runtime.run import Run
+from dagexec._runtime.runner import Runner
+from dagexec._runtime.settings import (
+    Settings,
+    Timeouts,
+    capacities_for,
+    check_choices,
+    concurrency_of,
+    deadlines,
+)
+from dagexec._tools.checking import as_plan, prepare
+from dagexec._tools.context import inside_a_call, lent
+from dagexec._tools.here import here
+from dagexec._tools.order import order_conflicts
+from dagexec._tools.tool import Tool, as_tools
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from dagexec._concurrency.services import Service
+    from dagexec._core.report import Report
+    from dagexec._runtime.limited_worker import Guard
+    from dagexec._runtime.recorder import Recorder
+    from dagexec._runtime.waits import Snapshot
+    from dagexec._tools.here import Link
+    from dagexec.journal._base import Journal
+    from dagexec.processes._pool import Pool
+
+T = TypeVar("T")
+
+DEFAULT_CONCURRENCY: Final = 20
+
+
+@final
+class Executor:
+    """Runs plans with a set of tools.
+
+    Args:
+        tools: The tools, or plain functions, which become tools with the default effect `write`.
+        timeouts: How long things may take.
+        concurrency: How many calls may run at a time, over all runs of this executor on an event
+            loop, nested ones included. None for no limit. 0 runs every call one after the other in
+            the caller's task, in plan order and with no threads: to debug. The environment
+            variable DAGEXEC_CONCURRENCY, if set, takes its place.
+        on_failure: "skip" costs a failure its dependants, "stop" ends the run.
+        barrier: Whether a layer waits until the one before has ended.
+        journal: Where runs are recorded, to be resumed after a crash and with answers
+            (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own.
+        in_doubt: What becomes of a write that was running when its process ended, where its tool's
+            `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
+            context and arguments that returns an answer, or None to ask.
+        observers: Called with every event and action of the scheduler, in order, and with the
+            progress that calls tell of; of a resumed run they first hear what is recorded: an
+            `Added` for each call, and its outcome if it has one. They must not wait; one that
+            raises is logged and the run goes on. One with a method `begin(run_id, tools)` is asked
+            for an observer of its own for each run.
+        capacities: How much there is of each named resource that tools use, over all runs on an
+            event loop: `{"gpu": 1, "db": 4}`.
+
+    With `async with`, or `aclose()`, its idle worker processes and background services end. Without
+    it, the processes end with the executor itself and the services with their event loop.
+
+    Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
+        *,
+        timeouts: Timeouts | None = None,
+        concurrency: int | None = DEFAULT_CONCURRENCY,
+        on_failure: Literal["skip", "stop"] = "skip",
+        barrier: bool = False,
+        journal: Journal | None = None,
+        observers: Sequence[Callable[..., object] | ObservesRuns] = (),
+        in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
+        capacities: Mapping[str, int] | None = None,
+    ) -> None:
+        """Check the settings; nothing is started."""
+        self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
+        self.timeouts = Timeouts() if timeouts is None else timeouts
+        self.concurrency = concurrency_of(concurrency)
+        self.observers = tuple(observers)
+        check_choices(on_failure=on_failure, in_doubt=in_doubt, journal=journal)
+        self.capacities = capacities_for(capacities or {}, self.tools.values())
+        # Worker processes for tools with runs="process", None without such tools.
+        self._pool: Pool | None = None
+        self._services: list[Service] = []
+        # What this is a copy of, with other timeouts; it owns the processes.
+        self._origin: Executor | None = None
+        self.journal = journal
+        self._in_doubt = in_doubt
+        self._settings = Settings(
+            tools=self._driven(),
+            **deadlines(self.timeouts),
+            on_failure=on_failure,
+            barrier=barrier,
+            sequential=self.concurrency == 0,
+            shares=any(tool.effect.shares for tool in self.tools.values()),
+            guards=_guards(self.tools.values()),
+        )
+        self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
+        # An event loop's slots are its own: loops cannot wake each other's tasks.
+        self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
+        self._shared: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
+        if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
+            from dagexec._runtime.listener import listen_if_possible
+
+            listen_if_possible()
+
+    def _driven(self) -> dict[str, Tool[..., Any]]:
+        """Return the tools as they are run: one that runs in a process is called in the loop."""
+        remote = [tool for tool in self.tools.values() if tool.runs == "process"]
+        if not remote or self.concurrency == 0:
+            return self.tools
+        from dagexec.processes._pool import Pool
+
+        self._pool = pool = Pool(tuple(self.tools), WeakMethod(self.run))
+        finalize(self, pool.close)  # also when the interpreter exits
+        made = {
+            tool.name: replace(tool, function=pool.function(tool), runs="async") for tool in remote
+        }
+        return {**self.tools, **made}
+
+    # ----------------------------------------------------------------------------------- checking
+
+    def check(self, plan: Plan) -> None:
+        """Check a plan against the tools; raise one PlanError that names every problem.
+
+        Arguments that hold references are checked as far as they can be seen. Raises DagexecError
+        for what is no plan.
+        """
+        prepare(as_plan(plan).calls, self.tools)
+
+    # ------------------------------------------------------------------------------------ running
+
+    async def run(
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan, or calls as they come from an async iterator, and return the report.
+
+        Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
+        `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
+        is done is kept and the rest is cancelled. Raises PlanError before anything runs,
+        DagexecError for what is no plan, and with the partial `report` when the source of a
+        streamed plan breaks; a cancellation of the caller, KeyboardInterrupt and SystemExit pass
+        through.
+        """
+        link = self._elsewhere()
+        if link is not None and not isinstance(plan, AsyncIterable):
+            return cast("Report", link.run(as_plan(plan), run_id))
+        return await _report_of(self._new_run(plan, run_id))
+
+    def run_sync(
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan from code without an event loop, and return the report.
+
+        Inside a synchronous tool it runs in the event loop of the run above, under the same
+        deadline; with `concurrency=0`, where such a tool stops that loop, in a loop and a thread
+        of its own. Raises what `run` raises, and DagexecError inside a running event loop.
+        """
+        link = self._elsewhere()
+        if link is not None and not isinstance(plan, AsyncIterable):
+            return cast("Report", link.run(as_plan(plan), run_id))
+        thread = enclosing_thread_call()
+        if thread is not None:
+            return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
+        if in_place():
+            return run_beside(lambda: self.run(plan, run_id=run_id))
+        if in_event_loop():
+            msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
+            raise DagexecError(msg)
+        return run_in_new_loop(lambda: self.run(plan, run_id=run_id))
+
+    def start(
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
+    ) -> Run:
+        """Return a live run, to be entered with `async with`.
+
+        Its `report` can be read at any time, iterating gives its events, `cancel()` ends it.
+        Leaving the block waits for it; an error in the block cancels it. Raises what `run` raises.
+        """
+        return self._new_run(plan, run_id)
+
+    def snapshot(self) -> Snapshot:
+        """What each unfinished call of all runs holds, waits for, and where it stands.
+
+        Can be asked for from any thread, also while the event loop is blocked. Raises DagexecError
+        if another thread asks while the runs change without a pause.
+        """
+        from dagexec._runtime.waits import snapshot_of
+
+        return snapshot_of(self._settings, self.concurrency)
+
+    async def resume(
+        self,
+        run_id: str,
+        answers: Mapping[str, object] | None = None,
+        *,
+        plan: Plan | None = None,
+    ) -> Report:
+        """Continue a run after a crash, or with answers to its waiting calls; return its report.
+
+        `answers` are by call id: `Approve()`, `Deny("why")`, `Edit({...})` or `Done(value)` for a
+        call that waits to be approved; a value, or `Deny`, for one that asked; `Approve()`, `Deny`
+        or `Done(value)` for one in doubt. Calls without an answer go on waiting. `plan` is needed
+        only for arguments that are secret, which a journal does not keep.
+
+        Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
+        anything is done, RunOwned while another process drives the run, and what `run` raises.
+        """
+        if self.journal is None:
+            msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
+            raise DagexecError(msg)
+        run = Run(
+            self._runner, plan, None, {}, run_id, recorder=self._recorder(run_id, answers or {})
+        )
+        return await _report_of(run)
+
+    def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
+        assert self.journal is not None  # noqa: S101 - looked at by who calls this
+        from dagexec._runtime.recorder import Recorder
+
+        return Recorder(self.journal, run_id, self._in_doubt, answers)
+
+    def within(self, timeouts: Timeouts, *, journal: Journal | None = None) -> Executor:
+        """Return this executor with other timeouts: the same tools, slots and observers.
+
+        For what spans several runs, such as a conversation: each run gets what is left of it. With
+        `journal`, its runs are recorded there.
+        """
+        other = copy.copy(self)
+        other.journal = journal or self.journal
+        other.timeouts = timeouts
+        other._settings = replace(self._settings, **deadlines(timeouts))  # noqa: SLF001 - its own
+        other._origin = self._origin or self  # noqa: SLF001 - its own
+        return other
+
+    # ------------------------------------------------------------------------ longer than a run
+
+    def background(
+        self,
+        function: Callable[..., Coroutine[Any, Any, object]],
+        *args: object,
+        name: str | None = None,
+        restart: Restart | None = None,
+    ) -> Service:
+        """Start a service: an async function that lives longer than a run, and return a handle.
+
+        It is not cancelled by the end of a run, nor by that of the code that starts it; when it
+        raises it is started again as `restart` says (a `dagexec.processes.Restart`), and logged;
+        when it returns it has ended. `aclose()` ends it. To be called in the event loop.
+
+        Raises DagexecError for what is no async function, and outside of an event loop.
+        """
+        from dagexec._concurrency.services import Service, checked_service
+
+        checked_service(function)
+        if not in_event_loop():
+            msg = "a background service lives in an event loop; start it in async code"
+            raise DagexecError(msg)
+        called = name or str(getattr(function, "__name__", "service"))
+        service = Service(function, args, called, Restart() if restart is None else restart)
+        self._services[:] = [each for each in self._services if each.running]
+        self._services.append(service)
+        return service
+
+    async def aclose(self) -> None:
+        """End the background services of this event loop and the idle worker processes."""
+        loop = current_token().native_token
+        services = self._services.copy()
+        self._services.clear()
+        async with anyio.create_task_group() as group:
+            for service in services:
+                if service.loop is loop:  # the others have ended with theirs
+                    group.start_soon(service.stop)
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def __aenter__(self) -> Executor:
+        """Return this executor."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End what belongs to it; see `aclose`."""
+        await self.aclose()
+
+    def _elsewhere(self) -> Link | None:
+        """Return the way to the executor that this process works for, if it is this one's own."""
+        if here.importing:
+            msg = (
+                "the main script runs a plan while it is imported again for a tool with"
+                ' runs="process": put what it does under `if __name__ == "__main__":`'
+            )
+            raise DagexecError(msg)
+        link = here.link
+        return None if link is None or link.tools != tuple(self.tools) else link
+
+    def _new_run(
+        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
+    ) -> Run:
+        name = os.urandom(16).hex() if run_id is None else run_id
+        recorder = None
+        # A run inside a tool ends with its call, and begins again with it.
+        if self.journal is not None and (run_id is not None or not inside_a_call()):
+            recorder = self._recorder(name)
+        if isinstance(plan, AsyncIterable):
+            return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
+        plan = as_plan(plan)
+        prepared = prepare(plan.calls, self.tools)
+        if self._orders:
+            plan = Plan(order_conflicts(plan.calls, self.tools))
+        return Run(self._runner, plan, None, prepared, name, recorder=recorder)
+
+    def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
+        """Make a runner in the event loop that is running now."""
+        token = current_token().native_token
+        slots = self._slots.get(token)
+        if slots is None:
+            slots = self._slots[token] = Slots(self.concurrency or UNLIMITED, token)
+        shared = None
+        if self.capacities and self.concurrency != 0:
+            shared = self._shared.get(token)
+            if shared is None:
+                shared = self._shared[token] = Capacities(self.capacities)
+        watching = [
+            each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
+            for each in self.observers
+        ]
+        return Runner(self._settings, slots, run_id, (*watching, *observers), shared)
+
+
+async def _report_of(run: Run) -> Report:
+    """Run to the end; a call that this is inside of gives back what it has to, meanwhile."""
+    blocks = lent()
+    if not blocks:
+        await run.drive()
+        return run.report
+    async with AsyncExitStack() as stack:
+        for block in blocks:
+            await stack.enter_async_context(block)
+        await run.drive()
+    return run.report
+
+
+def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
+    """Return what stands before the calls of tools that have limits or retries, by tool."""
+    if not any(tool.limits or tool.retry is not None or tool.cost is not None for tool in tools):
+        return None
+    from dagexec._runtime.limited_worker import (
+        guards_of,  # with dagexec.limits, which few programs need
+    )
+
+    return guards_of(tools)

@@ -1,0 +1,117 @@
+"""The intake: reads the calls of a streamed plan into its run, while the run goes on."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, final
+
+from dagexec._core.outcomes import Cancelled
+from dagexec._core.plan import Call
+from dagexec._core.scheduler import Added, Closed
+from dagexec._errors import DagexecError
+from dagexec._tools.order import Order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from dagexec._runtime.recorder import Recorder
+    from dagexec._runtime.runner import Runner
+
+
+class SourceError(Exception):
+    """The source of a streamed plan broke; the cause is what it raised."""
+
+
+@final
+class Intake:
+    """Reads the source of one run."""
+
+    __slots__ = ("_runner", "_tools")
+
+    def __init__(self, runner: Runner) -> None:
+        """Read nothing yet."""
+        self._runner = runner
+        self._tools = runner.settings.tools
+
+    async def read(self, source: AsyncIterator[Call]) -> None:
+        """Feed a streamed plan; a source that breaks stops the run and keeps what is done."""
+        runner = self._runner
+        try:
+            await self._read_all(source)
+            if not runner.machine.closed:
+                # A source that came to an end may still say that its plan is not whole.
+                why: str | None = getattr(source, "broken", None)
+                if why is None:
+                    await self._close()
+                else:
+                    runner.interrupt(Cancelled(error=DagexecError(why)))
+        except runner.cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
+            broken = SourceError()
+            broken.__cause__ = error
+            runner.end_by(broken if isinstance(error, Exception) else error, Cancelled())
+
+    async def _read_all(self, source: AsyncIterator[Call]) -> None:
+        runner, tools = self._runner, self._tools
+        recorder = runner.recorder
+        order = Order(tools)
+        async with aclosing(_closable(source)) as calls:
+            async for call in calls:
+                if runner.machine.closed:
+                    return
+                checked = order.add(self._checked(call))
+                tool = tools.get(checked.tool)
+                eager = tool is not None and tool.effect.eager
+                if recorder is None:
+                    runner.feed(Added(checked, eager=eager))
+                else:
+                    await self._feed_recorded(recorder, Added(checked, eager=eager))
+
+    async def _close(self) -> None:
+        recorder = self._runner.recorder
+        if recorder is None:
+            self._runner.feed(Closed())
+        else:
+            recorder.ending()
+            await self._feed_recorded(recorder, Closed())
+
+    async def _feed_recorded(self, recorder: Recorder, event: Added | Closed) -> None:
+        if isinstance(event, Added) and not recorder.added(event.call):
+            return
+        await recorder.record(event)
+
+    def _checked(self, call: Call) -> Call:
+        """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
+        given: object = call
+        if not isinstance(given, Call):
+            msg = f"an iterator of a plan gives calls, not a {type(given).__name__}"
+            raise DagexecError(msg)
+        if call.problem is not None:
+            return call
+        if call.id in (*call.needs, *call.waits):
+            return replace(call, problem="it refers to itself")
+        tool = self._tools.get(call.tool)
+        if tool is None:
+            return replace(call, problem=f"there is no tool {call.tool!r}")
+        problems = tool.problems(call.args)
+        return replace(call, problem="; ".join(problems)) if problems else call
+
+
+async def all_of(source: AsyncIterator[Call]) -> list[Call]:
+    """Read a whole source; raise SourceError where it breaks."""
+    try:
+        async with aclosing(_closable(source)) as calls:
+            return [call async for call in calls]
+    except Exception as error:
+        raise SourceError from error
+
+
+async def _closable(source: AsyncIterator[Call]) -> AsyncGenerator[Call]:
+    """Close the user's iterator too when reading ends early, if it can be closed."""
+    async with AsyncExitStack() as stack:
+        if hasattr(source, "aclose"):
+            await stack.enter_async_context(aclosing(source))  # type: ignore[type-var]
+        async for call in source:
+            yield call

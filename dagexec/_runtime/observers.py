@@ -1,0 +1,113 @@
+"""Those who look on at a run: what they are told, from where, and that they disturb nothing."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from anyio.from_thread import run_sync as call_in_loop
+from anyio.lowlevel import current_token
+
+from dagexec._core.events import Added, Closed, Conclude, Finish, Settled
+from dagexec._tools.context import enter_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from anyio.lowlevel import EventLoopToken
+
+    from dagexec._core.notices import Notice, Progress
+    from dagexec._core.scheduler import Action, Event, Scheduler
+    from dagexec._tools.context import Facts
+    from dagexec._tools.tool import Tool
+
+_log: Final = logging.getLogger("dagexec")
+
+Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
+
+
+@runtime_checkable
+class Entering(Protocol):
+    """An observer that also has something to do in the context of each call, before its tool."""
+
+    def enter(self, call: str) -> None:
+        """Set ContextVars, for one."""
+        ...
+
+
+@runtime_checkable
+class ObservesRuns(Protocol):
+    """What makes an observer for each run: an `Executor`'s `observers` may be such things."""
+
+    def begin(self, run_id: str, tools: Mapping[str, Tool[..., Any]]) -> Observer:
+        """Return what is told of this run's events and actions."""
+        ...
+
+
+def tell_all(observers: Sequence[Observer], items: Iterable[Event | Action | Notice]) -> None:
+    """Tell each observer of each item; one that raises is logged."""
+    for item in items:
+        for observer in observers:
+            try:
+                observer(item)
+            except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+                _log.exception("an observer failed on %s; the run goes on", type(item).__name__)
+
+
+def tell_past(observers: Sequence[Observer], machine: Scheduler, *, over: bool) -> None:
+    """Tell observers of the calls of a resumed run, and of the outcomes that they had.
+
+    So whoever looks on knows of a call before it starts, as in a new run. What is `over`, a run
+    with nothing left to do, ends for them as well.
+    """
+    if not observers or not machine.calls:
+        return
+    past: list[Event | Action] = [Added(call) for call in machine.calls]
+    if machine.closed:
+        past.append(Closed())
+    for name, outcome in machine.outcomes.items():
+        kind = Settled if outcome.because is None else Conclude
+        past.append(kind(name, outcome))
+    tell_all(observers, past if not over else [*past, Finish()])
+
+
+def telling_from_anywhere(progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return what takes progress to `progress` in the event loop that runs now.
+
+    From a task of the loop it is a plain call, from a thread it waits until the loop has told.
+    """
+    loop = current_token()
+
+    def tell(item: Progress) -> None:
+        if _here() == loop:
+            progress(item)
+            return
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever looked on
+            call_in_loop(progress, item, token=loop)
+
+    return tell
+
+
+def _here() -> EventLoopToken | None:
+    try:
+        return current_token()
+    except RuntimeError:
+        return None
+
+
+def entering(observers: Sequence[object]) -> Callable[[Facts], None]:
+    """Return what makes a call the current one, and lets observers into its context."""
+    enters = [each.enter for each in observers if isinstance(each, Entering)]
+    if not enters:
+        return enter_call
+
+    def enter(facts: Facts) -> None:
+        enter_call(facts)
+        for each in enters:
+            try:
+                each(facts[0].id)
+            except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+                _log.exception("an observer failed to enter call %r; it runs", facts[0].id)
+
+    return enter

@@ -1,0 +1,267 @@
+"""A live run: its report so far, its events, its end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+
+from dagexec._core.outcomes import Cancelled
+from dagexec._core.plan import Plan, as_ran
+from dagexec._core.report import Report
+from dagexec._core.whereabouts import Progress
+from dagexec._errors import DagexecError
+from dagexec._pictures.diagram import bundle
+from dagexec._runtime.intake import SourceError
+from dagexec._tools.context import inside_a_call, lent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from dagexec._core.notices import Notice
+    from dagexec._core.outcomes import Outcome
+    from dagexec._core.plan import Call
+    from dagexec._core.scheduler import Action, Event
+    from dagexec._pictures.diagram import Diagram
+    from dagexec._pictures.notebook import View
+    from dagexec._pictures.timeline import Timeline
+    from dagexec._runtime.observers import Observer
+    from dagexec._runtime.recorder import Recorder
+    from dagexec._runtime.runner import Runner
+    from dagexec._runtime.waits import RunWaits
+
+
+@final
+class Run:
+    """One run of a plan, made by `Executor.start` and entered with `async with`.
+
+    Iterating over it gives the scheduler's events and actions as they happen; they are kept from
+    the beginning of the block on, for one reader.
+
+    In a notebook it shows itself: in the cell that starts it, one picture follows it.
+    """
+
+    def __init__(
+        self,
+        make_runner: Callable[[str, Sequence[Observer]], Runner],
+        plan: Plan | None,
+        source: AsyncIterator[Call] | None,
+        prepared: Mapping[str, dict[str, Any]],
+        run_id: str,
+        *,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Keep what is needed; nothing starts before `drive` or `async with`."""
+        self.id = run_id
+        self._make_runner = make_runner
+        self._plan = plan
+        self._source = source
+        self._prepared = prepared
+        self._recorder = recorder
+        self._runner: Runner | None = None
+        self._group: TaskGroup | None = None
+        self._waiting = AsyncExitStack()
+        self._error: BaseException | None = None
+        self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
+        self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
+        self._progress: Progress | None = None
+        self._view: View | None = None
+        # Whether it was to end before it began.
+        self._cancelled = False
+        # Whether its block was left.
+        self._left = False
+
+    @property
+    def report(self) -> Report:
+        """What has ended so far; the whole report once the run is over."""
+        runner = self._runner
+        if runner is None:
+            return Report(self._plan or Plan(), {}, run_id=self.id)
+        outcomes: Mapping[str, Outcome] = runner.machine.outcomes
+        return Report(
+            self._plan or as_ran(runner.machine.calls),
+            outcomes,
+            run_id=self.id,
+            elapsed=runner.so_far(),
+            abandoned=runner.abandoned,
+            underway=dict(self._progress.underway) if self._progress is not None else None,
+            setup=runner.settings.setup,
+            marks=dict(self._progress.marks) if self._progress is not None else None,
+        )
+
+    @property
+    def diagram(self) -> Diagram:
+        """The graph as it stands now: text, mermaid, SVG or JSON."""
+        return self.report.diagram
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline so far: text, mermaid, SVG or JSON."""
+        return self.report.timeline
+
+    @property
+    def changes(self) -> int:
+        """How many events and actions there have been."""
+        return 0 if self._progress is None else self._progress.changes
+
+    def waits(self) -> RunWaits:
+        """What each unfinished call holds, waits for, and where it stands; from any thread.
+
+        Empty before the run has begun and after its end. Raises DagexecError if another thread
+        asks while the run changes without a pause.
+        """
+        from dagexec._runtime.waits import RunWaits, waits_of
+
+        return RunWaits(self.id, 0.0, 0) if self._runner is None else waits_of(self._runner)
+
+    def cancel(self) -> None:
+        """End the run: what has not ended becomes cancelled, and the run returns normally."""
+        self._cancelled = True
+        if self._runner is not None:
+            self._runner.stop(Cancelled())
+
+    async def drive(self) -> None:
+        """Run to the end in the task of the caller."""
+        if self._runner is None:
+            self._begin(())
+        assert self._runner is not None  # noqa: S101 - made just above
+        if "ipykernel" not in sys.modules:
+            await self._drive(self._runner)
+            return
+        from dagexec._pictures.notebook import heartbeat, remember
+
+        remember(self)
+        with heartbeat():
+            await self._drive(self._runner)
+
+    async def _drive(self, runner: Runner) -> None:
+        try:
+            if self._recorder is None:
+                await runner.drive(self._plan, self._source)
+            else:
+                await self._recorder.drive(runner, self._plan, self._source)
+                if not runner.begun:  # there was nothing left to do
+                    runner.retell()
+        except SourceError as broken:
+            msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
+            error = DagexecError(msg)
+            error.report = self.report
+            raise error from broken.__cause__
+
+    def _begin(self, observers: Sequence[Observer]) -> None:
+        self._refuse_second_start()
+        runner = self._runner = self._make_runner(self.id, observers)
+        if self._progress is None and runner.guards is not None:
+            # Limits and attempts are told to observers only, and the timeline shows them.
+            self._progress = Progress(runner.now)
+            runner.observe(self._progress)
+        runner.prepared.update(self._prepared)
+        if self._cancelled:
+            runner.stop(Cancelled())
+
+    def _refuse_second_start(self) -> None:
+        if self._runner is not None:
+            msg = "a run can be started once; call executor.start() again for another"
+            raise DagexecError(msg)
+
+    async def __aenter__(self) -> Run:
+        """Start the run."""
+        self._refuse_second_start()
+        self._send, self._receive = anyio.create_memory_object_stream(math.inf)
+        self._progress = Progress(self._now)
+        self._begin((self._send.send_nowait, self._progress))
+        for block in lent():
+            # The whole block counts as waiting: a tool that reads the events of a run waits for it.
+            await self._waiting.enter_async_context(block)
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._drive_in_background)
+        if "ipykernel" in sys.modules and not inside_a_call():
+            from dagexec._pictures.notebook import view_of
+
+            self._view = view_of(self)
+        return self
+
+    def _now(self) -> float:
+        return 0.0 if self._runner is None else self._runner.now()
+
+    async def _drive_in_background(self) -> None:
+        try:
+            await self.drive()
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised at the end of the block, bare
+            self._error = error
+        finally:
+            if self._send is not None:
+                self._send.close()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Wait for the run; an error in the block cancels it first."""
+        async with self._waiting:
+            return await self._leave(kind, error, traceback)
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._group is not None  # noqa: S101 - entered
+        try:
+            try:
+                swallowed = await self._group.__aexit__(kind, error, traceback)
+            except BaseExceptionGroup:
+                # The group wraps the block's error; it goes on by itself, as from any other block.
+                if error is None:
+                    raise
+                return False
+        finally:
+            if self._receive is not None:
+                self._receive.close()
+            self._left = True
+            if self._view is not None:
+                self._view.close()
+        if self._error is not None and error is None:
+            raise self._error
+        return swallowed
+
+    def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
+        """Iterate over the events; ends with the run."""
+        if self._receive is None:
+            msg = "enter the run first: async with executor.start(plan) as run"
+            raise DagexecError(msg)
+        if self._left:
+            msg = (
+                "the events of a run are read inside its block; `run.report` says what became of it"
+            )
+            raise DagexecError(msg)
+        return self._receive.__aiter__()
+
+    def __repr__(self) -> str:
+        """Return id and counts."""
+        return f"<Run {self.id}: {self.report}>"
+
+    def _repr_svg_(self) -> str:
+        """Show itself in a notebook, as it stands now."""
+        return self.report.to_svg()
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, as picture and as text."""
+        report = self.report
+        text = f"{self!r}\n{report.diagram}\n\n{report.timeline}"
+        return bundle(report.to_svg, lambda: text, include, exclude)

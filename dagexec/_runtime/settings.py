@@ -1,0 +1,142 @@
+"""The settings of an executor: what they may be, and what of them a run needs to know."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, final
+
+from dagexec._core.setup import Setup
+from dagexec._errors import DagexecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dagexec._runtime.limited_worker import Guard
+    from dagexec._tools.tool import Tool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long things may take, in seconds; None for no limit.
+
+    `call`: one call, from when it is admitted. `layer`: a ready layer, from its start. `turn`: one
+    reply of a model and its calls, which for a single run is the run. `workflow`: everything, all
+    turns together. A tool's own `timeout` takes the place of `call`.
+    """
+
+    call: float | None = 30.0
+    layer: float | None = None
+    turn: float | None = None
+    workflow: float | None = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no duration; raise DagexecError that names the field."""
+        for each in fields(self):
+            value: object = getattr(self, each.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
+                msg = (
+                    f"Timeouts({each.name}={value!r}): a timeout is a positive number of seconds,"
+                    " or None for no limit"
+                )
+                raise DagexecError(msg)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of an executor as its runners read them; timeouts are in seconds."""
+
+    tools: Mapping[str, Tool[..., Any]]
+    call_timeout: float | None
+    layer_timeout: float | None
+    run_timeout: float | None
+    run_scope: str
+    on_failure: str
+    barrier: bool
+    sequential: bool
+    # Whether a tool is pure: its identical calls share one execution.
+    shares: bool
+    # What stands before the calls of tools with limits or retries; None where no tool has any.
+    guards: Mapping[str, Guard] | None = None
+    # What of these the pictures of a run show; made once, because each report holds it.
+    setup: Setup = field(init=False)
+    # The executor that these are of, the same for its copies with other timeouts.
+    family: object = field(default_factory=object)
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        tools = self.tools
+        setup = Setup(
+            call=self.call_timeout,
+            layer=self.layer_timeout,
+            run=self.run_timeout,
+            scope=self.run_scope,
+            tools={name: each.timeout for name, each in tools.items() if each.timeout is not None},
+            secret={name: tuple(each.secret) for name, each in tools.items() if each.secret},
+        )
+        object.__setattr__(self, "setup", setup)
+
+
+def deadlines(timeouts: Timeouts) -> dict[str, Any]:
+    """Return the deadlines of a run.
+
+    Of the two round the whole run the nearer one counts, the outer one if they are the same.
+    """
+    turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
+    return {
+        "call_timeout": timeouts.call,
+        "layer_timeout": timeouts.layer,
+        "run_timeout": timeouts.turn if turn else timeouts.workflow,
+        "run_scope": "turn" if turn else "workflow",
+    }
+
+
+def check_choices(*, on_failure: object, in_doubt: object, journal: object) -> None:
+    """Raise DagexecError for what is none of the things that a setting can be."""
+    if on_failure not in ("skip", "stop"):
+        msg = f'on_failure is "skip" or "stop", not {on_failure!r}'
+        raise DagexecError(msg)
+    if in_doubt not in ("ask", "rerun") and not callable(in_doubt):
+        msg = f'in_doubt is "ask", "rerun" or a function, not {in_doubt!r}'
+        raise DagexecError(msg)
+    if journal is not None and not callable(getattr(journal, "claim", None)):
+        msg = (
+            f"journal={journal!r:.80} is no journal: give SqliteJournal(path) or"
+            " MemoryJournal(), from dagexec.journal"
+        )
+        raise DagexecError(msg)
+
+
+def concurrency_of(value: int | None) -> int | None:
+    """Return the concurrency, the environment's if it says one; raise DagexecError."""
+    text = os.environ.get("DAGEXEC_CONCURRENCY")
+    given: object = value
+    if text is not None:
+        given = int(text) if text.isascii() and text.isdecimal() else text
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
+        msg = f"concurrency is a number of calls, 0 to debug or None for no limit, not {given!r}"
+        raise DagexecError(msg)
+    return given
+
+
+def capacities_for(
+    capacities: Mapping[str, int], tools: Iterable[Tool[..., Any]]
+) -> dict[str, int]:
+    """Return how much there is of each resource; raise DagexecError if it is not enough."""
+    for name, total in capacities.items():
+        if type(total) is not int or total < 1:
+            msg = f"capacities={{{name!r}: {total!r}}}: give a whole number from 1 on"
+            raise DagexecError(msg)
+    for tool in tools:
+        for name, count in tool.uses.items():
+            if count > capacities.get(name, 0):
+                msg = (
+                    f"tool {tool.name!r} uses {count} of {name!r}, and the executor has"
+                    f" {capacities.get(name, 0)}: give it capacities={{{name!r}: {count}}}"
+                )
+                raise DagexecError(msg)
+    return dict(capacities)

@@ -1,0 +1,107 @@
+"""The watchdog: names in the log what goes on after its end was asked for.
+
+A run waits for an async tool that keeps its cancellation for itself, or that hides from it in a
+shielded scope. It cannot do otherwise, but it must not do so silently. One task for each run, begun
+when a call first waits for something, sleeps until the nearest deadline has been over for `GRACE`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+from anyio import CancelScope
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from dagexec._runtime.worker import Worker
+
+_log: Final = logging.getLogger("dagexec")
+
+# Seconds that a call may go on after its end was asked for.
+GRACE: Final = 1.0
+
+
+@final
+class Watchdog:
+    """Watches over the calls of one run that wait for something."""
+
+    __slots__ = ("_calls", "_end", "_shield", "_sleep", "_wakes")
+
+    def __init__(self) -> None:
+        """Start with no calls and no task."""
+        # By worker: the point on the clock at which its call is overdue; None once it was named.
+        self._calls: dict[Worker, float | None] = {}
+        # The scope of the task, which begins with the first call that waits.
+        self._end: CancelScope | None = None
+        self._sleep: CancelScope | None = None
+        self._shield: CancelScope | None = None
+        self._wakes = math.inf
+
+    def watch(self, worker: Worker, deadline: float, group: TaskGroup) -> None:
+        """Watch a call that has to end at `deadline`, until `release`."""
+        if self._end is None:
+            self._end = CancelScope()
+            group.start_soon(self._run, self._end)
+        self._calls[worker] = math.inf
+        self.expect(worker, deadline)
+
+    def expect(self, worker: Worker, deadline: float) -> None:
+        """Expect the end of a call at `deadline`, or where it was expected before that."""
+        due = self._calls.get(worker)
+        if due is None:
+            return
+        due = self._calls[worker] = min(due, deadline + GRACE)
+        if due < self._wakes:
+            self._wakes = due
+            if self._sleep is not None:
+                self._sleep.deadline = due
+
+    def release(self, worker: Worker) -> None:
+        """Forget a call that has ended."""
+        self._calls.pop(worker, None)
+        if not self._calls and self._shield is not None:
+            self._shield.cancel()
+
+    def end(self) -> None:
+        """End with the run."""
+        if self._end is not None:
+            self._end.cancel()
+
+    async def _run(self, end: CancelScope) -> None:
+        with end:
+            try:
+                while True:
+                    await self._wait()
+            except BaseException:
+                # Cancelled with the run, or with what is round it; each call has been, too.
+                with CancelScope(shield=True) as self._shield:
+                    now = anyio.current_time()
+                    for worker in self._calls:
+                        self.expect(worker, now)
+                    while self._calls:
+                        await self._wait()
+                raise
+
+    async def _wait(self) -> None:
+        """Sleep until a call is overdue, and name it."""
+        with CancelScope(deadline=self._wakes) as self._sleep:
+            await anyio.sleep_forever()
+        now = anyio.current_time()
+        for worker, due in self._calls.items():
+            if due is not None and due <= now:
+                self._calls[worker] = None if self._name(worker) else math.inf
+        left = [due for due in self._calls.values() if due is not None]
+        self._wakes = min(left, default=math.inf)
+
+    def _name(self, worker: Worker) -> bool:
+        # What was thrown into the tool may also have come from a scope of its own.
+        if self._shield is None and not worker.is_cancelled():
+            return False
+        call, tool = worker.names
+        text = "call %r: tool %r still runs %g s after it was cancelled; the run waits for it"
+        _log.warning(text, call, tool, GRACE)
+        return True

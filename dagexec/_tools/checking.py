@@ -1,0 +1,91 @@
+"""Checks a plan against the tools that it is to run with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from dagexec._core.plan import Call, Plan
+from dagexec._core.refs import resolve
+from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+
+if TYPE_CHECKING:
+    from dagexec._tools.tool import Tool
+
+
+def as_plan(given: object) -> Plan:
+    """Return a plan, or calls as one; raise DagexecError that says what else was given."""
+    if isinstance(given, Plan):
+        return given
+    kind = _kind(given)
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        held = tuple(cast("Iterable[object]", given))
+        calls = tuple(each for each in held if isinstance(each, Call))
+        if len(calls) == len(held):
+            return Plan(calls)
+        other = next(each for each in held if not isinstance(each, Call))
+        raise DagexecError(_no_plan(f"{kind} that holds {_kind(other)}"))
+    raise DagexecError(_no_plan(kind, _HINTS.get(kind, "")))
+
+
+_HINTS: Final = {
+    "a Call": "; a plan of one call is [call]",
+    "a str": "; Plan.from_json(text) reads JSON, and a planner what a model wrote",
+    "a bytes": "; Plan.from_json(text) reads JSON",
+    "a dict": "; Plan.from_dict(body) reads the JSON form, and planner.plan(response) a reply",
+}
+
+
+def _no_plan(given: str, hint: str = "") -> str:
+    return f"a Plan, calls, or an async iterator of calls is needed, not {given}{hint}"
+
+
+def _kind(given: object) -> str:
+    """Return what something is; only what is short and no text is shown as it is."""
+    kind = type(given).__name__
+    return repr(given) if given is None or isinstance(given, int | float) else f"a {kind}"
+
+
+def prepare(
+    calls: Iterable[Call], tools: Mapping[str, Tool[..., Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return validated arguments of the calls without references; raise PlanError.
+
+    One error names every problem. Arguments that hold references are checked as far as they can be
+    seen.
+    """
+    prepared: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for call in calls:
+        if call.problem is not None:
+            continue
+        tool = tools.get(call.tool)
+        if tool is None:
+            problems.append(unknown_tool(call, tools))
+        elif call.refs:
+            problems += (
+                Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)
+            )
+        else:
+            args: dict[str, Any] = {}
+            if call.args:
+                args = resolve(dict(call.args), _no_reference)
+            try:
+                prepared[call.id] = tool.validate(args)
+            except ArgumentError as error:
+                problems.append(Problem("bad_arguments", call.id, str(error)))
+    if problems:
+        raise PlanError(problems)
+    return prepared
+
+
+def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
+    """Return the problem of a call whose tool does not exist."""
+    names = ", ".join(tools) or "none"
+    msg = f"there is no tool {call.tool!r}; there are: {names}"
+    return Problem("unknown_tool", call.id, msg)
+
+
+def _no_reference(ref: object) -> object:
+    msg = f"{ref!r} in a call without references"
+    raise AssertionError(msg)

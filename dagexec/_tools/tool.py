@@ -1,0 +1,365 @@
+"""Tools: functions that a model can call, with what dagexec has to know about them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
+
+from dagexec._core.secrets import declare
+from dagexec._errors import ArgumentError, ToolDefinitionError
+from dagexec._tools.arguments import Arguments, explain, shorten
+from dagexec._tools.functions import binding, own_name, refuse_generators, unwrapped
+from dagexec._tools.options import (
+    Effect,
+    Runs,
+    ToolOptions,
+    approval_of,
+    effect_of,
+    name_of,
+    reconcile_of,
+    runs_of,
+    strings_of,
+    timeout_of,
+    uses_of,
+)
+from dagexec._tools.resources import Access, ResourceTemplate
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - the name that every reader expects
+_P2 = ParamSpec("_P2")
+_R2 = TypeVar("_R2")
+_S = TypeVar("_S")
+
+__all__ = ["Access", "Effect", "Runs", "Tool", "ToolOptions", "as_tools", "tool"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Tool(Generic[P, R]):
+    """A function that a model can call; made by `tool` or `Tool.from_schema`.
+
+    Calling it calls the function itself, and in a class it works as a method: on an instance it is
+    a tool bound to that instance. `function` takes what `validate` returns, as keywords.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    effect: Effect
+    timeout: float | None
+    retry: Any
+    limits: tuple[Any, ...]
+    cost: Any
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    approval: bool | Callable[..., bool]
+    reconcile: Callable[..., Any] | None
+    runs: Runs
+    secret: tuple[str, ...]
+    uses: dict[str, int]
+    function: Callable[..., Any]
+    needs_context: str | None
+    raw: Callable[..., Any]
+    _arguments: Arguments
+    templates: tuple[ResourceTemplate, ...]
+    binds: Literal["", "self", "cls"] = ""
+    owner: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Let those who show a call know what is secret."""
+        declare(self.name, self.secret)
+
+    @staticmethod
+    def from_schema(
+        name: str,
+        parameters: Mapping[str, Any] | None,
+        function: Callable[..., _R2],
+        /,
+        **options: Unpack[ToolOptions],
+    ) -> Tool[..., _R2]:
+        """Return a tool whose parameters are described by a JSON Schema from elsewhere.
+
+        `function` is called with the arguments as keywords, as they came; defaults are its own
+        affair. The draft is the one that `$schema` names, 2020-12 without. Raises
+        ToolDefinitionError if the schema is none, or refers to something outside of itself.
+        """
+        # jsonschema is needed only here, and takes longer to import than dagexec.
+        from dagexec._tools.json_schema import SchemaArguments
+
+        secret = strings_of(name, "secret", options.get("secret", ()))
+        arguments = SchemaArguments(name, parameters, secret)
+        chosen: ToolOptions = {**options, "name": options.get("name") or name}
+        return _define(function, arguments, chosen, secret)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, as if it had not been decorated."""
+        return cast("R", self.raw(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Tool[P, R]: ...
+    @overload
+    def __get__(
+        self: Tool[Concatenate[_S, _P2], _R2], instance: _S, owner: type[Any] | None = None
+    ) -> Tool[_P2, _R2]: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """Return the tool bound to the instance that it is looked up on."""
+        if not self.binds or (instance is None and self.binds == "self"):
+            return self
+        if self.binds == "self":
+            return self.bound(instance)
+        return self.bound(type(instance) if owner is None else owner)
+
+    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as Python objects, the keywords for `function`.
+
+        Raises ArgumentError, whose text tells a model what is wrong and what is allowed.
+        """
+        found = _not_an_object(args) or self._arguments.validate(args)
+        if isinstance(found, dict):
+            return found
+        # Outside of any `except`: pydantic's own error holds the values, secret ones too.
+        raise ArgumentError(self.explain(found))
+
+    def problems(self, args: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with the arguments, as far as it shows before the run.
+
+        A value that holds a reference is not looked at; the names of all arguments are.
+        """
+        return _not_an_object(args) or self._arguments.problems(args)
+
+    def explain(self, problems: Iterable[str]) -> str:
+        """Return a text for the model: the problems, and the arguments that the tool expects."""
+        return explain(self.name, problems, self.parameters, self.secret)
+
+    def resources(self, args: Mapping[str, Any]) -> tuple[Access, ...]:
+        """Return the resources that a call with these arguments reads and writes."""
+        if not self.templates:
+            return ()
+        defaults = self._arguments.defaults
+        return tuple(access for item in self.templates for access in item.accesses(args, defaults))
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name} ({self.effect})>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name where the name leads to the tool, as functions do."""
+        target = unwrapped(self.raw)
+        place = (getattr(target, "__module__", ""), getattr(target, "__qualname__", ""))
+        held: object = _named(*place) if place[0] in sys.modules else None
+        if not isinstance(held, Tool):
+            return _rebuild, (self.raw, self.options())
+        found = cast("Tool[..., Any]", held)
+        same = found.options() == self.options()
+        if found.raw == self.raw:
+            return (_named, place) if same else (_rebuild, (found, self.options()))
+        # A method: its name leads to the unbound tool.
+        return (
+            (_bind, (found, self.owner))
+            if same
+            else (_rebuild, (found.bound(self.owner), self.options()))
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Return what made this tool of its function."""
+        options: dict[str, Any] = {key: getattr(self, key) for key in ToolOptions.__annotations__}
+        from dagexec._tools.signature import SignatureArguments
+
+        if not isinstance(self._arguments, SignatureArguments):
+            options["parameters"] = self.parameters
+        return options
+
+    def bound(self, owner: Any) -> Tool[..., Any]:
+        """Return this tool with its first parameter given."""
+        raw = MethodType(self.raw, owner)
+        function = self._arguments.adapted(raw)
+        return replace(self, function=function, raw=raw, binds="", owner=owner)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Only on instances: as class attributes they would describe the class Tool itself.
+            if name == "__wrapped__":
+                return self.raw
+            if name in {"__name__", "__qualname__"}:
+                return getattr(unwrapped(self.raw), name)
+            msg = f"a Tool has no attribute {name!r}"
+            raise AttributeError(msg)
+
+
+# --- making tools --------------------------------------------------------------------------------
+
+
+@overload
+def tool(function: Callable[P, _R2], /, **options: Unpack[ToolOptions]) -> Tool[P, _R2]: ...
+@overload
+def tool(
+    function: None = None, /, **options: Unpack[ToolOptions]
+) -> Callable[[Callable[P, _R2]], Tool[P, _R2]]: ...
+def tool(function: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+    """Make a tool of a function; used as `@tool` or `@tool(effect="read", timeout=5)`.
+
+    The schema comes from the signature, the texts from the docstring (Google, NumPy or Sphinx
+    style) and from `Annotated[..., Field(description=...)]`. A parameter annotated `CallContext`
+    gets the call's context and is no part of the schema. The options are those of `ToolOptions`.
+
+    Raises ToolDefinitionError where the function or an option cannot be used.
+    """
+    if function is None:
+        return partial(_make, options=options)
+    return _make(function, options=options)
+
+
+def as_tools(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> dict[str, Tool[..., Any]]:
+    """Return tools by name, in order; a plain function becomes a tool with default options.
+
+    Raises ToolDefinitionError for a name that occurs twice and for a method without its instance.
+    """
+    given: Any = tools
+    if isinstance(given, Mapping | str) or not isinstance(given, Iterable):
+        kind = type(tools).__name__
+        msg = f"tools are given as a list of tools and functions, not as {kind}"
+        raise ToolDefinitionError(msg)
+    named: dict[str, Tool[..., Any]] = {}
+    for item in tools:
+        made: Tool[..., Any] = _make(item, options={})
+        if made.binds:
+            msg = f"{made.name!r} is a method: give the instance's own, as in `thing.{made.name}`"
+            raise ToolDefinitionError(msg)
+        if made.name in named:
+            msg = f"two tools are called {made.name!r}: leave one out, or rename it by tool(name=)"
+            raise ToolDefinitionError(msg)
+        named[made.name] = made
+    return named
+
+
+def _make(function: Any, *, options: ToolOptions) -> Tool[..., Any]:
+    inner: Any = function.__func__ if isinstance(function, MethodType) else None
+    if isinstance(inner, Tool):
+        # @classmethod over @tool: since Python 3.13 the class binds it without asking the tool.
+        function = cast("Tool[..., Any]", inner).bound(function.__self__)
+    if isinstance(function, Tool):
+        existing = cast("Tool[..., Any]", function)
+        if not options:
+            return existing
+        merged = {**existing.options(), **options}
+        return _rebuild(existing.raw, merged)
+    usable = callable(function) or isinstance(function, classmethod)
+    if not usable:
+        msg = f"a tool is made of a function, not of {shorten(function)}"
+        raise ToolDefinitionError(msg)
+    refuse_generators(function)
+    name = str(options.get("name") or own_name(function))
+    secret = strings_of(name, "secret", options.get("secret", ()))
+    binds = binding(function)
+    wrapped = isinstance(function, staticmethod | classmethod)
+    raw: Any = cast("Any", function).__func__ if wrapped else function
+    # pydantic takes longer to import than dagexec, and a program may define no tools.
+    from dagexec._tools.signature import SignatureArguments
+
+    arguments = SignatureArguments(raw, bound=bool(binds), secret=secret)
+    made = _define(raw, arguments, {**options, "name": name}, secret)
+    return replace(made, binds=binds) if binds else made
+
+
+def _define(
+    raw: Callable[..., Any],
+    arguments: Arguments,
+    options: ToolOptions,
+    secret: tuple[str, ...],
+) -> Tool[..., Any]:
+    """Check the options and put the tool together."""
+    unknown = [key for key in options if key not in ToolOptions.__annotations__]
+    if unknown:
+        msg = (
+            f"tool() has no option {unknown[0]!r}; it has {', '.join(ToolOptions.__annotations__)}"
+        )
+        raise ToolDefinitionError(msg)
+    name = name_of(options.get("name"), raw)
+    reads = strings_of(name, "reads", options.get("reads", ()))
+    writes = strings_of(name, "writes", options.get("writes", ()))
+    parameters: dict[str, Any] = arguments.schema
+    known = (*parameters["properties"],)
+    templates = (
+        *(ResourceTemplate.parse(name, text, write=False) for text in reads),
+        *(ResourceTemplate.parse(name, text, write=True) for text in writes),
+    )
+    if not arguments.open:
+        for template in templates:
+            template.require(name, known)
+        for item in secret:
+            if item not in known:
+                msg = (
+                    f"secret={item!r} of {name!r}: its parameters are {', '.join(known) or 'none'}"
+                )
+                raise ToolDefinitionError(msg)
+    description = options.get("description")
+    limits = options.get("limits", ())
+    several = isinstance(limits, list | tuple)
+    return Tool(
+        name=name,
+        description=arguments.description if description is None else description,
+        parameters=parameters,
+        effect=effect_of(name, options.get("effect", Effect.write)),
+        timeout=timeout_of(name, options.get("timeout")),
+        retry=options.get("retry"),
+        limits=tuple(cast("list[Any]", limits)) if several else (limits,),
+        cost=options.get("cost"),
+        reads=reads,
+        writes=writes,
+        approval=approval_of(name, options.get("approval", False)),
+        reconcile=reconcile_of(name, options.get("reconcile")),
+        runs=runs_of(name, options.get("runs"), raw),
+        secret=arguments.secret,
+        uses=uses_of(name, options.get("uses", {})),
+        function=arguments.adapted(raw),
+        needs_context=arguments.context,
+        raw=raw,
+        _arguments=arguments,
+        templates=templates,
+    )
+
+
+def _named(module: str, qualname: str) -> Any:
+    """Return what a module holds under a name, or None."""
+    found: Any = import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _bind(unbound: Tool[..., Any], owner: Any) -> Tool[..., Any]:
+    return unbound.bound(owner)
+
+
+def _rebuild(made_of: Any, options: dict[str, Any]) -> Tool[..., Any]:
+    if "parameters" not in options:
+        return _make(made_of, options=cast("ToolOptions", options))
+    raw = made_of.raw if isinstance(made_of, Tool) else made_of
+    rest = cast("Any", {key: value for key, value in options.items() if key != "parameters"})
+    return Tool.from_schema(options["name"], options["parameters"], raw, **rest)
+
+
+def _not_an_object(args: object) -> list[str]:
+    # The exact type first: the abstract class costs more than checking a call without arguments.
+    if type(args) is dict or isinstance(args, Mapping):
+        return []
+    return [f"arguments: should be an object with the arguments' names (got {shorten(args)})"]

@@ -1,0 +1,191 @@
+"""What people and policies answer to calls that wait: which answer fits, and what it leads to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
+from dagexec._core.secrets import SHOWN
+from dagexec._errors import DagexecError, Denied
+from dagexec.journal._records import answer_body, answer_of, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagexec._core.plan import Call
+    from dagexec._tools.tool import Tool
+
+# What stands in a journal in the place of a secret argument.
+SECRET: Final = {"$secret": True}
+# What a person is shown in its place, and may send back unchanged.
+SHOWN_SECRET: Final = SHOWN
+
+_ANSWERS: Final = (Approve, Deny, Edit, Done)
+
+
+@final
+class Given:
+    """What was answered to one call."""
+
+    __slots__ = ("_replies", "_used", "approved", "edit", "last", "verdict")
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.approved = False
+        # Arguments in the place of those of the plan.
+        self.edit: dict[str, Any] | None = None
+        # An outcome that was decided without running the call.
+        self.verdict: Outcome | None = None
+        # The last answer, as it was recorded.
+        self.last: dict[str, Any] = {}
+        self._replies: list[tuple[bytes, Any]] = []
+        self._used: list[int] = []
+
+    def rewind(self) -> None:
+        """Begin again: the tool runs from its first line and asks all its questions again."""
+        self._used = []
+
+    def reply(self, question: Any) -> list[Any]:
+        """Return the answer to a question, in a list; an empty one if there is none yet.
+
+        By the question, not by its turn: questions of one tool may come in any order.
+        """
+        asked = _key(question)
+        for index, (key, value) in enumerate(self._replies):
+            if key == asked and index not in self._used:
+                self._used.append(index)
+                return [value]
+        return []
+
+    def apply(self, body: dict[str, Any]) -> None:
+        """Take in a recorded answer."""
+        self.last = body
+        answer = answer_of(body)
+        match answer:
+            case Deny(reason):
+                self.verdict = Failed(Denied(reason))
+            case Done():
+                self.verdict = answer
+            case Edit(args):
+                self.approved = True
+                changed = {name: item for name, item in args.items() if item != SHOWN_SECRET}
+                self.edit = {**(self.edit or {}), **changed}
+            case Approve():
+                self.approved = True
+            case _:
+                self._replies.append((_key(body["question"]), answer))
+
+
+def _key(question: Any) -> bytes:
+    return canonical(question, repr)
+
+
+def apply_answer(given: dict[str, Given], name: str, body: dict[str, Any]) -> None:
+    """Take in a recorded answer to this call."""
+    given.setdefault(name, Given()).apply(body)
+
+
+def answer_entry(answer: object, outcome: Outcome) -> dict[str, Any]:
+    """Return an answer to a call that waits with this outcome, as it is recorded."""
+    body = answer_body(answer)
+    asks = is_question(outcome)
+    body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
+    if asks:
+        body["question"] = outcome.question
+    return body
+
+
+def repeated(given: Mapping[str, Given], name: str, answer: object) -> bool:
+    """Whether this is the last answer that the call was given."""
+    return repeats(given[name].last if name in given else None, answer)
+
+
+def repeats(last: Mapping[str, Any] | None, answer: object) -> bool:
+    """Whether an answer is the one that was recorded last."""
+    if not last:
+        return False
+    body = answer_body(answer)
+    return _key(body) == _key({key: item for key, item in last.items() if key in body})
+
+
+def is_question(outcome: Outcome) -> bool:
+    """Whether a pending call asked from inside its tool; otherwise it waits to be approved."""
+    return outcome.status == "pending" and outcome.started is not None
+
+
+def check_answer(
+    call: Call, tool: Tool[..., Any], answer: object, outcome: Outcome | None, state: str
+) -> None:
+    """Raise DagexecError for an answer that does not fit what the call waits for."""
+    if outcome is None or outcome.status not in ("pending", "in_doubt"):
+        now = state if outcome is None else outcome.status
+        msg = f"call {call.id!r} is {now}: it does not wait for an answer"
+        raise DagexecError(msg)
+    if outcome.because is not None:
+        msg = f"call {call.id!r} only waits for {outcome.because!r}: answer that call"
+        raise DagexecError(msg)
+    if outcome.status == "in_doubt":
+        _check_kind(
+            call,
+            answer,
+            (Approve, Deny, Done),
+            "is in doubt: answer Approve() to run it again, Deny(reason) if it did not happen and"
+            " shall not, Done(value) if it did",
+        )
+    elif is_question(outcome):
+        if isinstance(answer, Approve | Edit):
+            msg = (
+                f"call {call.id!r} asks a question: answer it with a value, or with Deny(reason) to"
+                f" end the call, not with {type(answer).__name__}"
+            )
+            raise DagexecError(msg)
+    else:
+        _check_kind(
+            call,
+            answer,
+            _ANSWERS,
+            "waits to be approved: answer Approve(), Deny(reason), Edit({...}) for other arguments,"
+            " or Done(value) if it was done by other means",
+        )
+        if isinstance(answer, Edit):
+            _check_edit(call, tool, answer)
+
+
+def _check_kind(call: Call, answer: object, kinds: tuple[type, ...], text: str) -> None:
+    if not isinstance(answer, kinds):
+        kind = type(answer).__name__
+        msg = f"call {call.id!r} {text}; not {kind}"
+        raise DagexecError(msg)
+
+
+def _check_edit(call: Call, tool: Tool[..., Any], answer: Edit) -> None:
+    changed = {name: item for name, item in answer.args.items() if item != SHOWN_SECRET}
+    problems = tool.problems({**call.args, **changed})
+    if problems:
+        msg = f"the arguments for call {call.id!r} do not fit: {'; '.join(problems)}"
+        raise DagexecError(msg)
+
+
+# ----------------------------------------------------------------------------------------- secrets
+
+
+def secret_call(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
+    """Return a call as a dict without its secret arguments; a reference is no secret."""
+    body = call.to_dict()
+    for name in secret:
+        value = body["args"].get(name)
+        if value is not None and not any(ref in _held(call, name) for ref in call.refs):
+            body["args"][name] = SECRET
+    return body
+
+
+def _held(call: Call, name: str) -> list[Any]:
+    from dagexec._core.refs import references
+
+    return list(references(call.args[name]))
+
+
+def missing_secrets(call: Call, given: Given | None) -> list[str]:
+    """Return the arguments of a call that were left out of the journal, and are still missing."""
+    edit = given.edit if given is not None and given.edit else {}
+    return [name for name, value in call.args.items() if value == SECRET and name not in edit]

@@ -1,0 +1,424 @@
+"""From what a provider's reply says to the calls of a plan.
+
+A `Conversation` numbers the calls, 1, 2, 3 … across all turns, and keeps what became of each, so
+that a later turn can refer to an earlier result. Whatever is wrong with a call becomes its
+`problem`, a text for the model; nothing that a model writes raises here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from dagexec import BadReference, Call, Plan, PlanError, Ref, Template
+from dagexec.lowlevel import as_text, follow, order_conflicts
+from planners._core.edge import is_dict, is_list, listed
+from planners._core.placeholders import Placeholders, explained
+from planners._core.schema import accepts, without_nulls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from dagexec import Outcome, Tool
+
+# As deep as dagexec takes arguments; values are checked before anything recurses into them.
+MAX_DEPTH: Final = 100
+_SHOWN: Final = 20
+_JSON_NAMES: Final = {"list": "an array", "str": "a string", "bool": "a boolean"}
+_NAMELESS: Final = "(no name)"
+_LONGEST: Final = 60
+_MARKS: Final = frozenset({"$ref", "$template", "$literal"})
+
+
+@dataclass(frozen=True, slots=True)
+class RawCall:
+    """A call as the provider sent it.
+
+    `arguments` is JSON text, a dict or None; of a `custom` call it is free text. `echo` goes back
+    with the answer. `problem` is set where the reply itself says that the call must not run.
+    """
+
+    id: str
+    name: str
+    arguments: Any
+    kind: str = "function"
+    echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    problem: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A call of the conversation: its number, its turn, and what became of it."""
+
+    number: int
+    turn: int
+    raw: RawCall
+    repeats: Record | None = None
+    problem: str | None = None
+    outcome: Outcome | None = None
+    answered: bool = False
+    # The model began to write it and the stream broke off: it is no part of the conversation.
+    void: bool = False
+
+    @property
+    def id(self) -> str:
+        """The id of the call in its plan."""
+        return str(self.number)
+
+
+class _Refused(Exception):
+    """Why a call cannot run; the text is for the model."""
+
+
+class Conversation:
+    """The calls of one conversation, in the order in which the model wrote them."""
+
+    def __init__(
+        self, tools: Mapping[str, Tool[..., Any]], *, references: bool, placeholders: bool = True
+    ) -> None:
+        """Begin without calls; `placeholders` says whether arguments that are some are refused."""
+        self.records: list[Record] = []
+        self._tools = tools
+        self._references = references
+        self._placeholders = Placeholders(tools) if references and placeholders else None
+        self._turn = 0
+        # Whether a `Dialogue` keeps the messages that these calls belong to.
+        self.owned = False
+        self._aliases: dict[str, Record] = {}
+        self._own: set[str] = set()
+
+    def turn(self, raws: Sequence[RawCall]) -> tuple[Call, ...]:
+        """Take the calls of a whole reply; a reply that is read a second time keeps its numbers."""
+        last = self.last()
+        if not last or last[0].answered or [record.raw for record in last] != list(raws):
+            self.begin()
+            last = [self.add(raw) for raw in raws]
+        calls = without_faults([self.call(record) for record in last])
+        for record, call in zip(last, calls, strict=True):
+            record.problem = call.problem
+        return tuple(order_conflicts(calls, self._tools))
+
+    @property
+    def number_of_turn(self) -> int:
+        """The turn that goes on, counted from 1; 0 before the first."""
+        return self._turn
+
+    def begin(self) -> None:
+        """Begin a turn without calls."""
+        self._turn += 1
+        self._own = set()
+
+    def add(self, raw: RawCall) -> Record:
+        """Number a call."""
+        record = self.place(raw.id)
+        record.raw = raw
+        return record
+
+    def place(self, id_: str) -> Record:
+        """Number a call that the model has begun to write; its id may still be unknown ("")."""
+        record = Record(len(self.records) + 1, self._turn, RawCall(id_, "", None))
+        self.records.append(record)
+        self._claim(record)
+        return record
+
+    def fill(self, record: Record, raw: RawCall) -> Call:
+        """Return a call whose arguments have arrived; others of its reply may still follow."""
+        known, record.raw = record.raw.id, raw
+        if raw.id != known:
+            self._claim(record)
+        call = self.call(record, complete=False)
+        record.problem = call.problem
+        return call
+
+    def _claim(self, record: Record) -> None:
+        id_ = record.raw.id
+        # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
+        if id_ and id_ in self._own:
+            record.repeats = self._aliases[id_]
+        elif id_:
+            self._own.add(id_)
+            self._aliases[id_] = record
+
+    def last(self) -> list[Record]:
+        """Return the calls of the last turn."""
+        return self._of(self._turn)
+
+    def _of(self, turn: int) -> list[Record]:
+        return [record for record in self.records if record.turn == turn and not record.void]
+
+    def turn_of(self, ids: Iterable[str]) -> list[Record]:
+        """Return the calls of the turn that a report belongs to; of the last one if it has none."""
+        known = {record.id: record for record in self.records}
+        turn = next((known[id_].turn for id_ in ids if id_ in known), self._turn)
+        return self._of(turn)
+
+    def call(self, record: Record, *, complete: bool = True) -> Call:
+        """Return a call as a plan takes it.
+
+        With `complete` False calls may follow, and a reference to a number beyond the last one is
+        left for later to judge.
+        """
+        try:
+            return self._checked(record, complete=complete)
+        except PlanError as error:
+            text = "\n".join(problem.message for problem in error.problems)
+        except _Refused as error:
+            text = str(error)
+        return Call(record.id, record.raw.name or _NAMELESS, problem=text)
+
+    def _checked(self, record: Record, *, complete: bool) -> Call:
+        """Return a call that can run; raise _Refused or PlanError for others."""
+        raw = record.raw
+        if raw.problem is not None:
+            raise _Refused(raw.problem)
+        if record.repeats is not None:
+            raise _Refused(_repeated(record.repeats))
+        tool = self._tool(raw.name or _NAMELESS)
+        args = _arguments(raw, tool)
+        if not self._references:
+            args = {key: _plain(item) for key, item in args.items()}
+        elif self._placeholders is not None and raw.kind != "custom":
+            self._refuse_placeholder(args, record, tool, self._placeholders)
+        call = Call(record.id, tool.name, args)
+        if call.refs:
+            found = self._substituted(dict(call.args), record, complete=complete)
+            call = Call(record.id, tool.name, found)
+        problems = tool.problems(call.args)
+        if problems:
+            raise _Refused(tool.explain(problems))
+        return call
+
+    def _refuse_placeholder(
+        self,
+        args: Mapping[str, Any],
+        record: Record,
+        tool: Tool[..., Any],
+        placeholders: Placeholders,
+    ) -> None:
+        """Refuse a call that has a text such as "<result of call 1>" for a value."""
+        found = placeholders.find(args)
+        if found is None:
+            return
+        name, text, meant = found
+        text = "…" if name in tool.secret else text
+        others = [other for other in self.records if other is not record]
+        named = [other for other in others if meant and other.raw.name.lower() == meant]
+        numbered = [other for other in others if other.id == meant]
+        other = next(reversed(numbered or named or others), None)
+        raise _Refused(explained(name, text, "1" if other is None else other.id))
+
+    def _tool(self, name: str) -> Tool[..., Any]:
+        tool = self._tools.get(name)
+        if tool is not None:
+            return tool
+        close = get_close_matches(name, self._tools, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        names = list(self._tools)
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        there = f" The tools are: {shown}." if names else " There are no tools."
+        raise _Refused(f"There is no tool {name!r}.{hint}{there}")
+
+    def _substituted(
+        self, args: dict[str, Any], record: Record, *, complete: bool
+    ) -> dict[str, Any]:
+        """Return decoded arguments with earlier turns' values in the place of their references."""
+        problems: list[str] = []
+
+        def target(ref: Ref) -> Any:
+            try:
+                return self._target(ref, record, complete=complete)
+            except _Refused as error:
+                problems.append(str(error))
+                return ref
+
+        found = {name: _replaced(value, target) for name, value in args.items()}
+        if problems:
+            raise _Refused("\n".join(dict.fromkeys(problems)))
+        return found
+
+    def _target(self, ref: Ref, record: Record, *, complete: bool) -> Any:
+        """Return a reference inside the turn, or the value that an earlier turn left."""
+        other = self._record(ref)
+        if other is None:
+            number = _number(ref.call) or 0
+            if not complete and number > len(self.records):
+                return Ref(str(number), ref.path, ref.default)
+            raise _Refused(self._unknown(ref, record))
+        if other is record:
+            raise _Refused(
+                f"Call {record.number} refers to itself. Refer to another call or pass a value."
+            )
+        if other.turn == record.turn:
+            return Ref(other.id, ref.path, ref.default)
+        return _earlier(ref, other)
+
+    def _record(self, ref: Ref) -> Record | None:
+        number = _number(ref.call)
+        if number is not None and 1 <= number <= len(self.records):
+            return self.records[number - 1]
+        return self._aliases.get(ref.call)
+
+    def _unknown(self, ref: Ref, record: Record) -> str:
+        others = [other for other in self.records if other is not record][-_SHOWN:]
+        shown = ", ".join(f"{other.number} ({other.raw.name})" for other in others)
+        there = f"There are: {shown}." if shown else "There is no other call yet."
+        named = [other for other in others if other.raw.name == ref.call]
+        hint = f' Write {{"$ref": "{named[-1].number}"}} for {ref.call!r}.' if named else ""
+        asked = ref.call if len(ref.call) <= _LONGEST else ref.call[:_LONGEST] + "…"
+        return f"There is no call {asked!r} to refer to: calls are named by number. {there}{hint}"
+
+
+def _number(text: str) -> int | None:
+    """Return the number that a text is; None for other and for very long texts."""
+    plain = text.isascii() and text.isdecimal() and len(text) < 10  # noqa: PLR2004
+    return int(text) if plain else None
+
+
+def _repeated(first: Record) -> str:
+    return (
+        f"Not run: the id {first.raw.id!r} was already that of call {first.number}"
+        f" ({first.raw.name}), which was run. Write this call again."
+    )
+
+
+def _replaced(node: Any, target: Callable[[Ref], Any]) -> Any:
+    """Return decoded arguments with what `target` gives for each reference, values as literals."""
+    if isinstance(node, Ref):
+        found = target(node)
+        return found if isinstance(found, Ref) else {"$literal": found}
+    if isinstance(node, Template):
+        return _filled(node, [target(ref) for ref in node.refs])
+    if is_dict(node):
+        return {key: _replaced(item, target) for key, item in node.items()}
+    if is_list(node):
+        return [_replaced(item, target) for item in node]
+    return node
+
+
+def _earlier(ref: Ref, other: Record) -> Any:
+    """Return what an earlier turn's call left where a reference leads, or its default."""
+    outcome = other.outcome
+    has_default = ref.default is not Ref(ref.call).default
+    if outcome is None or outcome.status != "done":
+        if has_default:
+            return ref.default
+        state = "has no result" if outcome is None else f"is {outcome.status}: no result"
+        raise _Refused(
+            f"Call {other.number} ({other.raw.name}) {state} to refer to."
+            " Call it again, or pass a value."
+        )
+    try:
+        return follow(outcome.value, ref.path)
+    except BadReference as error:
+        if has_default:
+            return ref.default
+        raise _Refused(f'{{"$ref": "{ref}"}} cannot be followed: {error}') from None
+
+
+def _filled(template: Template, targets: Sequence[Any]) -> Any:
+    """Return a template with the values that are known as text in it."""
+    remaining = iter(targets)
+    parts: list[str | Ref] = []
+    for part in template.parts:
+        target = part if isinstance(part, str) else next(remaining)
+        parts.append(target if isinstance(target, str | Ref) else as_text(target))
+    if any(isinstance(part, Ref) for part in parts):
+        return Template.from_parts(parts)
+    return "".join(map(str, parts))
+
+
+def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name."""
+    if raw.kind == "custom":
+        return {_text_parameter(tool): str(raw.arguments or "")}
+    value = raw.arguments
+    if isinstance(value, str):
+        value = _parsed(value)
+    if value is None:
+        return {}
+    if not is_dict(value):
+        what = _JSON_NAMES.get(type(value).__name__, "a number")
+        raise _Refused(
+            f"The arguments must be a JSON object with a name for each argument, not {what}."
+        )
+    _check_depth(value)
+    args: dict[str, Any] = without_nulls(value, tool.parameters, tool.parameters)
+    return args
+
+
+def _parsed(text: str) -> Any:
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        shown = text[max(0, error.pos - 20) : error.pos + 20]
+        raise _Refused(
+            f"The arguments are not valid JSON: {error.msg} at character {error.pos},"
+            f" near {shown!r}. Write them again as one JSON object."
+        ) from None
+    except RecursionError:
+        raise _Refused(_too_deep()) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _Refused(f"The arguments cannot be read: {error}.") from None
+
+
+def _too_deep() -> str:
+    return f"The arguments are nested more than {MAX_DEPTH} deep. Write them flatter."
+
+
+def _check_depth(args: dict[str, Any]) -> None:
+    level: list[Any] = [args]
+    for _ in range(MAX_DEPTH):
+        level = _inside(level)
+        if not level:
+            return
+    raise _Refused(_too_deep())
+
+
+def _inside(level: list[Any]) -> list[Any]:
+    """Return the containers directly inside of containers."""
+    return [
+        item
+        for node in level
+        for item in (node.values() if is_dict(node) else listed(node))
+        if isinstance(item, dict | list)
+    ]
+
+
+def _text_parameter(tool: Tool[..., Any]) -> str:
+    """Return the parameter that takes the text of a custom call."""
+    schema = tool.parameters
+    properties: dict[str, Any] = schema.get("properties") or {}
+    texts = [name for name, part in properties.items() if accepts(part, "string", schema)]
+    if "input" in texts:
+        return "input"
+    if not texts:
+        raise _Refused(f"The tool {tool.name!r} takes no text. Call it with arguments as JSON.")
+    needed = [name for name in texts if name in (schema.get("required") or ())]
+    return (needed or texts)[0]
+
+
+def _plain(value: Any) -> Any:
+    """Return an argument so that nothing in it is read as a reference."""
+    level = [value]
+    while level:
+        if any(is_dict(node) and not _MARKS.isdisjoint(node) for node in level):
+            return {"$literal": value}
+        level = _inside(level)
+    return value
+
+
+def without_faults(calls: Sequence[Call]) -> list[Call]:
+    """Replace the calls that cannot stand in one plan: those in a cycle of references."""
+    found: dict[str, str] = {}
+    for problem in Plan.problems(calls):
+        for id_ in (problem.call, *problem.also):
+            if id_ is not None:
+                found.setdefault(id_, f"The references cannot be met: {problem.message}.")
+    return [
+        Call(call.id, call.tool, problem=found[call.id]) if call.id in found else call
+        for call in calls
+    ]

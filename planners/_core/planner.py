@@ -1,0 +1,312 @@
+"""What all planners share; a provider's module adds how its API spells things."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from dagexec import DagexecError, Plan
+from dagexec.lowlevel import as_tools
+from planners._core.call_log import Conversation
+from planners._core.edge import described, is_dict
+from planners._core.render import MAYBE, cut, failure_text, value_text
+from planners._core.schema import normalised
+from planners._core.stream import CallStream, Replayed
+from planners._core.widen import Dialect, NotStrict, strict, widened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from typing import Self
+
+    from dagexec import Outcome, Tool
+    from planners._core.api import Api
+    from planners._core.call_log import RawCall, Record
+    from planners._core.reply_stream import ReplyStream
+    from planners._core.stream import Assembler
+
+_log = logging.getLogger("planners")
+
+INSTRUCTIONS: Final = """\
+Your tool calls are numbered 1, 2, 3, … in the order in which you write them, across the whole \
+conversation. Each result begins with the number of its call, such as [call 3].
+
+An argument can be a reference to another call's result instead of a value:
+- {"$ref": "1"} passes the whole result of call 1, {"$ref": "1.items[0].url"} a part of it.
+- {"$template": "Compare ${1} with ${2}"} passes a text with results in it; $$ is a dollar sign.
+- {"$literal": ...} passes an object as it is that has a key such as "$ref" of its own.
+Everything else is passed as you write it: "$5" and "${HOME}" are plain text.
+
+Write calls that need each other's results in one reply, with references, rather than wait for a \
+result only to copy it into the next call: a call starts as soon as the results that it refers to \
+are there, and calls that do not depend on each other run in parallel. Refer to earlier results \
+in the same way, even when only a part of them was shown to you. Wait for a result only when you \
+have to read it to decide what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back for one call: the provider's call, the text, and whether the call is done."""
+
+    raw: RawCall
+    text: str
+    done: bool
+
+
+class Planner(ABC):
+    """Turns a model's replies into plans and reports into what goes back to the model.
+
+    One planner holds one conversation: it numbers the calls of all its turns and keeps their
+    values, so that later calls can refer to them. `fresh()` gives one for another conversation.
+
+    Args:
+        tools: tools, or functions that become tools.
+        references: whether the model may refer to other calls' results in arguments. Switch it
+            off for servers that take a property named `$ref` for a JSON pointer (Moonshot's
+            does) and answer 400.
+        limit: characters of a result that the model sees; None for all. The whole value can
+            still be passed on by reference.
+        strict: whether the provider has to keep to the schema. Tools whose schema cannot be
+            strict, because an argument takes any value or any keys, are sent without it.
+        show_errors: whether the model sees type and message of the exceptions that tools raise.
+        placeholders: whether a call is refused that has a placeholder such as "<result of call 1>"
+            for an argument, with an answer that shows how to refer to a result. Never without
+            `references`.
+
+    A tool's value goes back as text, also where the API knows images and files.
+    """
+
+    dialect: ClassVar[Dialect]
+    api: ClassVar[Api]
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]],
+        *,
+        references: bool = True,
+        limit: int | None = 20_000,
+        strict: bool = False,
+        show_errors: bool = True,
+        placeholders: bool = True,
+    ) -> None:
+        """Make the definitions; raise ToolDefinitionError for what cannot be a tool."""
+        if limit is not None and limit < 1:
+            msg = f"limit is a number of characters, at least 1, or None; not {limit}"
+            raise DagexecError(msg)
+        self._by_name: Mapping[str, Tool[..., Any]] = as_tools(tools)
+        self._references = references
+        self._limit = limit
+        self._strict = strict
+        self._show_errors = show_errors
+        self._placeholders = placeholders
+        self._definitions = [self._defined(tool) for tool in self._by_name.values()]
+        self._conversation = self._new_conversation()
+
+    @property
+    def tools(self) -> list[Any]:
+        """The provider's tool definitions, as dicts ready for its SDK; a copy each time."""
+        return copy.deepcopy(self._definitions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tools."""
+        return tuple(self._by_name)
+
+    @property
+    def instructions(self) -> str:
+        """Text for the system prompt that tells the model how to refer to results, or ''."""
+        return INSTRUCTIONS if self._references else ""
+
+    @property
+    def calls(self) -> Conversation:
+        """The calls of the conversation so far, for what leads it (`Dialogue`)."""
+        return self._conversation
+
+    def fresh(self) -> Self:
+        """Return a planner with the same tools and options for another conversation."""
+        other = copy.copy(self)
+        other._conversation = self._new_conversation()  # noqa: SLF001
+        return other
+
+    def plan(self, response: Any) -> Plan:
+        """Return the calls of a reply as a plan; empty if the reply has none.
+
+        `response` is the SDK's object or its dict. A call that cannot run as the model wrote it
+        stays in the plan with its `problem`, and fails with it; the others run.
+
+        Errors: DagexecError where `response` is not a reply of this API.
+        """
+        return Plan(self._conversation.turn(self._read(response)))
+
+    def stream(
+        self,
+        sdk_stream: AsyncIterable[Any] | Iterable[Any],
+        *,
+        on_event: Callable[[Any], object] | None = None,
+    ) -> CallStream:
+        """Return the calls of a reply that is being written, each as soon as it is complete.
+
+        `sdk_stream` is what the SDK's `create(..., stream=True)` returns, or its `stream(...)`
+        entered, or any iterable of its events as dicts. The result is an async iterator of `Call`
+        for `executor.run`; afterwards its `response` is the whole reply, and `results` and
+        `close_out` work as after `plan`. `on_event` sees each event before it is read.
+
+        Errors: DagexecError where it is no stream of this API.
+        """
+        if is_dict(sdk_stream) or hasattr(sdk_stream, "model_dump"):
+            raise DagexecError("stream() takes a stream; give a whole reply to plan()")
+        return CallStream(
+            sdk_stream,
+            self._assembler(),
+            self._conversation,
+            read=self._read,
+            refused=self._refused,
+            on_event=on_event,
+        )
+
+    def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> ReplyStream:
+        """Return the stream of a reply that was read before, with the very calls of then.
+
+        `heard` and `whole` are what the earlier stream says of itself, and `response` its reply.
+        """
+        stream = CallStream(
+            (), Replayed(response), self._conversation, read=self._read, refused=self._refused
+        )
+        stream.replay(heard, whole=whole)
+        return stream
+
+    def reply(self, response: Any) -> list[Any]:
+        """Return what a reply adds to the conversation, as dicts, before the `results`.
+
+        `response` is what `plan` takes, or the `response` of a stream.
+        """
+        return self.api.reply(response)
+
+    def results(self, report: Mapping[str, Outcome]) -> list[Any]:
+        """Return what goes back to the model, as dicts to append to the conversation.
+
+        Every call of the turn is answered once, also those that the report says nothing of. A
+        report of the same turn can be rendered again, after `resume` for instance. Empty if the
+        turn had no calls.
+        """
+        records = self._conversation.turn_of(report)
+        for record in records:
+            record.outcome = report.get(record.id, record.outcome)
+            record.answered = True
+        return self._rendered(records)
+
+    def close_out(self) -> list[Any]:
+        """Return answers for the calls of the last plan that have none, or an empty list.
+
+        For the way out after an exception or a cancellation: a conversation cannot go on while a
+        call of it is unanswered.
+        """
+        records = [record for record in self._conversation.last() if not record.answered]
+        for record in records:
+            record.answered = True
+        return self._rendered(records)
+
+    def _new_conversation(self) -> Conversation:
+        return Conversation(
+            self._by_name, references=self._references, placeholders=self._placeholders
+        )
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, payload: Any) -> bool:
+        """Whether an object or a dict looks like a reply of this API."""
+
+    @classmethod
+    @abstractmethod
+    def response(cls, payload: dict[str, Any]) -> Any:
+        """Return the SDK's object for a reply in JSON form; imports the SDK."""
+
+    @abstractmethod
+    def _read(self, response: Any) -> list[RawCall]:
+        """Return the calls of a reply, as the provider sent them."""
+
+    def _assembler(self) -> Assembler:
+        """Return what puts a reply of this API together from its events."""
+        raise DagexecError(f"{type(self).__name__} cannot read a stream")
+
+    @abstractmethod
+    def _definition(
+        self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
+    ) -> dict[str, Any]:
+        """Return the provider's definition of a tool."""
+
+    @abstractmethod
+    def _answers(self, answers: Sequence[Answer]) -> list[Any]:
+        """Return the provider's form of answers; there is at least one."""
+
+    def _defined(self, tool: Tool[..., Any]) -> dict[str, Any]:
+        schema: Mapping[str, Any] = tool.parameters
+        kept = self._strict
+        if kept:
+            try:
+                schema = strict(schema, self.dialect)
+            except NotStrict as reason:
+                kept = False
+                _log.info("tool %r is sent without strict: it has %s", tool.name, reason)
+        schema = widened(schema) if self._references else schema if kept else normalised(schema)
+        return self._definition(tool, dict(schema), strict=kept)
+
+    def _rendered(self, records: Sequence[Record]) -> list[Any]:
+        answers: dict[int, Answer] = {}
+        for record in records:
+            first = record.repeats
+            if first is None or first.number not in answers:
+                answers[record.number] = self._answer(record)
+                continue
+            # The API takes one answer for an id, so this one has to speak for both calls.
+            answer = answers[first.number]
+            text = f"{answer.text}\n\n{self._answer(record).text}"
+            answers[first.number] = Answer(answer.raw, text, answer.done)
+        return self._answers(list(answers.values())) if answers else []
+
+    def _answer(self, record: Record) -> Answer:
+        outcome = record.outcome
+        number = record.number if self._references else None
+        if outcome is None:
+            return Answer(
+                record.raw, self._headed(number, "not run", self._unanswered(record)), done=False
+            )
+        if outcome.status == "done":
+            text = cut(value_text(outcome.value), self._limit, number)
+            return Answer(record.raw, self._headed(number, "", text), done=True)
+        if outcome.status in ("cancelled", "pending") and record.problem is not None:
+            # A call of a streamed reply, which was cut off after it: it says more than "stopped".
+            return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
+        text = failure_text(outcome, named=self._named, show=self._show_errors, limit=self._limit)
+        state = outcome.status.replace("_", " ")
+        return Answer(record.raw, self._headed(number, state, text), done=False)
+
+    @staticmethod
+    def _headed(number: int | None, state: str, text: str) -> str:
+        if number is None:
+            return text
+        return f"[call {number}: {state}]\n{text}" if state else f"[call {number}]\n{text}"
+
+    def _unanswered(self, record: Record) -> str:
+        if record.problem is not None:
+            return record.problem
+        tool = self._by_name.get(record.raw.name)
+        if tool is None or tool.effect in ("pure", "read"):
+            return "This call was not run. Write it again if you still need it."
+        return f"This call was not run, or was broken off. {MAYBE}"
+
+    def _named(self, id_: str) -> str:
+        for record in self._conversation.records:
+            if record.id == id_:
+                name = record.raw.name
+                return f"call {id_} ({name})" if self._references else f"the call of {name!r}"
+        return f"call {id_}" if id_ else "another call"
+
+    @classmethod
+    def _refused(cls, response: object) -> DagexecError:
+        return DagexecError(
+            f"{cls.__name__} cannot read {described(response)}: it takes the response of its"
+            " API, as the SDK's object or as a dict"
+        )

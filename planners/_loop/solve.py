@@ -1,0 +1,410 @@
+"""The loop: ask the model, run its calls, feed everything back, until it answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
+
+import anyio
+
+from dagexec import CallTimeout, DagexecError, Executor, Timeouts
+from planners._core.edge import plain
+from planners._core.planner import Planner
+from planners._loop.asking import Asked, Asking
+from planners._loop.dialogue import Dialogue
+from planners._loop.recording import RecordedCalls, Recording
+from planners._loop.solution import Solution, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+
+    from dagexec import Call, Plan
+    from dagexec.journal import Journal
+    from planners._core.reply_stream import ReplyStream
+    from planners._loop.asking import Limiter
+    from planners._loop.solution import Status
+
+T = TypeVar("T")
+
+Hook: TypeAlias = "Callable[[Turn], Awaitable[object] | object]"
+
+_RESERVED: Final = frozenset({"model", "messages", "input", "stream", "system", "instructions"})
+_WAITING: Final = frozenset({"pending", "in_doubt"})
+
+
+async def solve(
+    question: str | Sequence[Any] | None,
+    *,
+    planner: Planner,
+    client: Any,
+    model: str,
+    executor: Executor,
+    max_turns: int = 10,
+    stream: bool = False,
+    conversation: Dialogue | None = None,
+    system: str = "",
+    before_turn: Hook | None = None,
+    after_turn: Hook | None = None,
+    on_event: Callable[[Any], object] | None = None,
+    limiter: Limiter | None = None,
+    journal: Journal | None = None,
+    run_id: str = "",
+    **options: Any,
+) -> Solution:
+    """Ask a model and run its calls until it answers; return the answer.
+
+    Args:
+        question: what the user says; messages in the API's form; or None to go on with a
+            conversation as it is.
+        planner: for the API of the client. It keeps the numbers and values of the calls; one that
+            has led a conversation before lends its tools and options to a new one.
+        client: `openai.AsyncOpenAI` or `anthropic.AsyncAnthropic`, or anything that speaks as they
+            do. With a `limiter`, its own retries are off.
+        model: the model's name.
+        executor: has the same tools. Its `Timeouts.turn` covers one reply and its calls,
+            `Timeouts.workflow` all of it, both in seconds.
+        max_turns: how many replies to ask for at most.
+        stream: whether calls start while the model is still writing: `pure` and `read` ones at
+            once, the others when the reply is complete.
+        conversation: one to go on with, from an earlier answer or `Dialogue.from_json`. It is
+            changed in place, and can be sent to its provider again whatever happens: have one of
+            your own to look into after an exception.
+        system: text for the system prompt of a new conversation, before `planner.instructions`.
+        before_turn: called with each `Turn` before its request, which it may change.
+        after_turn: called with each `Turn` when its calls are answered. Both may be async.
+        on_event: called with each event of the streams.
+        limiter: admits each request, `dagexec.limits.Limiter` or what has the same methods.
+        journal: where the model's replies and the runs of their calls are recorded. The same
+            `solve` again, after a crash or when calls that waited have their answers
+            (`executor.resume`), goes on where it was and asks for no reply twice.
+        run_id: names the conversation there; by default `conversation.id`. A new one for a known
+            conversation begins a recording of its own there, which goes on from it.
+        options: more arguments for the SDK's `create`, such as `tool_choice`. `tools` are added
+            to the planner's. Anthropic's `max_tokens` is 8192 if it is not given.
+
+    When a deadline expires or `max_turns` is reached, the solution holds what the model has said
+    so far and all reports, and says so in `status`.
+
+    Errors: what the SDK raises; DagexecError for arguments that cannot be, for a stream that
+    breaks off (its `report` holds what was done), or where the tools of planner and executor
+    differ.
+    """
+    _check(planner, executor, max_turns, options)
+    if conversation is None:
+        conversation = Dialogue(planner, system=system, id=run_id)
+    elif conversation.planner.api is not planner.api:
+        raise DagexecError(
+            f"the conversation is one over {conversation.planner.api.name!r}, and the planner is"
+            f" for {planner.api.name!r}"
+        )
+    id_, said = conversation.id, len(conversation.messages)
+    conversation.id = run_id or id_
+    if isinstance(question, str):
+        conversation.say(question)
+    elif question is not None:
+        conversation.messages += question
+    if not conversation.messages:
+        raise DagexecError("there is nothing to ask: give a question, or a conversation with one")
+    loop = _Loop(
+        conversation,
+        Asking(planner.api, client, limiter),
+        executor,
+        model=model,
+        streams=stream,
+        options=options,
+        hooks=(before_turn, after_turn),
+        on_event=on_event,
+    )
+    if journal is None:
+        return await loop.run(max_turns)
+    try:
+        recording = await Recording.claim(journal, conversation)
+    except BaseException:
+        conversation.id = id_  # as if it had not been asked
+        del conversation.messages[said:]
+        raise
+    return await loop.run_recorded(max_turns, journal, recording)
+
+
+def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
+    wanted = (("planner", planner, Planner, "a"), ("executor", executor, Executor, "an"))
+    for name, given, kind, article in wanted:
+        if not isinstance(given, kind):
+            what = "None" if given is None else f"a {type(given).__name__}"
+            raise DagexecError(f"solve({name}=) takes {article} {kind.__name__}, not {what}")
+    number: object = max_turns
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise DagexecError(f"max_turns is a number of replies, at least 1, not {max_turns!r}")
+    if wrong := sorted(_RESERVED.intersection(options)):
+        raise DagexecError(f"solve() makes {', '.join(wrong)} itself; see its arguments")
+    missing = [name for name in planner.names if name not in executor.tools]
+    if missing:
+        raise DagexecError(
+            f"the executor has no tool {', '.join(missing)}, which the planner offers to the"
+            " model: make both from the same tools"
+        )
+
+
+class _Expired(Exception):
+    """A deadline of the conversation has passed; its scope."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Deadlines:
+    """Points on the event loop's clock, infinity for none."""
+
+    workflow: float
+    turn: float = math.inf
+
+    @property
+    def nearest(self) -> float:
+        return min(self.turn, self.workflow)
+
+    @property
+    def scope(self) -> str:
+        """Whose the nearest is; the outer one's if they are the same."""
+        return "turn" if self.turn < self.workflow else "workflow"
+
+    def left(self, timeouts: Timeouts) -> Timeouts:
+        """Return what is left of them as timeouts; raise _Expired if nothing is."""
+        now = anyio.current_time()
+        if now >= self.nearest:
+            raise _Expired(self.scope)
+        turn, workflow = (None if at == math.inf else at - now for at in (self.turn, self.workflow))
+        return Timeouts(call=timeouts.call, layer=timeouts.layer, turn=turn, workflow=workflow)
+
+
+@final
+@dataclass(slots=True)
+class _Loop:
+    """One `solve`."""
+
+    conversation: Dialogue
+    asking: Asking
+    executor: Executor
+    model: str = field(kw_only=True)
+    streams: bool = field(kw_only=True)
+    options: dict[str, Any] = field(kw_only=True)
+    hooks: tuple[Hook | None, Hook | None] = field(kw_only=True)
+    on_event: Callable[[Any], object] | None = field(kw_only=True)
+    began: float = 0.0
+    first_report: int = 0
+    # Whether the reply was cut off: its run cannot go on, so nobody is waited for.
+    broken: bool = False
+    said: str = ""
+    last: Turn | None = None
+    journal: Journal | None = None
+    recording: Recording | None = None
+
+    async def run_recorded(
+        self, max_turns: int, journal: Journal, recording: Recording
+    ) -> Solution:
+        """Run turns, with their replies and runs recorded."""
+        self.journal, self.recording = journal, recording
+        state = "open"
+        try:
+            solution = await self.run(max_turns)
+            state = {"done": "done", "pending": "waiting"}.get(solution.status, "open")
+        finally:
+            await recording.release(state)
+        return solution
+
+    async def run(self, max_turns: int) -> Solution:
+        """Run turns until there is an answer, or a reason to stop."""
+        self.began = anyio.current_time()
+        self.first_report = len(self.conversation.reports)
+        overall = self.executor.timeouts.workflow
+        deadlines = _Deadlines(math.inf if overall is None else self.began + overall)
+        for number in range(1, max_turns + 1):
+            turn = Turn(number, self.conversation, self._request())
+            try:
+                status = await self._turn(turn, deadlines)
+            except _Expired as expired:
+                return self._solution("timed_out", str(expired))
+            if status is not None:
+                return self._solution(status)
+        return self._solution("max_turns")
+
+    @property
+    def _number(self) -> int:
+        """The number of the turn, from 1, over the whole conversation."""
+        return self.conversation.turns + 1
+
+    def _request(self) -> dict[str, Any]:
+        talk = self.conversation
+        tools = [*talk.planner.tools, *self.options.get("tools", ())]
+        request = talk.planner.api.request(
+            model=self.model, system=talk.instructions, messages=talk.messages, tools=tools
+        )
+        rest = {name: value for name, value in self.options.items() if name != "tools"}
+        if not self.streams:
+            return {**request, **rest}
+        # Without a limiter nobody asks what a reply used.
+        streaming = talk.planner.api.streaming(usage=self.asking.limiter is not None)
+        return {**request, **streaming, **rest}
+
+    def _solution(self, status: Status, scope: str | None = None) -> Solution:
+        last = self.last
+        reports = tuple(self.conversation.reports[self.first_report :])
+        return Solution.of(
+            (last.text if last else "") or self.said,
+            conversation=self.conversation,
+            elapsed=anyio.current_time() - self.began,
+            reports=reports,
+            response=last.response if last else None,
+            scope=scope,
+            status=status,
+            turns=last.number if last else 0,
+        )
+
+    # ------------------------------------------------------------------------------------- one turn
+
+    async def _turn(self, turn: Turn, deadlines: _Deadlines) -> Status | None:
+        """Run one turn; return why it is the last one, or None. Raises _Expired."""
+        before, after = self.hooks
+        if before is not None:
+            await _by(deadlines, _called(before, turn))
+        timeout = self.executor.timeouts.turn
+        end = math.inf if timeout is None else anyio.current_time() + timeout
+        own = _Deadlines(deadlines.workflow, end)
+        try:
+            known = None if self.recording is None else self.recording.reply(self.conversation)
+            if known is not None:
+                await self._again(turn, known, own)
+            elif self.streams:
+                await self._streamed(turn, own)
+            else:
+                await self._whole(turn, own)
+        finally:
+            # On every way out: a reply and the answers to its calls go in together.
+            self._keep(turn)
+        if after is not None:
+            await _by(deadlines, _called(after, turn))
+        return self._status(turn)
+
+    def _keep(self, turn: Turn) -> None:
+        if turn.response is None:
+            return
+        self.last = turn
+        self.said = turn.text or self.said
+        self.conversation.turns += 1
+        self.conversation.keep(turn.response, turn.report, whole=turn.whole)
+
+    async def _whole(self, turn: Turn, deadlines: _Deadlines) -> None:
+        """Ask for a reply and run its calls."""
+        asked = await self._asked(turn, deadlines)
+        response = plain(asked.reply)
+        asked.close(response)
+        if self.recording is not None:
+            await self.recording.keep(self._number, response)
+        await self._planned(turn, response, deadlines)
+
+    async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+        """Run the calls of a whole reply, as a dict, wherever it comes from."""
+        plan = self.conversation.planner.plan(response)
+        self._heard(turn, response, whole=True)
+        if len(plan):
+            await self._executed(turn, plan, deadlines)
+
+    async def _again(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+        """Go on with the calls of a reply that was recorded; they are those of then."""
+        recording = self.recording
+        streamed = None if recording is None else recording.streamed(self._number)
+        if streamed is None:
+            await self._planned(turn, response, deadlines)
+            return
+        heard, whole = streamed["heard"], streamed["whole"]
+        calls = self.conversation.planner.replayed(response, heard, whole=whole)
+        try:
+            await self._executed(turn, calls, deadlines)
+        finally:
+            self._read(turn, calls)
+        if streamed["expired"] is not None:
+            raise _Expired(streamed["expired"])
+
+    def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
+        """Take note of a reply; all of them come through here."""
+        self.broken = False
+        turn.response, turn.whole = response, whole
+
+    async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
+        """Ask for a reply and run its calls while they come."""
+        asked = await self._asked(turn, deadlines)
+        calls = self.conversation.planner.stream(asked.reply, on_event=self.on_event)
+        recording, expired = self.recording, None
+        recorded = None if recording is None else RecordedCalls(calls, recording, self._number)
+        try:
+            await self._executed(turn, recorded or calls, deadlines)
+        except _Expired as error:
+            expired = str(error)
+        finally:
+            await calls.aclose()  # does nothing if it has been read; shields itself if it has not
+            self._read(turn, calls)
+            asked.close(calls.response)
+        if not calls.whole and anyio.current_time() >= deadlines.nearest:
+            expired = expired or deadlines.scope
+        if recorded is not None:  # what the run did not read to its end
+            await recorded.keep(expired)
+        if expired is not None:
+            raise _Expired(expired)
+
+    def _read(self, turn: Turn, calls: ReplyStream) -> None:
+        """Take note of what a stream has brought."""
+        self._heard(turn, calls.response, whole=calls.whole)
+        self.broken = calls.broken is not None
+        if turn.report is not None and not len(turn.report.plan):
+            turn.report = None
+
+    async def _asked(self, turn: Turn, deadlines: _Deadlines) -> Asked:
+        """Send the request of a turn; all of them go out here."""
+        try:
+            return await _by(deadlines, self.asking.ask(turn.request, deadlines.nearest))
+        except CallTimeout:  # the limiter: there will be no turn for it before the deadline
+            raise _Expired(deadlines.scope) from None
+
+    async def _executed(
+        self, turn: Turn, plan: Plan | AsyncIterable[Call], deadlines: _Deadlines
+    ) -> None:
+        """Run calls; their report is there whatever happens."""
+        left = deadlines.left(self.executor.timeouts)
+        executor = self.executor.within(left, journal=self.journal)
+        name = f"{self.conversation.id}.{self._number}"
+        if self.recording is not None:
+            name = await self.recording.name(self.conversation, streams=self.streams)
+        run = executor.start(plan, run_id=name)
+        try:
+            async with run:
+                pass
+        finally:
+            turn.report = run.report
+        for outcome in run.report.values():
+            if outcome.status == "timed_out" and outcome.scope in ("turn", "workflow"):
+                raise _Expired(outcome.scope)
+
+    def _status(self, turn: Turn) -> Status | None:
+        if turn.report is not None:
+            waits = any(outcome.status in _WAITING for outcome in turn.report.values())
+            return "pending" if waits and not self.broken else None
+        ending = self.conversation.planner.api.ending(turn.response)
+        if ending == "failed":
+            raise DagexecError(f"the reply failed: {turn.response!r:.300}")
+        if ending == "answered":
+            return "done"
+        return None if ending == "goes_on" else ending
+
+
+async def _called(hook: Hook, turn: Turn) -> None:
+    done = hook(turn)
+    if isawaitable(done):
+        await done
+
+
+async def _by(deadlines: _Deadlines, awaitable: Awaitable[T]) -> T:
+    """Wait for something until the nearest deadline; raise _Expired then."""
+    with anyio.CancelScope(deadline=deadlines.nearest) as scope:
+        return await awaitable
+    assert scope.cancelled_caught  # noqa: S101 - nothing else leaves the block without a value
+    raise _Expired(deadlines.scope)

@@ -1,0 +1,118 @@
+"""The planner for Anthropic's Messages API.
+
+Importing this module does not import `anthropic`; only `response()` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from dagexec import MissingExtra
+from planners._core.call_log import RawCall
+from planners._core.edge import get, items, text
+from planners._core.planner import Answer, Planner
+from planners._core.widen import ANTHROPIC, Dialect
+from planners.anthropic._api import MessagesApi
+from planners.anthropic._stream import MessagesAssembler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagexec import Tool
+    from planners._core.api import Api
+    from planners._core.stream import Assembler
+
+__all__ = ["MessagesPlanner"]
+
+# The turn is sent back as it is and the model goes on with it; nothing is run. The SDK's own
+# table is in anthropic/lib/tools/_beta_runner.py.
+_GOES_ON: Final = frozenset({"pause_turn", "compaction"})
+_CUT_OFF: Final = frozenset({"max_tokens", "model_context_window_exceeded", "stop_sequence"})
+
+
+class MessagesPlanner(Planner):
+    """For Messages; `plan` takes a message. Only `tool_use` blocks are calls.
+
+    Blocks that the API itself acts on (`server_tool_use`, `mcp_tool_use`) are left alone. Calls
+    are run when the message stopped for them (`stop_reason` `tool_use`), or when a dict does not
+    say why it stopped.
+    """
+
+    dialect: ClassVar[Dialect] = ANTHROPIC
+    api: ClassVar[Api] = MessagesApi()
+
+    @classmethod
+    def recognises(cls, payload: Any) -> bool:
+        """Whether this is a message of an assistant, made of blocks."""
+        if get(payload, "role") != "assistant":
+            return False
+        blocks = items(payload, "content")
+        if get(payload, "type") == "message":
+            return True
+        return any(get(block, "type") == "tool_use" for block in blocks)
+
+    @classmethod
+    def response(cls, payload: dict[str, Any]) -> Any:
+        """Return the SDK's `Message` for a dict."""
+        try:
+            from anthropic.types import Message
+        except ImportError as error:
+            msg = "the anthropic SDK is not installed: pip install anthropic"
+            raise MissingExtra(msg) from error
+        return Message.construct(**payload)
+
+    def _read(self, response: Any) -> list[RawCall]:
+        content = get(response, "content")
+        blocks = isinstance(content, str | list | tuple) and get(response, "tool_calls") is None
+        if get(response, "role") != "assistant" or not blocks:
+            raise self._refused(response)
+        reason = get(response, "stop_reason")
+        if reason in _GOES_ON:
+            return []
+        problem = None if reason in (None, "tool_use") else _stopped(reason)
+        return [
+            _call(block, problem)
+            for block in items(response, "content")
+            if get(block, "type") == "tool_use"
+        ]
+
+    def _assembler(self) -> Assembler:
+        return MessagesAssembler(lambda block: _call(block, None))
+
+    def _definition(
+        self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
+    ) -> dict[str, Any]:
+        definition: dict[str, Any] = {"name": tool.name}
+        if tool.description:
+            definition["description"] = tool.description
+        definition["input_schema"] = schema
+        return {**definition, "strict": True} if strict else definition
+
+    def _answers(self, answers: Sequence[Answer]) -> list[Any]:
+        # One message, results only: text before them is refused, text behind them ends the turn.
+        return [{"role": "user", "content": [_block(answer) for answer in answers]}]
+
+
+def _call(block: Any, problem: str | None) -> RawCall:
+    name = get(block, "toolset_name")
+    echo = {"toolset_name": name} if name else {}
+    id_ = text(block, "id")
+    return RawCall(id_, text(block, "name"), get(block, "input"), echo=echo, problem=problem)
+
+
+def _block(answer: Answer) -> dict[str, Any]:
+    block = {"type": "tool_result", "tool_use_id": answer.raw.id, "content": answer.text}
+    error: dict[str, Any] = {} if answer.done else {"is_error": True}
+    return {**block, **error, **answer.raw.echo}
+
+
+def _stopped(reason: str) -> str:
+    if reason in _CUT_OFF:
+        return (
+            f"Not run: the reply was cut off (stop_reason {reason})."
+            " Write the calls again, fewer or shorter ones at a time."
+        )
+    return (
+        f"Not run: the reply ended with stop_reason {reason}, not for tool use."
+        " Write the calls again if you still need them."
+    )

@@ -1,0 +1,370 @@
+r"""LLMCompiler for any chat model: the plan is text, and no native tool calling is needed.
+
+    planner = LLMCompilerPlanner(tools)
+    plan = planner.plan('1. search("cheetah")\n2. math("${1.speed} * 1.3")\n3. join()')
+
+The model writes a plan, the calls run as a graph, the model sees the results and decides: it
+finishes with an answer, or writes another plan, which may refer to all earlier results. The idea
+and the form are those of "An LLM Compiler for Parallel Function Calling" (arXiv:2312.04511).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from dagexec import BadReference, Call, DagexecError, Plan
+from dagexec.lowlevel import order_conflicts
+from planners._core.call_log import RawCall, Record, without_faults
+from planners._core.planner import Planner
+from planners._core.render import failure_text, value_text
+from planners._core.widen import OPENAI, Dialect
+from planners.llmcompiler import _prompt as prompt
+from planners.llmcompiler._api import CompilerApi
+from planners.llmcompiler._decisions import Decision
+from planners.llmcompiler._dollars import referenced, refuse, unreadable, written
+from planners.llmcompiler._grammar import JOIN
+from planners.llmcompiler._heads import looks_like_plan
+from planners.llmcompiler._reply import SPOILT, Numbers, Reply, TextStream
+from planners.llmcompiler._reply_text import whole as text_of
+from planners.llmcompiler._thoughts import spoken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from typing import Self
+
+    from dagexec import Outcome, Tool
+    from planners._core.api import Api
+    from planners._core.call_log import Conversation
+    from planners._core.planner import Answer
+    from planners.llmcompiler._items import Numbered
+
+__all__ = ["Decision", "LLMCompilerPlanner"]
+
+_JSON_REFERENCE: Final = re.compile(r'\{"\$ref": "([1-9][0-9]*)((?:[.\[][^"]*)?)"\}')
+
+
+class LLMCompilerPlanner(Planner):
+    """The planner, joiner and replanner of LLMCompiler, for any chat model.
+
+    `instructions` is the system prompt: it holds the tools, so `tools` is empty, and a request is
+    made without any. `plan` and `stream` take a reply's text, pieces of it, or the response or
+    stream of an API. `results` is one message from the user, which asks for the decision;
+    `decision` is what the last reply decided, if it did.
+
+    A line that cannot be read costs its own call, which fails with an answer for the model. The
+    ids of calls are the model's numbers; they go on from plan to plan.
+
+    Args:
+        tools: tools, or functions that become tools; none may be called `join`.
+        references: whether `$1` and the like are references; without, they are text.
+        limit: characters of a result that the model sees; None for all. The whole value can still
+            be referred to.
+        show_errors: whether the model sees type and message of the exceptions that tools raise.
+        placeholders: whether a call is refused that has a placeholder such as "<result of call 1>"
+            for an argument; never without `references`.
+        examples: examples of questions and plans, in the form that the prompt describes.
+
+    Raises ToolDefinitionError and DagexecError for what cannot be.
+    """
+
+    dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = CompilerApi()
+
+    decision_schema: ClassVar[Mapping[str, Any]] = prompt.DECISION
+    """The JSON Schema of a decision, for an API that can be held to one."""
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]],
+        *,
+        references: bool = True,
+        limit: int | None = 20_000,
+        show_errors: bool = True,
+        placeholders: bool = True,
+        examples: str | Iterable[str] = (),
+    ) -> None:
+        """Make the prompt."""
+        super().__init__(
+            tools,
+            references=references,
+            limit=limit,
+            show_errors=show_errors,
+            placeholders=placeholders,
+        )
+        taken = next((name for name in self._by_name if name.lower() == JOIN), None)
+        if taken is not None:
+            msg = f"a tool cannot be called {taken!r}: join() ends a plan; rename it by tool(name=)"
+            raise DagexecError(msg)
+        self._examples = (examples,) if isinstance(examples, str) else tuple(examples)
+        self._reply = Reply(self._call)
+
+    @property
+    def tools(self) -> list[Any]:
+        """Nothing: the prompt holds the tools. Leave them out of the request."""
+        return []
+
+    @property
+    def instructions(self) -> str:
+        """Text for the system prompt: the tools, the form of a plan, examples."""
+        return prompt.instructions(
+            self._by_name.values(), self._examples, references=self._references
+        )
+
+    @property
+    def decision(self) -> Decision | None:
+        """What the last reply decided; None where it is a plan, or was not read to its end.
+
+        A reply in prose, without any call, is an answer.
+        """
+        reply = self._reply
+        if reply.decided is not None:
+            return reply.decided
+        if reply.calls or reply.joined or not reply.closed:
+            return None
+        said = spoken(reply.text)
+        if reply.text.strip() and not said:  # nothing but thoughts
+            return None
+        return Decision("finish", _without_heading(said))
+
+    def fresh(self) -> Self:
+        """Return a planner with the same tools and options for another conversation."""
+        other = super().fresh()
+        other._reply = Reply(other._call)  # noqa: SLF001
+        return other
+
+    def plan(self, response: Any) -> Plan:
+        """Return the calls of a reply as a plan; empty if the reply has none.
+
+        `response` is text, pieces of it, or a response of an API. A call that cannot be read or
+        run stays in the plan with its `problem`, and fails with it; the others run.
+
+        Errors: DagexecError where `response` is none of these.
+        """
+        found = text_of(response)
+        last = self._conversation.last()
+        given = self._reply
+        again = given.text == found.text and given.closed and not given.urged
+        if not again or any(each.answered for each in last) or len(last) != len(given.calls):
+            reply = self._begin()
+            reply.forget = self._numbers.forget
+            for line in found.text.splitlines(keepends=True):  # a buffer that stays short
+                reply.feed(line)
+            reply.close()
+        self._reply.cut = found.cut
+        calls = without_faults(self._reply.calls)
+        for record, call in zip(self._conversation.last(), calls, strict=True):
+            record.problem = call.problem
+        return Plan(order_conflicts(calls, self._by_name))
+
+    def stream(  # type: ignore[override]  # one with the same face as the others'
+        self,
+        sdk_stream: str | AsyncIterable[Any] | Iterable[Any],
+        *,
+        on_event: Callable[[Any], object] | None = None,
+    ) -> TextStream:
+        """Return an iterator over the calls of a reply, each as soon as its line is complete.
+
+        `sdk_stream` gives pieces of text, or an API's events. It goes into `executor.run`.
+
+        Errors, while it is read: what `sdk_stream` raises; DagexecError where the stream says that
+        it failed, ends before the reply does, or holds something else.
+        """
+        return TextStream(self._begin, sdk_stream, on_event)
+
+    def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> TextStream:
+        """Return the stream of a reply that was read before, with the very calls of then."""
+        del heard  # the text says it all, in whatever pieces it comes
+        stream = TextStream(self._begin, (), None)
+        found = text_of(response)
+        stream.replay([found.text], whole=whole)
+        self._reply.cut, stream.response = found.cut, response
+        return stream
+
+    def format(self, plan: Iterable[Call]) -> str:
+        """Return a plan as text; reading it gives the same calls.
+
+        Raises DagexecError for what the text cannot say: ids that are no numbers, `after`,
+        problems, and values that are not JSON.
+        """
+        return written(plan)
+
+    @classmethod
+    def recognises(cls, payload: Any) -> bool:
+        """Whether this is the text of a plan; responses belong to their APIs' own planners."""
+        return isinstance(payload, str) and looks_like_plan(payload)
+
+    @classmethod
+    def response(cls, payload: Any) -> Any:
+        """Return the text itself: there is no SDK behind it."""
+        return payload
+
+    # ------------------------------------------------------------------------------------- reading
+
+    def _begin(self) -> Reply:
+        self._numbers.begin()
+        self._reply = Reply(self._call, self._by_name)
+        return self._reply
+
+    @property
+    def _numbers(self) -> Numbers:
+        assert isinstance(self._conversation, Numbers)  # noqa: S101 - made by _new_conversation
+        return self._conversation
+
+    def _new_conversation(self) -> Conversation:
+        return Numbers(self._by_name, references=self._references, placeholders=self._placeholders)
+
+    def _call(self, item: Numbered) -> Call:
+        """Return a call as a plan takes it; other calls may follow."""
+        numbers = self._numbers
+        if not item.number:
+            label = item.label if item.number is None else "0"
+            self._reply.lose(label, numbers.following)
+        record = numbers.write(item.number, self._raw(item))
+        call = numbers.call(record, complete=False)
+        if call.problem is not None:
+            # Messages about references are in JSON's form, which the model has not been shown.
+            text = _JSON_REFERENCE.sub(r"${\1\2}", call.problem)
+            call = Call(call.id, call.tool, problem=text)
+        record.problem = call.problem
+        return call
+
+    def _raw(self, item: Numbered) -> RawCall:
+        """Return a call with its arguments by name and its references as such."""
+        if item.problem is not None:
+            where = "This call" if item.number is None else f"Call {item.number}"
+            problem = f"{where} ({item.name}) cannot be read: {item.problem}."
+            return RawCall("", item.name, None, problem=f"{problem} Write it again.")
+        if item.number == 0:
+            return RawCall("", item.name, None, problem="Not run: numbers begin at 1.")
+        named = self._placed(item)
+        if isinstance(named, str):
+            return RawCall("", item.name, None, problem=named)
+        if not self._references:
+            return RawCall("", item.name, named)
+        try:
+            found = self._referenced(named, item.number or 0)
+        except BadReference as error:
+            return RawCall("", item.name, None, problem=f"{error}.")
+        return RawCall("", item.name, found)
+
+    def _referenced(self, named: dict[str, Any], own: int) -> dict[str, Any]:
+        """Return arguments with the references of the call with the number `own` in them.
+
+        Raises BadReference for one that leads to a line that is no call, or that could lead to one
+        because a line with a tool's name was not read as a call: as text it would go to the tool in
+        the place of a result.
+        """
+        known, lost, mentioned = self._numbers.numbered, self._reply.lost, self._reply.mentioned
+
+        def exists(number: int) -> bool:
+            if number < own and number not in known and (mentioned or str(number) in lost):
+                raise unreadable(str(number))
+            return number < own and number in known
+
+        refuse(named, lost)
+        return {name: referenced(value, exists) for name, value in named.items()}
+
+    def _placed(self, item: Numbered) -> dict[str, Any] | str:
+        """Return all arguments by name, or what is wrong with those that have none."""
+        tool = self._by_name.get(item.name)
+        if tool is None or not item.positional:
+            return item.named
+        names = list(tool.parameters.get("properties") or ())
+        if not names and tool.parameters.get("additionalProperties") is True:
+            names = [f"arg{at}" for at, _ in enumerate(item.positional, 1)]
+        if len(item.positional) > len(names):
+            takes = f"{tool.name}({prompt.signature(tool.parameters)})"
+            return f"{len(item.positional)} arguments without a name are too many for {takes}."
+        given = dict(zip(names, item.positional, strict=False))
+        twice = next((name for name in given if name in item.named), None)
+        if twice is not None:
+            return f"The argument {twice!r} is given twice, once by its place and once by its name."
+        return {**given, **item.named}
+
+    def _read(self, response: Any) -> list[RawCall]:
+        del response
+        return [record.raw for record in self._conversation.last()]
+
+    # ----------------------------------------------------------------------------------- answering
+
+    def results(self, report: Mapping[str, Outcome]) -> list[Any]:
+        """Return the results of a plan and the request to decide, as one message from the user.
+
+        Where the reply announced a new plan and did not write it, the message asks for it. Empty
+        where the reply was an answer.
+        """
+        return super().results(report) or self._urged()
+
+    def close_out(self) -> list[Any]:
+        """Return answers for the calls of the last plan that have none, or what `results` would."""
+        return super().close_out() or self._urged()
+
+    def _urged(self) -> list[Any]:
+        """Return what moves the model on after a reply without calls that is no answer; once."""
+        reply = self._reply
+        if self._conversation.last() or reply.urged:
+            return []
+        reply.urged = True
+        if reply.decided is not None and reply.decided.action == "replan":
+            return [_message(prompt.replan(self._numbers.following))]
+        if reply.decided is None and reply.joined:
+            return [self._asked(["The plan has no calls."])]
+        if reply.closed and reply.text.strip() and not spoken(reply.text):
+            return [self._asked(["Your reply holds thoughts and nothing else."])]
+        return []
+
+    def _rendered(self, records: Sequence[Record]) -> list[Any]:
+        if not records:
+            return []
+        return [self._asked([self._text_of(record) for record in records])]
+
+    def _asked(self, texts: list[str]) -> dict[str, Any]:
+        """Return texts, what else there is to say of the reply, and the request to decide."""
+        late = ", ".join(self._reply.late)
+        if late:
+            texts = [*texts, f"Not run, because they stand behind join(): {late}."]
+        if self._reply.spoilt:
+            texts = [*texts, SPOILT]
+        if self._reply.cut:
+            texts = [*texts, "Your reply was cut off; what you meant to write behind is missing."]
+        results = any(record.answered for record in self._conversation.records)
+        question = prompt.decide(
+            self._numbers.following, results=results, references=self._references
+        )
+        return _message("\n\n".join([*texts, question]))
+
+    def _text_of(self, record: Record) -> str:
+        outcome = record.outcome
+        head = f"call {record.id}: {record.raw.name}" if record.number else record.raw.name
+        if outcome is None:
+            return f"[{head}, not run]\n{self._unanswered(record)}"
+        if outcome.status == "done":
+            return f"[{head}]\n{self._shown(value_text(outcome.value), record)}"
+        text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
+        return f"[{head}, {outcome.status.replace('_', ' ')}]\n{self._shown(text, None)}"
+
+    def _shown(self, text: str, record: Record | None) -> str:
+        if self._limit is None or len(text) <= self._limit:
+            return text
+        can_refer = self._references and record is not None
+        rest = f"; ${record.number} is the whole value" if can_refer and record else ""
+        return f"{text[: self._limit]}\n[cut: {self._limit} of {len(text)} characters shown{rest}]"
+
+    def _definition(
+        self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
+    ) -> dict[str, Any]:
+        del schema, strict
+        return {"name": tool.name}
+
+    def _answers(self, answers: Sequence[Answer]) -> list[Any]:
+        return [_message("\n\n".join(answer.text for answer in answers))]
+
+
+def _message(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def _without_heading(text: str) -> str:
+    """Return an answer in prose without the word "Answer:" before it."""
+    return re.sub(r"\A\**(?:Final )?Answer\**:\**\s*", "", text.strip(), flags=re.IGNORECASE)

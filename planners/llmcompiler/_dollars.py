@@ -1,0 +1,210 @@
+"""References in a text plan, `$1` and `${1.items[0]}`, and a plan written as such a text.
+
+A bare `$1` has no path, so `$1.50` and `$1,000` are money. A number is a reference only where a
+call with that smaller number exists; everything else is text, and `$$` is a dollar sign.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import inf, isnan
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from dagexec import BadReference, DagexecError, Ref, Template
+from planners._core.edge import is_dict, is_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from dagexec import Call
+
+MARKS: Final = frozenset({"$ref", "$template", "$literal"})
+
+_NUMBER: Final = r"([1-9][0-9]{0,8})"
+# The path of a reference in braces ends at the first `}` outside of a quoted key.
+_DOLLAR: Final = re.compile(
+    rf"\$(?:(\$)|{_NUMBER}(?![0-9]|\.[0-9]|,[0-9]{{3}}(?![0-9]))"
+    rf'|\{{{_NUMBER}((?:[.\[](?:[^}}"]|"(?:[^"\\]|\\.)*")*)?)\}})',
+    re.DOTALL,
+)
+_PLAIN: Final = re.compile(r"[1-9][0-9]{0,8}")
+_NAME: Final = re.compile(r"[^\W\d][\w.$-]*")
+_HIGHEST: Final = 10**9
+
+
+def referenced(value: Any, exists: Callable[[int], bool]) -> Any:
+    """Return a literal with references in it where its texts have them, in JSON's form.
+
+    Raises BadReference for a path that cannot be read. What JSON's forms hold is left to them.
+    """
+    if isinstance(value, str):
+        return _text(value, exists)
+    if is_list(value):
+        return [referenced(item, exists) for item in value]
+    if is_dict(value) and MARKS.isdisjoint(value):
+        return {key: referenced(item, exists) for key, item in value.items()}
+    return value
+
+
+def unreadable(label: str) -> BadReference:
+    """Return the error of a reference to a line that is no call that can be read."""
+    return BadReference(
+        f"${label} refers to a line that cannot be read as a call: write that one again, as in"
+        " 1. tool(...), and then this one; $$ is a dollar sign"
+    )
+
+
+def refuse(value: Any, labels: Iterable[str]) -> None:
+    """Raise BadReference if a text refers to one of these labels, which are no numbers of calls."""
+    odd = [re.escape(label) for label in labels if not _PLAIN.fullmatch(label)]
+    if not odd:
+        return
+    pattern = re.compile(rf"(?<!\$)\$\{{?({'|'.join(odd)})(?![0-9A-Za-z])")
+    level: list[Any] = [value]
+    while level:
+        for text in level:
+            found = pattern.search(text) if isinstance(text, str) else None
+            if found is not None:
+                raise unreadable(found[1])
+        level = [
+            item
+            for node in level
+            for item in (node.values() if is_dict(node) else node if is_list(node) else ())
+        ]
+
+
+def _text(text: str, exists: Callable[[int], bool]) -> str | dict[str, str]:
+    if "$" not in text:
+        return text
+    parts: list[str | Ref] = []
+    position = 0
+    for match in _DOLLAR.finditer(text):
+        dollar, bare, braced, path = match.groups()
+        if dollar is None and not exists(int(bare or braced)):
+            continue
+        parts.append(text[position : match.start()])
+        position = match.end()
+        parts.append("$" if dollar else _reference(bare or braced, path or ""))
+    parts.append(text[position:])
+    found = [part for part in parts if part != ""]
+    if len(found) == 1 and isinstance(found[0], Ref):
+        return {"$ref": str(found[0])}
+    if any(isinstance(part, Ref) for part in found):
+        return {"$template": str(Template.from_parts(found))}
+    return "".join(map(str, found))
+
+
+def _reference(number: str, path: str) -> Ref:
+    try:
+        return Ref.parse(number + path)
+    except BadReference:
+        msg = (
+            f"the path of ${{{number}{path}}} cannot be read: it is made of .name, [0] and"
+            ' ["any key"]; write $$ for a dollar sign'
+        )
+        raise BadReference(msg) from None
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def written(calls: Iterable[Call], known: Iterable[int] = ()) -> str:
+    """Return calls as the text of a plan; reading it gives the same calls.
+
+    `known` are the numbers of earlier calls. Raises DagexecError for what a text plan cannot say:
+    ids that are no numbers, `after`, problems, and values that are not JSON.
+    """
+    numbers = set(known)
+    lines: list[str] = []
+    for call in calls:
+        number = _number(call)
+        if number in numbers:
+            raise DagexecError(f"the number {number} is used twice")
+        lines.append(f"{number}. {call.tool}({_arguments(call, numbers)})\n")
+        numbers.add(number)
+    last = max(numbers, default=0)
+    return "".join(lines) + f"{last + 1}. join()<END_OF_PLAN>\n"
+
+
+def _number(call: Call) -> int:
+    plain = call.id.isascii() and call.id.isdecimal() and not call.id.startswith("0")
+    if not plain or int(call.id) >= _HIGHEST:
+        raise DagexecError(f"in a text plan calls have numbers; {call.id!r} is none")
+    if call.after or call.problem is not None:
+        what = "after" if call.after else "problem"
+        raise DagexecError(f"a text plan cannot say what `{what}` of call {call.id!r} says")
+    return int(call.id)
+
+
+def _arguments(call: Call, numbers: Collection[int]) -> str:
+    known = {str(number) for number in numbers if number < int(call.id)}
+    args: dict[str, Any] = call.to_dict()["args"]
+    rest = {name: value for name, value in args.items() if not _NAME.fullmatch(name)}
+    parts = [f"{name}={_value(args[name], known)}" for name in args if name not in rest]
+    if rest:
+        parts.append(f"**{_object(rest, known)}")
+    return ", ".join(parts)
+
+
+def _value(value: Any, known: Collection[str]) -> str:
+    if isinstance(value, str):
+        return _quoted(value.replace("$", "$$"))
+    if is_dict(value):
+        return _object(value, known)
+    if is_list(value):
+        return f"[{', '.join(_value(item, known) for item in value)}]"
+    return _scalar(value)
+
+
+def _object(value: dict[Any, Any], known: Collection[str]) -> str:
+    if not MARKS.isdisjoint(value):
+        return _short(value, known) or _json(value)
+    pairs = (f"{_key(key)}: {_value(item, known)}" for key, item in value.items())
+    return f"{{{', '.join(pairs)}}}"
+
+
+def _short(value: dict[Any, Any], known: Collection[str]) -> str:
+    """Return a reference as `$1` or `${1.path}`, a template as text, '' where that is not it."""
+    if set(value) == {"$ref"}:
+        ref = Ref.parse(value["$ref"])
+        if ref.call in known:
+            return _quoted(f"${{{ref}}}") if ref.path else f"${ref.call}"
+    elif "$template" in value:
+        template = Template.parse(value["$template"])
+        # One reference alone would be read as itself, with its type.
+        if template.refs and len(template.parts) > 1:
+            known_refs = all(ref.call in known for ref in template.refs)
+            return _quoted(value["$template"]) if known_refs else ""
+    return ""
+
+
+def _json(value: Any) -> str:
+    """Return what stands inside JSON's forms, where a dollar sign is itself."""
+    if isinstance(value, str):
+        return _quoted(value)
+    if is_dict(value):
+        return f"{{{', '.join(f'{_key(key)}: {_json(item)}' for key, item in value.items())}}}"
+    if isinstance(value, tuple):  # of a `Literal`; all others are lists by now
+        return _json(list(cast("tuple[Any, ...]", value)))
+    if is_list(value):
+        return f"[{', '.join(map(_json, value))}]"
+    return _scalar(value)
+
+
+def _key(key: object) -> str:
+    return _quoted(key) if isinstance(key, str) else _scalar(key)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _scalar(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and (isnan(value) or abs(value) == inf):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int | float):
+        return repr(value)
+    raise DagexecError(f"a text plan holds JSON values, not {type(value).__name__}")

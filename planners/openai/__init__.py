@@ -1,0 +1,216 @@
+"""Planners for OpenAI's two APIs, and for the many servers that speak Chat Completions.
+
+Importing this module does not import `openai`; only `response()` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from dagexec import MissingExtra
+from planners._core.call_log import RawCall
+from planners._core.edge import get, is_list, items, listed, plain, text
+from planners._core.planner import Answer, Planner
+from planners._core.widen import OPENAI, Dialect
+from planners.openai._api import ChatApi, ResponsesApi
+from planners.openai._stream import ChatAssembler, ResponsesAssembler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagexec import Tool
+    from planners._core.api import Api
+    from planners._core.stream import Assembler
+
+__all__ = ["ChatPlanner", "ResponsesPlanner"]
+
+_CUT: Final = "Not run: the reply was cut off ({why}). {what}"
+_SHORTER: Final = "Write the calls again, fewer or shorter ones at a time."
+_OTHERWISE: Final = "Go on without these calls, or write them differently."
+_ECHOED: Final = ("caller", "namespace")
+
+
+def _cut(why: str) -> str:
+    return _CUT.format(why=why, what=_SHORTER if "length" in why or "max" in why else _OTHERWISE)
+
+
+class ChatPlanner(Planner):
+    """For Chat Completions; `plan` takes a completion, one of its choices, or a message.
+
+    Of several choices the first is read. The deprecated `function_call` is answered with a
+    message of role `function`. The API takes text only as a tool's result and has no mark for
+    errors, so the text says what failed.
+    """
+
+    dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = ChatApi()
+
+    @classmethod
+    def recognises(cls, payload: Any) -> bool:
+        """Whether this is a completion, a choice or an assistant's message with calls."""
+        if get(payload, "object") == "chat.completion":
+            return True
+        if any(get(get(choice, "message"), "role") for choice in items(payload, "choices")):
+            return True
+        message = get(payload, "message", payload)
+        calls = get(message, "tool_calls") or get(message, "function_call")
+        return get(message, "role") == "assistant" and (message is not payload or bool(calls))
+
+    @classmethod
+    def response(cls, payload: dict[str, Any]) -> Any:
+        """Return the SDK's `ChatCompletion`, `Choice` or `ChatCompletionMessage` for a dict."""
+        try:
+            from openai.types import chat
+            from openai.types.chat.chat_completion import Choice
+        except ImportError as error:
+            raise _missing() from error
+        if "message" in payload:
+            return Choice.construct(**payload)
+        if "choices" in payload:
+            return chat.ChatCompletion.construct(**payload)
+        return chat.ChatCompletionMessage.construct(**payload)
+
+    def _read(self, response: Any) -> list[RawCall]:
+        choice = response
+        if get(response, "choices") is not None:
+            choices = items(response, "choices")
+            if not choices:
+                return []
+            choice = choices[0]
+        message = get(choice, "message", choice)
+        # A message of the other two APIs has a type; some servers leave out the role in a choice.
+        alone = message is response and get(message, "role") != "assistant"
+        if message is None or alone or get(message, "type") == "message":
+            raise self._refused(response)
+        reason = get(choice, "finish_reason")
+        cut = _cut(f"finish_reason {reason}") if reason in ("length", "content_filter") else None
+        calls = [_chat_call(call, cut) for call in items(message, "tool_calls")]
+        legacy = get(message, "function_call")
+        if legacy is not None and not calls:
+            arguments = get(legacy, "arguments")
+            calls = [RawCall("", text(legacy, "name"), arguments, "legacy", problem=cut)]
+        return calls
+
+    def _assembler(self) -> Assembler:
+        return ChatAssembler(lambda call: _chat_call(call, None))
+
+    def _definition(
+        self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
+    ) -> dict[str, Any]:
+        function: dict[str, Any] = {"name": tool.name}
+        if tool.description:
+            function["description"] = tool.description
+        function["parameters"] = schema
+        if strict:
+            function["strict"] = True
+        return {"type": "function", "function": function}
+
+    def _answers(self, answers: Sequence[Answer]) -> list[Any]:
+        return [_chat_answer(answer) for answer in answers]
+
+
+def _chat_call(call: Any, cut: str | None) -> RawCall:
+    id_ = text(call, "id")
+    custom = get(call, "custom")
+    if custom is not None:
+        return RawCall(id_, text(custom, "name"), get(custom, "input"), "custom", problem=cut)
+    function = get(call, "function")
+    return RawCall(id_, text(function, "name"), get(function, "arguments"), problem=cut)
+
+
+def _chat_answer(answer: Answer) -> dict[str, Any]:
+    if answer.raw.kind == "legacy":
+        return {"role": "function", "name": answer.raw.name, "content": answer.text}
+    return {"role": "tool", "tool_call_id": answer.raw.id, "content": answer.text}
+
+
+class ResponsesPlanner(Planner):
+    """For the Responses API; `plan` takes a response or a list of its output items.
+
+    Answers are paired by `call_id`. Items that the API itself acts on (web search, MCP, code
+    interpreter and so on), and those that need more than a tool, such as computer use, are left
+    alone.
+    """
+
+    dialect: ClassVar[Dialect] = OPENAI
+    api: ClassVar[Api] = ResponsesApi()
+
+    @classmethod
+    def recognises(cls, payload: Any) -> bool:
+        """Whether this is a response, or a list of output items."""
+        if get(payload, "object") == "response":
+            return True
+        found = listed(payload) or items(payload, "output")
+        return bool(found) and all(isinstance(get(item, "type"), str) for item in found)
+
+    @classmethod
+    def response(cls, payload: Any) -> Any:
+        """Return the SDK's `Response` for a dict, or its output items for a list of them."""
+        try:
+            from openai.types.responses import Response
+        except ImportError as error:
+            raise _missing() from error
+        if is_list(payload):
+            return Response.construct(object="response", output=payload).output
+        return Response.construct(**payload)
+
+    def _read(self, response: Any) -> list[RawCall]:
+        output = response if is_list(response) else get(response, "output")
+        if not is_list(output):
+            raise self._refused(response)
+        status = None if output is response else get(response, "status")
+        cut = None
+        if status not in (None, "completed"):
+            detail = get(get(response, "incomplete_details"), "reason")
+            cut = _cut(f"status {status}" + (f": {detail}" if detail else ""))
+        calls = [_response_call(item, cut) for item in output]
+        return [call for call in calls if call is not None]
+
+    def _assembler(self) -> Assembler:
+        return ResponsesAssembler(lambda item: _response_call(item, None))
+
+    def _definition(
+        self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
+    ) -> dict[str, Any]:
+        definition: dict[str, Any] = {"type": "function", "name": tool.name}
+        if tool.description:
+            definition["description"] = tool.description
+        # Said in either case: this API takes a missing `strict` for true.
+        return {**definition, "parameters": schema, "strict": strict}
+
+    def _answers(self, answers: Sequence[Answer]) -> list[Any]:
+        return [
+            {
+                "type": _OUTPUTS[answer.raw.kind],
+                "call_id": answer.raw.id,
+                "output": answer.text,
+                **answer.raw.echo,
+            }
+            for answer in answers
+        ]
+
+
+_RESPONSE_KINDS: Final = {
+    "function_call": ("function", "arguments"),
+    "custom_tool_call": ("custom", "input"),
+}
+_OUTPUTS: Final = {"function": "function_call_output", "custom": "custom_tool_call_output"}
+
+
+def _response_call(item: Any, cut: str | None) -> RawCall | None:
+    found = _RESPONSE_KINDS.get(get(item, "type", ""))
+    if found is None:
+        return None
+    kind, body = found
+    status = get(item, "status")
+    if cut is None and status not in (None, "completed"):
+        cut = f"Not run: the call was cut off (status {status}). Write it again."
+    # A custom call's output has no field for the namespace.
+    echoed = _ECHOED if kind == "function" else _ECHOED[:1]
+    echo = {name: plain(value) for name in echoed if (value := get(item, name)) is not None}
+    id_ = text(item, "call_id") or text(item, "id")
+    return RawCall(id_, text(item, "name"), get(item, body), kind, echo, problem=cut)
+
+
+def _missing() -> MissingExtra:
+    return MissingExtra("the openai SDK is not installed: pip install openai")
