@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dagexec._concurrency.threads import run_in_loop, run_in_thread
-from dagexec._core.notices import Progress, Retrying, Waiting
+from dagexec._core.events import Progress, Retrying, Waiting
 from dagexec._core.refs import as_text, follow
 from dagexec._core.scheduler import (
     Abort,

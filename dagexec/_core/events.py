@@ -1,11 +1,10 @@
-"""What goes into the scheduler and what comes out of it: events and actions."""
+"""Events go into the scheduler, actions come out of it; observers also hear notices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from dagexec._core.drafts import draft_of
+from dagexec._core.values import value
 
 if TYPE_CHECKING:
     from dagexec._core.outcomes import Outcome
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Added:
     """A call arrived. One that is not `eager` is held until the plan is closed."""
 
@@ -25,13 +24,13 @@ class Added:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Closed:
     """The plan is complete: what has not arrived by now never will."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Started:
     """The driver admitted a call, at `at` seconds of the run; it may have effects from now on."""
 
@@ -40,7 +39,7 @@ class Started:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Settled:
     """A call ended with this outcome; also one that was launched and could not be started."""
 
@@ -49,7 +48,7 @@ class Settled:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Expired:
     """The deadline of a layer passed: what of it has not ended is timed out."""
 
@@ -57,7 +56,7 @@ class Expired:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Stop:
     """End the run: what has not ended becomes `outcome`, which is TimedOut or Cancelled.
 
@@ -68,7 +67,7 @@ class Stop:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Reopened:
     """Launch a call again: its process ended while it ran, or the answer that it waited for came.
 
@@ -86,7 +85,7 @@ Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopene
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Launch:
     """Run these calls; they became ready together."""
 
@@ -95,7 +94,7 @@ class Launch:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Abort:
     """Stop these running calls. The driver answers for each with what became of it.
 
@@ -107,7 +106,7 @@ class Abort:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Conclude:
     """The machine itself settled a call; it never started."""
 
@@ -116,7 +115,7 @@ class Conclude:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Finish:
     """Every call has its outcome and none will come; always the last action of a run."""
 
@@ -124,45 +123,49 @@ class Finish:
 Action: TypeAlias = Launch | Abort | Conclude | Finish
 
 
-# -------------------------------------------------- those that each call needs, made in less time
-
-_AddedDraft: Final = draft_of(Added)
-_StartedDraft: Final = draft_of(Started)
-_SettledDraft: Final = draft_of(Settled)
-_LaunchDraft: Final = draft_of(Launch)
+# ------------------------------------ notices: what observers hear of a call between the two kinds
 
 
-def added(call: Call) -> Added:
-    """Return an `Added` of a call that may be launched at once."""
-    draft = _AddedDraft()
-    draft.call = call
-    draft.eager = True
-    draft.__class__ = Added
-    return draft  # type: ignore[no-any-return]
+@final
+@value()
+class Waiting:
+    """A call that could start waits for its limits; `keys` are those of its limiters."""
+
+    call: str
+    keys: tuple[str, ...]
 
 
-def started(call: str, at: float) -> Started:
-    """Return a `Started`."""
-    draft = _StartedDraft()
-    draft.call = call
-    draft.at = at
-    draft.__class__ = Started
-    return draft  # type: ignore[no-any-return]
+@final
+@value()
+class Retrying:
+    """A call failed and will be tried again.
+
+    `attempt` is the one that failed, from 1. It waits `delay` seconds, and then for its limits; a
+    refused call has no delay of its own, it waits until its key's gate opens.
+    """
+
+    call: str
+    attempt: int
+    delay: float
+    error: Exception | None
 
 
-def settled(call: str, outcome: Outcome) -> Settled:
-    """Return a `Settled`."""
-    draft = _SettledDraft()
-    draft.call = call
-    draft.outcome = outcome
-    draft.__class__ = Settled
-    return draft  # type: ignore[no-any-return]
+@final
+@value()
+class Progress:
+    """How far along a call says it is; delivered with the scheduler's events, but not one of them.
+
+    `done` and `total` are in whatever unit the tool counts in; `at` is in seconds of the run.
+    """
+
+    call: str
+    done: float
+    total: float | None = None
+    message: str | None = None
+    at: float = 0.0
 
 
-def launch(layer: int, calls: tuple[str, ...]) -> Launch:
-    """Return a `Launch`."""
-    draft = _LaunchDraft()
-    draft.layer = layer
-    draft.calls = calls
-    draft.__class__ = Launch
-    return draft  # type: ignore[no-any-return]
+Notice: TypeAlias = Waiting | Retrying | Progress
+
+# TEMPORARY
+added, started, settled, launch = Added, Started, Settled, Launch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
-from dagexec._core.drafts import draft_of
+from dagexec._core.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ STATUSES: Final[tuple[str, ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Outcome:
     """What became of a call; one of the seven classes below.
 
@@ -53,7 +53,7 @@ class Outcome:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Done(Outcome):
     """The tool returned; `value` is what it returned, with its type."""
 
@@ -62,25 +62,13 @@ class Done(Outcome):
     value: Any = field(default=None, kw_only=False)
 
 
-_DoneDraft: Final = draft_of(Done)
-
-
 def done(value: Any, started: float, ended: float, queued: float) -> Done:
-    """Return a `Done` of a first attempt."""
-    draft = _DoneDraft()
-    draft.value = value
-    draft.error = draft.scope = draft.because = draft.question = None
-    draft.attempts = 1
-    draft.started = started
-    draft.ended = ended
-    draft.queued = queued
-    draft.maybe = False
-    draft.__class__ = Done
-    return draft  # type: ignore[no-any-return]
+    """TEMPORARY."""
+    return Done(value, attempts=1, started=started, ended=ended, queued=queued)
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Failed(Outcome):
     """The tool raised, or the call could not be run; `error` is the exception."""
 
@@ -90,7 +78,7 @@ class Failed(Outcome):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class TimedOut(Outcome):
     """A deadline expired before the call had ended; `scope` is the deadline's.
 
@@ -103,7 +91,7 @@ class TimedOut(Outcome):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Cancelled(Outcome):
     """The run was stopped; `because` names the call whose failure stopped it, if one did."""
 
@@ -111,7 +99,7 @@ class Cancelled(Outcome):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Skipped(Outcome):
     """The call never started: `because` names the call that failed first."""
 
@@ -121,7 +109,7 @@ class Skipped(Outcome):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Pending(Outcome):
     """A person has to answer first: `question`, or the call named by `because` waits for one."""
 
@@ -131,7 +119,7 @@ class Pending(Outcome):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class InDoubt(Outcome):
     """A crash left unknown whether this write took effect; a person or a policy decides."""
 
@@ -144,13 +132,13 @@ OUTCOMES: Final[Mapping[str, type[Outcome]]] = {
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Approve:
     """Let a pending call run, or run an in-doubt one again."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Deny:
     """Refuse a pending call: it fails with the reason. Of an in-doubt one: it did not happen."""
 
@@ -158,7 +146,7 @@ class Deny:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@value()
 class Edit:
     """Let a pending call run with other arguments."""
 

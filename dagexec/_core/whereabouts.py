@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.events import Retrying, Waiting
 from dagexec._core.scheduler import Added, Conclude, Launch, Settled, Started
 from dagexec._core.setup import Mark, Underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagexec._core.notices import Notice
+    from dagexec._core.events import Notice
     from dagexec._core.scheduler import Action, Event
 
 _NOWHERE: Final = Underway("waiting")

@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import current_token
 
-from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.events import Retrying, Waiting
 from dagexec._core.outcomes import Done, Failed, Outcome, TimedOut
 from dagexec._core.scheduler import State
 from dagexec._errors import AdmissionTimeout, BreakerOpen, CallTimeout, DagexecError

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anyio.lowlevel import EventLoopToken
 
-    from dagexec._core.notices import Notice, Progress
+    from dagexec._core.events import Notice, Progress
     from dagexec._core.scheduler import Action, Event, Scheduler
     from dagexec._tools.context import Facts
     from dagexec._tools.tool import Tool

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from dagexec._core.notices import Notice
+    from dagexec._core.events import Notice
     from dagexec._core.outcomes import Outcome
     from dagexec._core.plan import Call
     from dagexec._core.scheduler import Action, Event

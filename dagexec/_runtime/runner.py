@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from dagexec._concurrency.capacities import Capacities
     from dagexec._concurrency.slots import Slots
     from dagexec._concurrency.threads import ThreadCall
-    from dagexec._core.notices import Notice, Progress
+    from dagexec._core.events import Notice, Progress
     from dagexec._core.plan import Call, Plan
     from dagexec._runtime.observers import Observer
     from dagexec._runtime.recorder import Recorder

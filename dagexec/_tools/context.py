@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 from anyio.lowlevel import current_token
 
-from dagexec._core.notices import Progress
+from dagexec._core.events import Progress
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.events import Retrying, Waiting
 from dagexec._core.refs import encode
 from dagexec._core.scheduler import Added, Conclude, Finish, Settled, Started
 from dagexec._errors import MissingExtra, text_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from dagexec._core.notices import Notice
+    from dagexec._core.events import Notice
     from dagexec._core.outcomes import Outcome
     from dagexec._core.plan import Call
     from dagexec._core.scheduler import Action, Event

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 from opentelemetry.trace import StatusCode  # noqa: E402
 
-from dagexec._core.notices import Retrying, Waiting  # noqa: E402
+from dagexec._core.events import Retrying, Waiting  # noqa: E402
 from dagexec.integrations.otel import Tracing  # noqa: E402
 
 

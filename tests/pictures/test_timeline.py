@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, Done, Executor, Plan, Ref, Report, Timeouts, tool
-from dagexec._core.notices import Retrying, Waiting
+from dagexec._core.events import Retrying, Waiting
 from dagexec._core.setup import Mark, Underway
 from dagexec._core.whereabouts import Progress
 from dagexec._pictures.critical import Span, critical_links
