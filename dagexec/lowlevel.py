@@ -17,6 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dagexec._concurrency.threads import run_in_loop, run_in_thread
+from dagexec._core.earlier_calls import (
+    MARKS,
+    CannotRun,
+    EarlierCalls,
+    number_of,
+    value_at,
+    without_faults,
+)
 from dagexec._core.events import Progress, Retrying, Waiting
 from dagexec._core.refs import as_text, follow
 from dagexec._core.scheduler import (
@@ -37,6 +45,7 @@ from dagexec._core.scheduler import (
     State,
     Stop,
 )
+from dagexec._core.told import MAYBE, SCOPES, too_late
 from dagexec._errors import text_of
 from dagexec._runtime.admission import resolved
 from dagexec._runtime.sharing import frozen, speaks_for_all
@@ -51,12 +60,17 @@ if TYPE_CHECKING:
     from dagexec.limits import Limiter
 
 __all__ = [
+    "MARKS",
+    "MAYBE",
+    "SCOPES",
     "Abort",
     "Action",
     "Added",
     "Asked",
+    "CannotRun",
     "Closed",
     "Conclude",
+    "EarlierCalls",
     "Event",
     "Expired",
     "Finish",
@@ -79,6 +93,7 @@ __all__ = [
     "follow",
     "frozen",
     "limiters_of",
+    "number_of",
     "order_conflicts",
     "outcome_body",
     "outcome_of",
@@ -92,6 +107,9 @@ __all__ = [
     "text_of",
     "to_event",
     "to_record",
+    "too_late",
+    "value_at",
+    "without_faults",
 ]
 
 

@@ -1,6 +1,6 @@
 """From what a provider's reply says to the calls of a plan.
 
-A `Conversation` numbers the calls, 1, 2, 3 … across all turns, and keeps what became of each, so
+A `CallLog` numbers the calls, 1, 2, 3 … across all turns, and keeps what became of each, so
 that a later turn can refer to an earlier result. Whatever is wrong with a call becomes its
 `problem`, a text for the model; nothing that a model writes raises here.
 """
@@ -12,14 +12,22 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from dagexec import BadReference, Call, Plan, PlanError, Ref, Template
-from dagexec.lowlevel import as_text, follow, order_conflicts
-from planners._core.edge import is_dict, is_list, listed
+from dagexec import Call, PlanError, Ref
+from dagexec.lowlevel import (
+    MARKS,
+    CannotRun,
+    EarlierCalls,
+    number_of,
+    order_conflicts,
+    value_at,
+    without_faults,
+)
+from planners._core.edge import is_dict, listed
 from planners._core.placeholders import Placeholders, explained
 from planners._core.schema import accepts, without_nulls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dagexec import Outcome, Tool
 
@@ -28,8 +36,6 @@ MAX_DEPTH: Final = 100
 _SHOWN: Final = 20
 _JSON_NAMES: Final = {"list": "an array", "str": "a string", "bool": "a boolean"}
 _NAMELESS: Final = "(no name)"
-_LONGEST: Final = 60
-_MARKS: Final = frozenset({"$ref", "$template", "$literal"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,7 @@ class Record:
         return str(self.number)
 
 
-class _Refused(Exception):
-    """Why a call cannot run; the text is for the model."""
-
-
-class Conversation:
+class CallLog(EarlierCalls[Record]):
     """The calls of one conversation, in the order in which the model wrote them."""
 
     def __init__(
@@ -86,6 +88,8 @@ class Conversation:
         self._turn = 0
         # Whether a `Dialogue` keeps the messages that these calls belong to.
         self.owned = False
+        # Whether calls may still follow in the reply that is being read.
+        self._growing = False
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
 
@@ -160,21 +164,22 @@ class Conversation:
         With `complete` False calls may follow, and a reference to a number beyond the last one is
         left for later to judge.
         """
+        self._growing = not complete
         try:
-            return self._checked(record, complete=complete)
+            return self._checked(record)
         except PlanError as error:
             text = "\n".join(problem.message for problem in error.problems)
-        except _Refused as error:
+        except CannotRun as error:
             text = str(error)
         return Call(record.id, record.raw.name or _NAMELESS, problem=text)
 
-    def _checked(self, record: Record, *, complete: bool) -> Call:
-        """Return a call that can run; raise _Refused or PlanError for others."""
+    def _checked(self, record: Record) -> Call:
+        """Return a call that can run; raise CannotRun or PlanError for others."""
         raw = record.raw
         if raw.problem is not None:
-            raise _Refused(raw.problem)
+            raise CannotRun(raw.problem)
         if record.repeats is not None:
-            raise _Refused(_repeated(record.repeats))
+            raise CannotRun(_repeated(record.repeats))
         tool = self._tool(raw.name or _NAMELESS)
         args = _arguments(raw, tool)
         if not self._references:
@@ -183,11 +188,11 @@ class Conversation:
             self._refuse_placeholder(args, record, tool, self._placeholders)
         call = Call(record.id, tool.name, args)
         if call.refs:
-            found = self._substituted(dict(call.args), record, complete=complete)
+            found = self.substituted(call.args, record)
             call = Call(record.id, tool.name, found)
         problems = tool.problems(call.args)
         if problems:
-            raise _Refused(tool.explain(problems))
+            raise CannotRun(tool.explain(problems))
         return call
 
     def _refuse_placeholder(
@@ -207,7 +212,7 @@ class Conversation:
         named = [other for other in others if meant and other.raw.name.lower() == meant]
         numbered = [other for other in others if other.id == meant]
         other = next(reversed(numbered or named or others), None)
-        raise _Refused(explained(name, text, "1" if other is None else other.id))
+        raise CannotRun(explained(name, text, "1" if other is None else other.id))
 
     def _tool(self, name: str) -> Tool[..., Any]:
         tool = self._tools.get(name)
@@ -218,62 +223,42 @@ class Conversation:
         names = list(self._tools)
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         there = f" The tools are: {shown}." if names else " There are no tools."
-        raise _Refused(f"There is no tool {name!r}.{hint}{there}")
+        raise CannotRun(f"There is no tool {name!r}.{hint}{there}")
 
-    def _substituted(
-        self, args: dict[str, Any], record: Record, *, complete: bool
-    ) -> dict[str, Any]:
-        """Return decoded arguments with earlier turns' values in the place of their references."""
-        problems: list[str] = []
+    # ----------------------------------------------------------------- references to other calls
 
-        def target(ref: Ref) -> Any:
-            try:
-                return self._target(ref, record, complete=complete)
-            except _Refused as error:
-                problems.append(str(error))
-                return ref
-
-        found = {name: _replaced(value, target) for name, value in args.items()}
-        if problems:
-            raise _Refused("\n".join(dict.fromkeys(problems)))
-        return found
-
-    def _target(self, ref: Ref, record: Record, *, complete: bool) -> Any:
-        """Return a reference inside the turn, or the value that an earlier turn left."""
-        other = self._record(ref)
-        if other is None:
-            number = _number(ref.call) or 0
-            if not complete and number > len(self.records):
-                return Ref(str(number), ref.path, ref.default)
-            raise _Refused(self._unknown(ref, record))
-        if other is record:
-            raise _Refused(
-                f"Call {record.number} refers to itself. Refer to another call or pass a value."
-            )
-        if other.turn == record.turn:
-            return Ref(other.id, ref.path, ref.default)
-        return _earlier(ref, other)
-
-    def _record(self, ref: Ref) -> Record | None:
-        number = _number(ref.call)
+    def known(self, name: str) -> Record | None:
+        """Return the call that a reference names."""
+        number = number_of(name)
         if number is not None and 1 <= number <= len(self.records):
             return self.records[number - 1]
-        return self._aliases.get(ref.call)
+        return self._aliases.get(name)
 
-    def _unknown(self, ref: Ref, record: Record) -> str:
-        others = [other for other in self.records if other is not record][-_SHOWN:]
-        shown = ", ".join(f"{other.number} ({other.raw.name})" for other in others)
-        there = f"There are: {shown}." if shown else "There is no other call yet."
-        named = [other for other in others if other.raw.name == ref.call]
-        hint = f' Write {{"$ref": "{named[-1].number}"}} for {ref.call!r}.' if named else ""
-        asked = ref.call if len(ref.call) <= _LONGEST else ref.call[:_LONGEST] + "…"
-        return f"There is no call {asked!r} to refer to: calls are named by number. {there}{hint}"
+    def listed(self) -> Iterator[tuple[Record, int, str]]:
+        """Yield each call, its number and its tool."""
+        for record in self.records:
+            yield record, record.number, record.raw.name
 
+    def target(self, ref: Ref, call: Record, other: Record, *, text: bool) -> Any:
+        """Return a reference inside the turn, or the value that an earlier turn left."""
+        del text
+        if other.turn == call.turn:
+            return Ref(other.id, ref.path, ref.default)
+        outcome = other.outcome
+        if outcome is None or outcome.status != "done":
+            state = "has no result" if outcome is None else f"is {outcome.status}: no result"
+            raise CannotRun(
+                f"Call {other.number} ({other.raw.name}) {state} to refer to."
+                " Call it again, or pass a value."
+            )
+        return value_at(outcome.value, ref)
 
-def _number(text: str) -> int | None:
-    """Return the number that a text is; None for other and for very long texts."""
-    plain = text.isascii() and text.isdecimal() and len(text) < 10  # noqa: PLR2004
-    return int(text) if plain else None
+    def missing(self, ref: Ref, call: Record) -> Any:
+        """Leave a number beyond the last call for later, where calls may follow."""
+        number = number_of(ref.call)
+        if self._growing and number is not None and number > len(self.records):
+            return Ref(str(number), ref.path, ref.default)
+        return super().missing(ref, call)
 
 
 def _repeated(first: Record) -> str:
@@ -281,52 +266,6 @@ def _repeated(first: Record) -> str:
         f"Not run: the id {first.raw.id!r} was already that of call {first.number}"
         f" ({first.raw.name}), which was run. Write this call again."
     )
-
-
-def _replaced(node: Any, target: Callable[[Ref], Any]) -> Any:
-    """Return decoded arguments with what `target` gives for each reference, values as literals."""
-    if isinstance(node, Ref):
-        found = target(node)
-        return found if isinstance(found, Ref) else {"$literal": found}
-    if isinstance(node, Template):
-        return _filled(node, [target(ref) for ref in node.refs])
-    if is_dict(node):
-        return {key: _replaced(item, target) for key, item in node.items()}
-    if is_list(node):
-        return [_replaced(item, target) for item in node]
-    return node
-
-
-def _earlier(ref: Ref, other: Record) -> Any:
-    """Return what an earlier turn's call left where a reference leads, or its default."""
-    outcome = other.outcome
-    has_default = ref.default is not Ref(ref.call).default
-    if outcome is None or outcome.status != "done":
-        if has_default:
-            return ref.default
-        state = "has no result" if outcome is None else f"is {outcome.status}: no result"
-        raise _Refused(
-            f"Call {other.number} ({other.raw.name}) {state} to refer to."
-            " Call it again, or pass a value."
-        )
-    try:
-        return follow(outcome.value, ref.path)
-    except BadReference as error:
-        if has_default:
-            return ref.default
-        raise _Refused(f'{{"$ref": "{ref}"}} cannot be followed: {error}') from None
-
-
-def _filled(template: Template, targets: Sequence[Any]) -> Any:
-    """Return a template with the values that are known as text in it."""
-    remaining = iter(targets)
-    parts: list[str | Ref] = []
-    for part in template.parts:
-        target = part if isinstance(part, str) else next(remaining)
-        parts.append(target if isinstance(target, str | Ref) else as_text(target))
-    if any(isinstance(part, Ref) for part in parts):
-        return Template.from_parts(parts)
-    return "".join(map(str, parts))
 
 
 def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
@@ -340,7 +279,7 @@ def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
         return {}
     if not is_dict(value):
         what = _JSON_NAMES.get(type(value).__name__, "a number")
-        raise _Refused(
+        raise CannotRun(
             f"The arguments must be a JSON object with a name for each argument, not {what}."
         )
     _check_depth(value)
@@ -355,14 +294,14 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         shown = text[max(0, error.pos - 20) : error.pos + 20]
-        raise _Refused(
+        raise CannotRun(
             f"The arguments are not valid JSON: {error.msg} at character {error.pos},"
             f" near {shown!r}. Write them again as one JSON object."
         ) from None
     except RecursionError:
-        raise _Refused(_too_deep()) from None
+        raise CannotRun(_too_deep()) from None
     except ValueError as error:  # a number of thousands of digits
-        raise _Refused(f"The arguments cannot be read: {error}.") from None
+        raise CannotRun(f"The arguments cannot be read: {error}.") from None
 
 
 def _too_deep() -> str:
@@ -375,7 +314,7 @@ def _check_depth(args: dict[str, Any]) -> None:
         level = _inside(level)
         if not level:
             return
-    raise _Refused(_too_deep())
+    raise CannotRun(_too_deep())
 
 
 def _inside(level: list[Any]) -> list[Any]:
@@ -396,7 +335,7 @@ def _text_parameter(tool: Tool[..., Any]) -> str:
     if "input" in texts:
         return "input"
     if not texts:
-        raise _Refused(f"The tool {tool.name!r} takes no text. Call it with arguments as JSON.")
+        raise CannotRun(f"The tool {tool.name!r} takes no text. Call it with arguments as JSON.")
     needed = [name for name in texts if name in (schema.get("required") or ())]
     return (needed or texts)[0]
 
@@ -405,20 +344,7 @@ def _plain(value: Any) -> Any:
     """Return an argument so that nothing in it is read as a reference."""
     level = [value]
     while level:
-        if any(is_dict(node) and not _MARKS.isdisjoint(node) for node in level):
+        if any(is_dict(node) and not MARKS.isdisjoint(node) for node in level):
             return {"$literal": value}
         level = _inside(level)
     return value
-
-
-def without_faults(calls: Sequence[Call]) -> list[Call]:
-    """Replace the calls that cannot stand in one plan: those in a cycle of references."""
-    found: dict[str, str] = {}
-    for problem in Plan.problems(calls):
-        for id_ in (problem.call, *problem.also):
-            if id_ is not None:
-                found.setdefault(id_, f"The references cannot be met: {problem.message}.")
-    return [
-        Call(call.id, call.tool, problem=found[call.id]) if call.id in found else call
-        for call in calls
-    ]

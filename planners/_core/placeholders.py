@@ -13,12 +13,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from dagexec.lowlevel import MARKS
 from planners._core.edge import is_dict, is_list
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-_MARKS: Final = frozenset({"$ref", "$template", "$literal"})
 _LONGEST: Final = 160  # characters of an argument that can be one placeholder as a whole
 _AROUND: Final = 1000  # characters of a text that is searched for placeholders in brackets
 _SHOWN: Final = 80
@@ -190,7 +190,7 @@ def _texts(value: Any) -> Iterator[str]:
         item = waiting.pop()
         if isinstance(item, str):
             yield item
-        elif is_dict(item) and _MARKS.isdisjoint(item):
+        elif is_dict(item) and MARKS.isdisjoint(item):
             waiting += reversed(list(item.values()))
         elif is_list(item):
             waiting += reversed(item)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dagexec import DagexecError, Plan
-from dagexec.lowlevel import as_tools
-from planners._core.call_log import Conversation
+from dagexec.lowlevel import MAYBE, as_tools
+from planners._core.call_log import CallLog
 from planners._core.edge import described, is_dict
-from planners._core.render import MAYBE, cut, failure_text, value_text
+from planners._core.render import cut, failure_text, value_text
 from planners._core.schema import normalised
 from planners._core.stream import CallStream, Replayed
 from planners._core.widen import Dialect, NotStrict, strict, widened
@@ -102,7 +102,7 @@ class Planner(ABC):
         self._show_errors = show_errors
         self._placeholders = placeholders
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
-        self._conversation = self._new_conversation()
+        self._log = self._new_log()
 
     @property
     def tools(self) -> list[Any]:
@@ -120,14 +120,14 @@ class Planner(ABC):
         return INSTRUCTIONS if self._references else ""
 
     @property
-    def calls(self) -> Conversation:
+    def calls(self) -> CallLog:
         """The calls of the conversation so far, for what leads it (`Dialogue`)."""
-        return self._conversation
+        return self._log
 
     def fresh(self) -> Self:
         """Return a planner with the same tools and options for another conversation."""
         other = copy.copy(self)
-        other._conversation = self._new_conversation()  # noqa: SLF001
+        other._log = self._new_log()  # noqa: SLF001
         return other
 
     def plan(self, response: Any) -> Plan:
@@ -138,7 +138,7 @@ class Planner(ABC):
 
         Errors: DagexecError where `response` is not a reply of this API.
         """
-        return Plan(self._conversation.turn(self._read(response)))
+        return Plan(self._log.turn(self._read(response)))
 
     def stream(
         self,
@@ -160,7 +160,7 @@ class Planner(ABC):
         return CallStream(
             sdk_stream,
             self._assembler(),
-            self._conversation,
+            self._log,
             read=self._read,
             refused=self._refused,
             on_event=on_event,
@@ -172,7 +172,7 @@ class Planner(ABC):
         `heard` and `whole` are what the earlier stream says of itself, and `response` its reply.
         """
         stream = CallStream(
-            (), Replayed(response), self._conversation, read=self._read, refused=self._refused
+            (), Replayed(response), self._log, read=self._read, refused=self._refused
         )
         stream.replay(heard, whole=whole)
         return stream
@@ -191,7 +191,7 @@ class Planner(ABC):
         report of the same turn can be rendered again, after `resume` for instance. Empty if the
         turn had no calls.
         """
-        records = self._conversation.turn_of(report)
+        records = self._log.turn_of(report)
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
             record.answered = True
@@ -203,15 +203,13 @@ class Planner(ABC):
         For the way out after an exception or a cancellation: a conversation cannot go on while a
         call of it is unanswered.
         """
-        records = [record for record in self._conversation.last() if not record.answered]
+        records = [record for record in self._log.last() if not record.answered]
         for record in records:
             record.answered = True
         return self._rendered(records)
 
-    def _new_conversation(self) -> Conversation:
-        return Conversation(
-            self._by_name, references=self._references, placeholders=self._placeholders
-        )
+    def _new_log(self) -> CallLog:
+        return CallLog(self._by_name, references=self._references, placeholders=self._placeholders)
 
     @classmethod
     @abstractmethod
@@ -298,7 +296,7 @@ class Planner(ABC):
         return f"This call was not run, or was broken off. {MAYBE}"
 
     def _named(self, id_: str) -> str:
-        for record in self._conversation.records:
+        for record in self._log.records:
             if record.id == id_:
                 name = record.raw.name
                 return f"call {id_} ({name})" if self._references else f"the call of {name!r}"

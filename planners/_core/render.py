@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 from dagexec import CallError, DagexecError
-from dagexec.lowlevel import text_of
+from dagexec.lowlevel import MAYBE, text_of, too_late
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from dagexec import Outcome
-
-MAYBE: Final = "It may have taken effect: check that before you call it again."
-_SCOPES: Final[Mapping[str, str]] = {
-    "call": "the time limit of the call",
-    "layer": "the time limit of the calls that started together",
-    "turn": "the time limit of this turn",
-    "workflow": "the time limit of the whole run",
-}
 
 
 def value_text(value: Any) -> str:
@@ -91,11 +83,9 @@ def _what_happened(outcome: Outcome, named: Callable[[str], str], *, show: bool)
         case "failed":
             text = _failed(outcome, show=show)
         case "timed_out" if began:
-            scope = _SCOPES.get(outcome.scope or "", "a time limit")
-            text = f"Timed out: {scope} was over before the call ended. Ask for less at a time."
+            text = f"Timed out: {too_late(outcome)}. Ask for less at a time."
         case "timed_out":
-            scope = _SCOPES.get(outcome.scope or "", "a time limit")
-            text = f"Not run: {scope} was over before the call could start."
+            text = f"Not run: {too_late(outcome)}."
         case "skipped":
             source = named(outcome.because or "")
             text = f"Not run: {source} gave no result to use. Write this call again without it."

@@ -19,7 +19,7 @@ from planners._core.reply_stream import ReplyStream, ended_early, events_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Collection, Iterable
 
-    from planners._core.call_log import Conversation, Record
+    from planners._core.call_log import CallLog, Record
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
@@ -175,7 +175,7 @@ class CallStream(ReplyStream):
         self,
         source: AsyncIterable[Any] | Iterable[Any],
         assembler: Assembler,
-        conversation: Conversation,
+        log: CallLog,
         *,
         read: Read,
         refused: Callable[[object], DagexecError],
@@ -184,7 +184,7 @@ class CallStream(ReplyStream):
         """Read nothing yet."""
         super().__init__(source, events_of(source, refused), on_event)
         self._assembler = assembler
-        self._conversation = conversation
+        self._log = log
         self._read = read
         self._refused = refused
         self._records: dict[object, Record] = {}
@@ -195,14 +195,14 @@ class CallStream(ReplyStream):
     # -------------------------------------------------------------------------------- its own parts
 
     def _begin(self) -> None:
-        self._conversation.begin()
+        self._log.begin()
 
     def _take(self, event: Any) -> None:
         for progress in self._assembler.feed(event):
             if isinstance(progress, Begun):
                 self._places[progress.key] = at = len(self._places)
                 self.heard.append({"call": at, "begun": progress.id})
-                self._records[progress.key] = self._conversation.place(progress.id)
+                self._records[progress.key] = self._log.place(progress.id)
             else:
                 raw = {each.name: getattr(progress.raw, each.name) for each in fields(RawCall)}
                 at = self._places[progress.key]
@@ -214,7 +214,7 @@ class CallStream(ReplyStream):
     def _give(self, record: Record, raw: RawCall, *, sure: bool = True) -> None:
         if record.number in self._given:
             return
-        call = self._conversation.fill(record, raw)
+        call = self._log.fill(record, raw)
         if call.problem is not None and not sure:
             return  # the end of the reply says more
         self._given[record.number] = call
@@ -228,7 +228,7 @@ class CallStream(ReplyStream):
         self.response = self._assembler.response()
         raws = self._read(self.response) if self.response is not None else []
         records = list(self._records.values())
-        records += [self._conversation.place(raw.id) for raw in raws[len(records) :]]
+        records += [self._log.place(raw.id) for raw in raws[len(records) :]]
         for record, raw in zip(records, raws, strict=False):
             if record.number not in self._given:
                 self._give(record, raw)

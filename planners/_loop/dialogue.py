@@ -14,7 +14,7 @@ from planners._core.call_log import RawCall, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from planners._core.call_log import Conversation
+    from planners._core.call_log import CallLog
     from planners._core.planner import Planner
 
 _VERSION: Final = 1
@@ -223,7 +223,7 @@ def _holds(value: Any) -> bool:
     return True
 
 
-def _restore(calls: Conversation, bodies: list[dict[str, Any]], reports: list[Report]) -> None:
+def _restore(calls: CallLog, bodies: list[dict[str, Any]], reports: list[Report]) -> None:
     """Number the calls as they were; their outcomes are those of the reports."""
     outcomes = {id_: outcome for report in reports for id_, outcome in report.items()}
     for body in bodies:

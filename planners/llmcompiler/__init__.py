@@ -14,8 +14,8 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dagexec import BadReference, Call, DagexecError, Plan
-from dagexec.lowlevel import order_conflicts
-from planners._core.call_log import RawCall, Record, without_faults
+from dagexec.lowlevel import order_conflicts, without_faults
+from planners._core.call_log import RawCall, Record
 from planners._core.planner import Planner
 from planners._core.render import failure_text, value_text
 from planners._core.widen import OPENAI, Dialect
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from dagexec import Outcome, Tool
     from planners._core.api import Api
-    from planners._core.call_log import Conversation
+    from planners._core.call_log import CallLog
     from planners._core.planner import Answer
     from planners.llmcompiler._items import Numbered
 
@@ -142,7 +142,7 @@ class LLMCompilerPlanner(Planner):
         Errors: DagexecError where `response` is none of these.
         """
         found = text_of(response)
-        last = self._conversation.last()
+        last = self._log.last()
         given = self._reply
         again = given.text == found.text and given.closed and not given.urged
         if not again or any(each.answered for each in last) or len(last) != len(given.calls):
@@ -153,7 +153,7 @@ class LLMCompilerPlanner(Planner):
             reply.close()
         self._reply.cut = found.cut
         calls = without_faults(self._reply.calls)
-        for record, call in zip(self._conversation.last(), calls, strict=True):
+        for record, call in zip(self._log.last(), calls, strict=True):
             record.problem = call.problem
         return Plan(order_conflicts(calls, self._by_name))
 
@@ -208,10 +208,10 @@ class LLMCompilerPlanner(Planner):
 
     @property
     def _numbers(self) -> Numbers:
-        assert isinstance(self._conversation, Numbers)  # noqa: S101 - made by _new_conversation
-        return self._conversation
+        assert isinstance(self._log, Numbers)  # noqa: S101 - made by _new_log
+        return self._log
 
-    def _new_conversation(self) -> Conversation:
+    def _new_log(self) -> CallLog:
         return Numbers(self._by_name, references=self._references, placeholders=self._placeholders)
 
     def _call(self, item: Numbered) -> Call:
@@ -284,7 +284,7 @@ class LLMCompilerPlanner(Planner):
 
     def _read(self, response: Any) -> list[RawCall]:
         del response
-        return [record.raw for record in self._conversation.last()]
+        return [record.raw for record in self._log.last()]
 
     # ----------------------------------------------------------------------------------- answering
 
@@ -303,7 +303,7 @@ class LLMCompilerPlanner(Planner):
     def _urged(self) -> list[Any]:
         """Return what moves the model on after a reply without calls that is no answer; once."""
         reply = self._reply
-        if self._conversation.last() or reply.urged:
+        if self._log.last() or reply.urged:
             return []
         reply.urged = True
         if reply.decided is not None and reply.decided.action == "replan":
@@ -328,7 +328,7 @@ class LLMCompilerPlanner(Planner):
             texts = [*texts, SPOILT]
         if self._reply.cut:
             texts = [*texts, "Your reply was cut off; what you meant to write behind is missing."]
-        results = any(record.answered for record in self._conversation.records)
+        results = any(record.answered for record in self._log.records)
         question = prompt.decide(
             self._numbers.following, results=results, references=self._references
         )

@@ -12,14 +12,13 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from dagexec import BadReference, DagexecError, Ref, Template
+from dagexec.lowlevel import MARKS
 from planners._core.edge import is_dict, is_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from dagexec import Call
-
-MARKS: Final = frozenset({"$ref", "$template", "$literal"})
 
 _NUMBER: Final = r"([1-9][0-9]{0,8})"
 # The path of a reference in braces ends at the first `}` outside of a quoted key.

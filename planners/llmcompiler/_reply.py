@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec import Call, DagexecError
-from planners._core.call_log import Conversation, RawCall, Record
+from dagexec.lowlevel import number_of
+from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.edge import described
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
 from planners.llmcompiler._decisions import Decision
@@ -39,7 +40,7 @@ class _Line(Record):
 
 
 @final
-class Numbers(Conversation):
+class Numbers(CallLog):
     """The calls of a conversation under the model's own numbers."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -92,9 +93,9 @@ class Numbers(Conversation):
             self._highest = max(self._highest, record.number)
         return record
 
-    def _record(self, ref: Any) -> Record | None:
-        plain = ref.call.isascii() and ref.call.isdecimal() and len(ref.call) < 10  # noqa: PLR2004
-        return self.numbered.get(int(ref.call)) if plain else None
+    def known(self, name: str) -> Record | None:
+        """Return the call that a reference names."""
+        return self.numbered.get(number_of(name) or 0)
 
 
 @final
