@@ -53,12 +53,17 @@ DAGEXEC = [
     "tool",
 ]
 LOWLEVEL = [
+    "MARKS",
+    "MAYBE",
+    "SCOPES",
     "Abort",
     "Action",
     "Added",
     "Asked",
+    "CannotRun",
     "Closed",
     "Conclude",
+    "EarlierCalls",
     "Event",
     "Expired",
     "Finish",
@@ -81,6 +86,7 @@ LOWLEVEL = [
     "follow",
     "frozen",
     "limiters_of",
+    "number_of",
     "order_conflicts",
     "outcome_body",
     "outcome_of",
@@ -94,6 +100,9 @@ LOWLEVEL = [
     "text_of",
     "to_event",
     "to_record",
+    "too_late",
+    "value_at",
+    "without_faults",
 ]
 PLANNERS = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]
 
