@@ -49,9 +49,11 @@ from dagexec._core.told import MAYBE, SCOPES, too_late
 from dagexec._errors import text_of
 from dagexec._runtime.admission import resolved
 from dagexec._runtime.sharing import frozen, speaks_for_all
+from dagexec._tools import schemas
 from dagexec._tools.context import Asked, current_id
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import as_tools
+from dagexec._tools.widening import INSTRUCTIONS, widened
 from dagexec.journal._answers import answer_entry, check_answer, repeats, secret_call
 from dagexec.journal._records import outcome_body, outcome_of, same_call, to_event, to_record
 
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from dagexec.limits import Limiter
 
 __all__ = [
+    "INSTRUCTIONS",
     "MARKS",
     "MAYBE",
     "SCOPES",
@@ -102,6 +105,7 @@ __all__ = [
     "run_in_loop",
     "run_in_thread",
     "same_call",
+    "schemas",
     "secret_call",
     "speaks_for_all",
     "text_of",
@@ -109,6 +113,7 @@ __all__ = [
     "to_record",
     "too_late",
     "value_at",
+    "widened",
     "without_faults",
 ]
 

@@ -33,8 +33,7 @@ from langchain_core.tools import tool as as_tool
 
 from dagexec import MissingExtra, Tool
 from dagexec.integrations.langgraph import FIRST_CALL, numbered, to_langchain
-from planners._core.planner import INSTRUCTIONS
-from planners._core.widen import widened
+from dagexec.lowlevel import INSTRUCTIONS, widened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence

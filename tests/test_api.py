@@ -53,9 +53,6 @@ DAGEXEC = [
     "tool",
 ]
 LOWLEVEL = [
-    "MARKS",
-    "MAYBE",
-    "SCOPES",
     "Abort",
     "Action",
     "Added",
@@ -67,11 +64,15 @@ LOWLEVEL = [
     "Event",
     "Expired",
     "Finish",
+    "INSTRUCTIONS",
     "Launch",
+    "MARKS",
+    "MAYBE",
     "Progress",
     "Refused",
     "Reopened",
     "Retrying",
+    "SCOPES",
     "Scheduler",
     "Settled",
     "Started",
@@ -95,6 +96,7 @@ LOWLEVEL = [
     "run_in_loop",
     "run_in_thread",
     "same_call",
+    "schemas",
     "secret_call",
     "speaks_for_all",
     "text_of",
@@ -102,6 +104,7 @@ LOWLEVEL = [
     "to_record",
     "too_late",
     "value_at",
+    "widened",
     "without_faults",
 ]
 PLANNERS = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]

@@ -19,12 +19,12 @@ from dagexec.lowlevel import (
     EarlierCalls,
     number_of,
     order_conflicts,
+    schemas,
     value_at,
     without_faults,
 )
 from planners._core.edge import is_dict, listed
 from planners._core.placeholders import Placeholders, explained
-from planners._core.schema import accepts, without_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -283,7 +283,7 @@ def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
             f"The arguments must be a JSON object with a name for each argument, not {what}."
         )
     _check_depth(value)
-    args: dict[str, Any] = without_nulls(value, tool.parameters, tool.parameters)
+    args: dict[str, Any] = schemas.without_nulls(value, tool.parameters, tool.parameters)
     return args
 
 
@@ -331,7 +331,7 @@ def _text_parameter(tool: Tool[..., Any]) -> str:
     """Return the parameter that takes the text of a custom call."""
     schema = tool.parameters
     properties: dict[str, Any] = schema.get("properties") or {}
-    texts = [name for name, part in properties.items() if accepts(part, "string", schema)]
+    texts = [name for name, part in properties.items() if schemas.accepts(part, "string", schema)]
     if "input" in texts:
         return "input"
     if not texts:

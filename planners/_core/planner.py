@@ -6,16 +6,15 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dagexec import DagexecError, Plan
-from dagexec.lowlevel import MAYBE, as_tools
+from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
 from planners._core.call_log import CallLog
 from planners._core.edge import described, is_dict
 from planners._core.render import cut, failure_text, value_text
-from planners._core.schema import normalised
 from planners._core.stream import CallStream, Replayed
-from planners._core.widen import Dialect, NotStrict, strict, widened
+from planners._core.widen import Dialect, NotStrict, strict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -28,22 +27,6 @@ if TYPE_CHECKING:
     from planners._core.stream import Assembler
 
 _log = logging.getLogger("planners")
-
-INSTRUCTIONS: Final = """\
-Your tool calls are numbered 1, 2, 3, … in the order in which you write them, across the whole \
-conversation. Each result begins with the number of its call, such as [call 3].
-
-An argument can be a reference to another call's result instead of a value:
-- {"$ref": "1"} passes the whole result of call 1, {"$ref": "1.items[0].url"} a part of it.
-- {"$template": "Compare ${1} with ${2}"} passes a text with results in it; $$ is a dollar sign.
-- {"$literal": ...} passes an object as it is that has a key such as "$ref" of its own.
-Everything else is passed as you write it: "$5" and "${HOME}" are plain text.
-
-Write calls that need each other's results in one reply, with references, rather than wait for a \
-result only to copy it into the next call: a call starts as soon as the results that it refers to \
-are there, and calls that do not depend on each other run in parallel. Refer to earlier results \
-in the same way, even when only a part of them was shown to you. Wait for a result only when you \
-have to read it to decide what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +231,9 @@ class Planner(ABC):
             except NotStrict as reason:
                 kept = False
                 _log.info("tool %r is sent without strict: it has %s", tool.name, reason)
-        schema = widened(schema) if self._references else schema if kept else normalised(schema)
+        schema = (
+            widened(schema) if self._references else schema if kept else schemas.normalised(schema)
+        )
         return self._definition(tool, dict(schema), strict=kept)
 
     def _rendered(self, records: Sequence[Record]) -> list[Any]:

@@ -1,7 +1,6 @@
-"""Tool schemas for providers: widened so that arguments may be references, and made strict.
+"""Tool schemas for a provider's strict mode; `dagexec.lowlevel.widened` adds the references.
 
-A model cannot put a reference where its schema says `integer`, so each place of a schema becomes
-a union of what it was and `{"$ref": …}`. Sources: for OpenAI's strict mode its guide "Structured
+Sources: for OpenAI's strict mode its guide "Structured
 model outputs", sections "Supported schemas" and "Supported properties"; for Anthropic's the guide
 "Structured outputs", section "JSON Schema limitations", and `transform_schema` in its SDK.
 """
@@ -9,36 +8,16 @@ model outputs", sections "Supported schemas" and "Supported properties"; for Ant
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from dagexec.lowlevel import schemas
 from planners._core.edge import is_dict
-from planners._core.schema import (
-    ANNOTATIONS,
-    Schema,
-    accepts,
-    children,
-    has_type,
-    normalised,
-    unused,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_REFERENCE: Final[Schema] = {
-    "type": "object",
-    "description": 'The result of another call, or a part of it: {"$ref": "1.items[0].url"}',
-    "properties": {"$ref": {"type": "string"}},
-    "required": ["$ref"],
-    "additionalProperties": False,
-}
-_TEMPLATE: Final[Schema] = {
-    "type": "object",
-    "description": 'A text with results in it: {"$template": "Compare ${1} with ${2}"}',
-    "properties": {"$template": {"type": "string"}},
-    "required": ["$template"],
-    "additionalProperties": False,
-}
+
+Schema: TypeAlias = dict[str, Any]
 
 
 class NotStrict(Exception):
@@ -85,70 +64,13 @@ _TOLD: Final = (
 )
 
 
-def widened(schema: Mapping[str, Any]) -> Schema:
-    """Return a tool's schema in which every parameter, at any depth, also accepts a reference.
-
-    Strings also accept a template. The two forms stand once in `$defs`. A `const` is left alone:
-    there is nothing to choose, and unions are told apart by it.
-    """
-    root = normalised(schema)
-    defs: Schema = root.get("$defs", {})
-    reference = unused("Reference", defs)
-    template = unused("Template", defs)
-
-    def slot(part: Any) -> Any:
-        if not is_dict(part):
-            return part  # True accepts references as it is
-        node = inside(part)
-        if "const" in node or not any(key not in ANNOTATIONS for key in node):
-            return node
-        outer = {key: node.pop(key) for key in ANNOTATIONS if key in node}
-        options = node["anyOf"] if set(node) == {"anyOf"} else [node]
-        forms = [{"$ref": f"#/$defs/{reference}"}]
-        if accepts(part, "string", root):
-            forms.append({"$ref": f"#/$defs/{template}"})
-        return {**outer, "anyOf": [*options, *forms]}
-
-    def inside(node: Schema) -> Schema:
-        return children(node, same_value, slot)
-
-    def same_value(part: Any) -> Any:
-        return inside(part) if is_dict(part) else part
-
-    wide = inside(root)
-    if wide["properties"] or isinstance(wide.get("additionalProperties"), dict):
-        wide["$defs"] = {**wide.get("$defs", {}), reference: _REFERENCE, template: _TEMPLATE}
-    return _pruned(wide)
-
-
-def _pruned(schema: Schema) -> Schema:
-    """Leave out definitions that nothing refers to; strict modes count them."""
-    known: Schema = schema.get("$defs", {})
-    used: set[str] = set()
-
-    def mark(node: Any) -> Any:
-        if not is_dict(node):
-            return node
-        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
-        if name in known and name not in used:
-            used.add(name)
-            mark(known[name])
-        children({key: part for key, part in node.items() if key != "$defs"}, mark)
-        return node
-
-    mark(schema)
-    defs = {name: part for name, part in known.items() if name in used}
-    rest = {key: part for key, part in schema.items() if key != "$defs"}
-    return {**rest, "$defs": defs} if defs else rest
-
-
 def strict(schema: Mapping[str, Any], dialect: Dialect) -> Schema:
     """Return a tool's schema as a provider's strict mode takes it.
 
     Optional parameters become required and nullable. Raises NotStrict for what strict modes
     cannot say: objects with free keys, values of any type, tuples, and negations.
     """
-    root = normalised(schema)
+    root = schemas.normalised(schema)
     maker = _Strict(root, dialect)
     result = maker.convert({key: root[key] for key in root if key != "$defs"}, top=True)
     defs = {name: maker.convert(part) for name, part in root.get("$defs", {}).items()}
@@ -170,9 +92,9 @@ class _Strict:
         kept = _kept(node, self.dialect)
         if "anyOf" in node:
             kept["anyOf"] = [self.convert(option) for option in node["anyOf"]]
-        elif has_type(node, "object") or "properties" in node:
+        elif schemas.has_type(node, "object") or "properties" in node:
             self._close(kept, node, top=top)
-        elif has_type(node, "array"):
+        elif schemas.has_type(node, "array"):
             kept["items"] = self.convert(node.get("items"))
         elif not any(key in node for key in ("type", "enum", "const", "$ref")):
             raise NotStrict("a value of any type")
@@ -196,7 +118,7 @@ class _Strict:
         kept["additionalProperties"] = False
 
     def _nullable(self, schema: Schema) -> Schema:
-        if accepts(schema, "null", self.root):
+        if schemas.accepts(schema, "null", self.root):
             return schema
         outer = {"description": schema.pop("description")} if "description" in schema else {}
         options = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
@@ -241,7 +163,7 @@ def _recursive(defs: Schema) -> bool:
             known = name in defs and name not in path
             return leads(defs[name], path | {name}) if known else True
         found: list[bool] = []
-        children(part, lambda inner: found.append(leads(inner, path)))
+        schemas.children(part, lambda inner: found.append(leads(inner, path)))
         return any(found)
 
     return any(leads(part, frozenset({name})) for name, part in defs.items())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from dagexec.lowlevel import schemas
 from planners._core.edge import is_dict, is_list, listed
-from planners._core.schema import resolved
 from planners.llmcompiler._heads import END
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def signature(schema: Mapping[str, Any]) -> str:
 
 def _type(part: Any, root: Mapping[str, Any], depth: int = 0) -> str:
     """Return a few words on what a schema takes."""
-    node = resolved(part, root)
+    node = schemas.resolved(part, root)
     if not is_dict(node) or depth > _DEEPEST:
         return "any"
     choices = listed(node.get("enum")) or ([node["const"]] if "const" in node else [])

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-from planners._core.edge import is_dict, is_list
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeGuard
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -36,6 +32,16 @@ _PLACES: Final = frozenset(
 )
 
 _DEFS: Final = "#/$defs/"
+
+
+def is_dict(value: object) -> TypeGuard[Schema]:
+    """Say whether a value is a JSON object; a guard, since dict alone says nothing of its items."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Say whether a value is a list, of anything."""
+    return isinstance(value, list)
 
 
 def normalised(schema: Mapping[str, Any]) -> Schema:
