@@ -26,6 +26,7 @@ from dagexec._core.earlier_calls import (
     without_faults,
 )
 from dagexec._core.events import Progress, Retrying, Waiting
+from dagexec._core.outcome_json import outcome_body
 from dagexec._core.refs import as_text, follow
 from dagexec._core.scheduler import (
     Abort,
@@ -55,7 +56,7 @@ from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import as_tools
 from dagexec._tools.widening import INSTRUCTIONS, widened
 from dagexec.journal._answers import answer_entry, check_answer, repeats, secret_call
-from dagexec.journal._records import outcome_body, outcome_of, same_call, to_event, to_record
+from dagexec.journal._records import outcome_of, same_call, to_event, to_record
 
 if TYPE_CHECKING:
     from dagexec._tools.tool import Tool

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, cast, final
 from dagexec._core.refs import MISSING, Ref, decode, encode, references
 from dagexec._core.secrets import shown
 from dagexec._errors import BadReference, PlanError, Problem
-from dagexec._pictures.diagram import Diagram, Node, bundle
+from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.graph import Node
+from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable
 
     import networkx as nx
 
@@ -143,7 +145,7 @@ def _from_file(read: CallFile) -> Call:
 
 
 @final
-class Plan:
+class Plan(ShowsItself):
     """A validated graph of calls, in the order in which the model wrote them.
 
     Iterating gives the calls, `plan["id"]` gives one. Raises one PlanError that names every
@@ -242,15 +244,8 @@ class Plan:
         nodes = [Node(call.id, call.tool, "plan") for call in self.calls]
         return Diagram(tuple(nodes), self.edges, self.layers)
 
-    def _repr_svg_(self) -> str:
-        """Show itself in a notebook."""
-        return self.diagram.to_svg()
-
-    def _repr_mimebundle_(
-        self, include: Container[str] | None = None, exclude: Container[str] | None = None
-    ) -> dict[str, str]:
-        """Show itself in a notebook, as picture and as text."""
-        return bundle(self._repr_svg_, lambda: f"{self!r}\n{self.diagram}", include, exclude)
+    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+        return self.diagram.to_svg, lambda: f"{self!r}\n{self.diagram}"
 
     def to_mermaid(self) -> str:
         """Return the graph as a mermaid flowchart."""

@@ -1,26 +1,22 @@
-"""The report of a run: every call's outcome, and what it adds up to."""
+"""The report of a run: every call's outcome, its pictures, and its JSON form."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dagexec import _errors
-from dagexec._core.outcomes import OUTCOMES, STATUSES, Outcome
-from dagexec._core.plan import Plan
+from dagexec._core.outcome_json import RecordedError, outcome_body, outcome_of
+from dagexec._core.plan import Call, Plan
+from dagexec._core.results import Mark, Results, Setup, Underway
 from dagexec._core.secrets import shown
-from dagexec._core.setup import Mark, Setup, Underway
-from dagexec._errors import DagexecError, text_of
-from dagexec._pictures.diagram import bundle
+from dagexec._errors import DagexecError
+from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-    from os import PathLike
-    from pathlib import Path
-
-    from dagexec._core.plan import Call
     from dagexec._pictures.diagram import Diagram
     from dagexec._pictures.svg import ThemeName
     from dagexec._pictures.timeline import Timeline
@@ -29,7 +25,7 @@ _VERSION: Final = 1
 
 
 @final
-class Report(Mapping[str, Outcome]):
+class Report(ShowsItself, Results):
     """The outcomes of a run by call id, in plan order.
 
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
@@ -39,111 +35,7 @@ class Report(Mapping[str, Outcome]):
     watched.
     """
 
-    __slots__ = (
-        "_outcomes",
-        "abandoned",
-        "elapsed",
-        "marks",
-        "plan",
-        "run_id",
-        "setup",
-        "underway",
-    )
-
-    def __init__(
-        self,
-        plan: Plan,
-        outcomes: Mapping[str, Outcome],
-        *,
-        run_id: str = "",
-        elapsed: float = 0.0,
-        abandoned: int = 0,
-        underway: Mapping[str, Underway] | None = None,
-        setup: Setup | None = None,
-        marks: Mapping[str, tuple[Mark, ...]] | None = None,
-    ) -> None:
-        """Bring the outcomes into plan order."""
-        self.plan = plan
-        self.run_id = run_id
-        self.elapsed = elapsed
-        self.abandoned = abandoned
-        self.underway: Mapping[str, Underway] = {} if underway is None else underway
-        self.setup = setup
-        self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
-        self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
-
-    def __getitem__(self, key: str) -> Outcome:
-        """Return the outcome of the call with this id."""
-        return self._outcomes[key]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the ids, in plan order."""
-        return iter(self._outcomes)
-
-    def __len__(self) -> int:
-        """Return the number of calls that have an outcome."""
-        return len(self._outcomes)
-
-    def __repr__(self) -> str:
-        """Return the counts; never a value, which may be large or secret."""
-        return f"<Report: {self}>"
-
-    def __str__(self) -> str:
-        """Return one line: `12 calls: 9 done, 1 failed, 2 skipped in 2.31 s`."""
-        counts = dict.fromkeys(STATUSES, 0)
-        for outcome in self._outcomes.values():
-            counts[outcome.status] += 1
-        parts = [f"{count} {status}" for status, count in counts.items() if count]
-        unfinished = len(self.plan) - len(self._outcomes)
-        parts += [f"{unfinished} unfinished"] if unfinished else []
-        total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
-        return f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
-
-    @property
-    def ok(self) -> bool:
-        """Whether every call of the plan is done."""
-        done = all(outcome.status == "done" for outcome in self._outcomes.values())
-        return done and len(self._outcomes) == len(self.plan)
-
-    @property
-    def outputs(self) -> dict[str, Any]:
-        """The values of the calls that are done, by id, with their types."""
-        return {
-            name: outcome.value
-            for name, outcome in self._outcomes.items()
-            if outcome.status == "done"
-        }
-
-    @property
-    def exceptions(self) -> ExceptionGroup[Exception] | None:
-        """What the failed and timed-out calls raised, as one group in plan order, or None.
-
-        Each member has a note that names its call.
-        """
-        errors: list[Exception] = []
-        for name, outcome in self._outcomes.items():
-            if outcome.error is not None:
-                _note(outcome.error, self.plan[name])
-                errors.append(outcome.error)
-        if not errors:
-            return None
-        count = f"{len(errors)} of {len(self.plan)} calls failed"
-        return ExceptionGroup(count, errors)
-
-    def raise_for_failures(self) -> None:
-        """Raise `exceptions` if a call failed or timed out, DagexecError if one is not done."""
-        group = self.exceptions
-        if group is not None:
-            raise group
-        if not self.ok:
-            left = next(
-                call.id for call in self.plan if getattr(self.get(call.id), "status", "") != "done"
-            )
-            status = self[left].status if left in self else "unfinished"
-            msg = f"call {left!r} is {status}: {self}"
-            error = DagexecError(msg)
-            error.report = self
-            raise error
+    __slots__ = ()
 
     @property
     def critical_path(self) -> tuple[str, ...]:
@@ -183,12 +75,10 @@ class Report(Mapping[str, Outcome]):
         """
         from dagexec._pictures.page import page
 
-        return page(self, values=values)
+        return page(self.diagram, self.timeline, self.to_dict(), values=values)
 
     def save_html(self, path: str | PathLike[str], *, values: bool = True) -> Path:
         """Write `to_html` to a file and return its path; raise OSError where that fails."""
-        from pathlib import Path
-
         file = Path(path)
         file.write_text(self.to_html(values=values), encoding="utf-8")
         return file
@@ -197,15 +87,8 @@ class Report(Mapping[str, Outcome]):
         """Return the counts and both pictures as text."""
         return f"{self}\n{self.diagram}\n\n{self.timeline}"
 
-    def _repr_svg_(self) -> str:
-        """Show itself in a notebook."""
-        return self.to_svg()
-
-    def _repr_mimebundle_(
-        self, include: Container[str] | None = None, exclude: Container[str] | None = None
-    ) -> dict[str, str]:
-        """Show itself in a notebook, as picture and as text."""
-        return bundle(self._repr_svg_, self.to_text, include, exclude)
+    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+        return self.to_svg, self.to_text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the values of secret arguments.
@@ -218,7 +101,10 @@ class Report(Mapping[str, Outcome]):
             "elapsed": self.elapsed,
             "abandoned": self.abandoned,
             "plan": _jsonable(self._shown_plan()),
-            "outcomes": {name: _outcome_body(each) for name, each in self._outcomes.items()},
+            "outcomes": {
+                name: outcome_body(each, _jsonable, _error_body)
+                for name, each in self._outcomes.items()
+            },
         }
         if self.underway:
             body["underway"] = {
@@ -253,7 +139,9 @@ class Report(Mapping[str, Outcome]):
             if version != _VERSION:
                 msg = f"the report has version {version!r}; this dagexec reads {_VERSION}"
                 raise DagexecError(msg)
-            outcomes = {name: _outcome(item) for name, item in body["outcomes"].items()}
+            outcomes = {
+                name: outcome_of(item, _error_of) for name, item in body["outcomes"].items()
+            }
             setup = body.get("setup")
             return cls(
                 Plan.from_dict(body["plan"]),
@@ -287,57 +175,17 @@ class Report(Mapping[str, Outcome]):
         return cls.from_dict(body)
 
 
-class RecordedError(DagexecError):
-    """An error of a call, read back from a report: its type's name and its message."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        """Keep both apart."""
-        super().__init__(f"{kind}: {message}" if message else kind)
-        self.kind = kind
-        self.message = message
-
-    @property
-    def foreign(self) -> bool:
-        """Whether a tool raised it, so that its text may be meant for nobody else."""
-        return self.kind not in _errors.__all__
-
-
 def _shown(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
     args = shown(call.tool, call.args, secret)
     return (call if args is call.args else replace(call, args=args)).to_dict()
 
 
-def _note(error: BaseException, call: Call) -> None:
-    note = f"in call {call.id!r} of tool {call.tool!r}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+def _error_body(kind: str, message: str) -> dict[str, str]:
+    return {"type": kind, "message": message}
 
 
-def _outcome_body(outcome: Outcome) -> dict[str, Any]:
-    body: dict[str, Any] = {"status": outcome.status}
-    if outcome.status == "done" or outcome.value is not None:
-        body["value"] = _jsonable(outcome.value)
-    if outcome.error is not None:
-        error = outcome.error
-        kind = error.kind if isinstance(error, RecordedError) else type(error).__name__
-        text = error.message if isinstance(error, RecordedError) else text_of(error)
-        body["error"] = {"type": kind, "message": text}
-    for name in ("scope", "because", "question", "started", "ended", "queued"):
-        value = getattr(outcome, name)
-        if value is not None:
-            body[name] = _jsonable(value)
-    body["attempts"] = outcome.attempts
-    if outcome.maybe:
-        body["maybe"] = True
-    return body
-
-
-def _outcome(body: dict[str, Any]) -> Outcome:
-    fields = {**body}
-    kind = OUTCOMES[fields.pop("status")]
-    if "error" in fields:
-        fields["error"] = RecordedError(fields["error"]["type"], fields["error"]["message"])
-    return kind(**fields)
+def _error_of(body: dict[str, str], _scope: str | None) -> RecordedError:
+    return RecordedError(body["type"], body["message"])
 
 
 def _jsonable(value: Any) -> Any:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from dagexec._core.setup import Underway
-from dagexec._pictures.critical import Span, critical_links
-from dagexec._pictures.diagram import Diagram, Node
-from dagexec._pictures.timeline import Bar, Deadline, Timeline, Try, Wait
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
-    from dagexec._core.report import Report
-    from dagexec._core.setup import Mark
-    from dagexec._pictures.critical import Link
+from dagexec._core.outcomes import Outcome
+from dagexec._core.plan import Call
+from dagexec._core.results import Mark, Results, Underway
+from dagexec._pictures.chart import Bar, Deadline, Try, Wait
+from dagexec._pictures.critical import Link, Span, critical_links
+from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.graph import Node
+from dagexec._pictures.timeline import Timeline
 
 # A wait that is shorter than this is the event loop's own business. Seconds.
 _NOTICED: Final = 0.001
@@ -24,7 +20,7 @@ _STOPPED: Final = ("cancelled", "timed_out")
 _PENDING: Final = ("pending", "in_doubt")
 
 
-def spans_of(report: Report) -> dict[str, Span]:
+def spans_of(report: Results) -> dict[str, Span]:
     """Return when the calls that started were ready, started and ended."""
     spans: dict[str, Span] = {}
     for name, outcome in report.items():
@@ -38,12 +34,12 @@ def spans_of(report: Report) -> dict[str, Span]:
     return spans
 
 
-def path_of(report: Report) -> tuple[Link, ...]:
+def path_of(report: Results) -> tuple[Link, ...]:
     """Return the critical path of a report."""
     return critical_links(report.plan, spans_of(report))
 
 
-def diagram_of(report: Report) -> Diagram:
+def diagram_of(report: Results) -> Diagram:
     """Return the graph with what became of each call."""
     nodes: list[Node] = []
     for call in report.plan:
@@ -57,7 +53,7 @@ def diagram_of(report: Report) -> Diagram:
     return Diagram(tuple(nodes), report.plan.edges, report.plan.layers, path, str(report))
 
 
-def timeline_of(report: Report) -> Timeline:
+def timeline_of(report: Results) -> Timeline:
     """Return when each call waited and ran."""
     ends: dict[str, float] = {
         name: outcome.ended for name, outcome in report.items() if outcome.ended is not None
@@ -81,7 +77,7 @@ def timeline_of(report: Report) -> Timeline:
     )
 
 
-def _bar(call: Call, outcome: Outcome | None, report: Report, ends: Mapping[str, float]) -> Bar:
+def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str, float]) -> Bar:
     if outcome is None:
         return _bar_underway(call, report.underway[call.id], report)
     started, ended = outcome.started, outcome.ended
@@ -149,7 +145,7 @@ def _tries(started: float | None, ended: float | None, marks: tuple[Mark, ...]) 
         yield Try(begun, None if ended is None else max(begun, ended))
 
 
-def _bar_underway(call: Call, each: Underway, report: Report) -> Bar:
+def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
     marks = report.marks.get(call.id, ())
     waits = tuple(_waits(each.ready, each.started, marks, report.elapsed))
     limit = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from dagexec._core.events import Retrying, Waiting
+from dagexec._core.results import Mark, Underway
 from dagexec._core.scheduler import Added, Conclude, Launch, Settled, Started
-from dagexec._core.setup import Mark, Underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable

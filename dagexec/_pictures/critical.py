@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec._core.plan import Call, Plan
+from typing import Final, Literal, Protocol, TypeAlias, final
 
 Via: TypeAlias = Literal["start", "dependency", "slot"]
 
@@ -41,7 +37,29 @@ class Link:
     via: Via
 
 
-def critical_links(plan: Plan | Mapping[str, Call], spans: Mapping[str, Span]) -> tuple[Link, ...]:
+class Call(Protocol):
+    """A call, as far as the path needs it: the ids of what it waits for."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The calls whose values it takes."""
+        ...
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """The calls whose ends it waits for."""
+        ...
+
+
+class Calls(Protocol):
+    """Calls by id."""
+
+    def __getitem__(self, name: str, /) -> Call:
+        """Return the call with this id."""
+        ...
+
+
+def critical_links(plan: Calls, spans: Mapping[str, Span]) -> tuple[Link, ...]:
     """Return the path from the call that ended last back to one that waited for none.
 
     A call that was ready and still waited was held up by the call whose end let it start, not by

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from dagexec._pictures.diagram import Diagram, Node
+from dagexec._pictures.graph import Graph, Node
 
 # What can be read at a glance, and what fits a screen.
 MOST: Final = 60
@@ -69,16 +67,16 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def fold(diagram: Diagram, most: int = MOST) -> Folded:
+def fold(graph: Graph, most: int = MOST) -> Folded:
     """Return a graph with at most about `most` nodes; one that has no more is left as it is."""
-    depths = {name: depth for depth, layer in enumerate(diagram.layers) for name in layer}
-    nodes = diagram.nodes
+    depths = {name: depth for depth, layer in enumerate(graph.layers) for name in layer}
+    nodes = graph.nodes
     if len(nodes) <= most:
-        return _folded(diagram, [((node.id,), depths[node.id]) for node in nodes])
-    many = len(diagram.layers)
+        return _folded(graph, [((node.id,), depths[node.id]) for node in nodes])
+    many = len(graph.layers)
     scale = max(1, -(-many // _DEPTHS))
     depth_of = {name: depth // scale for name, depth in depths.items()}
-    alone = _alone(diagram)
+    alone = _alone(graph)
     keys: Sequence[Callable[[Node], tuple[str, ...]]] = (
         lambda node: (node.tool, node.state),
         lambda node: (node.state,),
@@ -92,27 +90,27 @@ def fold(diagram: Diagram, most: int = MOST) -> Folded:
             members.setdefault((depth_of[node.id], *own), []).append(node.id)
         if len(members) <= most:
             break
-    return _folded(diagram, [(tuple(ids), depth_of[ids[0]]) for ids in members.values()])
+    return _folded(graph, [(tuple(ids), depth_of[ids[0]]) for ids in members.values()])
 
 
-def _alone(diagram: Diagram) -> dict[str, None]:
+def _alone(graph: Graph) -> dict[str, None]:
     """Return the calls that keep a node of their own."""
     kept: dict[str, None] = {}
     share = _ALONE // 2
     for state in _RANKS:
-        found = [node.id for node in diagram.nodes if node.state == state]
+        found = [node.id for node in graph.nodes if node.state == state]
         kept.update(dict.fromkeys(found[: max(0, share - len(kept))]))
-    if len(diagram.path) <= _ALONE - share:
-        kept.update(dict.fromkeys(diagram.path))
+    if len(graph.path) <= _ALONE - share:
+        kept.update(dict.fromkeys(graph.path))
     return kept
 
 
-def _folded(diagram: Diagram, parts: list[tuple[tuple[str, ...], int]]) -> Folded:
-    nodes = {node.id: node for node in diagram.nodes}
+def _folded(graph: Graph, parts: list[tuple[tuple[str, ...], int]]) -> Folded:
+    nodes = {node.id: node for node in graph.nodes}
     groups = tuple(Group(tuple(nodes[name] for name in ids), depth) for ids, depth in parts)
     group_of = {name: index for index, (ids, _) in enumerate(parts) for name in ids}
     edges: dict[tuple[int, int], int] = {}
-    for source, target in diagram.edges:
+    for source, target in graph.edges:
         pair = (group_of[source], group_of[target])
         if pair[0] != pair[1]:
             edges[pair] = edges.get(pair, 0) + 1

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-from dagexec._pictures.fold import fold
-from dagexec._pictures.layout import GAP, arrange
-from dagexec._pictures.svg import ROOM, card, clickable, fitting, label, stroked, theme_of, width_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec._pictures.diagram import Diagram
-    from dagexec._pictures.fold import Folded, Group
-    from dagexec._pictures.layout import Layout
-    from dagexec._pictures.svg import Theme
+from dagexec._pictures.fold import Folded, Group, fold
+from dagexec._pictures.glyphs import GLYPHS
+from dagexec._pictures.graph import Graph
+from dagexec._pictures.layout import GAP, Layout, arrange
+from dagexec._pictures.svg import ROOM, Theme, clickable, fitting, label, stroked, width_of
 
 _EDGE: Final = 12.0  # margin of the card
 _HEIGHT: Final = 42.0
@@ -38,31 +32,15 @@ class Box:
     height: float
 
 
-def draw(
-    diagram: Diagram, glyphs: Mapping[str, str], *, theme: str = "light", interactive: bool = False
-) -> str:
-    """Return the picture as SVG text."""
-    colours = theme_of(theme)
-    parts, size = body(diagram, glyphs, colours, interactive=interactive)
-    return card(
-        parts,
-        size,
-        colours,
-        title=f"Graph of {len(diagram.nodes)} calls",
-        desc=diagram.spoken(),
-        interactive=interactive,
-    )
-
-
 def body(
-    diagram: Diagram, glyphs: Mapping[str, str], theme: Theme, *, interactive: bool = False
+    graph: Graph, theme: Theme, *, interactive: bool = False
 ) -> tuple[list[str], tuple[float, float]]:
     """Return the parts of the picture and its size, for a card."""
-    if not diagram.nodes:
+    if not graph.nodes:
         return [label(_EDGE, 26, "no calls", fill=theme.faint)], (200, 42)
-    folded = fold(diagram)
+    folded = fold(graph)
     down = _goes_down(folded)
-    widths = [_width(group, glyphs) for group in folded.groups]
+    widths = [_width(group) for group in folded.groups]
     if down:
         widths = [max(widths)] * len(widths)
     sizes = widths if down else [_HEIGHT] * len(widths)
@@ -71,10 +49,10 @@ def body(
     boxes = _boxes(folded, layout, widths, down=down)
     if len(folded.layers) == 1:
         boxes = _grid(widths)
-    path = _path_of(diagram, folded)
+    path = _path_of(graph, folded)
     parts = _edges(folded, layout, boxes, theme, path, down=down)
     for index, group in enumerate(folded.groups):
-        drawn = _node(group, boxes[index], glyphs, theme, critical=index in path)
+        drawn = _node(group, boxes[index], theme, critical=index in path)
         parts.append(
             clickable(
                 [node.id for node in group.nodes], _spoken(group), drawn, interactive=interactive
@@ -95,15 +73,15 @@ def _goes_down(folded: Folded) -> bool:
     return across > ROOM * 1.1 and downwards < across
 
 
-def _width(group: Group, glyphs: Mapping[str, str]) -> float:
-    first, second = _lines(group, glyphs)
+def _width(group: Group) -> float:
+    first, second = _lines(group)
     wanted = max(width_of(first, _SIZE) + 6, width_of(second, _SMALL)) + 20
     return min(_WIDE, max(_NARROW, wanted))
 
 
-def _lines(group: Group, glyphs: Mapping[str, str]) -> tuple[str, str]:
+def _lines(group: Group) -> tuple[str, str]:
     """Return the two lines of a node's text."""
-    glyph = "" if group.state == "plan" else f"{glyphs[group.state]} "
+    glyph = "" if group.state == "plan" else f"{GLYPHS[group.state]} "
     node = group.single
     if node is not None:
         return f"{glyph}{node.id} {node.tool}", node.note
@@ -111,7 +89,7 @@ def _lines(group: Group, glyphs: Mapping[str, str]) -> tuple[str, str]:
     what = tools[0] if len(tools) == 1 else f"{len(tools)} tools"
     states = group.states
     if len(states) > 1:
-        tally = "  ".join(f"{count} {glyphs[state]}" for state, count in states.items())
+        tally = "  ".join(f"{count} {GLYPHS[state]}" for state, count in states.items())
         return f"{len(group.nodes)} × {what}", tally
     ids = [each.id for each in group.nodes]
     return f"{glyph}{len(ids)} × {what}", f"{ids[0]} … {ids[-1]}"
@@ -159,14 +137,12 @@ def _grid(widths: list[float]) -> list[Box]:
     ]
 
 
-def _path_of(diagram: Diagram, folded: Folded) -> dict[int, None]:
+def _path_of(graph: Graph, folded: Folded) -> dict[int, None]:
     """Return the groups that hold a call of the critical path, in its order."""
-    return dict.fromkeys(folded.group_of[name] for name in diagram.path if name in folded.group_of)
+    return dict.fromkeys(folded.group_of[name] for name in graph.path if name in folded.group_of)
 
 
-def _node(
-    group: Group, box: Box, glyphs: Mapping[str, str], theme: Theme, *, critical: bool
-) -> str:
+def _node(group: Group, box: Box, theme: Theme, *, critical: bool) -> str:
     look = theme.states[group.state]
     at = f'x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" rx="6"'
     parts: list[str] = []
@@ -183,7 +159,7 @@ def _node(
             f' height="{box.height + 8:.0f}" rx="9" fill="none" stroke="{theme.critical}"'
             ' stroke-width="1.8"/>'
         )
-    first, second = _lines(group, glyphs)
+    first, second = _lines(group)
     room = box.width - 18
     ink = theme.faint if group.state == "skipped" else theme.ink
     middle = box.y + (18 if second else 26)

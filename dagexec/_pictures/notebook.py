@@ -11,16 +11,11 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Generator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, Protocol, cast, final
 
 from dagexec._pictures.svg import THEMES, card, label
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from dagexec._core.report import Report
-    from dagexec._runtime.run import Run
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -34,7 +29,39 @@ SHARE: Final = 0.015
 _LARGE: Final = 100
 
 _settings: Final = {"live": True}
-_last: Final[list[Run]] = []
+# The run that was started last: a `Run`, which this floor does not know.
+_last: Final[list[Any]] = []
+
+
+class Shown(Protocol):
+    """What a run's picture is made of; a report is it."""
+
+    @property
+    def plan(self) -> Sized:
+        """The calls."""
+        ...
+
+    def to_svg(self) -> str:
+        """Return the picture."""
+        ...
+
+    def to_text(self) -> str:
+        """Return the text."""
+        ...
+
+
+class Followed(Protocol):
+    """A run that a picture follows: its report so far, and a count of what has happened."""
+
+    @property
+    def report(self) -> Shown:
+        """What the run has come to so far."""
+        ...
+
+    @property
+    def changes(self) -> int:
+        """How much has happened; a picture is drawn anew only if it grew."""
+        ...
 
 
 def kernel_shell() -> Any:
@@ -67,12 +94,12 @@ def heartbeat(seconds: float = BEAT) -> Generator[None]:
             timer.cancel()
 
 
-def remember(run: Run) -> None:
+def remember(run: Followed) -> None:
     """Keep the last run, so that an interrupted cell's report can still be read."""
     _last[:] = [run]
 
 
-def last_run() -> Run | None:
+def last_run() -> Any:
     """Return the run that was started last in this kernel, or None."""
     return _last[0] if _last else None
 
@@ -82,7 +109,7 @@ def show_live(*, on: bool) -> None:
     _settings["live"] = on
 
 
-def view_of(run: Run) -> View | None:
+def view_of(run: Followed) -> View | None:
     """Return a picture of a run that follows it, or None where none is wanted."""
     wanted = _settings["live"] and os.environ.get("DAGEXEC_DISPLAY", "auto") != "none"
     if not wanted or kernel_shell() is None:
@@ -92,7 +119,7 @@ def view_of(run: Run) -> View | None:
 
         show: Callable[..., Any] = cast("Any", ipython).display
         return View(run, show)
-    except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+    except Exception:  # noqa: BLE001 - a picture must not disturb the run
         _log.exception("the picture of a run could not be shown; the run goes on")
         return None
 
@@ -101,7 +128,7 @@ def view_of(run: Run) -> View | None:
 class View:
     """One picture in a cell's output, drawn anew in place as the run goes on."""
 
-    def __init__(self, run: Run, display: Callable[..., Any]) -> None:
+    def __init__(self, run: Followed, display: Callable[..., Any]) -> None:
         """Show the run as it is now; from here on it is drawn by the event loop's timer."""
         self._run = run
         self._began = self._drawn_at = time.perf_counter()
@@ -146,7 +173,7 @@ class View:
         self._seen = self._run.changes
         try:
             self._handle.update(self._bundle(self._run.report, last=last), raw=True)
-        except Exception:  # noqa: BLE001 - whoever looks on must not disturb
+        except Exception:  # noqa: BLE001 - a picture must not disturb the run
             _log.exception("the picture of a run could not be drawn; the run goes on")
             self._stop()
             self._handle = None
@@ -162,7 +189,7 @@ class View:
         self._stop()
         self._draw(last=True)
 
-    def _first(self, report: Report) -> dict[str, str]:
+    def _first(self, report: Shown) -> dict[str, str]:
         if len(report.plan) <= _LARGE:
             return self._bundle(report)
         theme, text = THEMES["light"], f"{len(report.plan)} calls …"
@@ -170,8 +197,8 @@ class View:
         svg = card([line], (300, 42), theme, title=text, desc=text)
         return {"image/svg+xml": svg, "text/plain": f"{report!r}"}
 
-    def _bundle(self, report: Report, *, last: bool = False) -> dict[str, str]:
-        # The text is for who cannot see the picture, and for a notebook that is opened again:
-        # JupyterLab shows no SVG of one that it has not run itself.
+    def _bundle(self, report: Shown, *, last: bool = False) -> dict[str, str]:
+        # The text is for readers who cannot see the picture, and for a notebook that is opened
+        # again: JupyterLab shows no SVG of one that it has not run itself.
         text = report.to_text() if last else f"{report!r}"
         return {"image/svg+xml": report.to_svg(), "text/plain": text}

@@ -10,11 +10,9 @@ import json
 import re
 import unicodedata
 import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias, final
 
 ThemeName: TypeAlias = Literal["light", "dark", "page"]
 
@@ -214,7 +212,7 @@ def card(
     desc: str,
     interactive: bool = False,
 ) -> str:
-    """Return the whole picture: a card of its own colour, with a text for who cannot see it."""
+    """Return the whole picture: a card of its own colour; `desc` is read aloud."""
     width, height = size
     body = "".join(parts)
     # Two pictures in one page must not share ids, and the same picture must be the same text.
@@ -231,6 +229,20 @@ def card(
         f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1:.0f}" rx="8"'
         f' fill="{theme.card}" stroke="{theme.frame}"/>{body}</svg>'
     )
+
+
+def picture(
+    body: Callable[[Theme], tuple[list[str], tuple[float, float]]],
+    *,
+    title: str,
+    spoken: str,
+    theme: str = "light",
+    interactive: bool = False,
+) -> str:
+    """Return a card with what `body` draws in the colours of a theme: parts and their size."""
+    colours = theme_of(theme)
+    parts, size = body(colours)
+    return card(parts, size, colours, title=title, desc=spoken, interactive=interactive)
 
 
 def clickable(calls: Iterable[str], spoken: str, body: str, *, interactive: bool) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-from dagexec._pictures.svg import card, clickable, fitting, label, safe, stroked, theme_of
-from dagexec._pictures.timeline_text import concurrency
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec._pictures.svg import Theme
-    from dagexec._pictures.timeline import Bar, Cluster, Timeline, Wait
+from dagexec._pictures.chart import Bar, Chart, Cluster, Wait, concurrency
+from dagexec._pictures.glyphs import GLYPHS
+from dagexec._pictures.svg import Theme, clickable, fitting, label, safe, stroked
 
 _EDGE: Final = 12.0
 _LABELS: Final = 170.0
@@ -57,53 +53,31 @@ class Scale:
         return _EDGE + _LABELS + min(1.0, max(0.0, at / self.end)) * _PLOT
 
 
-def draw(
-    timeline: Timeline,
-    glyphs: Mapping[str, str],
-    *,
-    theme: str = "light",
-    interactive: bool = False,
-) -> str:
-    """Return the picture as SVG text."""
-    colours = theme_of(theme)
-    parts, size = body(timeline, glyphs, colours, interactive=interactive)
-    return card(
-        parts,
-        size,
-        colours,
-        title=f"Timeline of {len(timeline.bars)} calls",
-        desc=timeline.spoken(),
-        interactive=interactive,
-    )
-
-
 def body(
-    timeline: Timeline, glyphs: Mapping[str, str], theme: Theme, *, interactive: bool = False
+    chart: Chart, theme: Theme, *, interactive: bool = False
 ) -> tuple[list[str], tuple[float, float]]:
     """Return the parts of the picture and its size, for a card."""
-    if not timeline.bars:
+    if not chart.bars:
         return [label(_EDGE, 26, "no calls", fill=theme.faint)], (200, 42)
-    bars, clusters = timeline.rows()
-    scale = Scale(timeline.end)
+    bars, clusters = chart.rows()
+    scale = Scale(chart.end)
     bottom = _TOP + len(bars) * _ROW + len(clusters) * _CLUSTER
     parts = _axis(scale, theme, bottom)
     middles = {bar.id: _TOP + (row + 0.5) * _ROW for row, bar in enumerate(bars)}
-    critical = {link.call: None for link in timeline.path}
-    parts.extend(_links(timeline, scale, theme, middles))
+    critical = {link.call: None for link in chart.path}
+    parts.extend(_links(chart, scale, theme, middles))
     for bar in bars:
-        drawn = _row(
-            bar, timeline, scale, glyphs, theme, middle=middles[bar.id], critical=bar.id in critical
-        )
+        drawn = _row(bar, chart, scale, theme, middle=middles[bar.id], critical=bar.id in critical)
         spoken = f"{bar.id} {bar.tool}: {bar.state.replace('_', ' ')}. {_times(bar)}"
         parts.append(clickable([bar.id], spoken, drawn, interactive=interactive))
     for row, cluster in enumerate(clusters):
         top = _TOP + len(bars) * _ROW + row * _CLUSTER
-        drawn = _cluster(cluster, timeline, scale, glyphs, theme, top=top)
+        drawn = _cluster(cluster, chart, scale, theme, top=top)
         names = [bar.id for bar in cluster.bars]
-        spoken = f"{cluster.label}, not drawn one by one: {_tally(cluster, glyphs)}"
+        spoken = f"{cluster.label}, not drawn one by one: {_tally(cluster)}"
         parts.append(clickable(names, spoken, drawn, interactive=interactive))
-    parts.extend(_deadlines(timeline, scale, theme, bottom))
-    legend, more = _legend(timeline, theme, bottom + 16)
+    parts.extend(_deadlines(chart, scale, theme, bottom))
+    legend, more = _legend(chart, theme, bottom + 16)
     parts.extend(legend)
     return parts, (WIDTH, bottom + more + 20)
 
@@ -132,15 +106,13 @@ def _axis(scale: Scale, theme: Theme, bottom: float) -> list[str]:
     return parts
 
 
-def _links(
-    timeline: Timeline, scale: Scale, theme: Theme, middles: Mapping[str, float]
-) -> list[str]:
+def _links(chart: Chart, scale: Scale, theme: Theme, middles: Mapping[str, float]) -> list[str]:
     """Return the lines from the end of each critical call to the start that it allowed."""
-    bars = {bar.id: bar for bar in timeline.bars}
+    bars = {bar.id: bar for bar in chart.bars}
     solid: list[str] = []
     dashed: list[str] = []
     before: str | None = None
-    for link in timeline.path:
+    for link in chart.path:
         if before in middles and link.call in middles and before is not None:
             ended, started = bars[before].ended, bars[link.call].started
             if ended is not None and started is not None:
@@ -160,9 +132,9 @@ def _links(
     return parts
 
 
-def _deadlines(timeline: Timeline, scale: Scale, theme: Theme, bottom: float) -> list[str]:
+def _deadlines(chart: Chart, scale: Scale, theme: Theme, bottom: float) -> list[str]:
     parts: list[str] = []
-    for each in timeline.deadlines:
+    for each in chart.deadlines:
         if each.at > scale.end:
             continue
         x = scale.x(each.at)
@@ -183,8 +155,8 @@ def _deadlines(timeline: Timeline, scale: Scale, theme: Theme, bottom: float) ->
                 bold=True,
             )
         )
-    if timeline.live:
-        x = scale.x(timeline.now)
+    if chart.live:
+        x = scale.x(chart.now)
         parts.append(
             f'<path d="M{x:.1f} {_TOP - 6:.0f}V{bottom:.0f}" stroke="{theme.faint}"'
             ' stroke-width="1" stroke-dasharray="1 2" fill="none"/>'
@@ -197,16 +169,15 @@ def _deadlines(timeline: Timeline, scale: Scale, theme: Theme, bottom: float) ->
 
 def _row(
     bar: Bar,
-    timeline: Timeline,
+    chart: Chart,
     scale: Scale,
-    glyphs: Mapping[str, str],
     theme: Theme,
     *,
     middle: float,
     critical: bool,
 ) -> str:
     look = theme.states[bar.state]
-    name = f"{glyphs[bar.state]} {bar.id} {bar.tool}"
+    name = f"{GLYPHS[bar.state]} {bar.id} {bar.tool}"
     parts = [
         label(
             _EDGE,
@@ -220,12 +191,12 @@ def _row(
     parts.extend(_wait(wait, scale, theme, middle) for wait in bar.waits)
     end = scale.x(bar.begins)
     if bar.started is None:
-        parts.append(label(end, middle + 4, glyphs[bar.state], fill=look.stroke, bold=True))
+        parts.append(label(end, middle + 4, GLYPHS[bar.state], fill=look.stroke, bold=True))
         end += 12
     else:
-        end = scale.x(bar.started + bar.seconds(timeline.now))
-        parts.append(_block(bar, timeline, scale, theme, middle=middle, critical=critical))
-    if _is_near(bar, timeline, scale):
+        end = scale.x(bar.started + bar.seconds(chart.now))
+        parts.append(_block(bar, chart, scale, theme, middle=middle, critical=critical))
+    if _is_near(bar, chart, scale):
         assert bar.limit is not None  # noqa: S101 - near what there is
         x = scale.x(bar.limit)
         parts.append(
@@ -240,11 +211,11 @@ def _row(
     return "".join(parts)
 
 
-def _is_near(bar: Bar, timeline: Timeline, scale: Scale) -> bool:
+def _is_near(bar: Bar, chart: Chart, scale: Scale) -> bool:
     """Whether to draw the call's deadline: where it mattered, or still may."""
     if bar.limit is None or bar.started is None or bar.limit > scale.end * 1.001:
         return False
-    close = bar.seconds(timeline.now) >= (bar.limit - bar.started) / 2
+    close = bar.seconds(chart.now) >= (bar.limit - bar.started) / 2
     return close or bar.state == "running"
 
 
@@ -261,13 +232,13 @@ def _wait(wait: Wait, scale: Scale, theme: Theme, middle: float) -> str:
 
 
 def _block(
-    bar: Bar, timeline: Timeline, scale: Scale, theme: Theme, *, middle: float, critical: bool
+    bar: Bar, chart: Chart, scale: Scale, theme: Theme, *, middle: float, critical: bool
 ) -> str:
     """Return the bar itself, and its attempts where they are known."""
     look = theme.states[bar.state]
-    assert bar.started is not None  # noqa: S101 - looked at by who calls this
+    assert bar.started is not None  # noqa: S101 - checked by the caller
     first = scale.x(bar.started)
-    last = max(first + _LEAST, scale.x(bar.started + bar.seconds(timeline.now)))
+    last = max(first + _LEAST, scale.x(bar.started + bar.seconds(chart.now)))
     top = middle - _BAR / 2
     parts: list[str] = []
     if critical:
@@ -281,7 +252,7 @@ def _block(
         spans = [
             (
                 scale.x(each.started),
-                scale.x(timeline.now if each.ended is None else each.ended),
+                scale.x(chart.now if each.ended is None else each.ended),
                 look if each.ok else theme.states["failed"],
             )
             for each in bar.tries
@@ -296,15 +267,14 @@ def _block(
 
 def _cluster(
     cluster: Cluster,
-    timeline: Timeline,
+    chart: Chart,
     scale: Scale,
-    glyphs: Mapping[str, str],
     theme: Theme,
     *,
     top: float,
 ) -> str:
     """Return how many of the calls ran at a time, as a hill."""
-    counts = concurrency(cluster.bars, timeline.now, scale.end, _COLUMNS)
+    counts = concurrency(cluster.bars, chart.now, scale.end, _COLUMNS)
     most = max(counts) or 1
     base, height = top + _CLUSTER - 8, _CLUSTER - 14
     step = _PLOT / _COLUMNS
@@ -317,7 +287,7 @@ def _cluster(
             level = count
     drawn.append(f"H{scale.x(0) + _PLOT:.0f}V{base:.0f}Z")
     look = theme.states["done"]
-    text = _tally(cluster, glyphs)
+    text = _tally(cluster)
     x = _EDGE + _LABELS + _PLOT + 12
     return "".join(
         [
@@ -335,12 +305,12 @@ def _cluster(
     )
 
 
-def _tally(cluster: Cluster, glyphs: Mapping[str, str]) -> str:
+def _tally(cluster: Cluster) -> str:
     counts: dict[str, int] = {}
     for bar in cluster.bars:
         counts[bar.state] = counts.get(bar.state, 0) + 1
     return ", ".join(
-        f"{glyphs[state]} {count} {state.replace('_', ' ')}" for state, count in counts.items()
+        f"{GLYPHS[state]} {count} {state.replace('_', ' ')}" for state, count in counts.items()
     )
 
 
@@ -361,12 +331,12 @@ def _times(bar: Bar) -> str:
 # ------------------------------------------------------------------------------------------- legend
 
 
-def _legend(timeline: Timeline, theme: Theme, y: float) -> tuple[list[str], float]:
+def _legend(chart: Chart, theme: Theme, y: float) -> tuple[list[str], float]:
     """Return what the lines mean, of those that are drawn, and the height that it takes."""
-    end = timeline.end
+    end = chart.end
     least = end / _PLOT
     used = {
-        wait.kind for bar in timeline.bars for wait in bar.waits if wait.ends - wait.begins >= least
+        wait.kind for bar in chart.bars for wait in bar.waits if wait.ends - wait.begins >= least
     }
     items: list[tuple[str, str]] = []
     for kind, (width, dash) in _WAITS.items():
@@ -377,19 +347,19 @@ def _legend(timeline: Timeline, theme: Theme, y: float) -> tuple[list[str], floa
                 f' stroke-dasharray="{dash}"/>'
             )
             items.append((mark, _WORDS[kind]))
-    if timeline.path:
+    if chart.path:
         mark = (
             f'<rect x="0" y="-6" width="26" height="12" rx="4" fill="none"'
             f' stroke="{theme.critical}" stroke-width="1.6"/>'
         )
         items.append((mark, "critical path"))
-        if any(link.via == "slot" for link in timeline.path):
+        if any(link.via == "slot" for link in chart.path):
             mark = (
                 f'<path d="M0 0H26" stroke="{theme.critical}" stroke-width="1.4"'
                 ' stroke-dasharray="4 3"/>'
             )
             items.append((mark, "gave its slot to"))
-    if any(_is_near(bar, timeline, Scale(end)) for bar in timeline.rows()[0]):
+    if any(_is_near(bar, chart, Scale(end)) for bar in chart.rows()[0]):
         mark = f'<path d="M13 -8V8" stroke="{theme.alarm}" stroke-width="2"/>'
         items.append((mark, "deadline of the call"))
     parts: list[str] = []

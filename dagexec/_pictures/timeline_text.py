@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from dagexec._pictures.diagram import GLYPHS, printable
-from dagexec._pictures.timeline import fills
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from dagexec._pictures.timeline import Bar, Cluster, Timeline
+from dagexec._pictures.chart import FILLS, Bar, Chart, Cluster, column_of, concurrency
+from dagexec._pictures.glyphs import GLYPHS, printable
 
 _LABEL: Final = 30
 _LEAST: Final = 20
@@ -18,27 +13,27 @@ _TAIL: Final = 26
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
 
 
-def draw(timeline: Timeline, width: int) -> str:
+def draw(chart: Chart, width: int) -> str:
     """Return one line a call, in about so many columns."""
-    if not timeline.bars:
+    if not chart.bars:
         return "(no calls)"
-    bars, clusters = timeline.rows()
-    end = timeline.end
+    bars, clusters = chart.rows()
+    end = chart.end
     labels = [printable(f"{bar.id} {bar.tool}") for bar in bars]
     names = [*labels, *(printable(cluster.label) for cluster in clusters)]
     wide = min(_LABEL, max(map(len, names)))
     plot = max(_LEAST, width - wide - _TAIL)
-    critical = {link.call for link in timeline.path}
+    critical = {link.call for link in chart.path}
     lines = [_axis(end, wide, plot)]
     for bar, name in zip(bars, labels, strict=True):
         mark = "*" if bar.id in critical else " "
         glyph = GLYPHS[bar.state]
-        body = _bar(bar, timeline, end, plot)
+        body = _bar(bar, chart, end, plot)
         lines.append(f"{mark}{glyph} {_cut(name, wide)}  {body}  {printable(bar.note)}".rstrip())
     for cluster in clusters:
-        body = _histogram(cluster, timeline, end, plot)
+        body = _histogram(cluster, chart, end, plot)
         lines.append(f"   {_cut(printable(cluster.label), wide)}  {body}  {_tally(cluster)}")
-    lines.append(_legend(timeline))
+    lines.append(_legend(chart))
     return "\n".join(lines)
 
 
@@ -51,57 +46,32 @@ def _axis(end: float, wide: int, plot: int) -> str:
     return f"{'':{wide + 5}}0{shown.rjust(plot - 1)}"
 
 
-def _column(at: float, end: float, plot: int) -> int:
-    return min(plot - 1, max(0, int(at / end * plot)))
-
-
-def _bar(bar: Bar, timeline: Timeline, end: float, plot: int) -> str:
+def _bar(bar: Bar, chart: Chart, end: float, plot: int) -> str:
     cells = [" "] * plot
-    waits = fills()
     for wait in bar.waits:
-        first = _column(wait.begins, end, plot)
+        first = column_of(wait.begins, end, plot)
         # What is shorter than a column is not drawn, or every row would begin with it.
-        for column in range(first, _column(wait.ends, end, plot)):
-            cells[column] = waits[wait.kind]
+        for column in range(first, column_of(wait.ends, end, plot)):
+            cells[column] = FILLS[wait.kind]
     if bar.started is None:
-        cells[_column(bar.begins, end, plot)] = GLYPHS[bar.state]
+        cells[column_of(bar.begins, end, plot)] = GLYPHS[bar.state]
     else:
-        ended = timeline.now if bar.ended is None else bar.ended
-        first, last = (_column(at, end, plot) for at in (bar.started, ended))
+        ended = chart.now if bar.ended is None else bar.ended
+        first, last = (column_of(at, end, plot) for at in (bar.started, ended))
         for column in range(first, max(first + 1, last)):
-            if cells[column] != waits["retry"]:
+            if cells[column] != FILLS["retry"]:
                 cells[column] = "█"
-    for deadline in timeline.deadlines:
+    for deadline in chart.deadlines:
         if deadline.at <= end:
-            cells[_column(deadline.at, end, plot)] = "|"
+            cells[column_of(deadline.at, end, plot)] = "|"
     return "".join(cells)
 
 
-def _histogram(cluster: Cluster, timeline: Timeline, end: float, plot: int) -> str:
+def _histogram(cluster: Cluster, chart: Chart, end: float, plot: int) -> str:
     """Return how many of the calls ran at a time, column by column."""
-    counts = concurrency(cluster.bars, timeline.now, end, plot)
+    counts = concurrency(cluster.bars, chart.now, end, plot)
     most = max(counts) or 1
     return "".join(_STEPS[-(-count * (len(_STEPS) - 1) // most)] for count in counts)
-
-
-def concurrency(bars: Iterable[Bar], now: float, end: float, columns: int) -> list[int]:
-    """Return how many bars ran at a time, at most, in each of so many equal parts of the axis."""
-    moments: list[tuple[float, int]] = []
-    for bar in bars:
-        if bar.started is not None:
-            # At the same moment an end comes before a start: a slot changes hands.
-            moments += ((bar.started, 1), (bar.started + bar.seconds(now), -1))
-    moments.sort()
-    counts = [0] * columns
-    running, column = 0, 0
-    for at, change in moments:
-        here = _column(at, end, columns)
-        for between in range(column + 1, here + 1):
-            counts[between] = running
-        column = here
-        running += change
-        counts[here] = max(counts[here], running)
-    return counts
 
 
 def _tally(cluster: Cluster) -> str:
@@ -111,19 +81,19 @@ def _tally(cluster: Cluster) -> str:
     return " ".join(f"{GLYPHS[state]}{count}" for state, count in counts.items())
 
 
-def _legend(timeline: Timeline) -> str:
-    used = {wait.kind for bar in timeline.bars for wait in bar.waits if wait.ends > wait.begins}
+def _legend(chart: Chart) -> str:
+    used = {wait.kind for bar in chart.bars for wait in bar.waits if wait.ends > wait.begins}
     words = {
         "dependencies": "waits for dependencies",
         "slot": "for a slot",
         "limit": "for a limit",
         "retry": "before its next attempt",
     }
-    parts = ["█ runs", *(f"{fills()[kind]} {words[kind]}" for kind in words if kind in used)]
-    parts += ["* critical path"] if timeline.path else []
+    parts = ["█ runs", *(f"{FILLS[kind]} {words[kind]}" for kind in words if kind in used)]
+    parts += ["* critical path"] if chart.path else []
     parts += [
         f"| deadline of the {each.scope}, {each.at:g} s"
-        for each in timeline.deadlines
-        if each.at <= timeline.end
+        for each in chart.deadlines
+        if each.at <= chart.end
     ]
     return "  ".join(parts)

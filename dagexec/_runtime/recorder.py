@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from anyio import CancelScope
 
+from dagexec._core.outcome_json import outcome_body
 from dagexec._core.outcomes import (
     Approve,
     Cancelled,
@@ -37,7 +38,6 @@ from dagexec.journal._backlog import Backlog
 from dagexec.journal._base import RUNS, Record, other_kind
 from dagexec.journal._records import (
     fingerprint,
-    outcome_body,
     policies,
     same_call,
     to_record,

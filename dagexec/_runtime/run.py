@@ -14,12 +14,12 @@ from dagexec._core.plan import Plan, as_ran
 from dagexec._core.report import Report
 from dagexec._core.whereabouts import Progress
 from dagexec._errors import DagexecError
-from dagexec._pictures.diagram import bundle
+from dagexec._pictures.mime import ShowsItself
 from dagexec._runtime.intake import SourceError
 from dagexec._tools.context import inside_a_call, lent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskGroup
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Run:
+class Run(ShowsItself):
     """One run of a plan, made by `Executor.start` and entered with `async with`.
 
     Iterating over it gives the scheduler's events and actions as they happen; they are kept from
@@ -254,14 +254,6 @@ class Run:
         """Return id and counts."""
         return f"<Run {self.id}: {self.report}>"
 
-    def _repr_svg_(self) -> str:
-        """Show itself in a notebook, as it stands now."""
-        return self.report.to_svg()
-
-    def _repr_mimebundle_(
-        self, include: Container[str] | None = None, exclude: Container[str] | None = None
-    ) -> dict[str, str]:
-        """Show itself in a notebook, as picture and as text."""
+    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
         report = self.report
-        text = f"{self!r}\n{report.diagram}\n\n{report.timeline}"
-        return bundle(report.to_svg, lambda: text, include, exclude)
+        return report.to_svg, lambda: f"{self!r}\n{report.diagram}\n\n{report.timeline}"

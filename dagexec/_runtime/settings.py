@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, final
 
-from dagexec._core.setup import Setup
+from dagexec._core.results import Setup
 from dagexec._errors import DagexecError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeAlias, final
 from dagexec._core.outcomes import STATUSES
 from dagexec._core.report_pictures import word
 from dagexec._pictures.critical import Span, critical_links
-from dagexec._pictures.diagram import GLYPHS, listed, printable
+from dagexec._pictures.glyphs import GLYPHS, listed, printable
 from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started, text_of
 
 if TYPE_CHECKING:

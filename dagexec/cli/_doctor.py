@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dagexec._pictures.diagram import printable
+from dagexec._pictures.glyphs import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, final
 
 import anyio
 
-from dagexec._pictures.diagram import printable
+from dagexec._pictures.glyphs import printable
 from dagexec.cli._display import ending, view_for
 
 if TYPE_CHECKING:

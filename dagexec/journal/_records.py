@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from dagexec import _errors
-from dagexec._core.outcomes import OUTCOMES, Approve, Deny, Done, Edit, Outcome
+from dagexec._core import outcome_json
+from dagexec._core.outcome_json import RecordedError, outcome_body
+from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
 from dagexec._core.plan import Call, as_ran
-from dagexec._core.report import RecordedError, Report
+from dagexec._core.report import Report
 from dagexec._core.scheduler import (
     Added,
     Closed,
@@ -30,7 +32,7 @@ from dagexec._core.scheduler import (
     Started,
     Stop,
 )
-from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError, text_of
+from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
 from dagexec.journal._base import Record
 
 if TYPE_CHECKING:
@@ -38,10 +40,9 @@ if TYPE_CHECKING:
 
     from dagexec._runtime.settings import Settings
 
-_FIELDS: Final = ("scope", "because", "question", "started", "ended", "queued")
 # Kinds that the scheduler does not hear of.
 _SILENT: Final = ("stream", "answer", "void", "end")
-# Kinds that the scheduler hears of when they are durable; of the others it has heard by then.
+# Records that the scheduler is told of only once durable; it was told of the others earlier.
 _AWAITED: Final = ("settled", "added", "closed", "expired", "stop")
 
 
@@ -187,38 +188,14 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
     )
 
 
-def outcome_body(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as a dict; what is not there is left out."""
-    body: dict[str, Any] = {"status": outcome.status, "attempts": outcome.attempts}
-    if outcome.status == "done":
-        body["value"] = outcome.value
-    if outcome.error is not None:
-        error = outcome.error
-        if isinstance(error, RecordedError):
-            body["error"] = [error.kind, error.message]
-        else:
-            body["error"] = [type(error).__name__, text_of(error)]
-    for name in _FIELDS:
-        value = getattr(outcome, name)
-        if value is not None:
-            body[name] = value
-    if outcome.maybe:
-        body["maybe"] = True
-    return body
-
-
 def outcome_of(body: dict[str, Any]) -> Outcome:
     """Return the outcome of what `outcome_body` made; an error becomes a RecordedError."""
-    fields = dict(body)
-    status = fields.pop("status")
-    if "error" in fields:
-        kind, message = fields["error"]
-        fields["error"] = _error_of(kind, message, fields.get("scope"))
-    return OUTCOMES[status](**fields)
+    return outcome_json.outcome_of(body, _error_of)
 
 
-def _error_of(kind: str, message: str, scope: str | None) -> Exception:
+def _error_of(body: list[str], scope: str | None) -> Exception:
     """Return an error as it was, if dagexec raised it for a call; its name and text otherwise."""
+    kind, message = body
     if kind == "CallTimeout" and scope is not None:
         return CallTimeout(message, scope)
     known = getattr(_errors, kind, None) if kind in _errors.__all__ else None

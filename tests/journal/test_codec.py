@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from dagexec import Approve, Deny, Done, Edit, Failed, InDoubt, JournalError, Pending, TimedOut
+from dagexec._core.outcome_json import outcome_body
 from dagexec.journal import Types
 from dagexec.journal._records import (
     answer_body,
     answer_of,
     fingerprint,
-    outcome_body,
     outcome_of,
     same_call,
 )

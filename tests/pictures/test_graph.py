@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagexec import Call, Plan, Ref
-from dagexec._pictures.diagram import GLYPHS, Diagram, Node
+from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.fold import MOST, fold
+from dagexec._pictures.glyphs import GLYPHS
+from dagexec._pictures.graph import Node
 from dagexec._pictures.layout import GAP, arrange
 from dagexec._pictures.svg import THEMES
 

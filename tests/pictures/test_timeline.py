@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from dagexec import Call, Done, Executor, Plan, Ref, Report, Timeouts, tool
 from dagexec._core.events import Retrying, Waiting
-from dagexec._core.setup import Mark, Underway
+from dagexec._core.results import Mark, Underway
 from dagexec._core.whereabouts import Progress
+from dagexec._pictures.chart import Bar, Deadline, Try, Wait
 from dagexec._pictures.critical import Span, critical_links
-from dagexec._pictures.diagram import GLYPHS
-from dagexec._pictures.timeline import Bar, Deadline, Timeline, Try, Wait
+from dagexec._pictures.glyphs import GLYPHS
+from dagexec._pictures.timeline import Timeline
 from dagexec.lowlevel import Added, Launch, Settled, Started
 from dagexec.testing import ToolBox, run_virtual
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from dagexec._pictures.diagram import GLYPHS
+from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.glyphs import GLYPHS
 from dagexec._pictures.svg import variables
-
-if TYPE_CHECKING:
-    from dagexec._core.report import Report
-    from dagexec._pictures.diagram import Diagram
-    from dagexec._pictures.timeline import Timeline
+from dagexec._pictures.timeline import Timeline
 
 # What of an argument or a result is shown. Characters; the report's JSON has all of it.
 _SHOWN: Final = 4000
@@ -21,16 +18,18 @@ _SHOWN: Final = 4000
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def page(report: Report, *, values: bool) -> str:
-    """Return the page as HTML text; with `values=False` without arguments and results."""
+def page(diagram: Diagram, timeline: Timeline, body: dict[str, Any], *, values: bool) -> str:
+    """Return the page as HTML text; with `values=False` without arguments and results.
+
+    `body` is the JSON form of the report whose pictures these are: it hides what is secret.
+    """
     here = files(__name__)
-    diagram, timeline = report.diagram, report.timeline
-    data = {"run": report.run_id, "calls": _calls(report, diagram, timeline, values=values)}
+    data = {"run": body["run_id"], "calls": _calls(diagram, timeline, body, values=values)}
     parts = {
         "POLICY": _POLICY,
-        "TITLE": escape(safe_text(f"dagexec: {report}")),
-        "CAPTION": escape(safe_text(str(report))),
-        "RUN": escape(safe_text(report.run_id)),
+        "TITLE": escape(safe_text(f"dagexec: {diagram.caption}")),
+        "CAPTION": escape(safe_text(diagram.caption)),
+        "RUN": escape(safe_text(body["run_id"])),
         "LIGHT": variables("light"),
         "DARK": variables("dark"),
         "STYLE": here.joinpath("page.css").read_text("utf-8"),
@@ -58,18 +57,18 @@ def _embedded(data: Any) -> str:
 
 
 def _calls(
-    report: Report, diagram: Diagram, timeline: Timeline, *, values: bool
+    diagram: Diagram, timeline: Timeline, body: dict[str, Any], *, values: bool
 ) -> list[dict[str, Any]]:
     behind: dict[str, list[str]] = {}
+    needs: dict[str, list[str]] = {}
     for source, target in diagram.edges:
         behind.setdefault(source, []).append(target)
+        needs.setdefault(target, []).append(source)
     bars = {bar["id"]: bar for bar in timeline.to_dict()["calls"]}
-    body = report.to_dict()
     plan = {call["id"]: call for call in body["plan"]["calls"]}
     critical = {link.call: link.via for link in timeline.path}
     calls: list[dict[str, Any]] = []
     for node in diagram.nodes:
-        call = report.plan[node.id]
         item: dict[str, Any] = {
             "id": node.id,
             "tool": node.tool,
@@ -77,25 +76,20 @@ def _calls(
             "glyph": GLYPHS[node.state],
             "note": node.note,
             "critical": critical.get(node.id),
-            "needs": list(dict.fromkeys((*call.needs, *call.waits))),
+            "needs": needs.get(node.id, []),
             "behind": behind.get(node.id, []),
             **{key: value for key, value in bars.get(node.id, {}).items() if key != "state"},
         }
         outcome = body["outcomes"].get(node.id, {})
         item.update({key: outcome[key] for key in _SIMPLE if key in outcome})
         if values:
-            item["args"] = _shown(_arguments(report, node.tool, plan[node.id]["args"]))
+            item["args"] = _shown(plan[node.id]["args"])
             item |= {key: _shown(outcome[key]) for key in ("value", "question") if key in outcome}
         calls.append(item)
     return calls
 
 
 _SIMPLE: Final = ("error", "scope", "because", "maybe")
-
-
-def _arguments(report: Report, tool: str, args: dict[str, Any]) -> dict[str, Any]:
-    hidden = report.setup.secret.get(tool, ()) if report.setup is not None else ()
-    return {name: "<secret>" if name in hidden else value for name, value in args.items()}
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,186 @@
+"""The outcomes of a run as data: what the pictures are drawn from, and what a report adds to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+from dagexec._core.outcomes import STATUSES, Outcome
+from dagexec._core.plan import Call, Plan
+from dagexec._errors import DagexecError
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A call of a live run that has not ended: its state, and since when.
+
+    `ready` and `started` are seconds since the run began, None before they happened.
+    """
+
+    state: Literal["waiting", "ready", "running"]
+    ready: float | None = None
+    started: float | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened to a call on its way: it began to wait for a limit, or it failed.
+
+    `kind` is `limit` or `retry`, `at` seconds since the run began; before its next attempt a
+    failed call waits `delay` seconds.
+    """
+
+    kind: Literal["limit", "retry"]
+    at: float
+    delay: float = 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What of an executor's settings the pictures of its runs show; timeouts in seconds.
+
+    `run` is that of the whole run and `scope` whose it is: `turn` or `workflow`. `tools` are those
+    that tools bring themselves, by name; `secret` the arguments that must not be shown, by tool.
+    """
+
+    call: float | None = None
+    layer: float | None = None
+    run: float | None = None
+    scope: str = "workflow"
+    tools: Mapping[str, float] = field(default_factory=dict[str, float])
+    secret: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def of(self, tool: str) -> float | None:
+        """Return the timeout of a call of this tool."""
+        return self.tools.get(tool, self.call)
+
+    def to_dict(self, tools: set[str]) -> dict[str, Any]:
+        """Return the JSON form, with the tools that are used."""
+        return {
+            "call": self.call,
+            "layer": self.layer,
+            "run": self.run,
+            "scope": self.scope,
+            "tools": {name: seconds for name, seconds in self.tools.items() if name in tools},
+            "secret": {name: list(args) for name, args in self.secret.items() if name in tools},
+        }
+
+
+class Results(Mapping[str, Outcome]):
+    """The outcomes of a run by call id, in plan order; the parts of `Report` that only tell."""
+
+    __slots__ = (
+        "_outcomes",
+        "abandoned",
+        "elapsed",
+        "marks",
+        "plan",
+        "run_id",
+        "setup",
+        "underway",
+    )
+
+    def __init__(
+        self,
+        plan: Plan,
+        outcomes: Mapping[str, Outcome],
+        *,
+        run_id: str = "",
+        elapsed: float = 0.0,
+        abandoned: int = 0,
+        underway: Mapping[str, Underway] | None = None,
+        setup: Setup | None = None,
+        marks: Mapping[str, tuple[Mark, ...]] | None = None,
+    ) -> None:
+        """Bring the outcomes into plan order."""
+        self.plan = plan
+        self.run_id = run_id
+        self.elapsed = elapsed
+        self.abandoned = abandoned
+        self.underway: Mapping[str, Underway] = {} if underway is None else underway
+        self.setup = setup
+        self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
+        self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
+
+    def __getitem__(self, key: str) -> Outcome:
+        """Return the outcome of the call with this id."""
+        return self._outcomes[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids, in plan order."""
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        """Return the number of calls that have an outcome."""
+        return len(self._outcomes)
+
+    def __repr__(self) -> str:
+        """Return the counts; never a value, which may be large or secret."""
+        return f"<Report: {self}>"
+
+    def __str__(self) -> str:
+        """Return one line: `12 calls: 9 done, 1 failed, 2 skipped in 2.31 s`."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for outcome in self._outcomes.values():
+            counts[outcome.status] += 1
+        parts = [f"{count} {status}" for status, count in counts.items() if count]
+        unfinished = len(self.plan) - len(self._outcomes)
+        parts += [f"{unfinished} unfinished"] if unfinished else []
+        total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
+        return f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
+
+    @property
+    def ok(self) -> bool:
+        """Whether every call of the plan is done."""
+        done = all(outcome.status == "done" for outcome in self._outcomes.values())
+        return done and len(self._outcomes) == len(self.plan)
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The values of the calls that are done, by id, with their types."""
+        return {
+            name: outcome.value
+            for name, outcome in self._outcomes.items()
+            if outcome.status == "done"
+        }
+
+    @property
+    def exceptions(self) -> ExceptionGroup[Exception] | None:
+        """What the failed and timed-out calls raised, as one group in plan order, or None.
+
+        Each member has a note that names its call.
+        """
+        errors: list[Exception] = []
+        for name, outcome in self._outcomes.items():
+            if outcome.error is not None:
+                _note(outcome.error, self.plan[name])
+                errors.append(outcome.error)
+        if not errors:
+            return None
+        count = f"{len(errors)} of {len(self.plan)} calls failed"
+        return ExceptionGroup(count, errors)
+
+    def raise_for_failures(self) -> None:
+        """Raise `exceptions` if a call failed or timed out, DagexecError if one is not done."""
+        group = self.exceptions
+        if group is not None:
+            raise group
+        if not self.ok:
+            left = next(
+                call.id for call in self.plan if getattr(self.get(call.id), "status", "") != "done"
+            )
+            status = self[left].status if left in self else "unfinished"
+            msg = f"call {left!r} is {status}: {self}"
+            error = DagexecError(msg)
+            error.report = self
+            raise error
+
+
+def _note(error: BaseException, call: Call) -> None:
+    note = f"in call {call.id!r} of tool {call.tool!r}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
