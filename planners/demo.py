@@ -6,24 +6,19 @@ The replies are in the shape in which each API sends them and are parsed by its 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import anyio
 
-from dagexec import Executor, Timeouts
-from planners._demo._tools import open_shop
+from dagexec import Executor, Plan, Report, Timeouts
+from planners import Planner
+from planners._demo._tools import Shop, open_shop
 from planners.anthropic import MessagesPlanner
 from planners.openai import ChatPlanner, ResponsesPlanner
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dagexec import Plan, Report
-    from planners import Planner
-    from planners._demo._tools import Shop
 
 _WIDTH: Final = 96
 _GLYPHS: Final = {"done": "✓", "failed": "✗", "timed_out": "!", "skipped": "-"}

@@ -16,6 +16,7 @@ Importing this module needs the extra langgraph; only `references` needs the pac
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -36,10 +37,9 @@ from dagexec.integrations.langgraph import FIRST_CALL, numbered, to_langchain
 from dagexec.lowlevel import INSTRUCTIONS, widened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-
     from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables import RunnableConfig
+
 
 R = TypeVar("R")
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from dagexec import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 Ending: TypeAlias = Literal["answered", "goes_on", "cut_off", "refused", "failed"]
 

@@ -8,11 +8,12 @@ that a later turn can refer to an earlier result. Whatever is wrong with a call 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from dagexec import Call, PlanError, Ref
+from dagexec import Call, Outcome, PlanError, Ref, Tool
 from dagexec.lowlevel import (
     MARKS,
     CannotRun,
@@ -25,11 +26,6 @@ from dagexec.lowlevel import (
 )
 from planners._core.edge import is_dict, listed
 from planners._core.placeholders import Placeholders, explained
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from dagexec import Outcome, Tool
 
 # As deep as dagexec takes arguments; values are checked before anything recurses into them.
 MAX_DEPTH: Final = 100

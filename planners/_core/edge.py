@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+from collections.abc import Iterable
+from typing import Any, Final, TypeGuard
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -66,7 +63,7 @@ def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return an SDK object as what goes into a request: dicts, without what is unset."""
+    """Return an SDK object as it goes into a request: as dicts, without unset fields."""
     dump = getattr(value, "model_dump", None)
     if not callable(dump):
         return value

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 from dagexec.lowlevel import MARKS
 from planners._core.edge import is_dict, is_list
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
 
 _LONGEST: Final = 160  # characters of an argument that can be one placeholder as a whole
 _AROUND: Final = 1000  # characters of a text that is searched for placeholders in brackets

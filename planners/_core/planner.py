@@ -5,26 +5,19 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from dagexec import DagexecError, Plan
+from dagexec import DagexecError, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
-from planners._core.call_log import CallLog
+from planners._core.api import Api
+from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.edge import described, is_dict
 from planners._core.render import cut, failure_text, value_text
-from planners._core.stream import CallStream, Replayed
+from planners._core.reply_stream import ReplyStream
+from planners._core.stream import Assembler, CallStream, Replayed
 from planners._core.widen import Dialect, NotStrict, strict
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-    from typing import Self
-
-    from dagexec import Outcome, Tool
-    from planners._core.api import Api
-    from planners._core.call_log import RawCall, Record
-    from planners._core.reply_stream import ReplyStream
-    from planners._core.stream import Assembler
 
 _log = logging.getLogger("planners")
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from pydantic_core import to_json
 
-from dagexec import CallError, DagexecError
+from dagexec import CallError, DagexecError, Outcome
 from dagexec.lowlevel import MAYBE, text_of, too_late
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec import Outcome
 
 
 def value_text(value: Any) -> str:

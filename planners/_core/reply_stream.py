@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from dagexec import Call, DagexecError
 from planners._core.edge import described
-
-if TYPE_CHECKING:
-    from typing import Self
 
 # Seconds that closing a connection may take when nobody reads from it any more.
 _CLOSING: Final = 1.0
@@ -68,7 +65,7 @@ class ReplyStream(AsyncIterator[Call], ABC):
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Stop reading and close the source; what is complete is kept."""
+        """Stop reading and close the source; keep the calls that are complete."""
         self._begin_once()
         if not self._over:
             await self._break_off()
@@ -98,7 +95,7 @@ class ReplyStream(AsyncIterator[Call], ABC):
 
     @abstractmethod
     def _break(self) -> None:
-        """Keep what is complete of a reply that will have no end."""
+        """Keep the complete calls of a reply whose end will not come."""
 
     def _begin_once(self) -> None:
         if not self._begun:
@@ -124,7 +121,7 @@ class ReplyStream(AsyncIterator[Call], ABC):
 
 
 def events_of(source: Any, refused: Callable[[object], DagexecError]) -> Any:
-    """Return an iterator over the events of a stream; raise for what is none."""
+    """Return an iterator over the events of a stream; raise DagexecError for anything else."""
     # The SDKs' streams are their own iterators; what their __aiter__ returns is one more generator.
     if hasattr(source, "__anext__"):
         return source

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, DagexecError
-from planners._core.call_log import RawCall
+from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.edge import get
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Collection, Iterable
-
-    from planners._core.call_log import CallLog, Record
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')

@@ -7,15 +7,12 @@ model outputs", sections "Supported schemas" and "Supported properties"; for Ant
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dagexec.lowlevel import schemas
 from planners._core.edge import is_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 Schema: TypeAlias = dict[str, Any]
 

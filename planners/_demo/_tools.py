@@ -9,20 +9,16 @@ import json
 import sqlite3
 import sys
 import threading
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import anyio
 
-from dagexec import tool
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from dagexec import Tool
+from dagexec import Tool, tool
 
 _ORDERS: Final = [("Dune", 3), ("Emma", 2), ("Dune", 4), ("Ulysses", 1), ("Emma", 1)]
 _NOTES: Final = {

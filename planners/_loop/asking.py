@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from planners._core.api import Api
 from planners._core.edge import get
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Self
-
-    from planners._core.api import Api
+if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser
+    from dagexec.limits import Limiter, Permit
 
 # As the SDKs do it when nobody tells them not to.
 _ATTEMPTS: Final = 3
@@ -29,34 +28,6 @@ _MAX_DELAY: Final = 8.0
 _REPLY: Final = 1000
 _CHARACTERS: Final = 4  # of JSON, to a token
 _LIMITS_OF_REPLY: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-
-
-class Permit(Protocol):
-    """What a limiter gives for one request: `dagexec.limits.Permit`."""
-
-    async def __aenter__(self) -> Self: ...
-    def settle(self, used: Mapping[str, float] | None = None, /) -> None: ...
-    def observe(self, headers: Mapping[Any, Any]) -> None: ...
-    def rejected(
-        self, retry_after: float | None = None, headers: Mapping[Any, Any] | None = None
-    ) -> None: ...
-    async def again(self) -> None: ...
-    def withdraw(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Limiter(Protocol):
-    """What limits requests to a model: `dagexec.limits.Limiter`.
-
-    `rates` names the dimensions that it counts; of them "requests", "tokens", "input_tokens" and
-    "output_tokens" are known here.
-    """
-
-    @property
-    def rates(self) -> Mapping[str, Any]: ...
-    def acquire(
-        self, cost: Mapping[str, float] | None = None, *, deadline: float | None = None
-    ) -> Permit: ...
 
 
 @final

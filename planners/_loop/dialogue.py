@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Iterable
+from typing import Any, Final, final
 from uuid import uuid4
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dagexec import DagexecError, Report
-from planners._core.call_log import RawCall, Record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from planners._core.call_log import CallLog
-    from planners._core.planner import Planner
+from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.planner import Planner
 
 _VERSION: Final = 1
 
@@ -98,7 +94,7 @@ class Dialogue:
                     at[key] = renamed.setdefault(new, _unused(new, used))
 
     def update(self, report: Report) -> None:
-        """Put the outcomes of a report in the place of what is known of the same calls.
+        """Replace the known outcomes of calls by those of a report, in the answers too.
 
         For a turn whose calls had to wait for a person: after `executor.resume`, give its report
         here, then go on with `solve(None, conversation=...)`.

@@ -13,19 +13,15 @@ what is recorded follows from other messages, it is refused.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn, final
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn, final
 
 import anyio
 from pydantic_core import to_jsonable_python
 
-from dagexec import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from dagexec import Call
-    from dagexec.journal import Journal, Record, Session
-    from planners._loop.dialogue import Dialogue
+from dagexec import Call, DagexecError
+from dagexec.journal import Journal, Record, Session
+from planners._loop.dialogue import Dialogue
 
 
 @final
@@ -53,8 +49,6 @@ class Recording:
     @classmethod
     async def claim(cls, journal: Journal, conversation: Dialogue) -> Recording:
         """Begin to record a conversation, or go on with it; raise DagexecError if it is another."""
-        from dagexec.journal import Record
-
         body = {"messages": json.loads(_text(conversation.messages)), "turns": conversation.turns}
         session = await journal.claim(conversation.id, Record("conversation", None, body))
         try:
@@ -119,8 +113,6 @@ class Recording:
 
     async def keep(self, turn: int, response: Any, streamed: Any = None) -> None:
         """Record a reply; raise DagexecError if that cannot be done."""
-        from dagexec.journal import Record
-
         before = [] if streamed is None else [Record("streamed", str(turn), streamed)]
         await self._add("reply", turn, response, *before)
         self._replies[str(turn)] = response
@@ -136,8 +128,6 @@ class Recording:
         return name if times <= 1 else f"{name}.{times}"
 
     async def _add(self, kind: str, turn: int, body: Any, *before: Record) -> None:
-        from dagexec.journal import Record
-
         durable = anyio.Event()
         errors: list[Exception] = []
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, Self, TypeAlias, final
 
-from dagexec import DagexecError
-
-if TYPE_CHECKING:
-    from typing import Self
-
-    from dagexec import Report
-    from planners._loop.dialogue import Dialogue
+from dagexec import DagexecError, Report
+from planners._loop.dialogue import Dialogue
 
 Status: TypeAlias = Literal["done", "timed_out", "max_turns", "pending", "cut_off", "refused"]
 

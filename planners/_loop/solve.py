@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 
-from dagexec import CallTimeout, DagexecError, Executor, Timeouts
+from dagexec import Call, CallTimeout, DagexecError, Executor, Plan, Timeouts
+from dagexec.journal import Journal
 from planners._core.edge import plain
 from planners._core.planner import Planner
+from planners._core.reply_stream import ReplyStream
 from planners._loop.asking import Asked, Asking
 from planners._loop.dialogue import Dialogue
 from planners._loop.recording import RecordedCalls, Recording
-from planners._loop.solution import Solution, Turn
+from planners._loop.solution import Solution, Status, Turn
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
-
-    from dagexec import Call, Plan
-    from dagexec.journal import Journal
-    from planners._core.reply_stream import ReplyStream
-    from planners._loop.asking import Limiter
-    from planners._loop.solution import Status
+if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser
+    from dagexec.limits import Limiter
 
 T = TypeVar("T")
 

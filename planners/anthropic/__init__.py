@@ -1,26 +1,24 @@
 """The planner for Anthropic's Messages API.
 
-Importing this module does not import `anthropic`; only `response()` does.
+Importing this package does not import `anthropic`; only `response()` does. It stands on
+`planners._core`. This file reads whole replies and writes answers; `_stream` puts streams together,
+`_api` is what a loop asks of this API.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
-from dagexec import MissingExtra
+from dagexec import MissingExtra, Tool
+from planners._core.api import Api
 from planners._core.call_log import RawCall
 from planners._core.edge import get, items, text
 from planners._core.planner import Answer, Planner
+from planners._core.stream import Assembler
 from planners._core.widen import ANTHROPIC, Dialect
 from planners.anthropic._api import MessagesApi
 from planners.anthropic._stream import MessagesAssembler
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dagexec import Tool
-    from planners._core.api import Api
-    from planners._core.stream import Assembler
 
 __all__ = ["MessagesPlanner"]
 

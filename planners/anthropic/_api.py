@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final
 
-from planners._core.api import Api
+from planners._core.api import Api, Ending
 from planners._core.edge import get, is_dict, items, nameable, once, plain, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from planners._core.api import Ending
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
 # 21,000 the SDK refuses to wait for a reply that does not stream.

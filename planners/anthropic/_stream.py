@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, final
 
+from planners._core.call_log import RawCall
 from planners._core.edge import get, is_dict, is_list, plain, text
-from planners._core.stream import Assembler, Begun, JsonEnd, Written, stream_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-    from planners._core.call_log import RawCall
-    from planners._core.stream import Progress
+from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 
 # What the SDK's wrapper adds to the events of the API itself: the same things once more.
 _REPEATED: Final = frozenset({"text", "input_json", "citation", "thinking", "signature", "ping"})

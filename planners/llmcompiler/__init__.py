@@ -6,38 +6,36 @@ r"""LLMCompiler for any chat model: the plan is text, and no native tool calling
 The model writes a plan, the calls run as a graph, the model sees the results and decides: it
 finishes with an answer, or writes another plan, which may refer to all earlier results. The idea
 and the form are those of "An LLM Compiler for Parallel Function Calling" (arXiv:2312.04511).
+
+It stands on `planners._core`. The way of a text: `_reply` holds one reply, `_grammar` finds its
+calls line by line (`_line_heads` their beginnings, `_literals` their arguments),
+`_dollar_references` reads `$1`, `_decisions` what the model decided. `_prompt` tells the model the
+form.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
 
-from dagexec import BadReference, Call, DagexecError, Plan
+from dagexec import BadReference, Call, DagexecError, Outcome, Plan, Tool
 from dagexec.lowlevel import order_conflicts, without_faults
-from planners._core.call_log import RawCall, Record
-from planners._core.planner import Planner
+from planners._core.api import Api
+from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
 from planners._core.widen import OPENAI, Dialect
 from planners.llmcompiler import _prompt as prompt
 from planners.llmcompiler._api import CompilerApi
 from planners.llmcompiler._decisions import Decision
-from planners.llmcompiler._dollars import referenced, refuse, unreadable, written
+from planners.llmcompiler._dollar_references import referenced, refuse, unreadable, written
 from planners.llmcompiler._grammar import JOIN
-from planners.llmcompiler._heads import looks_like_plan
+from planners.llmcompiler._items import Numbered
+from planners.llmcompiler._line_heads import looks_like_plan
 from planners.llmcompiler._reply import SPOILT, Numbers, Reply, TextStream
 from planners.llmcompiler._reply_text import whole as text_of
 from planners.llmcompiler._thoughts import spoken
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-    from typing import Self
-
-    from dagexec import Outcome, Tool
-    from planners._core.api import Api
-    from planners._core.call_log import CallLog
-    from planners._core.planner import Answer
-    from planners.llmcompiler._items import Numbered
 
 __all__ = ["Decision", "LLMCompilerPlanner"]
 
@@ -266,7 +264,7 @@ class LLMCompilerPlanner(Planner):
         return {name: referenced(value, exists) for name, value in named.items()}
 
     def _placed(self, item: Numbered) -> dict[str, Any] | str:
-        """Return all arguments by name, or what is wrong with those that have none."""
+        """Return all arguments by name, or a text about those that cannot be named."""
         tool = self._by_name.get(item.name)
         if tool is None or not item.positional:
             return item.named

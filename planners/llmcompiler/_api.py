@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from planners._core.api import Api
+from planners._core.api import Api, Ending
 from planners._core.edge import get
 from planners.anthropic._api import MessagesApi
 from planners.llmcompiler._decisions import Decision
@@ -13,11 +14,6 @@ from planners.llmcompiler._items import Join, Numbered, Unsaid
 from planners.llmcompiler._reply_text import whole
 from planners.llmcompiler._thoughts import spoken
 from planners.openai._api import ChatApi
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from planners._core.api import Ending
 
 _CHAT = ChatApi()
 _MESSAGES = MessagesApi()

@@ -16,7 +16,7 @@ _LONGEST: Final = 300
 _STOPS: Final = frozenset("。、｡､")
 
 
-def straight(text: str) -> str:
+def in_ascii(text: str) -> str:
     """Return a text whose first line is plain up to its first bracket.
 
     Whatever is cut off at the end, the beginning is the same.

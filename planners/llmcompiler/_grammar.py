@@ -14,12 +14,14 @@ each place where they are not.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from planners.llmcompiler._ascii import straight, visible
+from planners.llmcompiler._ascii import in_ascii, visible
 from planners.llmcompiler._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
-from planners.llmcompiler._heads import (
+from planners.llmcompiler._items import Item, Join, Mentioned, Numbered, Thought, Unsaid
+from planners.llmcompiler._line_heads import (
     BARE,
     BROKEN,
     END,
@@ -30,14 +32,8 @@ from planners.llmcompiler._heads import (
     listed,
     loose,
 )
-from planners.llmcompiler._items import Join, Mentioned, Numbered, Thought, Unsaid
 from planners.llmcompiler._literals import Arguments, Malformed
 from planners.llmcompiler._thoughts import OPENING, Block, stray, tag_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from planners.llmcompiler._items import Item
 
 JOIN: Final = "join"
 
@@ -106,8 +102,8 @@ class Reader:
         return True
 
     def _begins(self, text: str) -> bool:
-        """Take what is known by its beginning; False for a line that must be whole first."""
-        plain = straight(text)
+        """Take a line that its beginning identifies; return False if all of it must come first."""
+        plain = in_ascii(text)
         opening = OPENING.match(plain)
         if opening is not None:
             self._buffer = plain
@@ -147,7 +143,7 @@ class Reader:
         return False
 
     def _skipped(self, text: str) -> None:
-        """Take whole lines, or what is left of one, of which no call is made."""
+        """Take whole lines, or the rest of one, that hold no call."""
         if not self._mentioned and self._mentions(text):
             self._mentioned = True
             self._items.append(Mentioned())
@@ -181,7 +177,7 @@ class Reader:
             return
         if not stripped or _FENCE.fullmatch(line):
             return
-        broken = BROKEN.match(straight(line))
+        broken = BROKEN.match(in_ascii(line))
         if broken is not None and self._known(broken[2]):
             self._broken(int(broken[1]), broken[2])
             return
@@ -190,11 +186,11 @@ class Reader:
         self._skipped(line)
         thought = stripped.removeprefix("Thought:").strip()
         self._thoughts.append(thought)
-        self._items.append(Thought(thought, listed(straight(line))))
+        self._items.append(Thought(thought, listed(in_ascii(line))))
 
     def _loose(self, line: str) -> bool:
         """Take a call that is not written as it was asked for; True if the line begins one."""
-        found = loose(straight(line), self._known)
+        found = loose(in_ascii(line), self._known)
         if found is None:
             return False
         if found.number is None and found.name.lower() != JOIN:
@@ -203,7 +199,7 @@ class Reader:
             self._give(Numbered(None, found.name, problem=problem, label=found.label))
             return True
         self._at = 0  # the line is read again, as a call
-        self._buffer = straight(self._buffer)
+        self._buffer = in_ascii(self._buffer)
         self._begin_call(found.number, found.name, found.at)
         return True
 
@@ -352,7 +348,7 @@ class Reader:
         mark = text.find(END)
         if mark >= 0 and (mark < end or end < 0):
             end = mark
-        following = HEAD.match(straight(text.lstrip(" \t;,")))
+        following = HEAD.match(in_ascii(text.lstrip(" \t;,")))
         if following is not None and not following[3]:
             end = len(text) - len(text.lstrip(" \t;,"))
         elif end < 0 and not final:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
+from dagexec import Tool
 from dagexec.lowlevel import schemas
 from planners._core.edge import is_dict, is_list, listed
-from planners.llmcompiler._heads import END
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from dagexec import Tool
+from planners.llmcompiler._line_heads import END
 
 DECISION: Final[dict[str, Any]] = {
     "type": "object",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from dagexec import Call, DagexecError
 from dagexec.lowlevel import number_of
@@ -12,14 +13,8 @@ from planners._core.edge import described
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
 from planners.llmcompiler._decisions import Decision
 from planners.llmcompiler._grammar import Reader
-from planners.llmcompiler._items import Join, Mentioned, Numbered, Thought, Unsaid
+from planners.llmcompiler._items import Item, Join, Mentioned, Numbered, Thought, Unsaid
 from planners.llmcompiler._reply_text import piece, refused, whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from planners.llmcompiler._items import Item
-
 
 SPOILT: Final = (
     "Calls of this reply were thoughts: a closing tag such as </think> stands behind them, and none"
@@ -237,7 +232,7 @@ def _said(reply: Reply) -> dict[str, Any]:
 
 
 def _events(source: Any) -> Any:
-    """Return an iterator over the pieces of a source; raise DagexecError for what is none."""
+    """Return an iterator over the pieces of a source; raise DagexecError for anything else."""
     if _is_whole(source) and not hasattr(source, "__aiter__"):
         return iter([whole(source).text])  # a whole reply is a stream of one piece
     return events_of(source, refused)

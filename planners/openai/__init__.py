@@ -1,26 +1,24 @@
 """Planners for OpenAI's two APIs, and for the many servers that speak Chat Completions.
 
-Importing this module does not import `openai`; only `response()` does.
+Importing this package does not import `openai`; only `response()` does. It stands on
+`planners._core`. This file reads whole replies and writes answers; `_stream` puts streams together,
+`_api` is what a loop asks of these APIs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
-from dagexec import MissingExtra
+from dagexec import MissingExtra, Tool
+from planners._core.api import Api
 from planners._core.call_log import RawCall
 from planners._core.edge import get, is_list, items, listed, plain, text
 from planners._core.planner import Answer, Planner
+from planners._core.stream import Assembler
 from planners._core.widen import OPENAI, Dialect
 from planners.openai._api import ChatApi, ResponsesApi
 from planners.openai._stream import ChatAssembler, ResponsesAssembler
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dagexec import Tool
-    from planners._core.api import Api
-    from planners._core.stream import Assembler
 
 __all__ = ["ChatPlanner", "ResponsesPlanner"]
 

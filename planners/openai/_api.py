@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final
 
-from planners._core.api import Api
+from planners._core.api import Api, Ending
 from planners._core.edge import get, is_dict, is_list, items, listed, nameable, once, plain, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from planners._core.api import Ending
 
 _CHAT_CALLS: Final = ("function", "custom", None)
 _CALLS: Final = ("function_call", "custom_tool_call")

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, final
 
+from planners._core.call_log import RawCall
 from planners._core.edge import get, is_dict, is_list, items, plain, text
-from planners._core.stream import Assembler, Begun, JsonEnd, Written, stream_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-    from planners._core.call_log import RawCall
-    from planners._core.stream import Progress
-
+from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 
 # The events that the SDK's `stream()` adds to the chunks; they say the same once more.
 _WRAPPER: Final = ("content.", "refusal.", "tool_calls.", "logprobs.")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dagexec import Call, DagexecError, Plan, Ref, Template
 from planners.llmcompiler import LLMCompilerPlanner
 from planners.llmcompiler._decisions import Decision
-from planners.llmcompiler._dollars import referenced, written
+from planners.llmcompiler._dollar_references import referenced, written
 from planners.llmcompiler._grammar import Reader
 from planners.llmcompiler._items import Join, Numbered, Thought
 from tests.planners.plans import FOREIGN, NAMES, STRIPPED, THOUGHT, calls, make, read

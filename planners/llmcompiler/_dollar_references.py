@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection, Iterable
 from math import inf, isnan
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from dagexec import BadReference, DagexecError, Ref, Template
+from dagexec import BadReference, Call, DagexecError, Ref, Template
 from dagexec.lowlevel import MARKS
 from planners._core.edge import is_dict, is_list
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
-    from dagexec import Call
 
 _NUMBER: Final = r"([1-9][0-9]{0,8})"
 # The path of a reference in braces ends at the first `}` outside of a quoted key.

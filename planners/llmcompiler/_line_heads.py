@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from planners.llmcompiler._ascii import plain
 from planners.llmcompiler._literals import Arguments, Malformed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
 
 END: Final = "<END_OF_PLAN>"
 
