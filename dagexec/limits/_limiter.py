@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 from typing import TYPE_CHECKING, Any, Final, cast, final
-from weakref import WeakValueDictionary, ref
-
-import anyio
-from anyio.lowlevel import current_token
+from weakref import WeakValueDictionary
 
 from dagexec._errors import DagexecError
+from dagexec.limits._counted import Counted, default_random
 from dagexec.limits._headers import limits_in, remaining_in
 from dagexec.limits._ledger import Ledger, Oversize, Ticket
-from dagexec.limits._permit import Permit, default_random
+from dagexec.limits._permit import Permit
 from dagexec.limits._rates import Rate, is_amount
 
 if TYPE_CHECKING:
@@ -43,7 +39,7 @@ _named: Final[WeakValueDictionary[str, Limiter]] = WeakValueDictionary()
 
 
 @final
-class Limiter:
+class Limiter(Counted):
     """Lets calls go as fast as a key allows, and no faster, first come, first served.
 
     Args:
@@ -81,14 +77,12 @@ class Limiter:
         random: Callable[[], float] = default_random,
     ) -> None:
         """Check the settings; buckets start full."""
-        self.key = key
         self.rates = _rates(key, rates or {})
         if margin is None:
             margin = _MARGIN if peers == 1 and store is None else _SHARED_MARGIN
-        self.random = random
         self.peers = peers
         _check(key, in_flight, margin, oversize, peers)
-        self.ledger = Ledger(
+        ledger = Ledger(
             key,
             self.rates,
             now=0.0,
@@ -97,22 +91,8 @@ class Limiter:
             oversize=oversize,
             peers=peers,
         )
-        self.store = store
-        if store is not None:
-            self.ledger.owed = {}
-        # Whose turn it is to book with the store; made anew for each event loop.
-        self.turn = anyio.Lock()
-        # The event loop that it served last, and the thread of that.
-        self._loop: ref[Any] | None = None
-        self._thread = 0
-        # When it was used last, on the loop's clock and on the machine's.
-        self._last = (0.0, time.monotonic())
+        super().__init__(ledger, store, random)
         _named[key] = self
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it serves this event loop."""
-        return self._loop is not None and self._loop() is current_token().native_token
 
     # -------------------------------------------------------------------------- starting points
 
@@ -238,39 +218,6 @@ class Limiter:
     def level(self, dimension: str) -> float:
         """Return what is left of a dimension, as of its last use; a debt is below zero."""
         return self.ledger.buckets[dimension].level
-
-    def now(self) -> float:
-        """Return the time on the clock of the event loop that runs, and serve that loop.
-
-        Raises DagexecError while another loop uses this limiter.
-        """
-        token = current_token().native_token
-        now = anyio.current_time()
-        if self._loop is None or self._loop() is not token:
-            self._move(token, now)
-        self._last = (now, time.monotonic())
-        return now
-
-    def _move(self, token: object, now: float) -> None:
-        """Serve another event loop from now on: its clock has another zero."""
-        old = None if self._loop is None else self._loop()
-        thread = threading.get_ident()
-        if self.ledger.used or self.ledger.waiting:
-            # A loop of this thread has ended, since another one runs now; its calls are gone.
-            ended = thread == self._thread or old is None or getattr(old, "is_closed", bool)()
-            if not ended:
-                msg = (
-                    f"the limiter {self.key!r} is in use on another event loop: a limiter serves"
-                    " one at a time, so give each its own, with its part of the limit"
-                )
-                raise DagexecError(msg)
-            self.ledger.reset()
-        then, real = self._last
-        passed = time.monotonic() - real
-        self.turn = anyio.Lock()
-        self.ledger.shift(now - then - (passed if self._loop is not None else 0.0))
-        self._loop = ref(token)
-        self._thread = thread
 
     def __repr__(self) -> str:
         """Return the key and what is going on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -13,6 +12,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
+from dagexec.limits._counted import Counted
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
 from dagexec.limits._ledger import Ticket
 from dagexec.limits._rates import EPS, is_amount
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dagexec.limits._ledger import Ledger, Needs
-    from dagexec.limits._limiter import Limiter
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -62,7 +61,7 @@ class Permit:
         "refusals",
     )
 
-    def __init__(self, limiters: Sequence[Limiter], ticket: Ticket) -> None:
+    def __init__(self, limiters: Sequence[Counted], ticket: Ticket) -> None:
         """Take a ticket that has not queued up yet."""
         self._limiters = limiters
         self._ticket = ticket
@@ -155,7 +154,7 @@ class Permit:
             now = current_time()
         self._wake()
 
-    async def _book(self, limiter: Limiter) -> None:
+    async def _book(self, limiter: Counted) -> None:
         """Have the store charge what the machine has charged, and wait as long as it says."""
         store, ledger, ticket = limiter.store, limiter.ledger, self._ticket
         assert store is not None  # noqa: S101 - one of `_shared`
@@ -332,8 +331,3 @@ class Permit:
 def _wake(ticket: Ticket) -> None:
     if isinstance(ticket.wake, Event):
         ticket.wake.set()
-
-
-def default_random() -> float:
-    """Return a number from 0 to 1, for jitter."""
-    return random.random()  # noqa: S311 - spreads load, hides nothing

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 from weakref import ref
 
 from dagexec._errors import CallError, DagexecError
+from dagexec.limits._counted import default_random
 from dagexec.limits._headers import longest, refusal_in, status_in
-from dagexec.limits._permit import MAX_GATE, default_random
+from dagexec.limits._permit import MAX_GATE
 from dagexec.limits._rates import is_amount
 
 if TYPE_CHECKING:

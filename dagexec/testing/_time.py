@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, TypeVarTuple
 
 import anyio
 
-from dagexec._errors import DagexecError, MissingExtra
+from dagexec._errors import MissingExtra
+
+from ._deadlock import DeadlockError, deadlock
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -48,10 +50,6 @@ Ts = TypeVarTuple("Ts")
 
 # Not 0, so that a forgotten start time is seen; small, so that sums are exact to 1e-12.
 START = 1000.0
-
-
-class DeadlockError(DagexecError):
-    """Every task waits and no deadline is set: in virtual time nothing can ever happen again."""
 
 
 def virtual_time(backend: Backend) -> tuple[str, dict[str, Any]]:
@@ -107,15 +105,6 @@ def fail_on_deadlock(
     return guarded
 
 
-def _deadlock(waiting: Iterable[tuple[str, list[str]]]) -> DeadlockError:
-    """Describe a deadlock from the tasks' names and formatted stacks."""
-    tasks = "\n".join(f"{name} waits at\n{''.join(stack)}" for name, stack in waiting)
-    return DeadlockError(
-        "deadlock in virtual time: every task waits and no deadline is set (a wait for a thread, "
-        f"a process or a socket needs a real clock)\n{tasks}"
-    )
-
-
 def _format(frames: Iterable[tuple[FrameType, int]]) -> list[str]:
     return traceback.StackSummary.extract(iter(frames)).format()
 
@@ -138,7 +127,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         """Jump ahead instead of waiting; None, which means for ever, is a deadlock."""
         if seconds is None:
             tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
-            raise _deadlock((task.get_name(), _format(_frames(task.get_coro()))) for task in tasks)
+            raise deadlock((task.get_name(), _format(_frames(task.get_coro()))) for task in tasks)
         self._now += seconds
 
 
@@ -205,5 +194,5 @@ def _trio_watch() -> Generator[None]:
         return
     from ._trio import deadlock_watch
 
-    with deadlock_watch(_deadlock):
+    with deadlock_watch():
         yield

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING
 
 import outcome
 import trio
 from trio.testing import MockClock
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-
-    from ._time import DeadlockError
-
-    Describe = Callable[[Iterable[tuple[str, list[str]]]], DeadlockError]
+from ._deadlock import DeadlockError, deadlock
 
 __all__ = ["deadlock_watch"]
 
 
 @contextmanager
-def deadlock_watch(describe: Describe) -> Generator[None]:
+def deadlock_watch() -> Generator[None]:
     """Watch the block where the run's clock is a virtual one of trio; raise `DeadlockError`."""
     if not trio.lowlevel.in_trio_run() or not _jumps(trio.lowlevel.current_clock()):
         yield
         return
     scope = trio.CancelScope()
-    watch = _Watch(scope, describe)
+    watch = _Watch(scope)
     with scope:
         trio.lowlevel.add_instrument(watch)
         try:
@@ -51,9 +46,8 @@ class _Watch(trio.abc.Instrument):
     cancelled; what is shielded from that, and waits on, gets the error itself.
     """
 
-    def __init__(self, scope: trio.CancelScope, describe: Describe) -> None:
+    def __init__(self, scope: trio.CancelScope) -> None:
         self._scope = scope
-        self._describe = describe
         self._root = trio.lowlevel.current_task()
         self._idle = 0
         self.error: DeadlockError | None = None
@@ -79,7 +73,7 @@ class _Watch(trio.abc.Instrument):
 
     def _end(self) -> None:
         tasks = list(_tree(self._root))
-        error = self._describe((task.name, _stack(task)) for task in tasks)
+        error = deadlock((task.name, _stack(task)) for task in tasks)
         if self.error is None:
             self.error = error
             self._scope.cancel()

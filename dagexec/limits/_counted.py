@@ -1,0 +1,80 @@
+"""What a limiter counts, with what, and on which event loop: the half of it that a permit needs."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+import anyio
+from anyio.lowlevel import current_token
+
+from dagexec._errors import DagexecError
+from dagexec.limits._ledger import Ledger
+from dagexec.limits._store import Store
+
+
+class Counted:
+    """A key's ledger and store, on the clock of the event loop that uses them."""
+
+    def __init__(self, ledger: Ledger, store: Store | None, random: Callable[[], float]) -> None:
+        """Serve no event loop yet."""
+        self.key = ledger.key
+        self.ledger = ledger
+        self.random = random
+        self.store = store
+        if store is not None:
+            self.ledger.owed = {}
+        # Whose turn it is to book with the store; made anew for each event loop.
+        self.turn = anyio.Lock()
+        # The event loop that it served last, and the thread of that.
+        self._loop: ref[Any] | None = None
+        self._thread = 0
+        # When it was used last, on the loop's clock and on the machine's.
+        self._last = (0.0, time.monotonic())
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it serves this event loop."""
+        return self._loop is not None and self._loop() is current_token().native_token
+
+    def now(self) -> float:
+        """Return the time on the clock of the event loop that runs, and serve that loop.
+
+        Raises DagexecError while another loop uses this limiter.
+        """
+        token = current_token().native_token
+        now = anyio.current_time()
+        if self._loop is None or self._loop() is not token:
+            self._move(token, now)
+        self._last = (now, time.monotonic())
+        return now
+
+    def _move(self, token: object, now: float) -> None:
+        """Serve another event loop from now on: its clock has another zero."""
+        old = None if self._loop is None else self._loop()
+        thread = threading.get_ident()
+        if self.ledger.used or self.ledger.waiting:
+            # A loop of this thread has ended, since another one runs now; its calls are gone.
+            ended = thread == self._thread or old is None or getattr(old, "is_closed", bool)()
+            if not ended:
+                msg = (
+                    f"the limiter {self.key!r} is in use on another event loop: a limiter serves"
+                    " one at a time, so give each its own, with its part of the limit"
+                )
+                raise DagexecError(msg)
+            self.ledger.reset()
+        then, real = self._last
+        passed = time.monotonic() - real
+        self.turn = anyio.Lock()
+        self.ledger.shift(now - then - (passed if self._loop is not None else 0.0))
+        self._loop = ref(token)
+        self._thread = thread
+
+
+def default_random() -> float:
+    """Return a number from 0 to 1, for jitter."""
+    return random.random()  # noqa: S311 - spreads load, hides nothing
