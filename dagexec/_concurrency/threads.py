@@ -23,6 +23,7 @@ import anyio
 from anyio.from_thread import run_sync as call_in_loop
 from anyio.lowlevel import current_token
 
+from dagexec._concurrency import forks
 from dagexec._concurrency.contexts import in_context
 from dagexec._concurrency.loops import leave_loop, run_beside
 from dagexec._errors import DagexecError
@@ -239,6 +240,15 @@ def in_place() -> bool:
 
 _here = threading.local()
 _idle: deque[SimpleQueue[ThreadCall]] = deque()
+
+
+def _forget() -> None:
+    """Forget the parent's threads, and the call whose tool forked: its loop turns no more here."""
+    _idle.clear()
+    _here.__dict__.clear()
+
+
+forks.in_child(_forget)
 
 
 def _start(call: ThreadCall) -> None:

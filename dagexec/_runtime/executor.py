@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakMethod, finalize
 import anyio
 from anyio.lowlevel import current_token
 
+from dagexec._concurrency import forks
 from dagexec._concurrency.capacities import Capacities
 from dagexec._concurrency.loops import in_event_loop, run_beside, run_in_new_loop
 from dagexec._concurrency.restart import Restart
@@ -343,6 +344,7 @@ class Executor:
 
     def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
         """Make a runner in the event loop that is running now."""
+        forks.catch_up()
         token = current_token().native_token
         slots = self._slots.get(token)
         if slots is None:

@@ -20,6 +20,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from dagexec._concurrency import forks
 from dagexec._errors import DagexecError
 from dagexec._runtime.waits import snapshot_of_all
 
@@ -27,8 +28,8 @@ _log: Final = logging.getLogger("dagexec")
 PREFIX: Final = "dagexec-doctor-"
 # Seconds that one who asks may take.
 _PATIENCE: Final = 5.0
-_lock: Final = threading.Lock()
-_listening: dict[int, Path] = {}
+_lock = threading.Lock()
+_listening: dict[int, tuple[Path, socket.socket]] = {}
 
 
 def folders(user: int) -> tuple[Path, ...]:
@@ -50,15 +51,28 @@ def listen() -> Path:
     pid = os.getpid()
     with _lock:
         if pid not in _listening:
-            _listening.clear()  # what a parent had, before a fork
             path = _private_folder() / f"{PREFIX}{pid}.sock"
             server = _bound(path)
-            _listening[pid] = path
+            _listening[pid] = (path, server)
             threading.Thread(
                 target=_serve, args=(server,), name="dagexec doctor", daemon=True
             ).start()
             atexit.register(_remove, path, pid)
-        return _listening[pid]
+        return _listening[pid][0]
+
+
+def _forget() -> None:
+    """Let go of the parent's socket in a forked child; it listens anew when it runs something."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+    for _, server in _listening.values():
+        server.close()  # or the parent's path would take questions after the parent's end
+    if _listening:
+        forks.later(listen_if_possible)
+    _listening.clear()
+
+
+forks.in_child(_forget)
 
 
 def listen_if_possible() -> None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, cast, final
 from weakref import WeakValueDictionary
 
+from dagexec._concurrency import forks
 from dagexec._errors import DagexecError
 from dagexec.limits._counted import Counted, default_random
 from dagexec.limits._headers import limits_in, remaining_in
@@ -93,6 +94,11 @@ class Limiter(Counted):
         )
         super().__init__(ledger, store, random)
         _named[key] = self
+        forks.forgets(self)
+
+    def forget(self) -> None:
+        """Drop, in a forked child, the calls of the parent: they never end here."""
+        self.ledger.reset()
 
     # -------------------------------------------------------------------------- starting points
 
