@@ -10,13 +10,12 @@ may be what it holds. Such a call is refused when it asks, with the names of bot
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import final
+from weakref import WeakKeyDictionary
 
 from dagexec._errors import PoolDeadlock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 
 @final
@@ -136,3 +135,38 @@ class Capacities:
             count <= self._total[name] - sum(each.uses.get(name, 0) for each in kept)
             for name, count in hold.uses.items()
         )
+
+
+@final
+class SharedCapacities(Mapping[str, int]):
+    """How much there is of each resource, for all executors that are given this object.
+
+    It reads as the mapping that it was made of. Each event loop has all of it to itself: loops
+    cannot wake each other's tasks.
+    """
+
+    __slots__ = ("_by_loop", "_total")
+
+    def __init__(self, total: Mapping[str, int]) -> None:
+        """Start with all of it free."""
+        self._total = dict(total)
+        self._by_loop: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
+
+    def __getitem__(self, key: str) -> int:
+        """Return how much there is of a resource."""
+        return self._total[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._total)
+
+    def __len__(self) -> int:
+        """Return the number of resources."""
+        return len(self._total)
+
+    def on(self, loop: object) -> Capacities:
+        """Return what there is on an event loop, given by its own token."""
+        found = self._by_loop.get(loop)
+        if found is None:
+            found = self._by_loop[loop] = Capacities(self._total)
+        return found

@@ -14,7 +14,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
-from dagexec._concurrency.capacities import Capacities
+from dagexec._concurrency.capacities import SharedCapacities
 from dagexec._concurrency.loops import in_event_loop, run_beside, run_in_new_loop
 from dagexec._concurrency.restart import Restart
 from dagexec._concurrency.slots import UNLIMITED, Slots
@@ -107,6 +107,12 @@ class Executor:
         self.observers = tuple(observers)
         check_choices(on_failure=on_failure, in_doubt=in_doubt, journal=journal)
         self.capacities = capacities_for(capacities or {}, self.tools.values())
+        # Given as such by an adapter that makes an executor for each of its messages.
+        self._shared = (
+            capacities
+            if isinstance(capacities, SharedCapacities)
+            else SharedCapacities(self.capacities)
+        )
         # Worker processes for tools with runs="process", None without such tools.
         self._pool: Pool | None = None
         self._services: list[Service] = []
@@ -126,7 +132,6 @@ class Executor:
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
         self._slots: WeakKeyDictionary[object, Slots] = WeakKeyDictionary()
-        self._shared: WeakKeyDictionary[object, Capacities] = WeakKeyDictionary()
         if os.environ.get("DAGEXEC_DOCTOR", "0") not in ("", "0"):
             from dagexec._runtime.listener import listen_if_possible
 
@@ -351,9 +356,7 @@ class Executor:
             slots = self._slots[token] = Slots(self.concurrency or UNLIMITED, token)
         shared = None
         if self.capacities and self.concurrency != 0:
-            shared = self._shared.get(token)
-            if shared is None:
-                shared = self._shared[token] = Capacities(self.capacities)
+            shared = self._shared.on(token)
         watching = [
             each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
             for each in self.observers

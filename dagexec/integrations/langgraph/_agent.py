@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar, cast, final
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Send
 
 from dagexec import DagexecError
 from dagexec.integrations.langgraph._node import DagToolNode
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from langchain_core.runnables import RunnableConfig
 
 G = TypeVar("G")
 

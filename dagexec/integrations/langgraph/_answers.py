@@ -7,29 +7,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, cast
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import ToolCall, ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import tool_node as stock
 from pydantic_core import to_jsonable_python
 
-from dagexec import CallError, Deny
+from dagexec import CallError, Deny, Outcome
+from dagexec.lowlevel import MAYBE, SCOPES, too_late
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from langchain_core.messages import ToolCall
-
-    from dagexec import Outcome
-
+# The answer stands beside its call, and the run's deadline is that of one message.
 _SCOPES: Final = {
+    **SCOPES,
     "call": "its time limit",
-    "layer": "the time limit of the calls that started together",
-    "turn": "the time limit of this turn",
     "workflow": "the time limit of all calls together",
 }
-_MAYBE: Final = " It may have taken effect: check that before you call it again."
 
 
 def _never(error: BaseException) -> bool:
@@ -93,14 +87,12 @@ def outcome_text(outcome: Outcome, named: Callable[[str], str]) -> str:
 
     `named` says which call an id is.
     """
-    maybe = _MAYBE if outcome.maybe else ""
+    maybe = f" {MAYBE}" if outcome.maybe else ""
     match outcome.status:
         case "timed_out" if outcome.started is not None:
-            scope = _SCOPES.get(outcome.scope or "", "a time limit")
-            return f"Error: timed out: {scope} was over before the call ended.{maybe}"
+            return f"Error: timed out: {too_late(outcome, _SCOPES)}.{maybe}"
         case "timed_out":
-            scope = _SCOPES.get(outcome.scope or "", "a time limit")
-            return f"Error: not run: {scope} was over before the call could start."
+            return f"Error: not run: {too_late(outcome, _SCOPES)}."
         case "skipped" | "pending":
             source = named(outcome.because or "")
             return f"Error: not run: {source} gave no result to use. Call this tool without it."

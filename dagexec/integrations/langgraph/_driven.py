@@ -12,11 +12,13 @@ because it is a copy: an option that is not named here cannot be forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
+from langchain_core.tools import BaseTool
 from langgraph.prebuilt import tool_node as stock
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from pydantic import BaseModel, ValidationError
@@ -25,16 +27,9 @@ from dagexec import ArgumentError, Denied, Tool, ToolDefinitionError, tool
 from dagexec._tools.arguments import at, concealed
 from dagexec._tools.arguments import known as known_part
 from dagexec._tools.json_schema import SchemaArguments
-from dagexec._tools.options import strings_of
+from dagexec._tools.options import ToolOptions, strings_of
 from dagexec.integrations.langgraph._tools import fitting_name, own_tool
 from dagexec.limits import Retry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from langchain_core.tools import BaseTool
-
-    from dagexec._tools.options import ToolOptions
 
 # What LangChain keeps, or what only a tool of an `Executor` can have.
 _NOT_HERE: Final = ("runs", "name", "description")

@@ -7,62 +7,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, Protocol, cast, final
 
-from langchain_core.runnables.config import get_config_list, var_child_runnable_config
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
+from langgraph.types import Command
 
-from dagexec import Call, CallError, Plan, Tool
+from dagexec import Call, CallError, Executor, Outcome, Plan, Report, Tool
 from dagexec._errors import CallCancelled, Denied
+from dagexec._runtime.observers import Observer
 from dagexec._tools.context import Asked, answer_from
 from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
-from dagexec.integrations.langgraph._input import (
-    answers_to_unreadable,
-    ids_of,
-    limit_of,
-    messages_of,
-)
-from dagexec.integrations.langgraph._ledger import merged, open_ledger
+from dagexec.integrations.langgraph._carryover import carryover_of, merged
+from dagexec.integrations.langgraph._commands import is_for_graph
+from dagexec.integrations.langgraph._driven import Driven
+from dagexec.integrations.langgraph._input import NodeInput, ids_of, limit_of
 from dagexec.integrations.langgraph._people import QUESTION, People
-from dagexec.integrations.langgraph._record import CURRENT, Record
-from dagexec.integrations.langgraph._references import References, is_marked, without_faults
-from dagexec.lowlevel import Conclude, Settled, current_id
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from langchain_core.messages import ToolCall
-    from langchain_core.runnables import RunnableConfig
-
-    from dagexec import Executor, Outcome, Report, Timeouts
-    from dagexec._runtime.observers import Observer
-    from dagexec._tools.options import ToolOptions
-    from dagexec.integrations.langgraph._node import DagToolNode
+from dagexec.integrations.langgraph._references import References, is_marked
+from dagexec.integrations.langgraph._settings import NodeSettings
+from dagexec.integrations.langgraph._tracked import CURRENT, TrackedCall
+from dagexec.lowlevel import Conclude, Settled, current_id, without_faults
 
 _TASK: Final = "__pregel_task_id"
 _MESSAGE: Final[ContextVar[Message]] = ContextVar("dagexec_langgraph_message")
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a node was made with, besides what the stock class keeps itself."""
+class Node(Protocol):
+    """What a message needs of the node that runs it."""
 
-    timeouts: Timeouts
-    concurrency: int | None
-    on_failure: Any
-    barrier: bool
-    observers: tuple[Observer, ...]
-    references: bool
-    options: Mapping[str, ToolOptions]
-    stream_calls: bool
-    capacities: Mapping[str, int]
+    @property
+    def settings(self) -> NodeSettings:
+        """The settings that the node was made with."""
+        ...
+
+    @property
+    def tools_by_name(self) -> dict[str, BaseTool]:
+        """The tools, by the name that the model knows."""
+        ...
+
+    def driven(self, name: str, *, blocking: bool) -> Driven:
+        """Return what an executor runs for a tool."""
+        ...
+
+    def executor(
+        self,
+        tools: Iterable[Tool[..., Any]],
+        observers: Sequence[Observer] = (),
+        concurrency: int | None = None,
+    ) -> Executor:
+        """Return an executor for the message."""
+        ...
+
+    def run_call(self, call: ToolCall, kind: Any, runtime: ToolRuntime) -> Any:
+        """Run one call in this thread, wrappers and all."""
+        ...
+
+    def arun_call(
+        self, call: ToolCall, kind: Any, runtime: ToolRuntime
+    ) -> Coroutine[Any, Any, Any]:
+        """Run one call in the event loop, wrappers and all."""
+        ...
+
+    def run_awaited(
+        self, call: ToolCall, kind: Any, runtime: ToolRuntime
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a tool that can only be awaited, under `invoke`: without the async wrapper."""
+        ...
+
+    def error_answer(self, error: Exception, call: ToolCall) -> ToolMessage:
+        """Return the answer that the node makes of an error, or raise it."""
+        ...
 
 
 def arun(**args: Any) -> Any:
@@ -85,62 +109,60 @@ def run(**args: Any) -> Any:
 class Message:
     """A message's calls while they run."""
 
-    def __init__(
-        self, node: DagToolNode, given: Any, config: RunnableConfig, runtime: Any, *, blocking: bool
-    ) -> None:
-        """Read the input and what an attempt before has left."""
-        hooks: Any = node
-        calls: list[ToolCall]
-        calls, self.input_type = hooks._parse_input(given)  # noqa: SLF001
+    def __init__(self, node: Node, given: NodeInput, *, blocking: bool) -> None:
+        """Take the calls, and what an attempt before has left of them."""
         self._node = node
-        self._hooks = hooks
-        self._config = config
+        self.given = given
+        self._config = given.config
         self._blocking = blocking
-        self._writer = getattr(runtime, "stream_writer", None)
-        configs = get_config_list(config, len(calls))
-        state = hooks._extract_state(given, configs[0]) if configs else None  # noqa: SLF001
-        self._messages: Sequence[Any] = messages_of(given, state, hooks._messages_key)  # noqa: SLF001
-        written = self.input_type != "tool_calls"
-        self._unreadable = answers_to_unreadable(self._messages) if written else []
-        self.records = [
-            Record(id_, call, self.input_type, self._tool_runtime(call, each, state, runtime), n)
-            for n, (id_, call, each) in enumerate(zip(ids_of(calls), calls, configs, strict=True))
+        self._writer: Callable[[Any], object] | None
+        self._writer = getattr(given.runtime, "stream_writer", None)
+        ids = ids_of(given.calls)
+        self.tracked_calls = [
+            TrackedCall(id_, call, given.kind, self._tool_runtime(call, config), position)
+            for position, (id_, call, config) in enumerate(
+                zip(ids, given.calls, given.configs, strict=True)
+            )
         ]
-        self._by_id = {record.id: record for record in self.records}
-        self._ledger = open_ledger(config, self.records)
+        # Where the commands go that left their tools as exceptions: the name of a graph above.
+        self.target: str | None = None
+        self._by_id = {tracked.id: tracked for tracked in self.tracked_calls}
+        self._carryover = carryover_of(given.config, self.tracked_calls)
         self._people: dict[str, People] = {}
-        for record in self.records:
-            if not record.settled:
-                self._open(record)
+        for tracked in self.tracked_calls:
+            if not tracked.settled:
+                self._open(tracked)
         self._references: References | None = None
-        self._arun = hooks._arun_one  # noqa: SLF001
+        self._arun = node.arun_call
 
-    def _open(self, record: Record) -> None:
+    def _open(self, tracked: TrackedCall) -> None:
         """Give a call what people have answered; raise DagexecError for what is no answer."""
-        ledger, judge = self._ledger, self._node.driven(record.call["name"], blocking=False).judge
-        bodies = () if ledger is None else ledger.bodies.get(record.id, ())
-        record.people = people = self._people[record.id] = People(record.id, judge, bodies)
-        if ledger is None:
+        carryover, judge = (
+            self._carryover,
+            self._node.driven(tracked.call["name"], blocking=False).judge,
+        )
+        bodies = () if carryover is None else carryover.bodies.get(tracked.id, ())
+        tracked.people = people = self._people[tracked.id] = People(tracked.id, judge, bodies)
+        if carryover is None:
             people.by_order = True
             return
-        found = ledger.answer(record)
+        found = carryover.answer(tracked)
         if found is not None:
-            people.take(*found, self._as_asked(record, judge))
-            ledger.took(record)
-        record.decide()
-        record.runtime.config = ledger.config(record)
+            people.take(*found, self._as_asked(tracked, judge))
+            carryover.took(tracked)
+        tracked.decide()
+        tracked.runtime.config = carryover.config(tracked)
 
-    def _as_asked(self, record: Record, judge: Tool[..., Any]) -> Call:
-        args = dict(record.call["args"])
+    def _as_asked(self, tracked: TrackedCall, judge: Tool[..., Any]) -> Call:
+        args = dict(tracked.call["args"])
         if not self._node.settings.references:
             args = {key: {"$literal": value} for key, value in args.items()}
-        return Call(record.id, judge.name, args)
+        return Call(tracked.id, judge.name, args)
 
-    def _tool_runtime(
-        self, call: ToolCall, config: RunnableConfig, state: Any, runtime: Any
-    ) -> ToolRuntime:
+    def _tool_runtime(self, call: ToolCall, config: RunnableConfig) -> ToolRuntime:
+        runtime = self.given.runtime
         return ToolRuntime(
-            state=state,
+            state=self.given.state,
             tool_call_id=call["id"],
             config=config,
             context=runtime.context,
@@ -184,9 +206,9 @@ class Message:
     def _prepared(self) -> tuple[Plan, Executor]:
         settings = self._node.settings
         tools: dict[str, Tool[..., Any]] = {}
-        left = [record for record in self.records if not record.settled]
-        for record in left:
-            name = record.call["name"]
+        left = [tracked for tracked in self.tracked_calls if not tracked.settled]
+        for tracked in left:
+            name = tracked.call["name"]
             if name not in tools:
                 tools[name] = self._node.driven(name, blocking=self._blocking).tool
         observers = settings.observers
@@ -195,7 +217,7 @@ class Message:
         limit = limit_of(settings.concurrency, self._config.get("max_concurrency"))
         executor = self._node.executor(tools.values(), observers, limit)
         calls = self._calls(left, tools)
-        denied = {record.id: record.denied for record in left if record.denied is not None}
+        denied = {tracked.id: tracked.denied for tracked in left if tracked.denied is not None}
         if denied:
             calls = [
                 replace(call, problem=denied[call.id]) if call.id in denied else call
@@ -203,73 +225,75 @@ class Message:
             ]
         return Plan(calls), executor
 
-    def _calls(self, left: Sequence[Record], tools: Mapping[str, Tool[..., Any]]) -> list[Call]:
+    def _calls(
+        self, left: Sequence[TrackedCall], tools: Mapping[str, Tool[..., Any]]
+    ) -> list[Call]:
         refers = self._node.settings.references
-        marked = {record.id for record in left if is_marked(record.call["args"])}
+        marked = {tracked.id for tracked in left if is_marked(tracked.call["args"])}
         if not marked or not refers:
             shown = bool(self._node.settings.observers)
             calls: list[Call] = []
-            for record in left:
-                known = tools[record.call["name"]]
+            for tracked in left:
+                known = tools[tracked.call["name"]]
                 args: dict[str, Any] = {}
                 asked_for = known.templates or known.cost is not None
                 # Each attempt is given new ones: a tool may have changed its own.
                 if shown or asked_for or known.retry is not None:
-                    args = dict(record.call["args"])
-                    if record.id in marked:
+                    args = dict(tracked.call["args"])
+                    if tracked.id in marked:
                         args = {key: {"$literal": value} for key, value in args.items()}
-                calls.append(Call(record.id, known.name, args))
+                calls.append(Call(tracked.id, known.name, args))
             return calls
-        self._references = References(self._messages, self.records)
+        self._references = References(self.given.messages, self.tracked_calls)
         found: list[Call] = []
-        for record in left:
-            name = record.call["name"]
+        for tracked in left:
+            name = tracked.call["name"]
             own = self._node.tools_by_name.get(name)
-            found.append(self._references.call(record, tools[name].name, own))
+            found.append(self._references.call(tracked, tools[name].name, own))
         return without_faults(found)
 
     # ------------------------------------------------------------------------------------ one call
 
     async def awaited(self, args: dict[str, Any], *, direct: bool) -> Any:
         """Run the current call in the event loop, and return its value."""
-        record, call = self._begin(args)
+        tracked, call = self._begin(args)
         run = self._node.run_awaited if direct else self._arun
         try:
-            call = self._admitted(record, call)
-            answer = await run(call, record.input_type, record.runtime)
+            call = self._admitted(tracked, call)
+            answer = await run(call, tracked.input_type, tracked.runtime)
         except (GraphInterrupt, Asked) as ended:
-            return self._after(record, ended)
-        return record.take(answer)
+            return self._after(tracked, ended)
+        return tracked.take(answer)
 
     def called(self, args: dict[str, Any]) -> Any:
         """Run the current call in this thread, and return its value."""
-        record, call = self._begin(args)
+        tracked, call = self._begin(args)
         try:
-            call = self._admitted(record, call)
-            answer = self._hooks._run_one(call, record.input_type, record.runtime)  # noqa: SLF001
+            call = self._admitted(tracked, call)
+            answer = self._node.run_call(call, tracked.input_type, tracked.runtime)
         except (GraphInterrupt, Asked) as ended:
-            return self._after(record, ended)
-        return record.take(answer)
+            return self._after(tracked, ended)
+        return tracked.take(answer)
 
-    def _begin(self, args: dict[str, Any]) -> tuple[Record, ToolCall]:
-        record = self._by_id[current_id()]
-        CURRENT.set(record)
+    def _begin(self, args: dict[str, Any]) -> tuple[TrackedCall, ToolCall]:
+        tracked = self._by_id[current_id()]
+        CURRENT.set(tracked)
         answer_from(self._people)
-        if record.begun and record.people is not None:
+        if tracked.begun and tracked.people is not None:
             # The tool runs from its first line: what it asks again has been answered.
-            record.people.given.rewind()
-            if self._ledger is not None:
+            tracked.people.given.rewind()
+            if self._carryover is not None:
                 # A copy, since a thread that was left behind may still use the other.
-                record.runtime = copy(record.runtime)
-                record.runtime.config = self._ledger.config(record)
-        if self._ledger is not None:
+                tracked.runtime = copy(tracked.runtime)
+                tracked.runtime.config = self._carryover.config(tracked)
+        if self._carryover is not None:
             # What `interrupt()` reads, also in a wrapper, before any tool is called.
-            var_child_runnable_config.set(record.runtime.config)
-        return record, record.begin(args or None)
+            var_child_runnable_config.set(tracked.runtime.config)
+        return tracked, tracked.begin(args or None)
 
-    def _admitted(self, record: Record, call: ToolCall) -> ToolCall:
+    def _admitted(self, tracked: TrackedCall, call: ToolCall) -> ToolCall:
         """Return a call that a person has agreed to, perhaps with other arguments."""
-        people = record.people
+        people = tracked.people
         if people is None:
             return call
         admitted = people.admitted(call)
@@ -277,16 +301,16 @@ class Message:
             raise Asked(None if people.asks is None else people.asks[1])
         return admitted
 
-    def _after(self, record: Record, ended: BaseException) -> Any:
+    def _after(self, tracked: TrackedCall, ended: BaseException) -> Any:
         """Return the value of a call on which a person has decided; else say what it asks."""
-        people = record.people
+        people = tracked.people
         if people is not None and people.verdict is not None:
-            record.decide()
-            if record.denied is not None:
-                raise Denied(record.denied)
-            return record.raw
+            tracked.decide()
+            if tracked.denied is not None:
+                raise Denied(tracked.denied)
+            return tracked.raw
         if isinstance(ended, GraphInterrupt):
-            record.interrupt = ended
+            tracked.interrupt = ended
             asked = people and people.asks
             question = asked[1] if asked else [getattr(e, "value", None) for e in ended.args[0]]
             raise Asked(question) from ended
@@ -297,98 +321,109 @@ class Message:
     # ---------------------------------------------------------------------------------- the answers
 
     def _answers(self, report: Report) -> list[Any]:
-        for record in self.records:
-            if not record.settled:
-                self._judge(record, report[record.id])
+        for tracked in self.tracked_calls:
+            if not tracked.settled:
+                self._judge(tracked, report[tracked.id])
         self._leave()
-        return [*(record.answer for record in self.records), *self._unreadable]
+        return [*map(self._output, self.tracked_calls), *self.given.unreadable]
 
-    def _judge(self, record: Record, outcome: Outcome) -> None:
+    def _judge(self, tracked: TrackedCall, outcome: Outcome) -> None:
         """Say what an outcome means: an answer, or something that has to leave the node."""
         status = outcome.status
-        if status == "pending" and outcome.because is None and not record.is_asking:
+        if status == "pending" and outcome.because is None and not tracked.is_asking:
             # It asked where only the executor saw it.
-            if record.people is not None:
-                record.people.asks = (QUESTION, outcome.question)
+            if tracked.people is not None:
+                tracked.people.asks = (QUESTION, outcome.question)
             return
-        if status in ("done", "pending") or record.answer is not None:
+        if status in ("done", "pending") or tracked.answer is not None:
             return
         error = outcome.error
         if status == "failed" and error is not None and not isinstance(error, CallError):
-            self._fail(record, error, began=outcome.started is not None)
+            self._fail(tracked, error, began=outcome.started is not None)
             return
         if status == "skipped" and self._is_open(outcome.because):
             return
         if status == "cancelled" and outcome.started is None and self._is_open(outcome.because):
             return
-        record.answer = error_message(outcome_text(outcome, self._named), record.call)
-        record.caught = error
+        tracked.answer = error_message(outcome_text(outcome, self._named), tracked.call)
+        tracked.caught = error
 
-    def _fail(self, record: Record, error: Exception, *, began: bool) -> None:
+    def _fail(self, tracked: TrackedCall, error: Exception, *, began: bool) -> None:
         """Keep an error that was not written for the model."""
         if isinstance(error, GraphBubbleUp):
-            record.leaves = error
+            tracked.leaves = error
         elif isinstance(error, CallCancelled) and error.__cause__ is not None:
-            record.error = error.__cause__
+            tracked.error = error.__cause__
         elif began:
-            record.error = error  # nobody has handled it
+            tracked.error = error  # nobody has handled it
         else:
             # What kept a call from starting is handled as if its tool had raised it.
             try:
-                record.answer = self._hooks._answer_to(error, record.call)  # noqa: SLF001
-                record.caught = error
+                tracked.answer = self._node.error_answer(error, tracked.call)
+                tracked.caught = error
             except Exception as unhandled:  # noqa: BLE001 - it leaves the node with the others
-                record.error = unhandled
+                tracked.error = unhandled
 
     def _is_open(self, id_: str | None) -> bool:
         """Whether a call has no answer yet, so that those that wait for it have none either."""
-        record = self._by_id.get(id_ or "")
-        return record is not None and record.answer is None
+        tracked = self._by_id.get(id_ or "")
+        return tracked is not None and tracked.answer is None
 
     def _named(self, id_: str) -> str:
         if self._references is not None:
             return self._references.named(id_)
-        record = self._by_id.get(id_)
-        return "another call" if record is None else f"the call of {record.call['name']!r}"
+        tracked = self._by_id.get(id_)
+        return "another call" if tracked is None else f"the call of {tracked.call['name']!r}"
 
     def _leave(self) -> None:
         """Raise what has to leave the node: the first error, else the interrupts, else the rest.
 
         An error goes first: what asked will ask again, and nobody answers for a node that failed.
         """
-        records = self.records
-        error = next((record.error for record in records if record.error is not None), None)
-        leaves = [record.leaves for record in records if record.leaves is not None]
+        tracked_calls = self.tracked_calls
+        error = next(
+            (tracked.error for tracked in tracked_calls if tracked.error is not None), None
+        )
+        leaves = [tracked.leaves for tracked in tracked_calls if tracked.leaves is not None]
         drained = next((each for each in leaves if not isinstance(each, ParentCommand)), None)
-        asking = [record for record in records if record.is_asking]
+        asking = [tracked for tracked in tracked_calls if tracked.is_asking]
         if error is None and not leaves and not asking:
             return
-        ledger = self._ledger
-        if ledger is not None:
-            ledger.save()
+        carryover = self._carryover
+        if carryover is not None:
+            carryover.save()
         if error is not None:
             raise error
         if drained is not None:
             raise drained
-        if asking and ledger is not None:
-            raise merged(each for record in asking for each in ledger.interrupts(record))
+        if asking and carryover is not None:
+            raise merged(each for tracked in asking for each in carryover.interrupts(tracked))
         if asking and asking[0].interrupt is not None:
             raise asking[0].interrupt
-        raise leaves[0]
+
+    def _output(self, tracked: TrackedCall) -> Any:
+        """Return the answer to a call, or the command that left its tool as an exception."""
+        if not isinstance(tracked.leaves, ParentCommand):
+            return tracked.answer
+        command: Command[Any] = tracked.leaves.args[0]
+        if is_for_graph(self._config, command.graph):
+            return replace(command, graph=None)
+        self.target = self.target or command.graph
+        return replace(command, graph=Command.PARENT)
 
     def _stream(self, event: object) -> None:
         """Tell the graph's stream of a call that has ended."""
         if not isinstance(event, Settled | Conclude) or self._writer is None:
             return
-        record = self._by_id[event.call]
-        self._judge(record, event.outcome)
-        if record.answer is not None:
+        tracked = self._by_id[event.call]
+        self._judge(tracked, event.outcome)
+        if tracked.answer is not None:
             self._writer(
                 {
                     "type": "tool_call",
-                    "tool_call_id": record.call["id"],
-                    "name": record.call["name"],
+                    "tool_call_id": tracked.call["id"],
+                    "name": tracked.call["name"],
                     "status": event.outcome.status,
-                    "message": record.answer,
+                    "message": tracked.answer,
                 }
             )

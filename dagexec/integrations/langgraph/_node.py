@@ -7,39 +7,42 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from langgraph.prebuilt import ToolNode
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from langchain_core.tools import BaseTool
+from langgraph.errors import ParentCommand
+from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.prebuilt import tool_node as stock
 from langgraph.prebuilt.tool_node import (
     ToolCallRequest,
     ToolInvocationError,
 )
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 from pydantic import ValidationError
 
 from dagexec import DagexecError, Executor, Timeouts, Tool
+from dagexec._concurrency.capacities import SharedCapacities
 from dagexec._concurrency.threads import enclosing_thread_call
+from dagexec._runtime.observers import Observer
+from dagexec._tools.options import ToolOptions
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
+from dagexec.integrations.langgraph._carryover import in_graph
+from dagexec.integrations.langgraph._commands import flat, merged_up, with_updates
 from dagexec.integrations.langgraph._driven import Driven, driven, judge_of
-from dagexec.integrations.langgraph._message import Message, Settings, arun, arun_direct, run
-from dagexec.integrations.langgraph._record import CURRENT
+from dagexec.integrations.langgraph._input import NodeInput, messages_of, unanswered
+from dagexec.integrations.langgraph._message import Message, arun, arun_direct, run
+from dagexec.integrations.langgraph._settings import NodeSettings
 from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
+from dagexec.integrations.langgraph._tracked import CURRENT
 from dagexec.journal._answers import SHOWN_SECRET
 from dagexec.lowlevel import run_in_loop, run_in_thread
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from langchain_core.messages import ToolCall, ToolMessage
-    from langchain_core.runnables import RunnableConfig
-    from langchain_core.tools import BaseTool
-    from langgraph.prebuilt import ToolRuntime
-
-    from dagexec._runtime.observers import Observer
-    from dagexec._tools.options import ToolOptions
 
 # A sub-agent as a tool may take minutes, so a call has no limit of its own unless it is asked for.
 DEFAULT_TIMEOUTS = Timeouts(call=None, workflow=600.0)
@@ -116,7 +119,7 @@ class DagToolNode(ToolNode):
         if unknown:
             msg = f"options for {unknown[0]!r}: the tools are {', '.join(self.tools_by_name)}"
             raise DagexecError(msg)
-        self.settings = Settings(
+        self.settings = NodeSettings(
             timeouts=timeouts or DEFAULT_TIMEOUTS,
             concurrency=concurrency,
             on_failure=on_failure,
@@ -127,8 +130,8 @@ class DagToolNode(ToolNode):
             stream_calls=stream_calls,
             capacities=dict(capacities or {}),
         )
-        # How much there is of each resource on an event loop, for all messages together.
-        self._shared: Any = None
+        # Each message has an executor; what there is of a resource is there once for all of them.
+        self._capacities = SharedCapacities(self.settings.capacities)
         self._driven: dict[tuple[str, bool], tuple[BaseTool, Driven]] = {}
         self._twins: dict[str, tuple[BaseTool, BaseTool]] = {}
         # What cannot be is an error now, not at the first call.
@@ -145,7 +148,7 @@ class DagToolNode(ToolNode):
         """
         given: Any = node
         if isinstance(node, DagToolNode):
-            kept = {each.name: getattr(node.settings, each.name) for each in fields(Settings)}
+            kept = {each.name: getattr(node.settings, each.name) for each in fields(NodeSettings)}
             settings = {**kept, **settings}
         return cls(
             list(node.tools_by_name.values()),
@@ -161,12 +164,40 @@ class DagToolNode(ToolNode):
     # --------------------------------------------------------------------------------- one message
 
     def _func(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:  # noqa: A002
-        message = Message(self, input, config, runtime, blocking=True)
-        return self._combine_tool_outputs(message.run_blocking(), message.input_type)
+        message = Message(self, self._read(input, config, runtime), blocking=True)
+        return self._combined(message.run_blocking(), message)
 
     async def _afunc(self, input: Any, config: RunnableConfig, runtime: Any) -> Any:  # noqa: A002
-        message = Message(self, input, config, runtime, blocking=False)
-        return self._combine_tool_outputs(await message.run(), message.input_type)
+        message = Message(self, self._read(input, config, runtime), blocking=False)
+        return self._combined(await message.run(), message)
+
+    def _read(self, given: Any, config: RunnableConfig, runtime: Any) -> NodeInput:
+        calls, kind = self._parse_input(given)
+        configs = get_config_list(config, len(calls))
+        state = self._extract_state(given, configs[0] if configs else config)
+        messages = messages_of(given, state, self._messages_key)
+        left = unanswered(calls, messages)
+        return NodeInput(
+            kind=kind,
+            calls=left,
+            configs=configs[: len(left)],
+            config=config,
+            state=state,
+            messages=messages,
+            runtime=runtime,
+        )
+
+    def _combined(self, outputs: Sequence[Any], message: Message) -> Any:
+        outputs, kind = flat(outputs), message.given.kind
+        if not in_graph(message.given.config):
+            combined = self._combine_tool_outputs(outputs, kind)
+            return with_updates(combined, outputs) if isinstance(combined, list) else combined
+        up = merged_up(outputs, kind, self._messages_key)
+        if up is None:
+            return self._combine_tool_outputs(outputs, kind)
+        if message.target not in (None, Command.PARENT):
+            raise ParentCommand(replace(up, graph=message.target))
+        return [up]
 
     def _parse_input(self, input: Any) -> tuple[list[ToolCall], Any]:  # noqa: A002
         if isinstance(input, list) and not input:
@@ -191,19 +222,15 @@ class DagToolNode(ToolNode):
     ) -> Executor:
         """Return an executor for a message; raises DagexecError for settings that cannot be."""
         settings = self.settings
-        made = Executor(
+        return Executor(
             tools,
             timeouts=settings.timeouts,
             on_failure=settings.on_failure,
             barrier=settings.barrier,
             observers=observers,
             concurrency=concurrency,
-            capacities=settings.capacities,
+            capacities=self._capacities,
         )
-        if self._shared is None:
-            self._shared = made._shared  # noqa: SLF001 - a resource is there once, not once a message
-        made._shared = self._shared  # noqa: SLF001
-        return made
 
     def driven(self, name: str, *, blocking: bool) -> Driven:
         """Return what the executor runs for a tool; also for a name that only a wrapper knows."""
@@ -226,6 +253,20 @@ class DagToolNode(ToolNode):
         if self._awrap_tool_call is not None:
             return True
         return self._wrap_tool_call is None and (tool is None or is_async(tool))
+
+    def run_call(self, call: ToolCall, kind: Any, runtime: ToolRuntime) -> Any:
+        """Run one call in this thread, wrappers and all."""
+        return self._run_one(call, kind, runtime)
+
+    def arun_call(
+        self, call: ToolCall, kind: Any, runtime: ToolRuntime
+    ) -> Coroutine[Any, Any, Any]:
+        """Run one call in the event loop, wrappers and all."""
+        return self._arun_one(call, kind, runtime)
+
+    def error_answer(self, error: Exception, call: ToolCall) -> ToolMessage:
+        """Return the answer that the node makes of an error; raise it if it makes none."""
+        return self._answer_to(error, call)
 
     def _run_one(self, call: ToolCall, input_type: Any, tool_runtime: ToolRuntime) -> Any:
         tool = self.tools_by_name.get(call["name"])
@@ -259,11 +300,11 @@ class DagToolNode(ToolNode):
         except Exception as error:  # noqa: BLE001 - what nobody handles is raised again
             return self._answer_to(error, call)
 
-    async def run_awaited(self, call: ToolCall, input_type: Any, runtime: ToolRuntime) -> Any:
+    async def run_awaited(self, call: ToolCall, kind: Any, runtime: ToolRuntime) -> Any:
         """Run a tool that can only be awaited, under `invoke`: without the async wrapper."""
         tool = self.tools_by_name.get(call["name"])
         request = ToolCallRequest(call, tool, runtime.state, runtime)
-        return await self._execute_tool_async(request, input_type, runtime.config)
+        return await self._execute_tool_async(request, kind, runtime.config)
 
     def _execute_tool_sync(self, request: ToolCallRequest, input_type: Any, config: Any) -> Any:
         return self._invoke(request.tool_call, request.tool, request.runtime, input_type, config)
@@ -335,9 +376,9 @@ class DagToolNode(ToolNode):
 
     def _answer(self, response: Any, call: ToolCall, input_type: Any) -> Any:
         answer = self._normalize_tool_response(response, call, input_type)
-        record = CURRENT.get()
-        if record is not None:
-            record.produced(answer)
+        tracked = CURRENT.get()
+        if tracked is not None:
+            tracked.produced(answer)
         return answer
 
     def _answer_to(self, error: Exception, call: ToolCall) -> ToolMessage:
@@ -351,7 +392,7 @@ class DagToolNode(ToolNode):
             invalid.__cause__ = error
             error = invalid
         message = answer_to(error, call, self._handle_tool_errors)
-        record = CURRENT.get()
-        if record is not None:
-            record.caught = error
+        tracked = CURRENT.get()
+        if tracked is not None:
+            tracked.caught = error
         return message

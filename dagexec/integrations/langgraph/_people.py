@@ -11,23 +11,18 @@ before, how other arguments are merged and what is hidden, says `dagexec.journal
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, final
+from collections.abc import Iterable
+from typing import Any, cast, final
 
+from langchain_core.messages import ToolCall
 from langgraph.types import interrupt
 
-from dagexec import Approve, Call, DagexecError, Deny, Done, Edit, Pending
+from dagexec import Approve, Call, DagexecError, Deny, Done, Edit, Outcome, Pending, Tool
 from dagexec._runtime.admission import approval_question, needs_approval
 from dagexec._tools.context import Asked
 from dagexec.integrations.langgraph._answers import plain
 from dagexec.journal._answers import Given, check_answer
 from dagexec.journal._records import answer_body
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from langchain_core.messages import ToolCall
-
-    from dagexec import Outcome, Tool
 
 APPROVAL = "approval"
 QUESTION = "question"

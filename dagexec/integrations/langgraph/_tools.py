@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Unpack, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -27,14 +27,10 @@ from langgraph.prebuilt import tool_node as stock
 from dagexec import Tool, ToolDefinitionError, current_call
 from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
 from dagexec._tools.context import Asked
+from dagexec._tools.options import ToolOptions
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
-from dagexec.integrations.langgraph._record import CURRENT, ErrorAnswer, Record
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from dagexec._tools.options import ToolOptions
+from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, TrackedCall
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128
@@ -70,7 +66,7 @@ def is_async_only(tool: BaseTool) -> bool:
 
 
 def twin_of(tool: BaseTool) -> BaseTool:
-    """Return a live view of a tool that tells the current record what the tool returned.
+    """Return a live view of a tool that tells the current tracked what the tool returned.
 
     LangChain makes text of a tool's value before it hands it out, and a reference passes the value
     on with its type. The view also answers once what LangChain asks of a tool's signature at each
@@ -127,20 +123,20 @@ def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
 
 def _interrupt_of(asked: Asked) -> BaseException:
     """Return what LangChain knows as the end of a tool that asks, so that its callbacks see one."""
-    record = CURRENT.get()
-    if record is None or record.people is None:
+    tracked = CURRENT.get()
+    if tracked is None or tracked.people is None:
         return asked
-    if record.people.asks is None:
-        record.people.asks = (QUESTION, asked.question)
+    if tracked.people.asks is None:
+        tracked.people.asks = (QUESTION, asked.question)
     return GraphInterrupt(())
 
 
 def _note(tool: BaseTool, value: Any) -> None:
-    record = CURRENT.get()
-    if record is not None:
+    tracked = CURRENT.get()
+    if tracked is not None:
         split = tool.response_format == "content_and_artifact" and isinstance(value, tuple)
         # The model has seen the content and refers to that; the artifact is for the program.
-        record.raw = cast("Any", value)[0] if split and value else value
+        tracked.raw = cast("Any", value)[0] if split and value else value
 
 
 def _answering(original: Callable[..., Any], function: Any) -> Any:
@@ -220,25 +216,25 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
         raise ToolDefinitionError(msg)
     twin = twin_of(tool)
 
-    def prepared(args: dict[str, Any]) -> tuple[Any, Record]:
+    def prepared(args: dict[str, Any]) -> tuple[Any, TrackedCall]:
         call: Any = {"name": tool.name, "args": args, "id": current_call().id, "type": "tool_call"}
-        record = Record(call["id"], call, "dict", cast("Any", None))
-        record.wanted = True
-        CURRENT.set(record)
-        return call, record
+        tracked = TrackedCall(call["id"], call, "dict", cast("Any", None))
+        tracked.wanted = True
+        CURRENT.set(tracked)
+        return call, tracked
 
-    def value(record: Record, answer: Any) -> Any:
+    def value(tracked: TrackedCall, answer: Any) -> Any:
         if isinstance(answer, ToolMessage) and answer.status == "error":
             raise ErrorAnswer(str(answer.content))
-        return record.raw
+        return tracked.raw
 
     async def arun(**args: Any) -> Any:
-        call, record = prepared(args)
-        return value(record, await twin.ainvoke(call))
+        call, tracked = prepared(args)
+        return value(tracked, await twin.ainvoke(call))
 
     def run(**args: Any) -> Any:
-        call, record = prepared(args)
-        return value(record, twin.invoke(call))
+        call, tracked = prepared(args)
+        return value(tracked, twin.invoke(call))
 
     schema: Any = tool.tool_call_schema
     parameters = schema if isinstance(schema, dict) else schema.model_json_schema()

@@ -16,7 +16,7 @@ from langgraph.types import Command, interrupt
 
 import dagexec
 from dagexec import Deny, Done, Edit
-from dagexec.integrations.langgraph import DagToolNode, _ledger
+from dagexec.integrations.langgraph import DagToolNode, _carryover
 from dagexec.limits import Retry
 
 
@@ -372,8 +372,8 @@ def test_outside_of_a_graph_nothing_is_said(way, state):
 @pytest.fixture
 def another_langgraph(monkeypatch):
     """Let LangGraph be built in another way than expected."""
-    monkeypatch.setattr(_ledger, "NAMES", None)
-    monkeypatch.setattr(_ledger, "_warned", [])
+    monkeypatch.setattr(_carryover, "NAMES", None)
+    monkeypatch.setattr(_carryover, "_warned", [])
 
 
 @pytest.mark.usefixtures("another_langgraph")

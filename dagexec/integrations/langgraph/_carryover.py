@@ -6,7 +6,7 @@ are done run twice. So here each call gets a scratchpad of its own, with ids and
 own, and what is done is written into the list of answers that LangGraph keeps for the node.
 
 This stands on names that LangGraph does not document (all of them are used here and nowhere else).
-Where they are missing, `open_ledger` returns None, says so once, and LangGraph's own way is used.
+Where they are missing, `carryover_of` returns None, says so once, and LangGraph's own way is used.
 """
 
 # LangGraph's generic types come without their parameters, and its hooks are private by name.
@@ -20,22 +20,18 @@ import copy
 import dataclasses
 import itertools
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, cast, final
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
 
 from dagexec.integrations.langgraph._answers import plain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from langchain_core.runnables import RunnableConfig
-
-    from dagexec.integrations.langgraph._record import Record
+from dagexec.integrations.langgraph._tracked import TrackedCall
 
 
 def _find_names() -> tuple[type[Any], str, str, str, str] | None:
@@ -59,8 +55,13 @@ _VERSION: Final = 1
 _warned: list[bool] = []
 
 
-def open_ledger(config: RunnableConfig, records: Sequence[Record]) -> Ledger | None:
-    """Return the ledger of a message, with what an attempt before has left in it.
+def in_graph(config: RunnableConfig) -> bool:
+    """Whether a graph runs the node, and not a program by itself."""
+    return (config.get("configurable") or {}).get(_SCRATCHPAD) is not None
+
+
+def carryover_of(config: RunnableConfig, tracked_calls: Sequence[TrackedCall]) -> Carryover | None:
+    """Return the carryover of a message, with what an attempt before has left in it.
 
     None outside of a graph, and where LangGraph is not built as expected.
     """
@@ -75,7 +76,7 @@ def open_ledger(config: RunnableConfig, records: Sequence[Record]) -> Ledger | N
     kept: Any = left[0] if left else None
     if left and not (isinstance(kept, dict) and kept.get(_MARK) == _VERSION):
         return None  # interrupted under the stock class: its answers go by order
-    return Ledger(settings, scratchpad, records, kept or {})
+    return Carryover(settings, scratchpad, tracked_calls, kept or {})
 
 
 def _warn() -> None:
@@ -89,21 +90,21 @@ def _warn() -> None:
 
 
 @final
-class Ledger:
+class Carryover:
     """The answers that a message's calls have been given, and the calls that are done."""
 
     def __init__(
         self,
         settings: dict[str, Any],
         scratchpad: Any,
-        records: Sequence[Record],
+        tracked_calls: Sequence[TrackedCall],
         kept: dict[str, Any],
     ) -> None:
-        """Read what an attempt before has left; settle the records that are done."""
+        """Read what an attempt before has left; settle the tracked_calls that are done."""
         self._settings = settings
         self._scratchpad = scratchpad
-        self._records = records
-        assert NAMES is not None  # noqa: S101 - `open_ledger` has looked
+        self._records = tracked_calls
+        assert NAMES is not None  # noqa: S101 - `carryover_of` has looked
         _, self._send_key, answers, namespace, self._resume_key = NAMES
         self._namespace = str(settings.get(namespace, ""))
         self._given: dict[str, Any] = settings.get(answers) or {}
@@ -115,74 +116,74 @@ class Ledger:
         waiting: list[str] = kept.get("waiting", [])
         # A plain `Command(resume=...)` names no interrupt; LangGraph takes it for a single one.
         self._first_asker = waiting[0] if waiting else None
-        for record in records:
-            entry = self._done.get(record.id)
+        for tracked in tracked_calls:
+            entry = self._done.get(tracked.id)
             if entry is not None:
-                _settle(record, entry)
+                _settle(tracked, entry)
 
     # ------------------------------------------------------------------------------------- one call
 
-    def answer(self, record: Record) -> tuple[Any, str, Any] | None:
+    def answer(self, tracked: TrackedCall) -> tuple[Any, str, Any] | None:
         """Return the answer to what a call asked when the node was left, and the question."""
-        asked = self._questions.get(record.id)
+        asked = self._questions.get(tracked.id)
         if asked is None:
             return None
-        id_ = self._id(record, f"asked {len(self.bodies.get(record.id, ()))}")
+        id_ = self._id(tracked, f"asked {len(self.bodies.get(tracked.id, ()))}")
         if id_ in self._given:
             return (self._given[id_], *asked)
-        if self._first_asker == record.id:
+        if self._first_asker == tracked.id:
             # Left there: an answer that does not fit can be given again.
             answer = self._scratchpad.get_null_resume(False)  # noqa: FBT003 - as it is called
             if answer is not None:
                 return (answer, *asked)
         return None
 
-    def took(self, record: Record) -> None:
+    def took(self, tracked: TrackedCall) -> None:
         """Note that the answer to a call's question fits, and was taken in."""
-        if self._first_asker == record.id:
+        if self._first_asker == tracked.id:
             self._scratchpad.get_null_resume(True)  # noqa: FBT003 - as it is called
-        del self._questions[record.id]
+        del self._questions[tracked.id]
 
-    def config(self, record: Record) -> RunnableConfig:
+    def config(self, tracked: TrackedCall) -> RunnableConfig:
         """Return a config in which an attempt of a call has a scratchpad of its own.
 
         Each attempt runs the tool from its first line, so it is given the answers from the first.
         """
-        config = record.runtime.config
-        answers = record.resume = list(self._asked.get(record.id, ()))
-        asked = self._id(record, str(len(answers)))
+        config = tracked.runtime.config
+        answers = tracked.resume = list(self._asked.get(tracked.id, ()))
+        asked = self._id(tracked, str(len(answers)))
         if asked in self._given:
             answers.append(self._given[asked])
         # Graphs that a call runs are told apart by a number; by position it is the same next time.
-        numbers = itertools.count(record.position, len(self._records))
+        numbers = itertools.count(tracked.position, len(self._records))
         scratchpad = dataclasses.replace(
             self._scratchpad,
             interrupt_counter=itertools.count().__next__,
-            get_null_resume=self._plain_answer(record),
+            get_null_resume=self._plain_answer(tracked),
             resume=answers,
             subgraph_counter=numbers.__next__,
         )
         settings = {
             **config.get("configurable", {}),
             _SCRATCHPAD: scratchpad,
-            self._send_key: self._sender(record),
+            self._send_key: self._sender(tracked),
         }
         return {**config, "configurable": settings}
 
-    def _id(self, record: Record, answered: str) -> str:
+    def _id(self, tracked: TrackedCall, answered: str) -> str:
         # 32 hexadecimal digits: LangGraph tells answers by id from other answers by their look.
-        text = f"{self._namespace}|call:{record.id}:{answered}"
+        text = f"{self._namespace}|call:{tracked.id}:{answered}"
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def _plain_answer(self, record: Record) -> Callable[..., Any]:
+    def _plain_answer(self, tracked: TrackedCall) -> Callable[..., Any]:
         def get(consume: bool = False) -> Any:  # noqa: FBT001, FBT002 - as it is called
-            if self._first_asker not in (None, record.id):
+            if self._first_asker not in (None, tracked.id):
                 return None
             return self._scratchpad.get_null_resume(consume)
 
         return get
 
-    def _sender(self, record: Record) -> Callable[[Iterable[tuple[str, Any]]], None]:
+    def _sender(self, tracked: TrackedCall) -> Callable[[Iterable[tuple[str, Any]]], None]:
         send = self._settings[self._send_key]
 
         def sending(writes: Iterable[tuple[str, Any]]) -> None:
@@ -190,8 +191,8 @@ class Ledger:
             for channel, value in writes:
                 if channel == self._resume_key:
                     # A further attempt begins with the first: the others are not forgotten.
-                    if len(value) > len(self._asked.get(record.id, ())):
-                        self._asked[record.id] = list(value)
+                    if len(value) > len(self._asked.get(tracked.id, ())):
+                        self._asked[tracked.id] = list(value)
                 else:
                     others.append((channel, value))
             if others:
@@ -201,15 +202,15 @@ class Ledger:
 
     # ----------------------------------------------------------------------------- leaving the node
 
-    def interrupts(self, record: Record) -> tuple[Interrupt[Any], ...]:
+    def interrupts(self, tracked: TrackedCall) -> tuple[Interrupt[Any], ...]:
         """Return a call's interrupts with its own ids; those of graphs inside it keep theirs."""
-        if record.asks is not None:
-            bodies = () if record.people is None else record.people.bodies
-            own = Interrupt.from_ns(value=record.asks[1], ns=self._namespace)
-            own.id = self._id(record, f"asked {len(bodies)}")
+        if tracked.asks is not None:
+            bodies = () if tracked.people is None else tracked.people.bodies
+            own = Interrupt.from_ns(value=tracked.asks[1], ns=self._namespace)
+            own.id = self._id(tracked, f"asked {len(bodies)}")
             return (own,)
-        raised: Any = record.interrupt.args[0] if record.interrupt else ()
-        answered = len(record.resume)
+        raised: Any = tracked.interrupt.args[0] if tracked.interrupt else ()
+        answered = len(tracked.resume)
         stock = {
             Interrupt.from_ns(value=None, ns=name).id
             for name in (self._namespace, f"{self._namespace}|{answered}")
@@ -218,29 +219,29 @@ class Ledger:
         for each in raised:
             if each.id in stock:
                 each = copy.copy(each)  # noqa: PLW2901
-                each.id = self._id(record, str(answered))
+                each.id = self._id(tracked, str(answered))
             found.append(each)
         return tuple(found)
 
     def save(self) -> None:
         """Write down what is known, where the next attempt will look."""
-        for record in self._records:
+        for tracked in self._records:
             # What an attempt before has written down knows the value.
-            entry = None if record.id in self._done else _entry(record)
+            entry = None if tracked.id in self._done else _entry(tracked)
             if entry is not None:
-                self._done[record.id] = entry
-        left = [record for record in self._records if record.id not in self._done]
-        for record in left:
-            if record.people is not None and record.people.bodies:
-                self.bodies[record.id] = record.people.bodies
-            if record.asks is not None:
-                self._questions[record.id] = record.asks
-        ids = {record.id for record in left}
+                self._done[tracked.id] = entry
+        left = [tracked for tracked in self._records if tracked.id not in self._done]
+        for tracked in left:
+            if tracked.people is not None and tracked.people.bodies:
+                self.bodies[tracked.id] = tracked.people.bodies
+            if tracked.asks is not None:
+                self._questions[tracked.id] = tracked.asks
+        ids = {tracked.id for tracked in left}
         kept = {
             _MARK: _VERSION,
             "done": self._done,
             "asked": {id_: answers for id_, answers in self._asked.items() if id_ in ids},
-            "waiting": [record.id for record in left if record.is_asking],
+            "waiting": [tracked.id for tracked in left if tracked.is_asking],
             "questions": {id_: asked for id_, asked in self._questions.items() if id_ in ids},
             "answers": {id_: bodies for id_, bodies in self.bodies.items() if id_ in ids},
         }
@@ -249,31 +250,31 @@ class Ledger:
         self._settings[self._send_key]([(self._resume_key, [kept])])
 
 
-def _entry(record: Record) -> dict[str, Any] | None:
+def _entry(tracked: TrackedCall) -> dict[str, Any] | None:
     """Return what to keep of a call that is done, None for one that has to run again."""
-    if isinstance(record.leaves, ParentCommand):
-        return {"command": record.leaves.args[0]}
-    if record.answer is None or record.is_asking or record.error is not None:
+    if isinstance(tracked.leaves, ParentCommand):
+        return {"command": tracked.leaves.args[0]}
+    if tracked.answer is None or tracked.is_asking or tracked.error is not None:
         return None
-    entry: dict[str, Any] = {"answer": record.answer}
-    if record.caught is not None:
+    entry: dict[str, Any] = {"answer": tracked.answer}
+    if tracked.caught is not None:
         entry["failed"] = True
-    elif record.wanted:
-        entry["value"] = plain(record.value())
+    elif tracked.wanted:
+        entry["value"] = plain(tracked.value())
     return entry
 
 
-def _settle(record: Record, entry: dict[str, Any]) -> None:
-    record.settled = True
+def _settle(tracked: TrackedCall, entry: dict[str, Any]) -> None:
+    tracked.settled = True
     command = entry.get("command")
     if isinstance(command, Command):
-        record.leaves = ParentCommand(cast("Any", command))
+        tracked.leaves = ParentCommand(cast("Any", command))
         return
-    record.answer = entry["answer"]
-    record.raw = entry["value"] if "value" in entry else record.value()
-    failed = isinstance(record.answer, ToolMessage) and record.answer.status == "error"
+    tracked.answer = entry["answer"]
+    tracked.raw = entry["value"] if "value" in entry else tracked.value()
+    failed = isinstance(tracked.answer, ToolMessage) and tracked.answer.status == "error"
     if entry.get("failed") or failed:
-        record.caught = RuntimeError("it failed before the node was left")
+        tracked.caught = RuntimeError("it failed before the node was left")
 
 
 def merged(interrupts: Iterable[Interrupt[Any]]) -> GraphInterrupt:

@@ -7,24 +7,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import ToolCall, ToolMessage
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.prebuilt import ToolRuntime
 from langgraph.prebuilt import tool_node as stock
 from langgraph.types import Command
 
 from dagexec import DagexecError
 from dagexec.integrations.langgraph._answers import denied_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from langchain_core.messages import ToolCall
-    from langgraph.errors import GraphBubbleUp, GraphInterrupt
-    from langgraph.prebuilt import ToolRuntime
-
-    from dagexec.integrations.langgraph._people import People
+from dagexec.integrations.langgraph._people import People
 
 
 class ErrorAnswer(DagexecError):
@@ -32,7 +27,7 @@ class ErrorAnswer(DagexecError):
 
 
 @final
-class Record:
+class TrackedCall:
     """A tool call, from the message to its answer; everything is written by one call at a time."""
 
     __slots__ = (
@@ -178,4 +173,4 @@ def _messages(answer: Any) -> Iterable[Any]:
 
 
 # The call that the code runs for; wrappers and tools stand between the node and its own methods.
-CURRENT: Final[ContextVar[Record | None]] = ContextVar("dagexec_langgraph_record", default=None)
+CURRENT: Final[ContextVar[TrackedCall | None]] = ContextVar("dagexec_langgraph_call", default=None)
