@@ -7,13 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from anyio import create_task_group
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequestParams
 
 from dagexec._concurrency.restart import Restart
 from dagexec._errors import CallError, DagexecError, ToolDefinitionError
 from dagexec._tools.context import CallContext, current_call
 from dagexec._tools.tool import Effect, Tool
-from dagexec.integrations.mcp._connection import Asking, Connection
+from dagexec.integrations.mcp._connection import Connection
+from dagexec.integrations.mcp._elicitation import answering, pages_of
 from dagexec.integrations.mcp._servers import named_servers
+from dagexec.integrations.mcp._session import How
+from dagexec.integrations.mcp._tasks import call_as_task, wants_task
 from dagexec.processes import Guards
 
 if TYPE_CHECKING:
@@ -24,12 +29,15 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult, ToolAnnotations
     from mcp_types import Tool as ListedTool
 
+    from dagexec.integrations.mcp._asking import Asking
     from dagexec.integrations.mcp._servers import Given
 
 _log: Final = logging.getLogger("dagexec")
 
 GRACE: Final = 10.0
 CONNECT: Final = 30.0
+# How often a call is made again because its server wants a page to be visited first.
+MOST_VISITS: Final = 5
 
 
 class ToolReportedError(CallError):
@@ -53,6 +61,15 @@ class MCPTools:
     ends is started again as `restart` says; the calls that it had are failed, and a write among
     them says that it may have taken effect. Its stderr is read, counted and kept (64 KiB).
 
+    A server that asks its user something (MCP's elicitation) asks by `dagexec.ask`: the call
+    becomes pending with the question `{"server", "tool", "message", "schema" or "url"}`, the server
+    is told that the call is cancelled, and with the answer the call is made again from its start.
+    The answer is the form filled in, the value of its only field, True or False, None to decline,
+    or `{"action": "accept" | "decline" | "cancel", "content": {...}}`.
+
+    A call that the server works on as a task is polled until its end; the call's own deadline
+    bounds it then, not `guards.request`, and cancels the task.
+
     The block may be entered in one task and left in another, as a notebook's cells do: there,
     `await tools.open()` and `await tools.aclose()`.
 
@@ -67,6 +84,7 @@ class MCPTools:
             or say nothing. Without: `readOnlyHint` is `read`, `idempotentHint` is `idempotent`,
             everything else `write`.
         protocol: "auto", "legacy" (the handshake until 2025-11), or a later version of MCP.
+        elicit: Whether servers may ask a person (see above); False tells them that nobody is there.
 
     Raises DagexecError for what is no server; entering raises ProcessGone or GuardExpired for a
     server that cannot be reached, and ToolDefinitionError if two tools have the same name.
@@ -83,22 +101,16 @@ class MCPTools:
         effects: Mapping[str, Effect | Literal["pure", "read", "idempotent", "write"]]
         | None = None,
         protocol: str = "auto",
+        elicit: bool = True,
     ) -> None:
         """Start nothing yet."""
         self._prefix = prefix
         self._effects = dict(effects or {})
         self._tools: list[Tool[..., Any]] = []
         self._open = False
+        how = How(Guards() if guards is None else guards, connect, grace, protocol, elicit)
         self.connections: dict[str, Connection] = {
-            name: Connection(
-                name,
-                server,
-                guards=Guards() if guards is None else guards,
-                connect=connect,
-                grace=grace,
-                restart=Restart() if restart is None else restart,
-                mode=protocol,
-            )
+            name: Connection(name, server, how, Restart() if restart is None else restart)
             for name, server in named_servers(servers).items()
         }
 
@@ -212,22 +224,41 @@ class _Remote:
 
     def __init__(self, connection: Connection, listed: ListedTool) -> None:
         self._connection = connection
+        self._listed = listed
         self._name = listed.name
         self._wrapped = _is_wrapped(listed.output_schema)
+        self._answer = answering(connection.name, listed.name)
         self.__name__ = listed.name
 
     async def __call__(self, /, **arguments: Any) -> Any:
         """Call the tool; raise ToolReportedError if it answers that it failed."""
-        context = current_call()
+        tell = partial(_tell, current_call())
+        what, patience = f"a call of {self._name!r}", self._connection.how.patience
 
         async def call(client: Client, asking: Asking) -> CallToolResult:
             asking.handed = True
-            return await client.call_tool(
-                self._name, arguments, progress_callback=partial(_tell, context)
-            )
+            if wants_task(client, self._listed):
+                params = CallToolRequestParams(name=self._name, arguments=arguments)
+                return await call_as_task(client, params, asking, patience, tell)
+            return await client.call_tool(self._name, arguments, progress_callback=tell)
 
-        result = await self._connection.request(call, f"a call of {self._name!r}")
-        return self._value(result)
+        for _ in range(MOST_VISITS):
+            try:
+                return self._value(await self._connection.request(call, what, self._answer))
+            except MCPError as error:
+                pages = pages_of(error)
+                if not pages:
+                    raise
+                await self._visit(pages)
+        msg = f"{self._name!r} asks to visit a page again and again"
+        raise ToolReportedError(msg)
+
+    async def _visit(self, pages: list[Any]) -> None:
+        """Let a person visit the pages that the server wants before the call."""
+        for page in pages:
+            if (await self._answer(page)).action != "accept":
+                msg = f"{self._name!r} needs a page to be visited, and that was declined"
+                raise ToolReportedError(msg)
 
     def _value(self, result: CallToolResult) -> Any:
         if result.is_error:

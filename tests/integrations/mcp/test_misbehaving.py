@@ -5,6 +5,7 @@ The fixture `mark` checks behind every test that no process is left.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -344,3 +345,17 @@ def test_a_client_that_is_killed_leaves_no_server(bad, modes):
         assert client.stdout.readline() == b"up\n"
         time.sleep(0.2)
         client.send_signal(signal.SIGKILL)
+
+
+async def test_a_mute_server_is_replaced_while_it_is_still_ended(bad):
+    """The next calls do not wait out its grace; leaving the block does, once."""
+    async with MCPTools(bad("stubborn"), guards=Guards(request=60), grace=6) as tools:
+        (connection,) = tools.connections.values()
+        first = connection.pid
+        start = time.perf_counter()
+        assert (await outcome_of(tools, "mute"))[0].status == "failed"
+        outcome, _ = await outcome_of(tools, "add", a=1, b=1)
+        assert outcome.value == "2"
+        assert time.perf_counter() - start < 5
+        assert connection.pid != first
+        os.kill(first, 0)  # it lives on, and is being ended
