@@ -194,8 +194,9 @@ class Session:
 
     async def _elicit(self, context: Any, params: Any) -> ElicitResult:
         """Let a person answer what the server asks; called by the package's client."""
-        task = ((context.meta or {}).get(RELATED_TASK) or {}).get("taskId")
-        asking = await self._turns.whose(task)
+        meta: dict[str, Any] = context.meta or {}
+        related: dict[str, Any] = meta.get(RELATED_TASK) or {}
+        asking = await self._turns.whose(related.get("taskId"))
         return ElicitResult(action="cancel") if asking is None else await asking.ask(params)
 
     # ------------------------------------------------------------------------------- for calls
