@@ -3,6 +3,15 @@
     report = await Executor(tools).run(plan)
 
 A `Plan` comes from a planner (`planners.openai`, `planners.anthropic`) or is written by hand.
+
+The way through the code, from below; each package imports what is named before it, and its own
+docstring says which file to read first. `_pictures` draws plain values, `_errors` has all errors.
+`_core` holds plans, outcomes and the scheduler, which decides and never waits; `_concurrency`
+threads and slots. `_tools` makes functions callable by a model. `journal`, `limits`, `processes`
+and `testing` each stand alone on these. `_runtime` drives the scheduler with anyio: it is what
+`Executor` and `Run` are made of. `lowlevel` hands the machine to other drivers, `doctor` finds out
+why a process hangs. `engines` and `integrations` join dagexec to other libraries, and `cli` is the
+command. Begin with `_core/scheduler.py`, then `_runtime/state.py`.
 """
 
 from dagexec._core.outcomes import (

@@ -1,4 +1,7 @@
-"""A page that shows a run: one file, both pictures, every call, a search, no network."""
+"""A page that shows a run: one file, both pictures, every call, a search, no network.
+
+Imports the pictures. Read `page` first; `page.html` is the frame that it fills.
+"""
 
 from __future__ import annotations
 
