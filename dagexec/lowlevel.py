@@ -14,7 +14,7 @@ both halves, and `dagexec.engines.dbos` is the first engine made of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dagexec._concurrency.threads import run_in_loop, run_in_thread
 from dagexec._core.earlier_calls import (
@@ -53,14 +53,11 @@ from dagexec._runtime.sharing import frozen, speaks_for_all
 from dagexec._tools import schemas
 from dagexec._tools.context import Asked, current_id
 from dagexec._tools.order import order_conflicts
-from dagexec._tools.tool import as_tools
+from dagexec._tools.tool import Tool, as_tools
 from dagexec._tools.widening import INSTRUCTIONS, widened
 from dagexec.journal._answers import answer_entry, check_answer, repeats, secret_call
 from dagexec.journal._records import outcome_of, same_call, to_event, to_record
-
-if TYPE_CHECKING:
-    from dagexec._tools.tool import Tool
-    from dagexec.limits import Limiter
+from dagexec.limits import Limiter
 
 __all__ = [
     "INSTRUCTIONS",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TypeAlias, final
 
+from dagexec._core.outcomes import Outcome
+from dagexec._core.plan import Call
 from dagexec._core.values import value
-
-if TYPE_CHECKING:
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
-
 
 # ---------------------------------------------------------------------------- events: what goes in
 

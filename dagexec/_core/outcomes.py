@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
+from typing import Any, ClassVar, Final, TypeAlias, final
 
 from dagexec._core.values import value
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Scope: TypeAlias = str
 

@@ -9,7 +9,7 @@ it is first used: it takes longer to import than all the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -23,8 +23,6 @@ from dagexec._pictures.graph import Node
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import networkx as nx
 
     from dagexec._core.plan_file import CallFile

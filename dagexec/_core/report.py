@@ -14,10 +14,10 @@ from dagexec._core.plan import Call, Plan
 from dagexec._core.results import Mark, Results, Setup, Underway
 from dagexec._core.secrets import shown
 from dagexec._errors import DagexecError
+from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
-    from dagexec._pictures.diagram import Diagram
     from dagexec._pictures.svg import ThemeName
     from dagexec._pictures.timeline import Timeline
 

@@ -37,7 +37,8 @@ Rules that hold for every driver:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, final
 
 from dagexec._core.events import (
     Abort,
@@ -68,13 +69,7 @@ from dagexec._core.states import (
     allowed,
     check_batch,
 )
-from dagexec._errors import BadReference, CallError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from dagexec._errors import Problem
-
+from dagexec._errors import BadReference, CallError, Problem
 
 # The machine and all that is said to it and by it.
 __all__ = [

@@ -6,12 +6,10 @@ that two tools share hides the arguments of both, which costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from dagexec._core.refs import references
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 # What is shown instead of a secret value.
 SHOWN: Final = "<secret>"

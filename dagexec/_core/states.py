@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-from dagexec._core.events import Added, Closed, Expired, Reopened, Settled, Started
+from dagexec._core.events import Added, Closed, Event, Expired, Reopened, Settled, Started
+from dagexec._core.outcomes import Outcome
+from dagexec._core.plan import Call
 from dagexec._errors import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec._core.events import Event
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
 
 
 class Refused(DagexecError):

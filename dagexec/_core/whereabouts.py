@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable
+from typing import Final, final
 
-from dagexec._core.events import Retrying, Waiting
+from dagexec._core.events import Notice, Retrying, Waiting
 from dagexec._core.results import Mark, Underway
-from dagexec._core.scheduler import Added, Conclude, Launch, Settled, Started
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec._core.events import Notice
-    from dagexec._core.scheduler import Action, Event
+from dagexec._core.scheduler import Action, Added, Conclude, Event, Launch, Settled, Started
 
 _NOWHERE: Final = Underway("waiting")
 

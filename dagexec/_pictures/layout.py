@@ -8,11 +8,9 @@ The same graph always gets the same picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Final, final
 
 GAP: Final = 14.0
 _BEND: Final = 6.0  # the room that a passing edge takes

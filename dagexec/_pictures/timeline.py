@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from dagexec._pictures.chart import BAD, Bar, Chart
 from dagexec._pictures.glyphs import GLYPHS, mermaid_text
 from dagexec._pictures.mime import ShowsItself
+from dagexec._pictures.svg import ThemeName
 from dagexec._pictures.timeline_text import draw
-
-if TYPE_CHECKING:
-    from dagexec._pictures.svg import ThemeName
 
 
 @final

@@ -8,15 +8,12 @@ a line.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard, cast
+from typing import Any, Final, Protocol, TypeGuard, cast
 
 from dagexec._core.refs import Ref, references, resolve
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
 
 _TEXT: Final = 60  # characters of one string that are shown
 _ITEMS: Final = 4  # members of a container that are shown

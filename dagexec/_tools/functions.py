@@ -6,9 +6,9 @@ import inspect
 import re
 import sys
 import types
+from collections.abc import Mapping
 from functools import partial
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     Final,
@@ -22,9 +22,6 @@ from typing import (
 
 from dagexec._errors import ToolDefinitionError
 from dagexec._tools.context import CallContext
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _CONTEXT: Final = re.compile(
     r"(?:\w+\.)*(?:Optional\[(?:\w+\.)*CallContext\]|CallContext)(?:\s*\|\s*None)?"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import Any, Protocol, final
 
-if TYPE_CHECKING:
-    from dagexec._core.plan import Plan
+from dagexec._core.plan import Plan
 
 
 class Link(Protocol):

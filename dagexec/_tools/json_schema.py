@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -28,8 +29,6 @@ from dagexec._tools.arguments import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
     from jsonschema.exceptions import ValidationError
 
 _SHOWN: Final = 200  # characters of another library's message that are shown

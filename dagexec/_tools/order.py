@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
+from dagexec._core.plan import Call
 from dagexec._tools.resources import Conflicts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from dagexec._core.plan import Call
-    from dagexec._tools.tool import Tool
+from dagexec._tools.tool import Tool
 
 
 def order_conflicts(calls: Iterable[Call], tools: Mapping[str, Tool[..., Any]]) -> list[Call]:

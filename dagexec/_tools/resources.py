@@ -7,16 +7,14 @@ keeps instructions in order (read after write, write after read, write after wri
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, cast, final
 
 from dagexec._core.refs import Literal, Ref, Template
 from dagexec._errors import ToolDefinitionError
 from dagexec._tools.arguments import is_list, is_object
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _UNKNOWN: Final = object()
 

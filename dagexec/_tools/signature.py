@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_origin
@@ -32,8 +33,6 @@ from dagexec._tools.arguments import (
 from dagexec._tools.functions import documentation, is_context, label, resolved, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import ErrorDetails
 

@@ -16,6 +16,7 @@ from typing import (
     Literal,
     ParamSpec,
     TypeVar,
+    Unpack,
     cast,
     final,
     overload,
@@ -39,9 +40,6 @@ from dagexec._tools.options import (
     uses_of,
 )
 from dagexec._tools.resources import Access, ResourceTemplate
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)  # noqa: PLC0105 - the name that every reader expects

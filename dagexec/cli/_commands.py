@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from argparse import Namespace
+from collections.abc import Iterable
+from typing import Any, cast
 
 import anyio
 
 from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
 from dagexec._errors import ArgumentError, PlanError, Problem
+from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
 from dagexec._tools.checking import unknown_tool
+from dagexec._tools.tool import Tool
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
 from dagexec.cli._runs import is_run, journal_of, show_run
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterable
-
-    from dagexec._pictures.diagram import Diagram
-    from dagexec._pictures.timeline import Timeline
-    from dagexec._tools.tool import Tool
-    from dagexec.cli._terminal import Terminal
+from dagexec.cli._terminal import Terminal
 
 DONE, NOT_DONE, WRONG, INTERRUPTED = 0, 1, 2, 130
 

@@ -10,20 +10,28 @@ import os
 import shutil
 import time
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeAlias, final
+from typing import Final, Protocol, TextIO, TypeAlias, final
 
+from dagexec import Call, Executor, Outcome, Report, lowlevel
 from dagexec._core.outcomes import STATUSES
 from dagexec._core.report_pictures import word
 from dagexec._pictures.critical import Span, critical_links
 from dagexec._pictures.glyphs import GLYPHS, listed, printable
-from dagexec.lowlevel import Added, Conclude, Launch, Reopened, Settled, Started, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from dagexec import Call, Executor, Outcome, Report, lowlevel
-    from dagexec.lowlevel import Action, Event, Retrying, Waiting
+from dagexec.lowlevel import (
+    Action,
+    Added,
+    Conclude,
+    Event,
+    Launch,
+    Reopened,
+    Retrying,
+    Settled,
+    Started,
+    Waiting,
+    text_of,
+)
 
 Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
 

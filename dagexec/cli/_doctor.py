@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
 from dagexec._pictures.glyphs import printable
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from dagexec.cli._terminal import Terminal
+from dagexec.cli._terminal import Terminal
 
 EXITS = """\
 exit codes: 0 healthy, 1 deadlock, 3 stall, 2 no such process, not allowed to look, not Linux, or a

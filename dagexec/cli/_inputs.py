@@ -7,19 +7,16 @@ import importlib.util
 import json
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from types import ModuleType
+from typing import Any, Final, Protocol, cast
 
+from dagexec import Outcome
+from dagexec._core.plan import Plan
 from dagexec._errors import DagexecError, ToolDefinitionError
 from dagexec._tools.tool import Tool, as_tools
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import ModuleType
-
-    from dagexec import Outcome
-    from dagexec._core.plan import Plan
 
 ANYTHING: Final = {"type": "object", "additionalProperties": True}
 

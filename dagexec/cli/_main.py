@@ -13,8 +13,9 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dagexec._errors import DagexecError, PlanError
 from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, serve, show
@@ -22,9 +23,6 @@ from dagexec.cli._doctor import EXITS, doctor
 from dagexec.cli._inputs import UsageError
 from dagexec.cli._runs import add_runs
 from dagexec.cli._terminal import DISPLAYS, Terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _FILE: Final = "a plan, or the reply of a model, as JSON; - for stdin"
 _TOOLS: Final = "module, path.py, or either with :attribute, that defines @dagexec.tool functions"

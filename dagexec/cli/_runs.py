@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio
 
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec._core.report import Report
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
 from dagexec.cli._inputs import UsageError, load_tools
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from dagexec._core.report import Report
-    from dagexec.cli._terminal import Terminal
-    from dagexec.journal import SqliteJournal
+from dagexec.cli._terminal import Terminal
+from dagexec.journal import SqliteJournal
 
 _ANSWER: Final = (
     "to a call that waits: ID=approve, ID=deny or ID=deny:REASON, ID=edit:{JSON}, ID=done:JSON; to"

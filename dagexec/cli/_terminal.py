@@ -7,16 +7,13 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final, TextIO, final
+from typing import Any, Final, TextIO, final
 
 import anyio
 
+from dagexec import Executor, Plan, Report, Run
 from dagexec._pictures.glyphs import printable
-from dagexec.cli._display import ending, view_for
-
-if TYPE_CHECKING:
-    from dagexec import Executor, Plan, Report, Run
-    from dagexec.cli._display import View
+from dagexec.cli._display import View, ending, view_for
 
 DISPLAYS: Final = ("auto", "live", "plain", "none")
 

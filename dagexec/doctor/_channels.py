@@ -6,17 +6,15 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from dagexec._runtime.listener import PREFIX
 from dagexec.doctor import _proc as proc
 from dagexec.doctor._fill import fill
+from dagexec.doctor._proc import Table
+from dagexec.doctor._syscalls import Interest
 from dagexec.doctor._unix import LISTENING, UnixSocket, unix_sockets
 from dagexec.doctor._values import Channel, End, Wait
-
-if TYPE_CHECKING:
-    from dagexec.doctor._proc import Table
-    from dagexec.doctor._syscalls import Interest
 
 _TERMINAL: Final = re.compile(r"/dev/(pts/\d+|tty.*|console|ptmx|pts/ptmx)$")
 # What a thread waits for that answers the doctor.

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 from dagexec.doctor._graph import Judgement, judge
-from dagexec.doctor._values import BETWEEN
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from dagexec.doctor._values import Channel, End, Process, Sample, Thread, Wait
+from dagexec.doctor._values import BETWEEN, Channel, End, Process, Sample, Thread, Wait
 
 Verdict: TypeAlias = Literal["deadlock", "stall", "healthy"]
 

@@ -16,15 +16,13 @@ nothing below them lives.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import networkx as nx
 
 from dagexec.doctor._values import BETWEEN, Process, Sample, Thread, Wait
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # Its stubs are generic in what is known here only as text.
 _nx: Final[Any] = nx

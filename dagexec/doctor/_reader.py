@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from dagexec._errors import DagexecError
 from dagexec.doctor import _proc as proc
 from dagexec.doctor._channels import OWN_QUESTIONS, Channels
-from dagexec.doctor._syscalls import NUMBERS, Request, decode, epoll_interests, near
+from dagexec.doctor._syscalls import NUMBERS, Interest, Request, decode, epoll_interests, near
 from dagexec.doctor._values import Process, Sample, Thread, Wait
-
-if TYPE_CHECKING:
-    from dagexec.doctor._syscalls import Interest
 
 
 def read(pids: tuple[int, ...]) -> Sample:

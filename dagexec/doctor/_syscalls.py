@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from typing import Final, Literal, TypeAlias, final
 
 Memory: TypeAlias = "Callable[[int, int], bytes]"
 

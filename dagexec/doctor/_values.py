@@ -6,11 +6,9 @@ values written by hand, and on values recorded from a machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, final
 
 # What a thread can wait for:
 # write: room in a channel; read: data in one; close: its other end; exit: a process to end;

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from dagexec._errors import OversizeError
-from dagexec.limits._rates import Bucket
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from dagexec.limits._rates import Rate
+from dagexec.limits._rates import Bucket, Rate
 
 Oversize: TypeAlias = Literal["debt", "reject"]
 Needs: TypeAlias = "Mapping[str, float]"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Self, cast, final
 from weakref import WeakValueDictionary
 
 from dagexec._concurrency import forks
@@ -13,12 +14,7 @@ from dagexec.limits._headers import limits_in, remaining_in
 from dagexec.limits._ledger import Ledger, Oversize, Ticket
 from dagexec.limits._permit import Permit
 from dagexec.limits._rates import Rate, is_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Self
-
-    from dagexec.limits._store import Store
+from dagexec.limits._store import Store
 
 _MAX_PRIORITY: Final = 8
 # Enough where headers correct the model; what it costs is this share of a bucket, once.

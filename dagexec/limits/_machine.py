@@ -22,12 +22,9 @@ Rules:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from dagexec.limits._ledger import Needs, Ticket
 from dagexec.limits._rates import EPS
-
-if TYPE_CHECKING:
-    from dagexec.limits._ledger import Needs, Ticket
 
 
 def soonest(ticket: Ticket, now: float) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from types import TracebackType
+from typing import Any, Final, final
 
 from anyio import CancelScope, Event, current_time, move_on_after, sleep
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -14,15 +16,9 @@ from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._counted import Counted
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
-from dagexec.limits._ledger import Ticket
+from dagexec.limits._ledger import Ledger, Needs, Ticket
 from dagexec.limits._rates import EPS, is_amount
 from dagexec.limits._store import Ask
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-    from types import TracebackType
-
-    from dagexec.limits._ledger import Ledger, Needs
 
 _log: Final = logging.getLogger("dagexec")
 

@@ -6,20 +6,17 @@ All of it is arithmetic over times that are given; the executor drives it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, cast, final
 from weakref import ref
 
+from dagexec._core.outcomes import Outcome
 from dagexec._errors import CallError, DagexecError
 from dagexec.limits._counted import default_random
 from dagexec.limits._headers import longest, refusal_in, status_in
 from dagexec.limits._permit import MAX_GATE
 from dagexec.limits._rates import is_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec._core.outcomes import Outcome
 
 On: TypeAlias = "type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]"
 

@@ -8,13 +8,11 @@ in the order of the bookings, over all processes.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol, final
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, final
 
 from anyio import current_time
 from anyio.lowlevel import checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Ask(NamedTuple):

@@ -5,13 +5,12 @@ The texts are the providers' own where they are known (from public issues), else
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._shapes import check_shapes, dicts, twice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from ._reply import API
 
 __all__ = ["check_conversation"]

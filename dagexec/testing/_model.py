@@ -7,6 +7,7 @@ their parsing, their streams and their retries are under test too; only the netw
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast, final
@@ -20,8 +21,6 @@ from ._reply import API, Event, Reply, ReplyScript, to_reply
 from ._wire import WIRES, Exchange, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     import anthropic
     import httpx2
     import openai

@@ -15,8 +15,18 @@ import asyncio
 import selectors
 import sys
 import traceback
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, TypeVarTuple, cast
 
 import anyio
@@ -26,17 +36,6 @@ from dagexec._errors import MissingExtra
 from ._deadlock import DeadlockError, deadlock
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Awaitable,
-        Callable,
-        Coroutine,
-        Generator,
-        Iterable,
-        Iterator,
-        Mapping,
-    )
-    from types import FrameType
-
     import trio
     from _typeshed import FileDescriptorLike
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import anyio
 
 from dagexec._errors import DagexecError
 from dagexec._tools.context import current_call
-
-if TYPE_CHECKING:
-    from dagexec._tools.tool import Tool
+from dagexec._tools.tool import Tool
 
 __all__ = ["Script", "Span", "ToolBox"]
 

@@ -6,13 +6,11 @@ Shapes as the packages openai 3.5x and anthropic 2.1x type them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ._reply import API, CallScript, Event, Reply, arguments, cut
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["WIRES", "Exchange", "Wire"]
 
