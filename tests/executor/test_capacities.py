@@ -50,7 +50,7 @@ def user(meter, name, uses, **options):
 
 def free(executor):
     """Check that nothing is held and nobody waits."""
-    for capacities in executor._shared.values():
+    for capacities in executor._shared._by_loop.values():
         assert not capacities.held
         assert not capacities._parked
     for slots in executor._slots.values():
