@@ -34,7 +34,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import tool as as_tool
 
 from dagexec import MissingExtra, Tool
-from dagexec.integrations.langgraph import FIRST_CALL, numbered, to_langchain
+from dagexec.integrations.langgraph import FIRST_CALL, numbered, parameters_of, to_langchain
 from dagexec.lowlevel import INSTRUCTIONS, widened
 
 R = TypeVar("R")
@@ -53,8 +53,7 @@ def widen(tool: BaseTool | Tool[..., Any] | Callable[..., Any]) -> BaseTool:
     if isinstance(tool, Tool):
         tool = to_langchain(tool)
     known: Any = tool if isinstance(tool, BaseTool) else as_tool(tool)
-    schema: Any = known.tool_call_schema
-    parameters = dict(schema if isinstance(schema, dict) else schema.model_json_schema())
+    parameters = parameters_of(known)
     # LangChain puts name and description of the tool into the schema of its parameters.
     for name in ("title", "description"):
         parameters.pop(name, None)

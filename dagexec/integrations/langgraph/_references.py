@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 
 from dagexec import Call, PlanError, Ref
+from dagexec.integrations.langgraph._tools import parameters_of
 from dagexec.integrations.langgraph._tracked import TrackedCall
 from dagexec.lowlevel import MARKS, CannotRun, EarlierCalls, number_of, value_at
 
@@ -182,7 +183,7 @@ def _parsed(content: Any, *, whole: bool) -> Any:
 
 def _takes_text(tool: BaseTool, name: str) -> bool:
     try:
-        part = tool.args.get(name)
+        part = parameters_of(tool)["properties"].get(name)
     except Exception:  # noqa: BLE001 - a schema that cannot be shown tells nothing
         return False
     return isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "string"

@@ -18,6 +18,7 @@ from typing import Any, Final, Unpack, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import base as base_module
@@ -35,6 +36,8 @@ from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, Tracke
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128
 _OWN: Final = "__dagexec_tool__"
+# The parameter of a tool that takes one text, see `convert_to_openai_tool` in LangChain.
+_SINGLE: Final = "__arg1"
 
 
 def fitting_name(name: str) -> str:
@@ -198,6 +201,25 @@ async def _lean_arun(
 # ---------------------------------------------------------------------------- tools for an executor
 
 
+def parameters_of(tool: BaseTool) -> dict[str, Any]:
+    """Return the JSON Schema of what a model passes to a LangChain tool.
+
+    LangChain's `Tool` takes one text. Without a schema of its own a model is shown one parameter,
+    `__arg1`, as LangChain's own conversion for providers does.
+    """
+    if isinstance(tool, SingleInputTool) and tool.args_schema is None:
+        part = {"title": _SINGLE, "type": "string"}
+        return {"type": "object", "properties": {_SINGLE: part}, "required": [_SINGLE]}
+    found: Any = tool.tool_call_schema
+    schema: dict[str, Any] = dict(found if isinstance(found, dict) else found.model_json_schema())
+    config = base_module._get_runnable_config_param(tool._run)  # noqa: SLF001
+    if tool.args_schema is None and config in schema.get("properties", {}):
+        # LangChain shows it to the model, and passes its own.
+        schema["properties"] = {key: x for key, x in schema["properties"].items() if key != config}
+        schema["required"] = [name for name in schema.get("required", ()) if name != config]
+    return schema
+
+
 def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., Any]:
     """Return a LangChain tool as a dagexec tool, to be used with any `Executor`.
 
@@ -236,12 +258,37 @@ def from_langchain(tool: BaseTool, **options: Unpack[ToolOptions]) -> Tool[..., 
         call, tracked = prepared(args)
         return value(tracked, twin.invoke(call))
 
-    schema: Any = tool.tool_call_schema
-    parameters = schema if isinstance(schema, dict) else schema.model_json_schema()
     function: Callable[..., Any] = arun if is_async(tool) else run
     chosen: ToolOptions = {"description": tool.description, **options}
     name = fitting_name(tool.name)
-    return Tool.from_schema(name, parameters, function, **chosen)  # pyright: ignore[reportArgumentType]
+    return Tool.from_schema(name, parameters_of(tool), function, **chosen)  # pyright: ignore[reportArgumentType]
+
+
+class OwnTool(StructuredTool):
+    """A dagexec tool in LangChain: its arguments may have any name.
+
+    LangChain hands arguments on as keywords, beside its own `config` and `run_manager`.
+    """
+
+    def _to_args_and_kwargs(
+        self, tool_input: str | dict[str, Any], tool_call_id: str | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (self._parse_input(tool_input, tool_call_id),), {}
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        (given,) = args
+        del kwargs
+        if self.func is None:
+            msg = "StructuredTool does not support sync invocation."
+            raise NotImplementedError(msg)
+        return self.func(**given)
+
+    async def _arun(self, *args: Any, **kwargs: Any) -> Any:
+        (given,) = args
+        del kwargs
+        if self.coroutine is None:
+            return await run_in_executor(None, self._run, given)
+        return await self.coroutine(**given)
 
 
 def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
@@ -270,7 +317,7 @@ def to_langchain(tool: Tool[..., Any]) -> StructuredTool:
     asynchronous = tool.runs == "async"
     for function in (run, arun):
         setattr(function, _OWN, tool)
-    return StructuredTool(
+    return OwnTool(
         name=tool.name,
         description=tool.description or tool.name,
         args_schema=tool.parameters,
