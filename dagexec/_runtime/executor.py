@@ -170,10 +170,12 @@ class Executor:
 
         Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
         `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
-        is done is kept and the rest is cancelled. Raises PlanError before anything runs,
-        DagexecError for what is no plan, and with the partial `report` when the source of a
-        streamed plan breaks; a cancellation of the caller, KeyboardInterrupt and SystemExit pass
-        through.
+        is done is kept and the rest is cancelled. One whose attribute `certain` is True gives calls
+        that nothing takes back: writes too start before it ends.
+
+        Raises PlanError before anything runs, DagexecError for what is no plan, and with the
+        partial `report` when the source of a streamed plan breaks; a cancellation of the caller,
+        KeyboardInterrupt and SystemExit pass through.
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable):

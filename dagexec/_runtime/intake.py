@@ -57,13 +57,15 @@ class Intake:
         runner, tools = self._runner, self._tools
         recorder = runner.recorder
         order = Order(tools)
+        # Of a reply that is whole already, nothing can be taken back: every call starts at once.
+        certain = getattr(source, "certain", False) is True
         async with aclosing(_closable(source)) as calls:
             async for call in calls:
                 if runner.machine.closed:
                     return
                 checked = order.add(self._checked(call))
                 tool = tools.get(checked.tool)
-                eager = tool is not None and tool.effect.eager
+                eager = certain or (tool is not None and tool.effect.eager)
                 if recorder is None:
                     runner.feed(Added(checked, eager=eager))
                 else:
