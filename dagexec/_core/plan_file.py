@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
 from dagexec._errors import PlanError, Problem
+
+
+def _text(value: Any, check: Callable[[Any], str]) -> str:
+    """Take half of a surrogate pair too: a model's JSON may hold one, and pydantic refuses it."""
+    return value if type(value) is str and value else check(value)
+
+
+Text: TypeAlias = Annotated[str, WrapValidator(_text)]
+Name: TypeAlias = Annotated[str, Field(min_length=1), WrapValidator(_text)]
 
 
 class CallFile(BaseModel):
@@ -14,15 +24,15 @@ class CallFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Call")
 
-    id: str = Field(min_length=1, description="Name of the call, unique in the plan")
-    tool: str = Field(min_length=1, description="Name of the tool to call")
+    id: Name = Field(description="Name of the call, unique in the plan")
+    tool: Name = Field(description="Name of the tool to call")
     args: dict[str, Any] = Field(
         default_factory=dict,
         description='Arguments by name; {"$ref": "ID.path"} stands for another call\'s value',
     )
-    after: list[str] = Field(default_factory=list, description="Calls that must be done before")
-    ordered: list[str] = Field(default_factory=list, description="Calls that must end before")
-    problem: str | None = Field(default=None, description="Why the call cannot run as written")
+    after: list[Text] = Field(default_factory=list, description="Calls that must be done before")
+    ordered: list[Text] = Field(default_factory=list, description="Calls that must end before")
+    problem: Text | None = Field(default=None, description="Why the call cannot run as written")
 
 
 class PlanFile(BaseModel):

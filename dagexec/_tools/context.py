@@ -68,7 +68,9 @@ class CallContext:
         64 hexadecimal digits of SHA-256 over run id and call id: below every provider's limit,
         and it gives away neither. (Stripe takes at most 255 characters.)
         """
-        return sha256(f"{self.run_id}\0{self.id}".encode()).hexdigest()
+        named = f"{self.run_id}\0{self.id}"
+        # An id may hold half of a surrogate pair: a model's JSON can.
+        return sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
 
     def check(self) -> None:
         """Raise CancelledCall if the run no longer waits for this call; for long loops in threads.

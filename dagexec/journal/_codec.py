@@ -2,8 +2,9 @@
 
 JSON's own types are themselves. Everything else becomes `{"$type": name, ...}`: what Python has
 for everyday use, pydantic models, dataclasses, enums and named tuples by their class, and what was
-registered in a `Types`. A class is looked up among the modules that are loaded; nothing is ever
-imported, called or evaluated because a file says so.
+registered in a `Types`. A class is looked up among the modules that are loaded; nothing of a user's
+is ever imported, called or evaluated because a file says so. What is written can be read again:
+what could not is refused when it is written.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from __future__ import annotations
 import base64
 import json
 import math
-import sys
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from fractions import Fraction
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic_core import to_json
+from pydantic_core import PydanticUndefined, to_json
 
 from dagexec._errors import JournalError
+from dagexec.journal._classes import class_at, place_of
+from dagexec.journal._numpy import is_numpy, numpy_read, numpy_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +37,11 @@ T = TypeVar("T")
 
 MARK: Final = "$type"
 _ATOMS: Final = frozenset((str, bool, type(None)))
-# Beyond this, Python refuses to write an integer in decimal.
-_LONG_INT: Final = 10**4000
+# Beyond this, Python may refuse to read or write an integer in decimal: 640 digits is the lowest
+# limit that `sys.set_int_max_str_digits` takes.
+_LONG_INT: Final = 10**600
+# How deep JSON may nest: far below what Python can read on a stack that is in use already.
+_DEEPEST: Final = 200
 
 
 @final
@@ -49,6 +56,10 @@ class _Kind:
 
 def _seconds(value: timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
+
+
+def _fraction(parts: Any) -> Fraction:
+    return Fraction(parts) if isinstance(parts, str) else Fraction(*parts)
 
 
 _BUILT_IN: Final[dict[type, _Kind]] = {
@@ -67,7 +78,7 @@ _BUILT_IN: Final[dict[type, _Kind]] = {
     time: _Kind("time", time.isoformat, time.fromisoformat),
     timedelta: _Kind("timedelta", _seconds, lambda parts: timedelta(*parts)),
     Decimal: _Kind("decimal", str, Decimal),
-    Fraction: _Kind("fraction", str, Fraction),
+    Fraction: _Kind("fraction", lambda value: [value.numerator, value.denominator], _fraction),
     UUID: _Kind("uuid", str, UUID),
     PosixPath: _Kind("path", str, Path),
     WindowsPath: _Kind("path", str, Path),
@@ -92,7 +103,7 @@ class Types:
 
         `name` stands in the file, so it must stay the same. Raises JournalError if it is taken.
         """
-        if name in self._by_name or name in _CLASS_KINDS or kind in (str, int, float, dict, list):
+        if name in self._by_name or name in _TAKEN or kind in (str, int, float, dict, list):
             msg = f"the type {name!r} cannot be registered: it has its place already"
             raise JournalError(msg)
         self._by_class[kind] = self._by_name[name] = _Kind(name, write, read)
@@ -103,20 +114,34 @@ class Types:
         The same value gives the same text.
         """
         try:
-            body = value if _is_plain(value) else self._pack(value)
+            if _is_plain(value, _DEEPEST):
+                body = value
+            else:
+                body = self._pack(value)
+                _check_depth(body, _DEEPEST)
             try:
                 return to_json(body).decode()
             except ValueError:  # half of a surrogate pair, which only an escape can hold
                 return json.dumps(body, separators=(",", ":"), allow_nan=False)
         except RecursionError:
-            msg = "a value that contains itself, or nests too deep, cannot be recorded"
+            msg = (
+                f"a value that contains itself, or nests deeper than {_DEEPEST} levels, cannot be"
+                " recorded"
+            )
             raise JournalError(msg) from None
+        except JournalError:
+            raise
+        except (Exception, SystemExit) as error:
+            msg = f"a value cannot be recorded: {error!r:.200}"
+            raise JournalError(msg) from error
 
     def loads(self, text: str) -> Any:
         """Return the value of a text that `dumps` made; raise JournalError for any other."""
         try:
-            return self._unpack(json.loads(text))
-        except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+            return json.loads(text, object_hook=self._unpack)
+        except JournalError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a registered type's own code
             msg = f"a recorded value cannot be read: {error!r:.200}"
             raise JournalError(msg) from None
 
@@ -138,7 +163,7 @@ class Types:
         known = self._by_class.get(kind)
         if known is None:
             return self._pack_object(kind, value)
-        return {MARK: known.name, "value": self._pack(known.write(value))}
+        return {MARK: known.name, "value": self._pack(_written(known, value))}
 
     def _pack_dict(self, value: dict[Any, Any]) -> Any:
         pack = self._pack
@@ -148,8 +173,10 @@ class Types:
 
     def _pack_object(self, kind: Any, value: Any) -> Any:
         body: Any
+        if is_numpy(kind):
+            return {MARK: "numpy", "value": numpy_written(value, self._pack)}
         if isinstance(value, Enum):
-            form, body = "enum", value.name
+            form, body = self._enum_body(kind, value)
         elif isinstance(value, BaseModel):
             form, body = "model", self._model_body(value)
         elif is_dataclass(kind):
@@ -167,7 +194,21 @@ class Types:
                 " (dagexec.journal.Types)"
             )
             raise JournalError(msg)
-        return {MARK: form, "class": _place(kind), "value": body}
+        if form in ("model", "dataclass"):
+            _check_makes(kind)
+        return {MARK: form, "class": place_of(kind), "value": body}
+
+    def _enum_body(self, kind: Any, value: Enum) -> tuple[str, Any]:
+        """Return the name of a member; of flags that are combined or none at all, the number."""
+        if kind.__members__.get(value.name) is value:
+            return "enum", value.name
+        if isinstance(value, Flag):
+            return "flag", self._pack(value.value)
+        msg = (
+            f"{value!r} cannot be recorded: it is none of the members that {kind.__qualname__} is"
+            " defined with; register the type (dagexec.journal.Types)"
+        )
+        raise JournalError(msg)
 
     def _model_body(self, value: BaseModel) -> dict[str, Any]:
         extra = value.__pydantic_extra__
@@ -179,72 +220,156 @@ class Types:
 
     # ------------------------------------------------------------------------------------- reading
 
-    def _unpack(self, value: Any) -> Any:  # noqa: PLR0911 - one a kind
-        if isinstance(value, list):
-            return [self._unpack(item) for item in cast("list[Any]", value)]
-        if not isinstance(value, dict):
-            return value
-        body = cast("dict[str, Any]", value)
+    def _unpack(self, body: dict[str, Any]) -> Any:
+        """Return what an object stands for; those inside of it have been replaced already."""
         if MARK not in body:
-            return {key: self._unpack(item) for key, item in body.items()}
+            return body
         name, inner = body[MARK], body["value"]
         if name == "dict":
-            return {self._unpack(key): self._unpack(item) for key, item in inner}
-        if name in _NUMBERS:
-            return _NUMBERS[name](inner)
+            return dict(inner)
+        if name in _READERS:
+            return _READERS[name](inner)
         if name in _CLASS_KINDS:
-            return self._unpack_object(name, _class_at(body["class"]), inner)
+            return _made(name, class_at(body["class"]), inner)
         known = self._by_name.get(name)
         if known is None:
             msg = f"a recorded value has the type {name!r}, which is not registered here"
             raise JournalError(msg)
-        return known.read(self._unpack(inner))
+        return known.read(inner)
 
-    def _unpack_object(self, form: str, kind: Any, inner: Any) -> Any:
-        if not _fits(form, kind):
-            msg = f"{kind!r} is no {form} any more"
-            raise TypeError(msg)
-        if form == "enum":
-            return kind[inner]
-        if form == "namedtuple":
-            return kind._make(self._unpack(inner))
-        # As they were, without the validators and __post_init__ that made them what they are.
-        made = kind.__new__(kind)
-        if form == "dataclass":
-            for name, item in inner.items():
-                object.__setattr__(made, name, self._unpack(item))
-            return made
-        extra = inner["extra"]
-        object.__setattr__(made, "__dict__", self._unpack(inner["fields"]))
-        object.__setattr__(made, "__pydantic_fields_set__", set(inner["set"]))
-        object.__setattr__(made, "__pydantic_extra__", extra and self._unpack(extra))
-        object.__setattr__(made, "__pydantic_private__", None)
+
+def _written(known: _Kind, value: Any) -> Any:
+    try:
+        return known.write(value)
+    except JournalError:
+        raise
+    except (Exception, SystemExit) as error:
+        msg = f"a value of type {known.name!r} cannot be recorded: {error!r:.200}"
+        raise JournalError(msg) from error
+
+
+def _made(form: str, kind: Any, inner: Any) -> Any:
+    if not _fits(form, kind):
+        msg = f"{kind!r} is no {form} any more"
+        raise TypeError(msg)
+    if form == "enum":
+        return _member(kind, inner)
+    if form == "flag":
+        return kind(inner)
+    if form == "namedtuple":
+        return kind._make(inner)
+    # As they were, without the validators and __post_init__ that made them what they are.
+    made = kind.__new__(kind)
+    if form == "dataclass":
+        for name, item in inner.items():
+            object.__setattr__(made, name, item)
         return made
+    object.__setattr__(made, "__dict__", inner["fields"])
+    object.__setattr__(made, "__pydantic_fields_set__", set(inner["set"]))
+    object.__setattr__(made, "__pydantic_extra__", inner["extra"])
+    object.__setattr__(made, "__pydantic_private__", _private(kind, inner["fields"]))
+    return made
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value is JSON as it stands; most are, and need no copy."""
+def _private(kind: type[BaseModel], fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the private attributes of a model that is read: what they are by default."""
+    attributes = kind.__private_attributes__
+    if not attributes:
+        return None
+    found: dict[str, Any] = {}
+    for name, each in attributes.items():
+        factory: Any = each.default_factory
+        if factory is None:
+            if each.default is not PydanticUndefined:
+                found[name] = deepcopy(each.default)
+        elif getattr(each, "default_factory_takes_validated_data", False):
+            found[name] = factory({**fields, **found})
+        else:
+            found[name] = factory()
+    return found
+
+
+def _member(kind: Any, name: str | None) -> Any:
+    """Return the member of an enum; of flags also what versions before this one wrote."""
+    if name is None and issubclass(kind, Flag) and not issubclass(kind, int):
+        return kind(0)  # an IntFlag without a name may be any number
+    members: Any = kind.__members__
+    if name in members or not issubclass(kind, Flag):
+        return members[name]
+    number = 0
+    for part in str(name).split("|"):
+        number |= members[part].value
+    return kind(number)
+
+
+def _check_makes(kind: Any) -> None:
+    """Raise JournalError for a class whose objects cannot be made without what made them."""
+    if kind.__new__ is object.__new__:
+        return
+    if not issubclass(kind, _HOLDERS):
+        with suppress(Exception):
+            kind.__new__(kind)
+            return
+    msg = (
+        f"a value of type {kind.__qualname__} cannot be recorded: it is more than its fields;"
+        " register the type (dagexec.journal.Types)"
+    )
+    raise JournalError(msg)
+
+
+def _is_plain(value: Any, left: int) -> bool:  # noqa: C901 - each frame costs
+    """Whether a value is JSON as it stands; most are, and need no copy. `left` levels may come."""
     kind = cast("type[object]", type(value))
     if kind is dict:
+        if not left:
+            raise RecursionError
         for key, item in value.items():
             if type(key) is not str or key == MARK:
                 return False
-            if type(item) not in _ATOMS and not _is_plain(item):
+            if type(item) not in _ATOMS and not _is_plain(item, left - 1):
                 return False
         return True
     if kind is list:
-        return all(_is_plain(item) for item in value)
+        if not left:
+            raise RecursionError
+        return all(_is_plain(item, left - 1) for item in value)
     if kind is float:
         return math.isfinite(value)
     return kind in _ATOMS or (kind is int and -_LONG_INT < value < _LONG_INT)
 
 
-# Numbers that JSON cannot hold.
-_NUMBERS: Final[dict[str, Callable[[str], Any]]] = {
+def _check_depth(body: Any, left: int) -> None:
+    kind = cast("type[object]", type(body))
+    if kind is dict or kind is list:
+        if not left:
+            raise RecursionError
+        for item in body.values() if kind is dict else body:
+            if type(item) not in _ATOMS:
+                _check_depth(item, left - 1)
+
+
+# What JSON cannot hold and no class of the user's stands for.
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "int": lambda text: int(text, 16),
     "float": float,
+    "numpy": numpy_read,
 }
-_CLASS_KINDS: Final = ("dict", "int", "float", "enum", "model", "dataclass", "namedtuple")
+_CLASS_KINDS: Final = ("enum", "flag", "model", "dataclass", "namedtuple")
+_TAKEN: Final = ("dict", *_READERS, *_CLASS_KINDS)
+# Classes whose objects hold something beside their attributes.
+_HOLDERS: Final = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    tuple,
+    list,
+    dict,
+    set,
+    frozenset,
+    BaseException,
+)
 
 
 def _fits(form: str, kind: Any) -> bool:
@@ -252,6 +377,7 @@ def _fits(form: str, kind: Any) -> bool:
         return False
     tests: dict[str, Callable[[], bool]] = {
         "enum": lambda: issubclass(kind, Enum),
+        "flag": lambda: issubclass(kind, Flag),
         "model": lambda: issubclass(kind, BaseModel),
         "dataclass": lambda: is_dataclass(kind),
         "namedtuple": lambda: _is_namedtuple(kind),
@@ -261,34 +387,3 @@ def _fits(form: str, kind: Any) -> bool:
 
 def _is_namedtuple(kind: Any) -> bool:
     return issubclass(kind, tuple) and hasattr(kind, "_make")  # pyright: ignore[reportUnknownArgumentType] - a bare tuple
-
-
-def _place(kind: Any) -> str:
-    place = f"{kind.__module__}:{kind.__qualname__}"
-    try:
-        found: Any = _class_at(place)
-    except LookupError:
-        found = None
-    if found is not kind:
-        msg = (
-            f"a value of type {kind.__qualname__} cannot be recorded: another process would not"
-            " find the class; define it at the top of a module, or register it"
-            " (dagexec.journal.Types)"
-        )
-        raise JournalError(msg)
-    return place
-
-
-def _class_at(place: str) -> Any:
-    module, _, qualname = place.partition(":")
-    found: Any = sys.modules.get(module)
-    if found is None:
-        msg = f"the module {module!r} of a recorded value is not imported; import it first"
-        raise LookupError(msg)
-    for part in qualname.split("."):
-        # Not getattr: a name in a file must not run a property or a module's __getattr__.
-        found = cast("dict[str, Any]", vars(found)).get(part)
-        if found is None:
-            msg = f"{place!r} of a recorded value is not there any more"
-            raise LookupError(msg)
-    return found

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import to_json
 
@@ -257,8 +257,29 @@ def canonical(value: Any, fallback: Callable[[Any], str] | None = None) -> bytes
     fallback = fallback or _type_name
     try:
         return to_json(value, inf_nan_mode="constants", fallback=fallback)
-    except ValueError:  # half of a surrogate pair, which only an escape can hold
-        return json.dumps(value, default=fallback).encode()
+    except ValueError:  # bytes, huge integers, or half of a surrogate pair
+        return json.dumps(_for_json(value, fallback), default=fallback).encode()
+
+
+def _for_json(value: Any, fallback: Callable[[Any], str]) -> Any:  # noqa: PLR0911 - one a kind
+    """Return what JSON can hold and `to_json` refuses, distinct for distinct values."""
+    if isinstance(value, dict):
+        body = cast("dict[Any, Any]", value)
+        if all(isinstance(key, str) for key in body):
+            return {key: _for_json(item, fallback) for key, item in body.items()}
+        return [[_for_json(each, fallback) for each in pair] for pair in body.items()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_for_json(item, fallback) for item in cast("Iterable[Any]", value)]
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": value.hex()}
+    if isinstance(value, int) and not isinstance(value, bool):
+        return hex(value)
+    if value is None or isinstance(value, str | float | bool):
+        return value
+    try:
+        return to_json(value, inf_nan_mode="constants", fallback=fallback).decode()
+    except ValueError:
+        return fallback(value)
 
 
 def _type_name(value: Any) -> str:

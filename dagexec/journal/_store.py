@@ -14,6 +14,7 @@ What can go wrong with a file, and what finds it:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -78,13 +79,13 @@ class Ownership:
         self.key = key
         self.owner = owner
         self.last = 0
-        self.checksum = zlib.crc32(run_id.encode())
+        self.checksum = zlib.crc32(as_written(run_id).encode())
         self.records: list[Record] = []
         # Why it is not owned any more, if so.
         self.lost: RunOwned | None = None
 
     def chain(self, kind: str, call: str | None, body: str) -> tuple[Any, ...]:
-        """Return the row of the next record, and count it."""
+        """Return the row of the next record, and count it; `call` as it stands in the file."""
         self.last += 1
         text = f"{self.last}\0{kind}\0{call}\0{body}"
         self.checksum = zlib.crc32(text.encode(), self.checksum)
@@ -310,7 +311,9 @@ class Store:
         """Add records of encoded bodies, inside a transaction; raise RunOwned if it is too late."""
         last, checksum = owned.last, owned.checksum
         try:
-            rows = [owned.chain(*record) for record in records]
+            rows = [
+                owned.chain(kind, call and as_written(call), body) for kind, call, body in records
+            ]
             self._own(owned)
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
         except BaseException:
@@ -354,7 +357,7 @@ class Store:
         return name
 
     def _folder(self, run_id: str) -> Path:
-        return self._values / sha256(run_id.encode()).hexdigest()[:32]
+        return self._values / sha256(as_written(run_id).encode()).hexdigest()[:32]
 
     # ---------------------------------------------------------------------------- runs, as a whole
 
@@ -364,7 +367,7 @@ class Store:
         text = None if first is None else self.encode(run_id, first)
         with self.transaction() as db:
             row = db.execute(
-                "SELECT key, owner, lease FROM runs WHERE id = ?", (run_id,)
+                "SELECT key, owner, lease FROM runs WHERE id = ?", (as_written(run_id),)
             ).fetchone()
             if row is None:
                 if first is None or text is None:
@@ -372,7 +375,7 @@ class Store:
                 cursor = db.execute(
                     "INSERT INTO runs (id, kind, created, updated, state, summary, waiting, owner,"
                     " lease, last, checksum) VALUES (?, ?, ?, ?, 'open', '', '[]', ?, ?, 0, 0)",
-                    (run_id, first.kind, now, now, owner, now + LEASE),
+                    (as_written(run_id), first.kind, now, now, owner, now + LEASE),
                 )
                 owned = Ownership(run_id, int(cursor.lastrowid or 0), owner)
                 self.append(owned, [(first.kind, first.call, text)])
@@ -396,7 +399,9 @@ class Store:
     def read(self, run_id: str) -> list[Record]:
         """Return the records of a run."""
         with self.guarded("read"):
-            row = self._db.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()
+            row = self._db.execute(
+                "SELECT key FROM runs WHERE id = ?", (as_written(run_id),)
+            ).fetchone()
             if row is None:
                 raise JournalError(self._unknown(run_id))
             self._db.execute("BEGIN")  # so that the row and the records are of one moment
@@ -419,7 +424,7 @@ class Store:
                 where = f"record {owned.last} of run {owned.run_id!r} is not what was written"
                 raise JournalError(self._damaged(where))
             owned.records.append(
-                Record(kind, call, self.types.loads(self._body(owned.run_id, body)))
+                Record(kind, call and as_read(call), self._value(owned.run_id, body))
             )
         row = self._db.execute(
             "SELECT last, checksum FROM runs WHERE key = ?", (owned.key,)
@@ -427,6 +432,9 @@ class Store:
         if row != (owned.last, owned.checksum) or not owned.records:
             where = f"records of run {owned.run_id!r} are missing"
             raise JournalError(self._damaged(where))
+
+    def _value(self, run_id: str, body: str) -> Any:
+        return self.types.loads(self._body(run_id, body))
 
     def _body(self, run_id: str, text: str) -> str:
         if not text.startswith("@"):
@@ -441,7 +449,8 @@ class Store:
         return body.decode()
 
     def _unknown(self, run_id: str) -> str:
-        known = [row[0] for row in self._db.execute("SELECT id FROM runs ORDER BY key DESC")]
+        rows = self._db.execute("SELECT id FROM runs ORDER BY key DESC")
+        known = [as_read(row[0]) for row in rows]
         return unknown_run(run_id, f"the journal {self.path}", known=known)
 
     def release(self, owned: Ownership, state: str, summary: str, waiting: str) -> None:
@@ -477,13 +486,13 @@ class Store:
             state = "running" if alive else "stale"
         names = tuple(self.types.loads(waiting))
         who = described(owner) if alive and owner is not None else None
-        return RunInfo(run_id, state, kind, created, updated, summary, who, names)
+        return RunInfo(as_read(run_id), state, kind, created, updated, summary, who, names)
 
     def forget(self, run_id: str) -> None:
         """Delete a run that nobody drives, with its large values."""
         with self.transaction() as db:
             row = db.execute(
-                "SELECT key, owner, lease FROM runs WHERE id = ?", (run_id,)
+                "SELECT key, owner, lease FROM runs WHERE id = ?", (as_written(run_id),)
             ).fetchone()
             if row is None:
                 raise JournalError(self._unknown(run_id))
@@ -494,6 +503,27 @@ class Store:
             db.execute("DELETE FROM records WHERE run = ?", (key,))
             db.execute("DELETE FROM runs WHERE key = ?", (key,))
         shutil.rmtree(self._folder(run_id), ignore_errors=True)
+
+
+# Before an id that UTF-8 cannot hold, and one that looks as if it were one.
+_ESCAPED: Final = "$json:"
+
+
+def as_written(name: str) -> str:
+    """Return an id as it stands in the file: one with half of a surrogate pair is escaped."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return _ESCAPED + json.dumps(name)
+    return _ESCAPED + json.dumps(name) if name.startswith(_ESCAPED) else name
+
+
+def as_read(text: str) -> str:
+    """Return the id that stands in the file as `text`."""
+    if not text.startswith(_ESCAPED):
+        return text
+    name: str = json.loads(text.removeprefix(_ESCAPED))
+    return name
 
 
 def _sealed(count: int) -> str:
