@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import run_in_loop, run_in_thread
 from dagexec._core.earlier_calls import (
     MARKS,
@@ -48,10 +49,10 @@ from dagexec._core.scheduler import (
 )
 from dagexec._core.told import MAYBE, SCOPES, too_late
 from dagexec._errors import text_of
-from dagexec._runtime.admission import resolved
 from dagexec._runtime.sharing import frozen, speaks_for_all
 from dagexec._tools import schemas
-from dagexec._tools.context import Asked, current_id
+from dagexec._tools.checking import resolved
+from dagexec._tools.context import current_id
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool, as_tools
 from dagexec._tools.widening import INSTRUCTIONS, widened
@@ -118,7 +119,7 @@ __all__ = [
 
 def limiters_of(tool: Tool[..., Any]) -> list[Limiter]:
     """Return the limiters of a tool, those that it names too; raise DagexecError."""
-    from dagexec._runtime.limited_worker import (
+    from dagexec.limits._tool_limits import (
         limiters_of as found,  # with dagexec.limits, which few need
     )
 

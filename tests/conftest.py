@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import dagexec._runtime.runner
+import dagexec._runtime.state
 from dagexec.testing import fail_on_deadlock, virtual_time
 from tests.replaying import Recording, contradictions
 
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # started here, as long as nobody takes that back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    dagexec._runtime.runner.Scheduler = Recording
+    dagexec._runtime.state.Scheduler = Recording
 
 
 def choose_examples(count: int) -> None:

@@ -1,5 +1,6 @@
-"""Event loops, threads, slots and capacities, on asyncio and on trio; knows no call.
+"""Loops, threads, slots: what runs code and what it waits for. Knows no call and no tool.
 
-Imports `_errors` only. Read `signals` first (what ends a tool and is no error), then `slots` (how
-many calls run at a time) and `threads` (how synchronous code is run and abandoned).
+`slots` (how many calls may run) and `capacities` (named resources) decide who goes on; `threads`,
+`contexts` and `loop_task` run code somewhere; `signals` is what ends a tool and is no error;
+`stacks` sees where something stands. `loops` asks which event loop this is.
 """

@@ -2,7 +2,7 @@
 
 Nothing waits here in a task: a call that does not get its resources is parked, and launched again
 by whoever gives the last of them back. All or nothing, first come, first served for each resource,
-so neither two calls that each hold half, nor a stream of small ones past a large one, can lock.
+so two calls that each hold half cannot deadlock, and small calls cannot starve a large one.
 
 What is left is a call that waits for a run of its own while it holds something: what that run needs
 may be what it holds. Such a call is refused when it asks, with the names of both.

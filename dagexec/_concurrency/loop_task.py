@@ -23,7 +23,7 @@ _log: Final = logging.getLogger("dagexec")
 
 
 @final
-class Host:
+class LoopTask:
     """Runs an async function in a task of the running event loop.
 
     Its error does not pass to anybody by itself: it is kept as `error`, and logged. The task ends

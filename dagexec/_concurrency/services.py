@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 from anyio import CancelScope
 
-from dagexec._concurrency.loop_task import Host
+from dagexec._concurrency.loop_task import LoopTask
 from dagexec._concurrency.restart import Restart, Restarts
 from dagexec._errors import DagexecError
 
@@ -43,26 +43,26 @@ class Service:
         self._function = function
         self._args = args
         self._policy = Restarts(restart)
-        self._host = Host(f"the service {name!r}", self._live)
-        self.loop: object = self._host.loop
+        self._task = LoopTask(f"the service {name!r}", self._live)
+        self.loop: object = self._task.loop
 
     @property
     def running(self) -> bool:
         """Whether it runs, or is about to be started again."""
-        return not self._host.ended.is_set()
+        return not self._task.ended.is_set()
 
     async def stop(self) -> None:
         """Cancel it and wait for its end, 10 seconds at most."""
-        self._host.cancel()
+        self._task.cancel()
         with CancelScope(shield=True):
             with anyio.move_on_after(GRACE):
-                await self._host.ended.wait()
+                await self._task.ended.wait()
             if self.running:
                 _log.error("the service %r keeps its cancellation; left to its loop", self.name)
 
     async def wait(self) -> None:
         """Wait until it has ended for good; raise the error that it ended with."""
-        await self._host.ended.wait()
+        await self._task.ended.wait()
         if self.error is not None:
             raise self.error
 

@@ -1,10 +1,27 @@
-"""What a group of exceptions comes down to."""
+"""What ends a tool and is no error, and what a group of exceptions comes down to."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from dagexec._tools.context import Asked, CancelledCall
+
+class CancelledCall(BaseException):
+    """Ends a synchronous tool whose deadline has passed; raised by `CallContext.check`.
+
+    A BaseException, as cancellation is everywhere: `except Exception` must not swallow it.
+    """
+
+
+class Asked(BaseException):
+    """Ends a tool that asked a person; the call becomes pending with this question.
+
+    A BaseException, so that a tool's `except Exception` cannot take it for a failure.
+    """
+
+    def __init__(self, question: Any) -> None:
+        """Keep the question, any JSON value."""
+        super().__init__(question)
+        self.question = question
 
 
 def bare(error: BaseException, cancelled: type[BaseException]) -> BaseException:

@@ -39,7 +39,7 @@ class Place:
 
 
 @final
-class Found:
+class Frame:
     """One link of the chain: a frame, and whether its code is running at this moment."""
 
     __slots__ = ("frame", "line", "runs")
@@ -71,13 +71,13 @@ class Found:
         return module.partition(".")[0] in _PLUMBING
 
 
-def chain(coroutine: object) -> Iterator[Found]:
+def awaits_of(coroutine: object) -> Iterator[Frame]:
     """Walk from a coroutine down to what it waits for; ends at one that is running."""
     current: object = coroutine
     for _ in range(_LONGEST):
         frame, below, runs = _look_into(current)
         if frame is not None:
-            yield Found(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=runs)
+            yield Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=runs)
             if frame.f_code is go_on.__code__:
                 # It drives a coroutine by hand, so the interpreter does not know the link.
                 below = frame.f_locals.get("coroutine")
@@ -113,13 +113,13 @@ def _first(thing: object, kind: type[Any]) -> object:
     return next((each for each in gc.get_referents(thing) if isinstance(each, kind)), None)
 
 
-def thread_frames(ident: int) -> list[Found]:
+def thread_frames(ident: int) -> list[Frame]:
     """Return the frames of a thread, the outermost first."""
-    found: list[Found] = []
+    found: list[Frame] = []
     # Documented, for debuggers.
     frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     frame = frames.get(ident)
     while frame is not None and len(found) < _LONGEST:
-        found.append(Found(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=True))
+        found.append(Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=True))
         frame = frame.f_back
     return found[::-1]

@@ -26,8 +26,8 @@ from anyio.lowlevel import current_token
 from dagexec._concurrency import forks
 from dagexec._concurrency.contexts import in_context
 from dagexec._concurrency.loops import leave_loop, run_beside
+from dagexec._concurrency.signals import CancelledCall
 from dagexec._errors import DagexecError
-from dagexec._tools.context import CancelledCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -89,7 +89,7 @@ class ThreadCall:
         try:
             while True:
                 await self._wake.wait()
-                if self.done:  # and its thread has asked for nothing that it did not get
+                if self.done:  # and no request of its thread is left unanswered
                     break
                 self._wake = anyio.Event()
                 while self._requests:

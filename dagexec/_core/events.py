@@ -163,6 +163,3 @@ class Progress:
 
 
 Notice: TypeAlias = Waiting | Retrying | Progress
-
-# TEMPORARY
-added, started, settled, launch = Added, Started, Settled, Launch

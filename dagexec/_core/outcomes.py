@@ -60,11 +60,6 @@ class Done(Outcome):
     value: Any = field(default=None, kw_only=False)
 
 
-def done(value: Any, started: float, ended: float, queued: float) -> Done:
-    """TEMPORARY."""
-    return Done(value, attempts=1, started=started, ended=ended, queued=queued)
-
-
 @final
 @value()
 class Failed(Outcome):

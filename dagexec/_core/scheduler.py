@@ -54,7 +54,6 @@ from dagexec._core.events import (
     Settled,
     Started,
     Stop,
-    launch,
 )
 from dagexec._core.outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
 from dagexec._core.plan import Call, cycles, unknown_reference
@@ -454,7 +453,7 @@ class Scheduler:
             node.state = State.READY
             names.append(node.call.id)
         self._active += len(layer)
-        self._actions.append(launch(len(self._layers), tuple(names)))
+        self._actions.append(Launch(len(self._layers), tuple(names)))
         self._layers.append(layer)
 
     def _end(self) -> None:

@@ -13,7 +13,7 @@ _NOWHERE: Final = Underway("waiting")
 
 
 @final
-class Progress:
+class Whereabouts:
     """An observer that keeps what has not ended; `clock` gives the seconds since the run began."""
 
     __slots__ = ("_clock", "changes", "marks", "underway")

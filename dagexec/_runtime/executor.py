@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from weakref import WeakKeyDictionary, WeakMethod, finalize
 
@@ -17,9 +18,11 @@ from dagexec._concurrency import forks
 from dagexec._concurrency.capacities import SharedCapacities
 from dagexec._concurrency.loops import in_event_loop, run_beside, run_in_new_loop
 from dagexec._concurrency.restart import Restart
+from dagexec._concurrency.services import Service, checked_service
 from dagexec._concurrency.slots import UNLIMITED, Slots
 from dagexec._concurrency.threads import enclosing_thread_call, in_place
 from dagexec._core.plan import Call, Plan
+from dagexec._core.report import Report
 from dagexec._errors import DagexecError
 from dagexec._runtime.observers import Observer, ObservesRuns
 from dagexec._runtime.run import Run
@@ -33,21 +36,16 @@ from dagexec._runtime.settings import (
     deadlines,
 )
 from dagexec._tools.checking import as_plan, prepare
-from dagexec._tools.context import inside_a_call, lent
-from dagexec._tools.here import here
+from dagexec._tools.context import given_back_meanwhile, inside_a_call
+from dagexec._tools.here import Link, here
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool, as_tools
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from dagexec._concurrency.services import Service
-    from dagexec._core.report import Report
-    from dagexec._runtime.limited_worker import Guard
     from dagexec._runtime.recorder import Recorder
     from dagexec._runtime.waits import Snapshot
-    from dagexec._tools.here import Link
     from dagexec.journal._base import Journal
+    from dagexec.limits._tool_limits import ToolLimits
     from dagexec.processes._pool import Pool
 
 T = TypeVar("T")
@@ -127,7 +125,7 @@ class Executor:
             barrier=barrier,
             sequential=self.concurrency == 0,
             shares=any(tool.effect.shares for tool in self.tools.values()),
-            guards=_guards(self.tools.values()),
+            limits=_limits(self.tools.values()),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
@@ -250,7 +248,7 @@ class Executor:
         return await _report_of(run)
 
     def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
-        assert self.journal is not None  # noqa: S101 - looked at by who calls this
+        assert self.journal is not None  # noqa: S101 - checked by the caller
         from dagexec._runtime.recorder import Recorder
 
         return Recorder(self.journal, run_id, self._in_doubt, answers)
@@ -285,8 +283,6 @@ class Executor:
 
         Raises DagexecError for what is no async function, and outside of an event loop.
         """
-        from dagexec._concurrency.services import Service, checked_service
-
         checked_service(function)
         if not in_event_loop():
             msg = "a background service lives in an event loop; start it in async code"
@@ -349,7 +345,9 @@ class Executor:
             plan = Plan(order_conflicts(plan.calls, self.tools))
         return Run(self._runner, plan, None, prepared, name, recorder=recorder)
 
-    def _runner(self, run_id: str, observers: Sequence[Observer]) -> Runner:
+    def _runner(
+        self, run_id: str, observers: Sequence[Observer], recorder: Recorder | None
+    ) -> Runner:
         """Make a runner in the event loop that is running now."""
         forks.catch_up()
         token = current_token().native_token
@@ -363,12 +361,19 @@ class Executor:
             each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
             for each in self.observers
         ]
-        return Runner(self._settings, slots, run_id, (*watching, *observers), shared)
+        return Runner(
+            self._settings,
+            slots,
+            run_id,
+            (*watching, *observers),
+            capacities=shared,
+            recorder=recorder,
+        )
 
 
 async def _report_of(run: Run) -> Report:
     """Run to the end; a call that this is inside of gives back what it has to, meanwhile."""
-    blocks = lent()
+    blocks = given_back_meanwhile()
     if not blocks:
         await run.drive()
         return run.report
@@ -379,12 +384,10 @@ async def _report_of(run: Run) -> Report:
     return run.report
 
 
-def _guards(tools: Iterable[Tool[..., Any]]) -> Mapping[str, Guard] | None:
+def _limits(tools: Iterable[Tool[..., Any]]) -> Mapping[str, ToolLimits] | None:
     """Return what stands before the calls of tools that have limits or retries, by tool."""
     if not any(tool.limits or tool.retry is not None or tool.cost is not None for tool in tools):
         return None
-    from dagexec._runtime.limited_worker import (
-        guards_of,  # with dagexec.limits, which few programs need
-    )
+    from dagexec.limits._tool_limits import limits_of  # with all of dagexec.limits
 
-    return guards_of(tools)
+    return limits_of(tools)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, final
+from typing import Protocol, final
 
 from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call
 from dagexec._core.scheduler import Added, Closed
 from dagexec._errors import DagexecError
+from dagexec._runtime.state import RunState
 from dagexec._tools.order import Order
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
 
-    from dagexec._runtime.recorder import Recorder
-    from dagexec._runtime.runner import Runner
+class Sink(Protocol):
+    """What records a stream before the machine is told of it: the recorder."""
+
+    async def arrived(self, event: Added) -> None:
+        """Take a call of the stream."""
+        ...
+
+    async def complete(self) -> None:
+        """Take the end of the stream."""
+        ...
 
 
 class SourceError(Exception):
@@ -27,62 +35,56 @@ class SourceError(Exception):
 class Intake:
     """Reads the source of one run."""
 
-    __slots__ = ("_runner", "_tools")
+    __slots__ = ("_run", "_sink", "_tools")
 
-    def __init__(self, runner: Runner) -> None:
-        """Read nothing yet."""
-        self._runner = runner
-        self._tools = runner.settings.tools
+    def __init__(self, run: RunState, sink: Sink | None) -> None:
+        """Read nothing yet; without a sink the machine is told at once."""
+        self._run = run
+        self._sink = sink
+        self._tools = run.settings.tools
 
     async def read(self, source: AsyncIterator[Call]) -> None:
         """Feed a streamed plan; a source that breaks stops the run and keeps what is done."""
-        runner = self._runner
+        run = self._run
         try:
             await self._read_all(source)
-            if not runner.machine.closed:
+            if not run.machine.closed:
                 # A source that came to an end may still say that its plan is not whole.
                 why: str | None = getattr(source, "broken", None)
                 if why is None:
                     await self._close()
                 else:
-                    runner.interrupt(Cancelled(error=DagexecError(why)))
-        except runner.cancelled:
+                    run.interrupt(Cancelled(error=DagexecError(why)))
+        except run.cancelled:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised again by drive, with the report
+        except BaseException as error:  # noqa: BLE001 - raised again by the runner, with the report
             broken = SourceError()
             broken.__cause__ = error
-            runner.end_by(broken if isinstance(error, Exception) else error, Cancelled())
+            run.end_by(broken if isinstance(error, Exception) else error, Cancelled())
 
     async def _read_all(self, source: AsyncIterator[Call]) -> None:
-        runner, tools = self._runner, self._tools
-        recorder = runner.recorder
+        run, tools, sink = self._run, self._tools, self._sink
         order = Order(tools)
         # Of a reply that is whole already, nothing can be taken back: every call starts at once.
         certain = getattr(source, "certain", False) is True
         async with aclosing(_closable(source)) as calls:
             async for call in calls:
-                if runner.machine.closed:
+                if run.machine.closed:
                     return
                 checked = order.add(self._checked(call))
                 tool = tools.get(checked.tool)
                 eager = certain or (tool is not None and tool.effect.eager)
-                if recorder is None:
-                    runner.feed(Added(checked, eager=eager))
+                event = Added(checked, eager=eager)
+                if sink is None:
+                    run.feed(event)
                 else:
-                    await self._feed_recorded(recorder, Added(checked, eager=eager))
+                    await sink.arrived(event)
 
     async def _close(self) -> None:
-        recorder = self._runner.recorder
-        if recorder is None:
-            self._runner.feed(Closed())
+        if self._sink is None:
+            self._run.feed(Closed())
         else:
-            recorder.ending()
-            await self._feed_recorded(recorder, Closed())
-
-    async def _feed_recorded(self, recorder: Recorder, event: Added | Closed) -> None:
-        if isinstance(event, Added) and not recorder.added(event.call):
-            return
-        await recorder.record(event)
+            await self._sink.complete()
 
     def _checked(self, call: Call) -> Call:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""

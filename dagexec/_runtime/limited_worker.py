@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, final
 
 import anyio
 from anyio import CancelScope
@@ -14,89 +14,20 @@ from anyio.lowlevel import current_token
 
 from dagexec._core.events import Retrying, Waiting
 from dagexec._core.outcomes import Done, Failed, Outcome, TimedOut
+from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
-from dagexec._errors import AdmissionTimeout, BreakerOpen, CallTimeout, DagexecError
-from dagexec._runtime.admission import arguments_of
+from dagexec._errors import AdmissionTimeout, BreakerOpen, CallTimeout
+from dagexec._runtime.lane import Lane
+from dagexec._runtime.parts import Parts
+from dagexec._runtime.state import RunState
 from dagexec._runtime.worker import Worker
+from dagexec._tools.checking import arguments_of
+from dagexec._tools.tool import Tool
 from dagexec.limits._headers import Refusal, refusal_in
-from dagexec.limits._limiter import Limiter, acquire, named
+from dagexec.limits._limiter import acquire
+from dagexec.limits._permit import Permit
 from dagexec.limits._retry import Budget, KeyState, Retry, counts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from dagexec._core.plan import Call
-    from dagexec._runtime.lane import Lane
-    from dagexec._runtime.runner import Runner
-    from dagexec._tools.tool import Tool
-    from dagexec.limits._permit import Permit
-
-_log: Final = logging.getLogger("dagexec")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What stands before the calls of one tool: its limiters, its costs, its retries."""
-
-    limiters: tuple[Limiter, ...]
-    cost: Mapping[str, float] | Callable[[dict[str, Any]], Mapping[str, float]] | None
-    retry: Retry | None
-    key: str
-
-    def cost_of(self, arguments: dict[str, Any]) -> Mapping[str, float] | None:
-        """Return what a call with these arguments costs."""
-        return self.cost(dict(arguments)) if callable(self.cost) else self.cost
-
-
-def guards_of(tools: Iterable[Tool[..., Any]]) -> dict[str, Guard] | None:
-    """Return the guards by tool, None if no tool needs one; raise DagexecError."""
-    guards: dict[str, Guard] = {}
-    for tool in tools:
-        if tool.cost is not None and not tool.limits:
-            msg = f"tool {tool.name!r} has a cost and no limits that it counts for: give limits="
-            raise DagexecError(msg)
-        if tool.limits or tool.retry is not None:
-            guard = _guard(tool)
-            if guard.retry is not None or guard.limiters:
-                guards[tool.name] = guard
-    return guards or None
-
-
-def limiters_of(tool: Tool[..., Any]) -> list[Limiter]:
-    """Return the limiters of a tool, those that it names too; raise DagexecError."""
-    given = [named(each) if isinstance(each, str) else each for each in tool.limits]
-    for each in given:
-        if not isinstance(each, Limiter):
-            msg = f"limits={each!r} of tool {tool.name!r}: give a Limiter, or the key of one"
-            raise DagexecError(msg)
-    return given
-
-
-def _guard(tool: Tool[..., Any]) -> Guard:
-    given = limiters_of(tool)
-    retry: object = tool.retry
-    if retry is not None and not isinstance(retry, Retry):
-        msg = f"retry={retry!r} of tool {tool.name!r}: give a Retry, such as Retry(attempts=3)"
-        raise DagexecError(msg)
-    if retry is not None and not tool.effect.retries and retry.breaker is None:
-        _log.warning(
-            "tool %r has retry=, and its effect is write: it is never tried again. If calling it"
-            ' twice is as good as once, say so: effect="idempotent"',
-            tool.name,
-        )
-    key = given[0].key if given else tool.name
-    # One that limits nothing would only cost time.
-    limiters = tuple(each for each in dict.fromkeys(given) if not each.unlimited or retry)
-    return Guard(limiters, tool.cost, retry, key)
-
-
-def _budget(runner: Runner, key: str, retry: Retry) -> Budget:
-    """Return the retries that a run may still make with a key."""
-    found = runner.budgets.get(key)
-    if found is None:
-        found = runner.budgets[key] = retry.run_budget()
-    return found
+from dagexec.limits._tool_limits import ToolLimits
 
 
 @final
@@ -104,7 +35,7 @@ def _budget(runner: Runner, key: str, retry: Retry) -> Budget:
 class _Trial:
     """How far the attempts of one call have come."""
 
-    guard: Guard
+    limits: ToolLimits
     state: KeyState | None
     budget: Budget | None
     permit: Permit | None
@@ -115,14 +46,14 @@ class _Trial:
 
 
 @final
-class GuardedWorker(Worker):
-    """A worker some of whose calls have a guard."""
+class LimitedWorker(Worker):
+    """A worker some of whose calls have limits, or may be tried again."""
 
     __slots__ = ("_attempt", "limited")
 
-    def __init__(self, runner: Runner, lane: Lane) -> None:
+    def __init__(self, run: RunState, lane: Lane, parts: Parts) -> None:
         """Take over a slot that was just taken."""
-        super().__init__(runner, lane)
+        super().__init__(run, lane, parts)
         self._attempt = 1
         # The call that waits for its limits before it starts, and their keys.
         self.limited: tuple[str, tuple[str, ...]] | None = None
@@ -130,29 +61,29 @@ class GuardedWorker(Worker):
     def _attempts(self) -> int:
         return self._attempt
 
-    async def _guarded(
+    async def _run_limited(
         self,
-        guard: Guard,
+        limits: ToolLimits,
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
         since: float,
     ) -> None:
         """Run one call through its limits, and again where it failed and may be."""
-        runner = self._runner
+        run = self._run
         # The deadline of the call before is not that of waiting for limits, and each attempt has a
         # scope of its own.
         self._arm(math.inf)
-        retry = guard.retry
-        state = None if retry is None else retry.state(guard.key, current_token().native_token)
+        retry = limits.retry
+        state = None if retry is None else retry.state(limits.key, current_token().native_token)
         try:
-            permit = await self._enter(guard, state, call, arguments)
+            permit = await self._enter(limits, state, call, arguments)
         except Exception as error:  # noqa: BLE001 - the cost function is a user's code too
-            if runner.machine.state(call.id) is State.READY:
-                runner.settle(self._lane, call.id, self._unstarted(error, since))
+            if run.machine.state(call.id) is State.READY:
+                self._lane.settle(call.id, self._unstarted(error, since))
             return
         try:
-            if runner.machine.state(call.id) is not State.READY:
+            if run.machine.state(call.id) is not State.READY:
                 if permit is not None:
                     permit.withdraw()
                 return
@@ -160,12 +91,12 @@ class GuardedWorker(Worker):
                 if permit is not None:
                     permit.withdraw()
                 return
-            timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
+            timeout = run.settings.call_timeout if tool.timeout is None else tool.timeout
             left = math.inf if timeout is None else timeout
-            budget = None if retry is None else _budget(runner, guard.key, retry)
+            budget = None if retry is None else self._budget(limits.key, retry)
             self._begin(call, tool, since)
             outcome = await self._try_all(
-                _Trial(guard, state, budget, permit, left), call, tool, arguments
+                _Trial(limits, state, budget, permit, left), call, tool, arguments
             )
         finally:
             if permit is not None:
@@ -173,28 +104,36 @@ class GuardedWorker(Worker):
                 await permit.flush()
         self._conclude(outcome)
 
+    def _budget(self, key: str, retry: Retry) -> Budget:
+        """Return the retries that the run may still make with a key."""
+        budgets = self._parts.budgets
+        found = budgets.get(key)
+        if found is None:
+            found = budgets[key] = retry.run_budget()
+        return found
+
     def _begin(self, call: Call, tool: Tool[..., Any], since: float) -> None:
-        runner = self._runner
+        run = self._run
         self._since = since
-        self._started = runner.now()
+        self._started = run.now()
         self._attempt = 0
-        runner.begin(call.id, self._started)
+        run.start_call(call.id, self._started)
         self._call = call
         self._tool = tool
         self._requests_before = self._requests()
 
     def _conclude(self, outcome: Outcome) -> None:
         if outcome.status == "done" and self._call is not None:
-            runner, name = self._runner, self._call.id
+            run, name = self._run, self._call.id
             outcome = replace(
                 outcome,
                 started=self._started,
-                ended=runner.now(),
+                ended=run.now(),
                 queued=self._started - self._since,
                 attempts=self._attempt,
             )
             self._call = None
-            runner.settle(self._lane, name, outcome)
+            self._lane.settle(name, outcome)
         else:
             self._end(outcome)
         self._attempt = 1
@@ -202,35 +141,35 @@ class GuardedWorker(Worker):
     # ------------------------------------------------------------------------- before it starts
 
     async def _enter(
-        self, guard: Guard, state: KeyState | None, call: Call, arguments: dict[str, Any]
+        self, limits: ToolLimits, state: KeyState | None, call: Call, arguments: dict[str, Any]
     ) -> Permit | None:
         """Wait for the limits, without the slot; raise what keeps the call from starting."""
-        runner = self._runner
-        if state is not None and state.closed_for(runner.clock()):
-            raise self._open_breaker(guard, state)
+        run = self._run
+        if state is not None and state.closed_for(run.clock()):
+            raise self._open_breaker(limits, state)
         permit: Permit | None = None
-        if guard.limiters:
-            scopes = self._lane.ground.scopes
+        if limits.limiters:
+            scopes = self._lane.surroundings.scopes
             deadline = min((scope.deadline for scope in scopes), default=math.inf)
-            permit = acquire(guard.limiters, guard.cost_of(arguments), deadline=deadline)
+            permit = acquire(limits.limiters, limits.cost_of(arguments), deadline=deadline)
             if not permit.enter_now():
-                self.limited = call.id, tuple(each.key for each in guard.limiters)
-                runner.tell(Waiting(*self.limited))
+                self.limited = call.id, tuple(each.key for each in limits.limiters)
+                run.tell(Waiting(*self.limited))
                 try:
                     await self._without_slot(0.0, permit, permit.wait)
                 finally:
                     self.limited = None
-        if state is not None and not state.enter(runner.clock()):
+        if state is not None and not state.enter(run.clock()):
             if permit is not None:
                 permit.withdraw()
-            raise self._open_breaker(guard, state)
+            raise self._open_breaker(limits, state)
         return permit
 
     async def _without_slot(
         self, seconds: float, permit: Permit | None, admitted: Callable[[], Any] | None
     ) -> None:
         """Give the slot back, wait so long and then for the limits, and take it again in turn."""
-        self._waited = True
+        self._has_waited = True
         try:
             async with self._lease or nullcontext():
                 if seconds > 0:
@@ -242,21 +181,21 @@ class GuardedWorker(Worker):
                 permit.withdraw()
             raise
 
-    def _open_breaker(self, guard: Guard, state: KeyState) -> BreakerOpen:
-        seconds = state.closed_for(self._runner.clock())
+    def _open_breaker(self, limits: ToolLimits, state: KeyState) -> BreakerOpen:
+        seconds = state.closed_for(self._run.clock())
         return BreakerOpen(
-            f"{guard.key!r} has failed again and again, so this call was not tried;"
+            f"{limits.key!r} has failed again and again, so this call was not tried;"
             f" the next attempt is possible in {seconds:.3g} s"
         )
 
     def _unstarted(self, error: Exception, since: float) -> Outcome:
         """Return the outcome of a call that could not start."""
-        now = self._runner.now()
+        now = self._run.now()
         if not isinstance(error, AdmissionTimeout):
             return Failed(error, ended=now, queued=now - since)
-        scopes = self._lane.ground.scopes
+        scopes = self._lane.surroundings.scopes
         inner = len(scopes) > 1 and scopes[-1].deadline < scopes[0].deadline
-        error.scope = "layer" if inner else self._runner.settings.run_scope
+        error.scope = "layer" if inner else self._run.settings.run_scope
         return TimedOut(error.scope, error=error, ended=now, queued=now - since)
 
     # ----------------------------------------------------------------------------- its attempts
@@ -270,7 +209,7 @@ class GuardedWorker(Worker):
             trial.state.budget.earn()
         while True:
             self._attempt += 1
-            began = self._runner.clock()
+            began = self._run.clock()
             outcome = await self._try(call, tool, arguments, trial)
             try:
                 if not await self._goes_on(trial, call, outcome, began):
@@ -282,7 +221,7 @@ class GuardedWorker(Worker):
 
     async def _goes_on(self, trial: _Trial, call: Call, outcome: Outcome, began: float) -> bool:
         """Take note of how an attempt ended, and wait for the next; return whether there is one."""
-        now, permit, retry = self._runner.clock(), trial.permit, trial.guard.retry
+        now, permit, retry = self._run.clock(), trial.permit, trial.limits.retry
         trial.left -= now - began
         if trial.state is not None and retry is not None:
             failed = counts(retry, outcome)
@@ -294,14 +233,14 @@ class GuardedWorker(Worker):
         wait = self._wait_before_next(trial, outcome, refusal)
         if wait is None:
             return False
-        self._runner.tell(Retrying(call.id, self._attempt, wait, outcome.error))
+        self._run.tell(Retrying(call.id, self._attempt, wait, outcome.error))
         return await self._wait_again(trial, wait, outcome)
 
     def _again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
         """Return new arguments: what the tool did to its own must not reach the next attempt."""
-        recorder = self._runner.recorder
+        recorder = self._parts.recorder
         if recorder is None:
-            return arguments_of(call, tool, self._runner.machine.outcomes)
+            return arguments_of(call, tool, self._run.machine.outcomes)
         return recorder.again(call, tool)
 
     async def _wait_again(self, trial: _Trial, wait: float, outcome: Outcome) -> bool:
@@ -317,10 +256,10 @@ class GuardedWorker(Worker):
         finally:
             # Time in a queue is no part of the call's timeout; a back-off is.
             trial.left -= wait
-        if trial.state is not None and not trial.state.enter(self._runner.clock()):
+        if trial.state is not None and not trial.state.enter(self._run.clock()):
             if permit is not None:
                 permit.withdraw()
-            _add_note(outcome, f"it was not tried again: {trial.guard.key!r} keeps failing")
+            _add_note(outcome, f"it was not tried again: {trial.limits.key!r} keeps failing")
             return False
         return True
 
@@ -328,14 +267,14 @@ class GuardedWorker(Worker):
         self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], trial: _Trial
     ) -> Outcome:
         """Run the tool once, under a scope of its own."""
-        own = math.inf if trial.guard.retry is None else trial.guard.retry.timeout or math.inf
+        own = math.inf if trial.limits.retry is None else trial.limits.retry.timeout or math.inf
         seconds = min(trial.left, own)
-        deadline = self._runner.clock() + seconds
-        outer, armed = self._scope, self._armed
+        deadline = self._run.clock() + seconds
+        outer, armed = self._scope, self._deadline
         outcome: Outcome | None = None
         try:
             with CancelScope(deadline=deadline) as scope:
-                self._scope, self._armed = scope, deadline
+                self._scope, self._deadline = scope, deadline
                 try:
                     value = await self._invoke(call, tool, arguments, (self._attempt, trial.permit))
                 except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
@@ -343,19 +282,19 @@ class GuardedWorker(Worker):
                 else:
                     outcome = Done(value)
         finally:
-            self._scope, self._armed = outer, armed
+            self._scope, self._deadline = outer, armed
         if outcome is None:
             msg = f"tool {tool.name!r} did not end within {seconds:g} s"
             outcome = TimedOut("call", error=CallTimeout(msg, "call"))
-        if self._struck:
-            self._look_back()
+        if self._was_cancelled:
+            self._find_swallowed()
         return outcome
 
     def _wait_before_next(
         self, trial: _Trial, outcome: Outcome, refusal: Refusal | None
     ) -> float | None:
         """Return the seconds until the next attempt, None if the outcome is final."""
-        retry = trial.guard.retry
+        retry = trial.limits.retry
         if retry is None or not self._may_repeat(outcome):
             return None
         wait = (
@@ -366,13 +305,13 @@ class GuardedWorker(Worker):
         if wait is None:
             return None
         why = ""
-        holdings = self._runner.holdings
+        holdings = self._parts.holdings
         if holdings is not None and holdings.outlived(self._call):
             why = "its thread did not end, and uses what the next attempt would use"
         elif wait >= trial.left:
             why = f"{max(0.0, trial.left):.3g} s are left"
         elif refusal is None and not self._spend(trial):
-            why = f"the budget of {trial.guard.key!r} has no retries left"
+            why = f"the budget of {trial.limits.key!r} has no retries left"
         if why:
             _add_note(outcome, f"it was not tried again: {why}")
             return None
@@ -380,7 +319,7 @@ class GuardedWorker(Worker):
 
     def _may_repeat(self, outcome: Outcome) -> bool:
         failed = outcome.status in ("failed", "timed_out") and outcome.error is not None
-        return failed and self._tool.effect.retries and not self._runner.is_over(self._lane)
+        return failed and self._tool.effect.retries and not self._lane.is_over()
 
     @staticmethod
     def _after_refusal(trial: _Trial, retry: Retry, refusal: Refusal) -> float | None:
@@ -396,7 +335,7 @@ class GuardedWorker(Worker):
         late = outcome.status == "timed_out"
         if trial.failures >= retry.attempts or not (late or (error and retry.covers(error))):
             return None
-        if trial.state is not None and trial.state.closed_for(self._runner.clock()):
+        if trial.state is not None and trial.state.closed_for(self._run.clock()):
             return None
         return retry.wait(trial.failures)
 

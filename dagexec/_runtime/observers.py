@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from anyio.from_thread import run_sync as call_in_loop
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
-from dagexec._core.events import Added, Closed, Conclude, Finish, Settled
-from dagexec._tools.context import enter_call
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from anyio.lowlevel import EventLoopToken
-
-    from dagexec._core.events import Notice, Progress
-    from dagexec._core.scheduler import Action, Event, Scheduler
-    from dagexec._tools.context import Facts
-    from dagexec._tools.tool import Tool
+from dagexec._core.events import Added, Closed, Conclude, Finish, Notice, Progress, Settled
+from dagexec._core.scheduler import Action, Event, Scheduler
+from dagexec._tools.context import Facts, enter_call
+from dagexec._tools.tool import Tool
 
 _log: Final = logging.getLogger("dagexec")
 
-Observer: TypeAlias = "Callable[[Event | Action | Notice], object]"
+Observer: TypeAlias = Callable[[Event | Action | Notice], object]
 
 
 @runtime_checkable
@@ -104,10 +97,11 @@ def entering(observers: Sequence[object]) -> Callable[[Facts], None]:
 
     def enter(facts: Facts) -> None:
         enter_call(facts)
+        call, *_ = facts
         for each in enters:
             try:
-                each(facts[0].id)
+                each(call.id)
             except Exception:  # noqa: BLE001 - whoever looks on must not disturb
-                _log.exception("an observer failed to enter call %r; it runs", facts[0].id)
+                _log.exception("an observer failed to enter call %r; it runs", call.id)
 
     return enter

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from dagexec._core.outcomes import Cancelled
-from dagexec._core.plan import Plan, as_ran
+from dagexec._core.events import Notice
+from dagexec._core.outcomes import Cancelled, Outcome
+from dagexec._core.plan import Call, Plan, as_ran
 from dagexec._core.report import Report
-from dagexec._core.whereabouts import Progress
+from dagexec._core.scheduler import Action, Event
+from dagexec._core.whereabouts import Whereabouts
 from dagexec._errors import DagexecError
+from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
+from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.intake import SourceError
-from dagexec._tools.context import inside_a_call, lent
+from dagexec._runtime.observers import Observer
+from dagexec._runtime.runner import Runner
+from dagexec._tools.context import given_back_meanwhile, inside_a_call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from types import TracebackType
-
-    from anyio.abc import TaskGroup
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-    from dagexec._core.events import Notice
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
-    from dagexec._core.scheduler import Action, Event
-    from dagexec._pictures.diagram import Diagram
     from dagexec._pictures.notebook import View
-    from dagexec._pictures.timeline import Timeline
-    from dagexec._runtime.observers import Observer
     from dagexec._runtime.recorder import Recorder
-    from dagexec._runtime.runner import Runner
     from dagexec._runtime.waits import RunWaits
+
+# With the id of the run, the observers that it has besides its executor's, and its recorder.
+MakeRunner: TypeAlias = "Callable[[str, Sequence[Observer], Recorder | None], Runner]"
 
 
 @final
@@ -50,7 +49,7 @@ class Run(ShowsItself):
 
     def __init__(
         self,
-        make_runner: Callable[[str, Sequence[Observer]], Runner],
+        make_runner: MakeRunner,
         plan: Plan | None,
         source: AsyncIterator[Call] | None,
         prepared: Mapping[str, dict[str, Any]],
@@ -71,7 +70,7 @@ class Run(ShowsItself):
         self._error: BaseException | None = None
         self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
-        self._progress: Progress | None = None
+        self._whereabouts: Whereabouts | None = None
         self._view: View | None = None
         # Whether it was to end before it began.
         self._cancelled = False
@@ -81,19 +80,19 @@ class Run(ShowsItself):
     @property
     def report(self) -> Report:
         """What has ended so far; the whole report once the run is over."""
-        runner = self._runner
-        if runner is None:
+        if self._runner is None:
             return Report(self._plan or Plan(), {}, run_id=self.id)
-        outcomes: Mapping[str, Outcome] = runner.machine.outcomes
+        run, seen = self._runner.state, self._whereabouts
+        outcomes: Mapping[str, Outcome] = run.machine.outcomes
         return Report(
-            self._plan or as_ran(runner.machine.calls),
+            self._plan or as_ran(run.machine.calls),
             outcomes,
             run_id=self.id,
-            elapsed=runner.so_far(),
-            abandoned=runner.abandoned,
-            underway=dict(self._progress.underway) if self._progress is not None else None,
-            setup=runner.settings.setup,
-            marks=dict(self._progress.marks) if self._progress is not None else None,
+            elapsed=run.so_far(),
+            abandoned=run.abandoned,
+            underway=None if seen is None else dict(seen.underway),
+            setup=run.settings.setup,
+            marks=None if seen is None else dict(seen.marks),
         )
 
     @property
@@ -109,7 +108,7 @@ class Run(ShowsItself):
     @property
     def changes(self) -> int:
         """How many events and actions there have been."""
-        return 0 if self._progress is None else self._progress.changes
+        return 0 if self._whereabouts is None else self._whereabouts.changes
 
     def waits(self) -> RunWaits:
         """What each unfinished call holds, waits for, and where it stands; from any thread.
@@ -125,7 +124,7 @@ class Run(ShowsItself):
         """End the run: what has not ended becomes cancelled, and the run returns normally."""
         self._cancelled = True
         if self._runner is not None:
-            self._runner.stop(Cancelled())
+            self._runner.state.stop(Cancelled())
 
     async def drive(self) -> None:
         """Run to the end in the task of the caller."""
@@ -146,9 +145,10 @@ class Run(ShowsItself):
             if self._recorder is None:
                 await runner.drive(self._plan, self._source)
             else:
-                await self._recorder.drive(runner, self._plan, self._source)
-                if not runner.begun:  # there was nothing left to do
-                    runner.retell()
+                run = runner.state
+                await self._recorder.drive(run, runner.drive, self._plan, self._source)
+                if not run.begun:  # there was nothing left to do
+                    run.retell()
         except SourceError as broken:
             msg = f"the source of the plan broke: {broken.__cause__!r}; {self.report}"
             error = DagexecError(msg)
@@ -157,14 +157,15 @@ class Run(ShowsItself):
 
     def _begin(self, observers: Sequence[Observer]) -> None:
         self._refuse_second_start()
-        runner = self._runner = self._make_runner(self.id, observers)
-        if self._progress is None and runner.guards is not None:
+        self._runner = self._make_runner(self.id, observers, self._recorder)
+        run = self._runner.state
+        if self._whereabouts is None and run.settings.limits is not None:
             # Limits and attempts are told to observers only, and the timeline shows them.
-            self._progress = Progress(runner.now)
-            runner.observe(self._progress)
-        runner.prepared.update(self._prepared)
+            self._whereabouts = Whereabouts(run.now)
+            run.observe(self._whereabouts)
+        run.prepared.update(self._prepared)
         if self._cancelled:
-            runner.stop(Cancelled())
+            run.stop(Cancelled())
 
     def _refuse_second_start(self) -> None:
         if self._runner is not None:
@@ -175,9 +176,9 @@ class Run(ShowsItself):
         """Start the run."""
         self._refuse_second_start()
         self._send, self._receive = anyio.create_memory_object_stream(math.inf)
-        self._progress = Progress(self._now)
-        self._begin((self._send.send_nowait, self._progress))
-        for block in lent():
+        self._whereabouts = Whereabouts(self._now)
+        self._begin((self._send.send_nowait, self._whereabouts))
+        for block in given_back_meanwhile():
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
             await self._waiting.enter_async_context(block)
         self._group = anyio.create_task_group()
@@ -190,7 +191,7 @@ class Run(ShowsItself):
         return self
 
     def _now(self) -> float:
-        return 0.0 if self._runner is None else self._runner.now()
+        return 0.0 if self._runner is None else self._runner.state.now()
 
     async def _drive_in_background(self) -> None:
         try:

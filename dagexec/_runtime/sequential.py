@@ -3,58 +3,65 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, final
 
 from anyio.lowlevel import checkpoint
 
-from dagexec._core.scheduler import Added, Closed
+from dagexec._core.plan import Call, Plan
+from dagexec._core.scheduler import Added, Closed, Launch
 from dagexec._runtime.intake import Intake
+from dagexec._runtime.lane import Lane
+from dagexec._runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
-    from dagexec._core.plan import Call, Plan
-    from dagexec._runtime.runner import Runner
+    from dagexec._runtime.recorder import Recorder
 
 
 @final
-class InOrder:
+class Sequential:
     """Runs the calls of one run in plan order: to debug, without slots and threads."""
 
-    __slots__ = ("_places", "_ready", "_runner")
+    __slots__ = ("_lane", "_places", "_ready", "_recorder", "_run")
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, lane: Lane, recorder: Recorder | None) -> None:
         """Begin without calls."""
-        self._runner = runner
+        self._run = lane.run
+        self._lane = lane
+        self._recorder = recorder
         # The launched calls, a heap by their places in the plan.
         self._ready: list[tuple[int, str]] = []
         self._places: dict[str, int] = {}
 
-    def launch(self, names: Iterable[str]) -> None:
+    def launch(self, action: Launch) -> None:
         """Take calls that became ready."""
-        for name in names:
+        for name in action.calls:
             heapq.heappush(self._ready, (self._place(name), name))
 
     def _place(self, name: str) -> int:
         if name not in self._places:
-            calls = self._runner.machine.calls
+            calls = self._run.machine.calls
             self._places.update((call.id, index) for index, call in enumerate(calls))
         return self._places[name]
 
-    async def drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
+    async def drive(
+        self,
+        plan: Plan | None,
+        source: AsyncIterator[Call] | None,
+        new_worker: Callable[[Lane], Worker],
+    ) -> None:
         """Run to the end; of a streamed plan nothing starts before all of it is read."""
-        runner, lane = self._runner, self._runner.lane
-        recorder = runner.recorder
+        run, lane, recorder = self._run, self._lane, self._recorder
         if recorder is not None:
             await recorder.begin(plan)
         elif plan is not None:
-            runner.feed(*map(Added, plan.calls), Closed())
+            run.feed(*map(Added, plan.calls), Closed())
         if source is not None:
-            await Intake(runner).read(source)
-        worker = runner.new_worker(lane)
-        while self._ready and not runner.is_over(lane):
+            await Intake(run, recorder).read(source)
+        worker = new_worker(lane)
+        while self._ready and not lane.is_over():
             _, name = heapq.heappop(self._ready)
-            lane.queue.append((name, runner.now()))
+            lane.queue.append((name, run.now()))
             await checkpoint()
             worker.running = worker.burst()
             await worker.running

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, final
 
 from dagexec._core.results import Setup
 from dagexec._errors import DagexecError
+from dagexec._tools.tool import Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from dagexec._runtime.limited_worker import Guard
-    from dagexec._tools.tool import Tool
+    from dagexec.limits._tool_limits import ToolLimits
 
 
 @final
@@ -61,10 +60,10 @@ class Settings:
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
     # What stands before the calls of tools with limits or retries; None where no tool has any.
-    guards: Mapping[str, Guard] | None = None
+    limits: Mapping[str, ToolLimits] | None = None
     # What of these the pictures of a run show; made once, because each report holds it.
     setup: Setup = field(init=False)
-    # The executor that these are of, the same for its copies with other timeouts.
+    # Identifies the executor; its copies with other timeouts share it.
     family: object = field(default_factory=object)
 
     def __post_init__(self) -> None:

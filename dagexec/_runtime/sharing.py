@@ -8,18 +8,15 @@ layer, is not shared: then the next in line runs.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+from typing import Any, TypeAlias, cast, final
 
+from dagexec._core.outcomes import Outcome
+from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
-    from dagexec._runtime.lane import Lane
-    from dagexec._runtime.runner import Runner
+from dagexec._runtime.lane import Lane
+from dagexec._runtime.state import RunState
 
 Key: TypeAlias = "tuple[str, Hashable]"
 
@@ -28,13 +25,13 @@ Key: TypeAlias = "tuple[str, Hashable]"
 class Sharing:
     """The executions of pure calls in one run."""
 
-    __slots__ = ("_followers", "_leaders", "_runner")
+    __slots__ = ("_followers", "_leaders", "_run")
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, run: RunState) -> None:
         """Start with no calls."""
-        self._runner = runner
+        self._run = run
         self._leaders: dict[Key, str] = {}
-        # By leader: who waits for it, in which lane, ready since when.
+        # By leader: the calls that wait for it, each with its lane and since when it is ready.
         self._followers: dict[str, list[tuple[str, Lane, float]]] = {}
 
     def joins(self, lane: Lane, call: Call, arguments: Mapping[str, Any], since: float) -> bool:
@@ -46,27 +43,27 @@ class Sharing:
             return False  # an argument that cannot be compared by value
         if leader == call.id:
             return False
-        outcome = self._runner.machine.outcomes.get(leader)
+        outcome = self._run.machine.outcomes.get(leader)
         if outcome is None:
             self._followers.setdefault(leader, []).append((call.id, lane, since))
             return True
         if not speaks_for_all(outcome):
             self._leaders[key] = call.id
             return False
-        self._runner.settle(lane, call.id, self._shared(outcome, leader, since))
+        lane.settle(call.id, self._shared(outcome, leader, since))
         return True
 
     def ended(self, leader: str) -> None:
-        """Give the outcome of a call that has just been settled to those who wait for it."""
+        """Give the outcome of a call that has just been settled to the calls that wait for it."""
         followers = self._followers.pop(leader, ())
         if not followers:
             return
-        outcome = self._runner.machine.outcomes[leader]
+        outcome = self._run.machine.outcomes[leader]
         for name, lane, since in followers:
-            if self._runner.machine.state(name) is not State.READY:
+            if self._run.machine.state(name) is not State.READY:
                 continue  # a deadline or a stop came first
             if speaks_for_all(outcome):
-                self._runner.settle(lane, name, self._shared(outcome, leader, since))
+                lane.settle(name, self._shared(outcome, leader, since))
             else:
                 lane.put(name, since)
 
@@ -78,7 +75,7 @@ class Sharing:
         return None
 
     def _shared(self, outcome: Outcome, leader: str, since: float) -> Outcome:
-        now = self._runner.now()
+        now = self._run.now()
         return replace(
             outcome, attempts=0, started=now, ended=now, queued=now - since, because=leader
         )

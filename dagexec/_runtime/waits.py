@@ -10,25 +10,22 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from types import CodeType
+from typing import Any, Final, TypeVar, final
 
 from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.slots import Lease
-from dagexec._concurrency.stacks import Found, Place, chain, thread_frames
+from dagexec._concurrency.stacks import Frame, Place, awaits_of, thread_frames
 from dagexec._concurrency.threads import ThreadCall
+from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
 from dagexec._errors import DagexecError
+from dagexec._runtime.lane import Lane
 from dagexec._runtime.runner import Runner, live
+from dagexec._runtime.settings import Settings
 from dagexec._runtime.worker import Worker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType
-
-    from dagexec._core.plan import Call
-    from dagexec._runtime.lane import Lane
-    from dagexec._runtime.settings import Settings
 
 T = TypeVar("T")
 
@@ -164,7 +161,9 @@ def snapshot_of(settings: Settings, concurrency: int | None) -> Snapshot:
     """Return what one executor does now, and its copies with other timeouts."""
     family = settings.family
     return settled(
-        lambda: _snapshot([each for each in live if each.settings.family is family], concurrency)
+        lambda: _snapshot(
+            [each for each in live if each.state.settings.family is family], concurrency
+        )
     )
 
 
@@ -190,7 +189,7 @@ def settled(look: Callable[[], T]) -> T:
 
 
 def _snapshot(runners: list[Runner], concurrency: int | None) -> Snapshot:
-    slots = list({id(each.slots): each.slots for each in runners}.values())
+    slots = list({id(each.state.slots): each.state.slots for each in runners}.values())
     looks = [worker.look() for each in runners for worker in list(each.workers)]
     taken = sum(look is not None and look[3] for look in looks)
     queued = sum(len(each.waiters) for each in slots)
@@ -198,7 +197,7 @@ def _snapshot(runners: list[Runner], concurrency: int | None) -> Snapshot:
 
 
 def _run(runner: Runner) -> RunWaits:
-    machine = runner.machine
+    machine = runner.state.machine
     workers = [(worker, worker.look()) for worker in list(runner.workers)]
     running = {look[0].id: (worker, look) for worker, look in workers if look is not None}
     limited = dict(filter(None, (getattr(worker, "limited", None) for worker, _ in workers)))
@@ -221,26 +220,26 @@ def _run(runner: Runner) -> RunWaits:
         else:
             waits = _missing(runner, call.id, state)
             calls.append(CallWaits(call.id, call.tool, state.value, waits_for=waits))
-    return RunWaits(runner.run_id, _now(runner), len(machine.outcomes), tuple(calls))
+    return RunWaits(runner.state.run_id, _now(runner), len(machine.outcomes), tuple(calls))
 
 
 def _queue(lane: Lane) -> str:
-    return "a slot" if lane.asking else "its turn"
+    return "a slot" if lane.queued_for_slot else "its turn"
 
 
 def _turn(runner: Runner, name: str) -> str:
     """Say what a call waits for that is ready and in no queue."""
-    parked = None if runner.holdings is None else runner.holdings.parked(name)
+    parked = None if runner.parts.holdings is None else runner.parts.holdings.parked(name)
     if parked is not None:
         return parked.words
-    leader = None if runner.sharing is None else runner.sharing.leader(name)
+    leader = None if runner.parts.sharing is None else runner.parts.sharing.leader(name)
     return "its turn" if leader is None else f"call {leader}, which is identical"
 
 
 def _missing(runner: Runner, name: str, state: State) -> tuple[str, ...]:
     if state is State.HELD:
-        return ("the layer before" if runner.machine.closed else "the end of the plan",)
-    machine = runner.machine
+        return ("the layer before" if runner.state.machine.closed else "the end of the plan",)
+    machine = runner.state.machine
     known = {call.id for call in machine.calls}
     call = machine.call(name)
     waits: list[str] = []
@@ -255,9 +254,9 @@ def _missing(runner: Runner, name: str, state: State) -> tuple[str, ...]:
 
 def _now(runner: Runner) -> float:
     """Return the seconds of the run; trio's clock can be read in its own thread only."""
-    if threading.get_ident() == runner.thread:
-        return runner.now()
-    return time.monotonic() - runner.began
+    if threading.get_ident() == runner.state.thread:
+        return runner.state.now()
+    return time.monotonic() - runner.state.began
 
 
 def _running(
@@ -265,7 +264,7 @@ def _running(
 ) -> CallWaits:
     call, started, deadline, holds_slot = look
     holds = ["a slot"] if holds_slot else []
-    held = None if runner.holdings is None else runner.holdings.held.get(call.id)
+    held = None if runner.parts.holdings is None else runner.parts.holdings.held.get(call.id)
     if held is not None:
         holds.append(held.words)
     waits: list[str] = []
@@ -275,7 +274,7 @@ def _running(
         native = _native(thread.ident)
         holds.append("a thread" if native is None else f"thread {native}")
     own = [each for each in frames if not each.is_plumbing]
-    left = deadline - runner.zero - _now(runner)
+    left = deadline - runner.state.zero - _now(runner)
     return CallWaits(
         call.id,
         call.tool,
@@ -292,7 +291,7 @@ def _running(
 
 def _frames(
     runner: Runner, worker: Worker, waits: list[str]
-) -> tuple[list[Found], ThreadCall | None]:
+) -> tuple[list[Frame], ThreadCall | None]:
     """Return the frames from the tool's first on, and the thread it runs in, if it does.
 
     What they show to be waited for is added to `waits`.
@@ -304,7 +303,7 @@ def _frames(
     if thread is not None and thread.ident is not None:
         frames = _below(thread_frames(thread.ident), ThreadCall.execute.__code__)
     elif found and found[-1].runs:  # the event loop is in it at this moment
-        frames = _below(thread_frames(runner.thread), _INVOKE)
+        frames = _below(thread_frames(runner.state.thread), _INVOKE)
     else:
         frames = _below(found, _INVOKE)
     if any(each.code is Lease.__aexit__.__code__ for each in found):
@@ -312,18 +311,18 @@ def _frames(
     return [each for each in frames if each.code not in _HIDDEN], thread
 
 
-def _until_a_run(coroutine: object, waits: list[str]) -> list[Found]:
+def _until_a_run(coroutine: object, waits: list[str]) -> list[Frame]:
     """Return the links of a chain down to a nested run, which has calls of its own to show."""
-    links: list[Found] = []
-    for found in chain(coroutine):
+    links: list[Frame] = []
+    for found in awaits_of(coroutine):
         if found.code is Runner.drive.__code__:
-            waits.append(f"run {found.local('self').run_id}")
+            waits.append(f"run {found.local('self').state.run_id}")
             break
         links.append(found)
     return links
 
 
-def _below(frames: list[Found], code: CodeType) -> list[Found]:
+def _below(frames: list[Frame], code: CodeType) -> list[Frame]:
     """Return the frames below the innermost one with this code."""
     places = [place for place, found in enumerate(frames) if found.code is code]
     return frames[places[-1] + 1 :] if places else []

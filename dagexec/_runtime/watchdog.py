@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Protocol, final
 
 import anyio
 from anyio import CancelScope
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-    from dagexec._runtime.worker import Worker
+from anyio.abc import TaskGroup
 
 _log: Final = logging.getLogger("dagexec")
 
 # Seconds that a call may go on after its end was asked for.
 GRACE: Final = 1.0
+
+
+class Watched(Protocol):
+    """What runs a call that waits: a worker."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The call that runs, and its tool."""
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Whether the end of the call was asked for."""
+        ...
 
 
 @final
@@ -34,14 +43,14 @@ class Watchdog:
     def __init__(self) -> None:
         """Start with no calls and no task."""
         # By worker: the point on the clock at which its call is overdue; None once it was named.
-        self._calls: dict[Worker, float | None] = {}
+        self._calls: dict[Watched, float | None] = {}
         # The scope of the task, which begins with the first call that waits.
         self._end: CancelScope | None = None
         self._sleep: CancelScope | None = None
         self._shield: CancelScope | None = None
         self._wakes = math.inf
 
-    def watch(self, worker: Worker, deadline: float, group: TaskGroup) -> None:
+    def watch(self, worker: Watched, deadline: float, group: TaskGroup) -> None:
         """Watch a call that has to end at `deadline`, until `release`."""
         if self._end is None:
             self._end = CancelScope()
@@ -49,7 +58,7 @@ class Watchdog:
         self._calls[worker] = math.inf
         self.expect(worker, deadline)
 
-    def expect(self, worker: Worker, deadline: float) -> None:
+    def expect(self, worker: Watched, deadline: float) -> None:
         """Expect the end of a call at `deadline`, or where it was expected before that."""
         due = self._calls.get(worker)
         if due is None:
@@ -60,7 +69,7 @@ class Watchdog:
             if self._sleep is not None:
                 self._sleep.deadline = due
 
-    def release(self, worker: Worker) -> None:
+    def release(self, worker: Watched) -> None:
         """Forget a call that has ended."""
         self._calls.pop(worker, None)
         if not self._calls and self._shield is not None:
@@ -97,7 +106,7 @@ class Watchdog:
         left = [due for due in self._calls.values() if due is not None]
         self._wakes = min(left, default=math.inf)
 
-    def _name(self, worker: Worker) -> bool:
+    def _name(self, worker: Watched) -> bool:
         # What was thrown into the tool may also have come from a scope of its own.
         if self._shield is None and not worker.is_cancelled():
             return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
@@ -21,29 +22,27 @@ from anyio.lowlevel import checkpoint
 
 from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.loops import leave_loop
-from dagexec._concurrency.signals import bare
+from dagexec._concurrency.signals import Asked, CancelledCall, bare
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.threads import ThreadCall, call_in_place
-from dagexec._core.outcomes import Cancelled, Failed, Outcome, Pending, TimedOut, done
+from dagexec._core.outcomes import Cancelled, Done, Failed, Outcome, Pending, TimedOut
+from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
 from dagexec._errors import CallCancelled, CallTimeout
-from dagexec._runtime.admission import admit, uncoupled
-from dagexec._tools.context import Asked, CancelledCall, context_of
+from dagexec._runtime.lane import Lane
+from dagexec._runtime.parts import Parts
+from dagexec._runtime.state import RunState
+from dagexec._tools.context import Facts, Trial, context_of
+from dagexec._tools.tool import Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from dagexec._core.plan import Call
-    from dagexec._runtime.lane import Lane
-    from dagexec._runtime.limited_worker import Guard
-    from dagexec._runtime.runner import Runner
-    from dagexec._tools.context import Facts, Trial
-    from dagexec._tools.tool import Tool
+    from dagexec.limits._tool_limits import ToolLimits
 
 _log: Final = logging.getLogger("dagexec")
 
-# Calls that a worker runs before it lets the event loop turn, if none of them waited: a deadline
-# must be noticed even by a run of tools that never wait.
+# Calls that a worker runs under one scope before it lets the event loop turn, if none of them
+# waited: a deadline must be noticed even by a run of tools that never wait. To enter and leave a
+# scope for each call would cost 10 us of then 18.
 BURST: Final = 32
 
 # Seconds by which a deadline may be early, so that calls which begin at the same moment need no
@@ -65,46 +64,53 @@ class Worker:
     """One task that runs calls of a lane; holds a slot as long as it lives."""
 
     __slots__ = (
-        "_armed",
         "_call",
+        "_deadline",
+        "_has_waited",
         "_lane",
+        "_last_taken",
         "_lease",
+        "_parts",
         "_requests_before",
-        "_runner",
+        "_run",
         "_scope",
         "_since",
         "_started",
-        "_struck",
-        "_taken",
         "_task",
         "_tool",
-        "_waited",
+        "_was_cancelled",
         "running",
     )
 
-    def __init__(self, runner: Runner, lane: Lane) -> None:
+    def __init__(self, run: RunState, lane: Lane, parts: Parts) -> None:
         """Take over a slot that was just taken; the sequential mode has none."""
-        self._runner = runner
+        self._run = run
         self._lane = lane
-        self._lease = None if runner.settings.sequential else Lease(runner.slots)
+        self._parts = parts
+        # Held while the worker lives, but for the time that a call waits for a run of its own.
+        self._lease = None if run.settings.sequential else Lease(run.slots)
         # asyncio's task, which counts the requests to cancel it; trio's scopes say it all.
-        asynchronous = runner.cancelled is asyncio.CancelledError
+        asynchronous = run.cancelled is asyncio.CancelledError
         self._task = asyncio.current_task() if asynchronous else None
+        # How many requests there were when the call that runs began.
         self._requests_before = 0
+        # Round the calls of one burst; set when a burst begins.
         self._scope: CancelScope
-        # The deadline of the scope, a point on the event loop's clock.
-        self._armed = math.inf
-        # What runs now, None between calls; then the seconds of the run when it was ready and when
-        # it was admitted.
+        # The deadline of the scope, a point on the event loop's clock: that of the call that runs,
+        # or of the last one, and then nothing may be waited for under it but the next.
+        self._deadline = math.inf
+        # What runs now, None between calls: whoever sets it sees to it that it gets an outcome.
         self._call: Call | None = None
-        self._taken: tuple[str, float]
         self._tool: Tool[..., Any]
+        # Seconds of the run when it was ready, and when it was admitted.
         self._since = 0.0
         self._started = 0.0
+        # What was taken from the queue last: it may not have started yet.
+        self._last_taken: tuple[str, float]
         # Whether the tool waited for something: only then can the scope have been cancelled.
-        self._waited = False
-        # Whether a cancellation was thrown into the tool.
-        self._struck = False
+        self._has_waited = False
+        # Whether a cancellation was thrown into the tool. Back to False when it is known whose.
+        self._was_cancelled = False
         # The coroutine that works, for those who look where it stands.
         self.running: Coroutine[Any, Any, Any] | None = None
 
@@ -117,7 +123,7 @@ class Worker:
         call, lease = self._call, self._lease
         if call is None:
             return None
-        return call, self._started, self._armed, lease is not None and lease.held
+        return call, self._started, self._deadline, lease is not None and lease.held
 
     # ----------------------------------------------------------------------- one call after another
 
@@ -137,51 +143,54 @@ class Worker:
         """Run some calls of the queue under one scope; return whether to go on with it."""
         try:
             more = False
-            self._armed = math.inf
+            self._deadline = math.inf
             with CancelScope() as self._scope:
                 more = await self._serve()
         except BaseException:
             if self._call is not None:
-                self._end(self._runner.reason(self._lane))
+                self._end(self._lane.reason())
             raise
         if self._call is not None:
             # The deadline threw the tool out, and the scope kept the cancellation.
             self._end(self._timed_out())
-            more = not self._owes()
+            more = not self._must_yield()
         elif self._scope.cancelled_caught:
-            self._take_back()
-        if self._struck:
-            self._look_back()
+            self._requeue()
+        if self._was_cancelled:
+            self._find_swallowed()
         return more
 
-    def _take_back(self) -> None:
-        """Queue again what the deadline of the call before kept from starting."""
-        lane, runner = self._lane, self._runner
-        if not runner.is_over(lane) and runner.machine.state(self._taken[0]) is State.READY:
-            lane.queue.appendleft(self._taken)
+    def _requeue(self) -> None:
+        """Requeue a call that never started because the previous call's deadline fired."""
+        lane, run = self._lane, self._run
+        if not lane.is_over() and run.machine.state(self._last_taken[0]) is State.READY:
+            lane.queue.appendleft(self._last_taken)
 
     async def _serve(self) -> bool:
         """Run calls until the scope is used up; return whether to go on with a new one."""
-        lane, runner = self._lane, self._runner
-        queue, slots, ready = lane.queue, runner.slots, runner.machine.ready
+        lane, run = self._lane, self._run
+        queue, slots, ready = lane.queue, run.slots, run.machine.ready
         for _ in range(BURST):
-            if not queue or runner.is_over(lane):
+            if not queue or lane.is_over():
                 return False
-            name, since = self._taken = queue.popleft()
+            name, since = self._last_taken = queue.popleft()
             call = ready(name)
             if call is not None:
                 await self._one(call, since)
-            if (slots.waiters or slots.free < 0) and self._owes():
+            if (slots.waiters or slots.free < 0) and self._must_yield():
                 return False
-            if self._waited:
-                self._waited = False
+            if self._has_waited:
+                self._has_waited = False
                 if self._scope.cancel_called:
                     break
         return True
 
-    def _owes(self) -> bool:
-        """Whether the slot is owed, or the turn of another run or layer that queues up for one."""
-        slots = self._runner.slots
+    def _must_yield(self) -> bool:
+        """Whether to give up the slot.
+
+        It was taken on credit, or another run or layer is next in line.
+        """
+        slots = self._run.slots
         waiters = slots.waiters
         if slots.free < 0 or not waiters:
             return slots.free < 0
@@ -194,29 +203,26 @@ class Worker:
 
     async def _one(self, call: Call, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
-        runner, name = self._runner, call.id
-        tool = runner.settings.tools[call.tool]
-        arguments = runner.prepared.pop(name, None)
-        recorder = runner.recorder
-        if recorder is not None:
-            arguments = recorder.admit(self._lane, call, tool, arguments)
-            if arguments is not None and runner.coupled:
-                arguments = uncoupled(self._lane, call, tool, arguments, since)
-        elif arguments is None or tool.approval or runner.coupled:
-            arguments = admit(self._lane, call, tool, arguments, since)
-        if arguments is None:
+        run, name = self._run, call.id
+        tool = run.settings.tools[call.tool]
+        arguments = run.prepared.pop(name, None)
+        parts = self._parts
+        if arguments is None or tool.approval or parts.admits_all:
+            arguments = parts.admit(self._lane, call, tool, arguments, since)
+            if arguments is None:
+                return
+        limits = run.settings.limits
+        if limits is not None and call.tool in limits:
+            await self._run_limited(limits[call.tool], call, tool, arguments, since)
             return
-        if runner.guards is not None and (guard := runner.guards.get(call.tool)) is not None:
-            await self._guarded(guard, call, tool, arguments, since)
+        if parts.recorder is not None and not await self._may_begin(call, tool):
             return
-        if recorder is not None and not await self._may_begin(call, tool):
-            return
-        clock = runner.clock
+        clock = run.clock
         now = clock()
         self._since = since
-        self._started = started = now - runner.zero
-        runner.begin(name, started)
-        timeout = runner.settings.call_timeout if tool.timeout is None else tool.timeout
+        self._started = started = now - run.zero
+        run.start_call(name, started)
+        timeout = run.settings.call_timeout if tool.timeout is None else tool.timeout
         self._arm(math.inf if timeout is None else now + timeout)
         self._call = call
         self._tool = tool
@@ -227,82 +233,81 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - what is no outcome is raised again
             self._end(self._outcome_of(error))
         else:
-            outcome = done(value, started, clock() - runner.zero, started - since)
             self._call = None
-            runner.settle(self._lane, name, outcome)
-        if self._struck and not self._scope.cancel_called:
-            self._look_back()
+            ended = clock() - run.zero
+            outcome = Done(value, attempts=1, started=started, ended=ended, queued=started - since)
+            self._lane.settle(name, outcome)
+        if self._was_cancelled and not self._scope.cancel_called:
+            self._find_swallowed()
 
     async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start, if there is a journal; return whether it may."""
-        runner = self._runner
-        if runner.recorder is None:
+        recorder = self._parts.recorder
+        if recorder is None:
             return True
         # It may wait for the disk, and the last call's deadline is not its own. But to set it costs
         # more than a disk that answers, and `burst` sees to one that does not.
-        if not tool.effect.reruns and self._armed - runner.clock() < _PROMPT:
+        if not tool.effect.reruns and self._deadline - self._run.clock() < _PROMPT:
             self._arm(math.inf)
-        return await runner.recorder.intend(self._lane, call.id, tool)
+        return await recorder.intend(self._lane, call.id, tool)
 
     def _arm(self, deadline: float) -> None:
         # Never late, and early by no more than can be seen.
-        if not 0.0 <= deadline - self._armed <= TOLERANCE and deadline != self._armed:
-            self._armed = self._scope.deadline = deadline
+        if not 0.0 <= deadline - self._deadline <= TOLERANCE and deadline != self._deadline:
+            self._deadline = self._scope.deadline = deadline
 
-    async def _guarded(
+    async def _run_limited(
         self,
-        guard: Guard,
+        limits: ToolLimits,
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
         since: float,
     ) -> None:
-        """Run a call that has limits or may be tried again: see `_guarded.GuardedWorker`."""
+        """Run a call that has limits or may be tried again: see `LimitedWorker`."""
         raise NotImplementedError
 
     def _attempts(self) -> int:
         return 1
 
-    async def _invoke(  # noqa: C901 - each frame costs
+    async def _invoke(
         self,
         call: Call,
         tool: Tool[..., Any],
         arguments: dict[str, Any],
         trial: Trial | None = None,
     ) -> Any:
-        ground, runner = self._lane.ground, self._runner
-        context = ground.context.copy()
-        run = context.run
+        around = self._lane.surroundings
+        context = around.context.copy()
+        enter = context.run
         thread = None
-        if tool.runs == "thread" and ground.group is not None:
+        if tool.runs == "thread" and around.group is not None:
             thread = ThreadCall()
-        facts: Facts = (call, ground, self._lease, self._armed, thread)
-        if trial is not None:
-            facts = (*facts, trial)
-        run(ground.enter, facts)
+        facts: Facts = (call, around, self._lease, self._deadline, thread, trial)
+        enter(around.enter, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)
         if thread is not None:
-            self._waited = True
+            self._has_waited = True
             leave_loop(context)
-            value = await self._in_thread(thread, partial(run, tool.function, **arguments))
+            value = await self._in_thread(thread, partial(enter, tool.function, **arguments))
         elif tool.runs == "async":
-            value = run(tool.function, **arguments)
+            value = enter(tool.function, **arguments)
         else:  # in the sequential mode
-            value = call_in_place(partial(run, tool.function, **arguments))
+            value = call_in_place(partial(enter, tool.function, **arguments))
         if type(value) is not CoroutineType:
             return value
         coroutine = cast("CoroutineType[Any, Any, Any]", value)
         # Most steps of a call that never waits are saved here.
         try:
-            waits_for = run(coroutine.send, None)
+            waits_for = enter(coroutine.send, None)
         except StopIteration as end:
             return end.value
-        self._waited = True
-        watchdog = runner.watchdog
-        if ground.group is not None:
-            nearest = min(self._armed, *[scope.deadline for scope in ground.scopes])
-            watchdog.watch(self, nearest, ground.group)
+        self._has_waited = True
+        watchdog = self._run.watchdog
+        if around.group is not None:
+            nearest = min(self._deadline, *[scope.deadline for scope in around.scopes])
+            watchdog.watch(self, nearest, around.group)
         try:
             return await go_on(context, coroutine, waits_for, self._on_throw)
         finally:
@@ -313,29 +318,33 @@ class Worker:
             return await thread.run(function)
         finally:
             if thread.abandoned and not thread.done:
-                self._runner.leave_behind(self._call, thread)
-                _log.warning(
-                    "call %r: tool %r did not end in time; its thread is left behind",
-                    self._call and self._call.id,
-                    self._tool.name,
-                )
+                self._leave_behind(thread)
+
+    def _leave_behind(self, thread: ThreadCall) -> None:
+        """Count a thread that nobody waits for any more; it keeps what it uses until it ends."""
+        run, (name, tool) = self._run, self.names
+        run.abandoned += 1
+        run.left_behind.append(name)
+        if self._parts.holdings is not None:
+            self._parts.holdings.keep(name, thread)
+        text = "call %r: tool %r did not end in time; its thread is left behind"
+        _log.warning(text, name, tool)
 
     # ------------------------------------------------------------------------ what became of a call
 
     def _end(self, outcome: Outcome) -> None:
         """Settle the call that runs with an outcome that is not a value."""
-        call, runner = self._call, self._runner
-        assert call is not None  # noqa: S101 - looked at by who calls this
-        if outcome.status in ("failed", "cancelled") and runner.is_over(self._lane):
-            outcome = runner.reason(self._lane)  # it failed only because the run was being stopped
+        call, run = self._call, self._run
+        assert call is not None  # noqa: S101 - checked by the caller
+        if outcome.status in ("failed", "cancelled") and self._lane.is_over():
+            outcome = self._lane.reason()  # it failed only because the run was being stopped
         self._call = None
-        runner.settle(
-            self._lane,
+        self._lane.settle(
             call.id,
             replace(
                 outcome,
                 started=self._started,
-                ended=runner.now(),
+                ended=run.now(),
                 queued=self._started - self._since,
                 attempts=self._attempts(),
                 maybe=self._tool.effect == "write" and _may_have_begun(outcome),
@@ -344,8 +353,8 @@ class Worker:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         """Return the outcome of a tool that raised; raise a cancellation, out of its group."""
-        runner = self._runner
-        decisive = bare(error, runner.cancelled)
+        run = self._run
+        decisive = bare(error, run.cancelled)
         match decisive:
             case Exception():
                 # The group as it is: it tells more than its first member.
@@ -361,12 +370,12 @@ class Worker:
                 own = CallCancelled(msg)
                 own.__cause__ = decisive
                 return Failed(own)
-            case _ if isinstance(decisive, runner.cancelled):
+            case _ if isinstance(decisive, run.cancelled):
                 raise decisive
             case _:
                 # KeyboardInterrupt, SystemExit and their like end the run, and pass through it.
                 because = Cancelled(because=self._call.id if self._call else None)
-                runner.end_by(decisive, because)
+                run.end_by(decisive, because)
                 return because
 
     def _is_own(self) -> bool:
@@ -374,7 +383,7 @@ class Worker:
         return self._requests() <= self._requests_before
 
     def _timed_out(self, error: Exception | None = None) -> Outcome:
-        timeout = self._tool.timeout or self._runner.settings.call_timeout
+        timeout = self._tool.timeout or self._run.settings.call_timeout
         took = f" of {timeout:g} s" if timeout and error is None else ""
         late = CallTimeout(f"tool {self._tool.name!r} did not end within its timeout{took}", "call")
         late.__cause__ = error
@@ -387,9 +396,9 @@ class Worker:
     # ----------------------------------------------------------- tools that keep their cancellation
 
     def _on_throw(self, error: BaseException) -> None:
-        if isinstance(error, self._runner.cancelled):
-            self._struck = True
-            self._runner.watchdog.expect(self, self._runner.clock())
+        if isinstance(error, self._run.cancelled):
+            self._was_cancelled = True
+            self._run.watchdog.expect(self, self._run.clock())
 
     @property
     def names(self) -> tuple[str, str]:
@@ -398,17 +407,17 @@ class Worker:
 
     def is_cancelled(self) -> bool:
         """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
-        scopes = (self._scope, *self._lane.ground.scopes)
+        scopes = (self._scope, *self._lane.surroundings.scopes)
         stopped = any(scope.cancel_called for scope in scopes)
         return stopped or anyio.current_effective_deadline() == -math.inf
 
-    def _look_back(self) -> None:
-        """After a call into which a cancellation was thrown: whose was it?"""
-        self._struck = False
+    def _find_swallowed(self) -> None:
+        """Find out whose cancellation the tool swallowed."""
+        self._was_cancelled = False
         kept = (
             anyio.current_effective_deadline() == -math.inf
             or self._requests() > self._requests_before
         )
-        if kept and not self._runner.is_over(self._lane):
+        if kept and not self._lane.is_over():
             # The tool took a cancellation for itself that was the caller's.
-            self._runner.interrupt(Cancelled())
+            self._run.interrupt(Cancelled())

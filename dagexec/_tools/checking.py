@@ -1,13 +1,15 @@
-"""Checks a plan against the tools that it is to run with."""
+"""Checks a plan and its calls against the tools that they are to run with; waits for nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import resolve
-from dagexec._errors import ArgumentError, DagexecError, PlanError, Problem
+from dagexec._core.refs import MISSING, Ref, follow, resolve
+from dagexec._core.secrets import SHOWN
+from dagexec._errors import ArgumentError, BadReference, DagexecError, PlanError, Problem
 
 if TYPE_CHECKING:
     from dagexec._tools.tool import Tool
@@ -89,3 +91,45 @@ def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
 def _no_reference(ref: object) -> object:
     msg = f"{ref!r} in a call without references"
     raise AssertionError(msg)
+
+
+def arguments_of(
+    call: Call, tool: Tool[..., Any], outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """Put values in the place of references and validate; raise CallError with text for a model."""
+    return tool.validate(resolved(call, outcomes))
+
+
+def resolved(call: Call, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Put values in the place of references; raise BadReference where one leads nowhere."""
+
+    def lookup(ref: Ref) -> Any:
+        outcome = outcomes[ref.call]
+        if outcome.status != "done":
+            return ref.default
+        if not ref.path:
+            return outcome.value
+        try:
+            return follow(outcome.value, ref.path)
+        except BadReference as error:
+            if ref.default is not MISSING:
+                return ref.default
+            msg = f"the reference {str(ref)!r} leads nowhere: {error}"
+            raise BadReference(msg) from None
+
+    values: dict[str, Any] = resolve(dict(call.args), lookup)
+    return values
+
+
+def needs_approval(tool: Tool[..., Any], arguments: dict[str, Any]) -> bool:
+    """Whether a call of this tool with these arguments has to be approved first."""
+    approval = tool.approval
+    if callable(approval):
+        return bool(approval(dict(arguments)))
+    return bool(approval)
+
+
+def approval_question(tool: Tool[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what to show to the person: the tool and its arguments, secret ones hidden."""
+    shown = {name: SHOWN if name in tool.secret else arguments[name] for name in arguments}
+    return {"approve": tool.name, "args": shown}

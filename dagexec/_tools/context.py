@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
+from anyio import CancelScope
+from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
 
+from dagexec._concurrency.signals import Asked, CancelledCall
+from dagexec._concurrency.slots import Lease
+from dagexec._concurrency.threads import ThreadCall
 from dagexec._core.events import Progress
+from dagexec._core.plan import Call
 from dagexec._errors import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractAsyncContextManager
-    from contextvars import Context
-
-    from anyio import CancelScope
-    from anyio.abc import TaskGroup
-
-    from dagexec._concurrency.slots import Lease
-    from dagexec._concurrency.threads import ThreadCall
-    from dagexec._core.plan import Call
 
 
 @final
@@ -81,34 +77,6 @@ class CallContext:
             raise CancelledCall
 
 
-class CancelledCall(BaseException):
-    """Ends a synchronous tool whose deadline has passed; raised by `CallContext.check`.
-
-    A BaseException, as cancellation is everywhere: `except Exception` must not swallow it.
-    """
-
-
-@final
-@dataclass(slots=True)
-class Ground:
-    """What all calls of a lane stand on.
-
-    Each call gets a copy of `context`. `scopes` are those round the calls, `group` is where a watch
-    over one can be started, None where there is no task but the caller's. `enter` is called in
-    that copy before the tool.
-    """
-
-    run_id: str
-    context: Context
-    scopes: tuple[CancelScope, ...]
-    enter: Callable[[Facts], None]
-    group: TaskGroup | None = None
-    tell: Callable[[Progress], object] | None = None
-    # With a journal: what people answered, and how often each call was started.
-    given: Mapping[str, Replies] | None = None
-    starts: Mapping[str, int] | None = None
-
-
 class Replies(Protocol):
     """The answers that one call was given."""
 
@@ -117,11 +85,35 @@ class Replies(Protocol):
         ...
 
 
-# A call, the ground it stands on, its slot, its deadline, its thread: what a context is made of.
-# Most tools never ask for one, so each call pays for a tuple only.
-# Where calls may be tried again, the number of the attempt and its permit come last.
+@final
+@dataclass(slots=True)
+class Surroundings:
+    """What the calls of one lane share: their context, the scopes round them, their answers.
+
+    Each call gets a copy of `context`, in which `enter` is called before the tool. `scopes` are
+    those round the calls, the run's first.
+    """
+
+    run_id: str
+    context: Context
+    scopes: tuple[CancelScope, ...]
+    enter: Callable[[Facts], None]
+    # Where a watch over a call can be started; None where there is no task but the caller's.
+    group: TaskGroup | None = None
+    # Takes a call's progress to those who look on, from any thread; None where nobody does.
+    tell: Callable[[Progress], object] | None = None
+    # With a journal: what people answered, and how often each call was started.
+    given: Mapping[str, Replies] | None = None
+    starts: Mapping[str, int] | None = None
+
+
+# Where calls may be tried again: the number of the attempt, and its `dagexec.limits.Permit`.
 Trial: TypeAlias = tuple[int, Any]
-Facts: TypeAlias = "tuple[Call, Ground, Lease | None, float, ThreadCall | None, *tuple[Trial, ...]]"
+
+# What a `CallContext` is made of: the call, its surroundings, its slot, its deadline, its thread,
+# its trial. Most tools never ask for a context, so that each call pays for a tuple only; a
+# NamedTuple would cost 0.15 us more. Whoever reads one unpacks it.
+Facts: TypeAlias = "tuple[Call, Surroundings, Lease | None, float, ThreadCall | None, Trial | None]"
 
 _current: ContextVar[Facts] = ContextVar("dagexec_current_call")
 
@@ -137,7 +129,8 @@ def current_call() -> CallContext:
 
 def current_id() -> str:
     """Return the id of `current_call()` without the rest; raises LookupError outside of a tool."""
-    return _current.get()[0].id
+    call, *_ = _current.get()
+    return call.id
 
 
 def inside_a_call() -> bool:
@@ -148,29 +141,34 @@ def inside_a_call() -> bool:
 def enclosing_lease() -> Lease | None:
     """Return the slot of the call that this code runs for, or None.
 
-    Also None in another event loop than the call's: a ContextVar gets there with a copied context,
-    and a loop cannot give back what is counted in another.
+    None in any other event loop too: a copied context carries the ContextVar there, but slots
+    belong to one loop.
     """
     facts = _current.get(None)
-    lease = None if facts is None else facts[2]
+    if facts is None:
+        return None
+    _, _, lease, _, _, _ = facts
     if lease is None:
         return None
     return lease if lease.slots.loop() is current_token().native_token else None
 
 
-def lent() -> list[AbstractAsyncContextManager[None]]:
-    """Return what the call that this code runs for gives back while it waits for a run: blocks.
+def given_back_meanwhile() -> list[AbstractAsyncContextManager[None]]:
+    """Return, as context managers, what the call gives back while it waits for a nested run.
 
-    Its slot, and its place under a limit: else calls that wait for nested runs would have all of
-    these, and wait for ever.
+    Its slot, and its place under a limit: otherwise calls that wait for nested runs would hold all
+    of these, and wait for ever.
     """
     facts = _current.get(None)
     if facts is None:
         return []
     lease = enclosing_lease()
     blocks: list[AbstractAsyncContextManager[None]] = [] if lease is None else [lease]
-    if len(facts) > 5 and (permit := facts[5][1]) is not None:  # noqa: PLR2004 - see Facts
-        blocks.append(permit.rest())
+    *_, trial = facts
+    if trial is not None:
+        _, permit = trial
+        if permit is not None:
+            blocks.append(permit.rest())
     return blocks
 
 
@@ -178,8 +176,9 @@ def enclosing_calls(context: Context) -> Iterator[tuple[str, str]]:
     """Iterate over the calls that a context is nested in, innermost first: ids of run and call."""
     facts = context.get(_current)
     while facts is not None:
-        yield facts[1].run_id, facts[0].id
-        facts = facts[1].context.get(_current)
+        call, surroundings, *_ = facts
+        yield surroundings.run_id, call.id
+        facts = surroundings.context.get(_current)
 
 
 def enter_call(facts: Facts) -> None:
@@ -189,19 +188,19 @@ def enter_call(facts: Facts) -> None:
 
 def context_of(facts: Facts) -> CallContext:
     """Return what a tool can know of a call."""
-    call, ground, lease, own, thread, *trial = facts
-    attempt, permit = trial[0] if trial else (1, None)
-    deadline = min([scope.deadline for scope in ground.scopes], default=own)
-    deadline = min(deadline, own)
+    call, surroundings, lease, own, thread, trial = facts
+    attempt, permit = trial or (1, None)
+    deadline = min([own, *(scope.deadline for scope in surroundings.scopes)])
+    starts = surroundings.starts
     return CallContext(
         call.id,
         call.tool,
-        ground.run_id,
-        attempt if ground.starts is None else attempt - 1 + ground.starts.get(call.id, 1),
+        surroundings.run_id,
+        attempt if starts is None else attempt - 1 + starts.get(call.id, 1),
         deadline=None if deadline == math.inf else deadline,
         lease=lease,
         cancelled=bool if thread is None else (lambda: thread.abandoned),
-        tell=ground.tell,
+        tell=surroundings.tell,
         permit=permit,
     )
 
@@ -211,19 +210,8 @@ def answer_from(given: Mapping[str, Replies]) -> None:
 
     For adapters whose answers come from elsewhere than a journal.
     """
-    _current.get()[1].given = given
-
-
-class Asked(BaseException):
-    """Ends a tool that asked a person; the call becomes pending with this question.
-
-    A BaseException, so that a tool's `except Exception` cannot take it for a failure.
-    """
-
-    def __init__(self, question: Any) -> None:
-        """Keep the question, any JSON value."""
-        super().__init__(question)
-        self.question = question
+    _, surroundings, *_ = _current.get()
+    surroundings.given = given
 
 
 async def ask(question: Any) -> Any:
@@ -238,8 +226,9 @@ async def ask(question: Any) -> Any:
     Raises DagexecError outside of a tool.
     """
     current_call()
-    call, ground = _current.get()[:2]
-    replies = None if ground.given is None else ground.given.get(call.id)
+    call, surroundings, *_ = _current.get()
+    given = surroundings.given
+    replies = None if given is None else given.get(call.id)
     for answer in [] if replies is None else replies.reply(question):
         return answer
     raise Asked(question)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
+from dagexec._core.plan import Call
+from dagexec._core.refs import references
 from dagexec._core.secrets import SHOWN
 from dagexec._errors import DagexecError, Denied
+from dagexec._tools.tool import Tool
 from dagexec.journal._records import answer_body, answer_of, canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec._core.plan import Call
-    from dagexec._tools.tool import Tool
 
 # What stands in a journal in the place of a secret argument.
 SECRET: Final = {"$secret": True}
@@ -180,8 +178,6 @@ def secret_call(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _held(call: Call, name: str) -> list[Any]:
-    from dagexec._core.refs import references
-
     return list(references(call.args[name]))
 
 

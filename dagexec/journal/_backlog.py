@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import anyio
 from anyio import CancelScope
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec.journal._base import Done, Record, Session
+from dagexec.journal._base import Done, Record, Session
 
 
 @final
@@ -37,100 +35,109 @@ class Entry:
 
 @final
 class Backlog:
-    """Adds the records of one run to its journal; lets be heard of them in their order.
+    """Appends a run's records to its journal and reports each, in order, once it is durable.
 
-    In their order, because a replay tells them in it. Whoever waits may be the one who tells.
+    The order matters: a replay repeats it. Any task that waits here may do the reporting.
+
+    | method | the record | who hears of it, and when |
+    |---|---|---|
+    | `append` | is appended | nobody: the next that is waited for would fail as well |
+    | `append_reported` | is appended | `report`, in the order of all of these, once it is durable |
+    | `append_reported_and_wait` | is appended | the same, and the caller waits until it has heard |
+    | `append_awaited`, `wait` | is appended | the caller, who waits until it is durable |
     """
 
-    __slots__ = ("_arrived", "_at_once", "_news", "_session", "_telling", "under_way")
+    __slots__ = ("_arrived", "_at_once", "_news", "_reporting", "_session", "under_way")
 
     def __init__(self, session: Session) -> None:
         """Begin with nothing under way."""
         self._session = session
-        # Records whose `hear` has not been called.
+        # Records that were appended to be reported, and are not yet.
         self.under_way = 0
+        # Those of them that are durable, or failed: what is left to do is to report them.
         self._arrived: deque[Callable[[], None]] = deque()
-        self._telling = False
-        # While a record is added: a journal in memory has it at once.
+        # While one is reported; what that leads to has its turn behind the rest.
+        self._reporting = False
+        # While a record is appended: a journal in memory has it at once.
         self._at_once = False
         # One event for all that wait, because what one commit makes durable wakes many.
         self._news: anyio.Event | None = None
 
-    def put(self, record: Record, hear: Done) -> None:
-        """Add a record; `hear` is called when it is durable, or with what kept it from being so."""
-        self.under_way += 1
-        self._at_once = True
-        self._session.append(record, partial(self._arrive, hear))
-        self._at_once = False
-
-    def add(self, *records: Record) -> None:
-        """Add records that nobody waits for: the next that is waited for would fail as well."""
+    def append(self, *records: Record) -> None:
+        """Append records that nobody waits for: the next that is waited for would fail as well."""
         for record in records:
             self._session.append(record, _ignore)
 
-    def enter(self, record: Record) -> Entry:
-        """Add a record that is waited for with `wait`."""
+    def append_reported(self, record: Record, report: Done) -> None:
+        """Append a record; `report` hears that it is durable, or what kept it from being so."""
+        self.under_way += 1
+        self._at_once = True
+        self._session.append(record, partial(self._arrive, report))
+        self._at_once = False
+
+    async def append_reported_and_wait(self, record: Record, report: Done) -> None:
+        """Append a record as `append_reported` does, and wait until `report` has been called."""
+        heard: list[Exception | None] = []
+
+        def hear(error: Exception | None) -> None:
+            heard.append(error)
+            report(error)
+
+        self.append_reported(record, hear)
+        while not heard:
+            if not self._arrived:
+                await self._wait()
+            self.report_arrived()
+
+    def append_awaited(self, record: Record) -> Entry:
+        """Append a record that is waited for with `wait`."""
         entry = Entry(self.wake)
         self._session.append(record, entry.done)
         return entry
 
     async def wait(self, entry: Entry) -> None:
-        """Wait until an entry is durable or failed, and tell of what stands before it."""
+        """Wait until an entry is durable or failed, and report what stands before it."""
         while not entry.is_durable:
             await self._wait()
-        self.tell()
+        self.report_arrived()
 
-    async def hear(self, record: Record, hear: Done) -> None:
-        """Add a record as `put` does, and wait until it has been told of."""
-        told: list[Exception | None] = []
-
-        def heard(error: Exception | None) -> None:
-            told.append(error)
-            hear(error)
-
-        self.put(record, heard)
-        while not told:
-            if not self._arrived:
-                await self._wait()
-            self.tell()
-
-    async def deliver(self, ended: anyio.Event) -> None:
-        """Tell of what becomes durable, until the run has ended."""
+    async def report_until(self, ended: anyio.Event) -> None:
+        """Report what becomes durable, until the run has ended."""
         while not ended.is_set():
             if not self._arrived:
                 await self._wait()
-            self.tell()
+            self.report_arrived()
 
     async def drain(self) -> None:
-        """Wait until everything under way has been told of."""
+        """Wait until everything under way has been reported."""
         with CancelScope(shield=True):
             while self.under_way:
                 if not self._arrived:
                     await self._wait()
-                self.tell()
+                self.report_arrived()
 
-    def tell(self) -> None:
-        """Tell of what has become durable."""
-        if self._telling:
-            return  # what was heard of led to more: that has its turn behind the rest
-        self._telling = True
+    def report_arrived(self) -> None:
+        """Report what has become durable."""
+        if self._reporting:
+            return
+        self._reporting = True
         try:
             while self._arrived:
                 self.under_way -= 1
                 self._arrived.popleft()()
         finally:
-            self._telling = False
+            self._reporting = False
 
     def wake(self) -> None:
-        """Let those look who wait."""
+        """Wake whoever waits, to look again."""
         if self._news is not None:
             self._news.set()
             self._news = None
 
-    def _arrive(self, hear: Done, error: Exception | None) -> None:
-        self._arrived.append(partial(hear, error))
+    def _arrive(self, report: Done, error: Exception | None) -> None:
+        self._arrived.append(partial(report, error))
         if self._at_once:
-            self.tell()
+            self.report_arrived()
         else:
             self.wake()
 

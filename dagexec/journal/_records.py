@@ -38,7 +38,6 @@ from dagexec.journal._base import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from dagexec._runtime.settings import Settings
 
 # Kinds that the scheduler does not hear of.
 _SILENT: Final = ("stream", "answer", "void", "end")
@@ -46,9 +45,9 @@ _SILENT: Final = ("stream", "answer", "void", "end")
 _AWAITED: Final = ("settled", "added", "closed", "expired", "stop")
 
 
-def policies(settings: Settings) -> dict[str, Any]:
+def policies(on_failure: str, *, barrier: bool) -> dict[str, Any]:
     """Return what the scheduler of a run does by, for the run's first record."""
-    return {"on_failure": settings.on_failure, "barrier": settings.barrier}
+    return {"on_failure": on_failure, "barrier": barrier}
 
 
 def policies_of(first: Record) -> tuple[str, bool]:

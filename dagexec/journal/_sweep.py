@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import anyio
 
+from dagexec._core.report import Report
 from dagexec._errors import DagexecError, JournalError, RunOwned
-from dagexec.journal._base import LEASE, RUNS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from dagexec._core.report import Report
-    from dagexec._runtime.executor import Executor
-    from dagexec.journal._base import Journal, RunInfo
+from dagexec.journal._base import LEASE, RUNS, Journal, RunInfo
 
 _log: Final = logging.getLogger("dagexec")
 
 
+class Resumes(Protocol):
+    """What resumes runs: an `Executor`."""
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where the runs are recorded."""
+        ...
+
+    async def resume(self, run_id: str) -> Report:
+        """Continue a run and return its report."""
+        ...
+
+
 async def sweep(
-    executor: Executor,
+    executor: Resumes,
     *,
     every: float | None = LEASE,
     on_report: Callable[[Report], object] = bool,

@@ -114,7 +114,7 @@ def find(module: str, file: str | None) -> None:
 def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
     """Run one call and return the frame that ends it."""
     from dagexec._core.plan import Call
-    from dagexec._tools.context import Ground, context_of, enter_call
+    from dagexec._tools.context import Surroundings, context_of, enter_call
     from dagexec._tools.here import here
 
     here.link = link = Link(pipe, frame["tools"])
@@ -131,9 +131,16 @@ def call(pipe: Pipe, frame: dict[str, Any], tools: dict[str, Any]) -> bytes:
         left: float | None = frame["seconds"]
         deadline = float("inf") if left is None else time.monotonic() + left
         tell = link.tell if frame["told"] else None
-        ground = Ground(frame["run_id"], context, (), enter_call, tell=tell)
+        surroundings = Surroundings(frame["run_id"], context, (), enter_call, tell=tell)
         trial = (frame["attempt"], None)
-        facts: Any = (Call(frame["id"], frame["name"], {}), ground, None, deadline, None, trial)
+        facts: Any = (
+            Call(frame["id"], frame["name"], {}),
+            surroundings,
+            None,
+            deadline,
+            None,
+            trial,
+        )
         context.run(enter_call, facts)
         if tool.needs_context is not None:
             arguments[tool.needs_context] = context_of(facts)

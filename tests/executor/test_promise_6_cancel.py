@@ -489,7 +489,7 @@ async def test_nothing_is_alive_after_an_exit_by_an_error_of_the_runner(monkeypa
     box.tool("t", seconds=2)
     executor = Executor(box.tools)
     monkeypatch.setattr(
-        sys.modules["dagexec._runtime.runner"].Runner, "settle", lambda self, *_args: 1 / 0
+        sys.modules["dagexec._runtime.lane"].Lane, "settle", lambda self, *_args: 1 / 0
     )
     before = alive()
     with pytest.raises(ZeroDivisionError):

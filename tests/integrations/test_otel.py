@@ -215,7 +215,7 @@ async def test_attempts_and_limits_are_events(spans):
     executor = Executor(box.tools, observers=[tracing])
     async with executor.start([Call("a", "work")]) as run:
         await anyio.sleep(0.5)
-        observer = run._runner._observers[0]
+        observer = run._runner.state.observers[0]
         observer(Waiting("a", ("api",)))
         observer(Retrying("a", 1, 0.25, KeyError("x")))
     ended = spans.ended()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dagexec import Call, Done, Executor, Plan, Ref, Report, Timeouts, tool
 from dagexec._core.events import Retrying, Waiting
 from dagexec._core.results import Mark, Underway
-from dagexec._core.whereabouts import Progress
+from dagexec._core.whereabouts import Whereabouts
 from dagexec._pictures.chart import Bar, Deadline, Try, Wait
 from dagexec._pictures.critical import Span, critical_links
 from dagexec._pictures.glyphs import GLYPHS
@@ -324,7 +324,7 @@ async def test_waits_for_limits_and_failed_attempts_are_drawn():
 async def test_a_live_run_keeps_the_notices_of_its_calls():
     """The progress of a run hears of limits and attempts between the scheduler's events."""
     now = [0.0]
-    progress = Progress(lambda: now[0])
+    progress = Whereabouts(lambda: now[0])
     progress(Added(Call("a", "t")))
     progress(Launch(0, ("a",)))
     now[0] = 1.0

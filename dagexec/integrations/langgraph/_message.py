@@ -23,9 +23,10 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
 from dagexec import Call, CallError, Executor, Outcome, Plan, Report, Tool
+from dagexec._concurrency.signals import Asked
 from dagexec._errors import CallCancelled, Denied
 from dagexec._runtime.observers import Observer
-from dagexec._tools.context import Asked, answer_from
+from dagexec._tools.context import answer_from
 from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._carryover import carryover_of, merged

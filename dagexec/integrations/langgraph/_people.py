@@ -18,8 +18,8 @@ from langchain_core.messages import ToolCall
 from langgraph.types import interrupt
 
 from dagexec import Approve, Call, DagexecError, Deny, Done, Edit, Outcome, Pending, Tool
-from dagexec._runtime.admission import approval_question, needs_approval
-from dagexec._tools.context import Asked
+from dagexec._concurrency.signals import Asked
+from dagexec._tools.checking import approval_question, needs_approval
 from dagexec.integrations.langgraph._answers import plain
 from dagexec.journal._answers import Given, check_answer
 from dagexec.journal._records import answer_body

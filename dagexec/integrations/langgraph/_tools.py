@@ -26,8 +26,8 @@ from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
 
 from dagexec import Tool, ToolDefinitionError, current_call
+from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
-from dagexec._tools.context import Asked
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION

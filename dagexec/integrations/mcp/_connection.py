@@ -14,7 +14,7 @@ import anyio
 from anyio import CancelScope, create_task_group
 from anyio.lowlevel import current_token
 
-from dagexec._concurrency.loop_task import Host
+from dagexec._concurrency.loop_task import LoopTask
 from dagexec._concurrency.restart import Restart, Restarts
 from dagexec._errors import DagexecError, GuardExpired, ProcessGone
 from dagexec.integrations.mcp._asking import Asking
@@ -47,7 +47,7 @@ class Connection:
         self._server = server
         self.how = how
         self._policy = Restarts(restart)
-        self._host: Host | None = None
+        self._host: LoopTask | None = None
         self._closing = False
         self._changed: anyio.Event
         # The newest session; older ones may still be ending their processes.
@@ -62,7 +62,7 @@ class Connection:
         """Connect and read the list of tools; raise what went wrong."""
         self._changed = anyio.Event()
         self._closing = self._lost = False
-        self._host = Host(f"the connection to MCP server {self.name!r}", self._live)
+        self._host = LoopTask(f"the connection to MCP server {self.name!r}", self._live)
         try:
             await self._until_up()
         except BaseException:

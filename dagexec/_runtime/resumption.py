@@ -1,0 +1,175 @@
+"""Whether a recorded run can go on, with the plan, the tools and the answers that are given now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+from dagexec._core.outcomes import Deny, Done, Edit, InDoubt, Outcome
+from dagexec._core.plan import Call, Plan
+from dagexec._core.scheduler import State
+from dagexec._errors import DagexecError
+from dagexec._runtime.history import History
+from dagexec._runtime.state import RunState
+from dagexec.journal._answers import Given, check_answer, missing_secrets, repeated, secret_call
+from dagexec.journal._records import answer_body, replay
+
+
+@final
+class Resumption:
+    """The history of one run and what is asked of it now; empty of history for a new run."""
+
+    __slots__ = ("_machine", "_run", "_tools", "answers", "asked", "history")
+
+    def __init__(
+        self, run: RunState, history: History, answers: Mapping[str, object] | None
+    ) -> None:
+        """Change nothing yet; `answers` are those of `resume`, None for `run`."""
+        self._run = run
+        self._machine = run.machine
+        self._tools = run.settings.tools
+        self.history = history
+        # Whether it was asked to go on, by `resume`.
+        self.asked = answers is not None
+        # The answers given now, without those recorded earlier.
+        self.answers = dict(answers or {})
+
+    # ---------------------------------------------------------------------------- the machine again
+
+    def restore(self, plan: Plan | None, *, new: bool) -> None:
+        """Tell the machine what was recorded; raise DagexecError if the run cannot go on."""
+        history, run = self.history, self._run
+        if not new:
+            run.follow(history.on_failure, barrier=history.barrier)
+            self._machine = run.machine
+        if plan is not None and not new:
+            self.compare(plan.calls)
+        if history.is_blank and plan is not None and not history.streamed:
+            return  # the runner has the plan itself, with its secrets
+        calls = {} if plan is None else {call.id: call for call in plan}
+        replay(history.records, run.machine, calls)
+        run.already = history.lasted
+        run.elapsed = history.elapsed
+        run.abandoned = history.abandoned
+        self._check_tools()
+        self._check_answers()
+
+    def compare(self, calls: Iterable[Call]) -> None:
+        """Raise DagexecError if these are not the calls that the run was begun with."""
+        if not self.history.began_with([self.kept(call) for call in calls]):
+            self.refuse_other_plan()
+
+    def refuse_other_plan(self) -> None:
+        """Raise DagexecError: this is not the plan of the run."""
+        msg = (
+            f"the run {self._run.run_id!r} was begun with another plan; give a new run a new"
+            " run_id, or continue this one with resume()"
+        )
+        raise DagexecError(msg)
+
+    def kept(self, call: Call) -> dict[str, Any]:
+        """Return a call as it is recorded: without the arguments that are secret."""
+        tool = self._tools.get(call.tool)
+        return secret_call(call, () if tool is None else tool.secret)
+
+    # ----------------------------------------------------------------------------- calls of the run
+
+    def waits(self, name: str) -> bool:
+        """Whether a call waits for an answer itself, not for another that does."""
+        outcome = self._machine.outcomes.get(name)
+        return outcome is not None and awaits_answer(outcome)
+
+    def is_doubtful(self, name: str) -> bool:
+        """Whether a call was running when its process ended, and may not simply run again."""
+        machine = self._machine
+        if machine.state(name) not in (State.RUNNING, State.STOPPING):
+            return False
+        tool = self._tools.get(machine.call(name).tool)
+        return tool is None or not tool.effect.reruns
+
+    # --------------------------------------------------------------------------------------- checks
+
+    def _check_tools(self) -> None:
+        machine, run_id = self._machine, self._run.run_id
+        for call in self._to_go_on():
+            if call.problem is None and call.tool not in self._tools:
+                msg = (
+                    f"the run {run_id!r} cannot go on: call {call.id!r} needs the tool"
+                    f" {call.tool!r}, which this executor does not have"
+                )
+                raise DagexecError(msg)
+            self._check_secrets(call)
+        if self.asked and not machine.closed and not machine.finished:
+            msg = (
+                f"the plan of run {run_id!r} was still arriving when its process ended; give"
+                f" its calls again, run(calls, run_id={run_id!r}): what is done stays done"
+            )
+            raise DagexecError(msg)
+
+    def _to_go_on(self) -> list[Call]:
+        """Return the calls that may run now: not what waits for a person or was denied."""
+        machine = self._machine
+        left = [
+            call
+            for call in machine.calls
+            if machine.state(call.id) is not State.SETTLED
+            or machine.outcomes[call.id].status in ("pending", "in_doubt")
+        ]
+        answered = {*self.answers, *self.history.answered}
+        waiting = {call.id for call in left if self.waits(call.id)} - answered
+        denied = {name for name, answer in self.answers.items() if isinstance(answer, Deny)}
+        count = -1
+        while count != len(waiting) + len(denied):
+            count = len(waiting) + len(denied)
+            for call in left:
+                if denied.intersection(call.needs):
+                    denied.add(call.id)  # it will be skipped
+                elif waiting.intersection((*call.needs, *call.waits)):
+                    waiting.add(call.id)
+        return [
+            call
+            for call in left
+            if call.id not in waiting and (call.id not in denied or call.id in answered)
+        ]
+
+    def _check_secrets(self, call: Call) -> None:
+        given = self.history.given.get(call.id)
+        answer = self.answers.get(call.id)
+        if isinstance(answer, Deny | Done) or (given is not None and given.verdict is not None):
+            return  # it will not run
+        if isinstance(answer, Edit):
+            given = Given()
+            given.apply(answer_body(answer))
+        hidden = missing_secrets(call, given)
+        if hidden:
+            msg = (
+                f"the run {self._run.run_id!r} cannot go on by itself: the journal does not keep"
+                f" {hidden[0]!r} of call {call.id!r}, which is secret; give the plan again:"
+                f" run(plan, run_id=...) or resume(run_id, answers, plan=plan)"
+            )
+            raise DagexecError(msg)
+
+    def _check_answers(self) -> None:
+        machine = self._machine
+        for name, answer in list(self.answers.items()):
+            try:
+                call, state = machine.call(name), machine.state(name)
+            except KeyError:
+                known = ", ".join(each.id for each in machine.calls if self.waits(each.id))
+                msg = (
+                    f"the run {self._run.run_id!r} has no call {name!r} to answer;"
+                    f" waiting for an answer: {known or 'none'}"
+                )
+                raise DagexecError(msg) from None
+            outcome = machine.outcomes.get(name)
+            if self.is_doubtful(name):
+                outcome = InDoubt()
+            if not self.waits(name) and repeated(self.history.given, name, answer):
+                del self.answers[name]  # given twice; the first one was recorded
+                continue
+            check_answer(call, self._tools[call.tool], answer, outcome, state.value)
+
+
+def awaits_answer(outcome: Outcome) -> bool:
+    """Whether a call with this outcome waits for an answer itself, not for another that does."""
+    return outcome.status in ("pending", "in_doubt") and outcome.because is None
