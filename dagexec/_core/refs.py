@@ -15,18 +15,21 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from string import Formatter
+from types import EllipsisType
 from typing import Any, Final, TypeAlias, cast, final
 
 from dagexec._errors import BadReference
 
-Path: TypeAlias = tuple[str | int, ...]
+# `...` stands for each item of a list, `[*]` in JSON.
+Path: TypeAlias = tuple[str | int | EllipsisType, ...]
 
 # How deep arguments may nest: far beyond any real plan, and below Python's recursion limit.
 MAX_DEPTH: Final = 100
 
 _NAME = re.compile(r"[^.\[\]]+")
-_INDEX = re.compile(r"\[(-?\d+)\]")
+_INDEX = re.compile(r"\[(-?\d+|\*)\]")
 _KEY = re.compile(r'\[("(?:[^"\\]|\\.)*")\]')
 # In a template a reference ends at the first `}` outside of a quoted key.
 _PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
@@ -34,6 +37,9 @@ _PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
 _BREAKING = frozenset("{}\"'")
 _SHOWN_KEYS = 8
 _SHOWN_TEXT = 60  # characters
+# How a text that may be JSON begins, and how many blanks may stand before.
+_OPENING = ("{", "[")
+_BLANKS = 100
 
 
 class _Missing:
@@ -56,9 +62,10 @@ MISSING: Final = _Missing()
 class Ref:
     """The value of another call, or a part of it.
 
-    `path` leads into the value: names and keys as strings, positions as integers. With `default`,
-    the call that holds the reference runs even if the other call fails or the path leads nowhere,
-    and gets the default instead.
+    `path` leads into the value: names and keys as strings, positions as integers (-1 is the last),
+    `...` for that part of each item of a list. A text that is JSON is entered like what it says.
+    With `default`, the call that holds the reference runs even if the other call fails or the path
+    leads nowhere, and gets the default instead.
     """
 
     call: str
@@ -76,9 +83,10 @@ class Ref:
             msg = f"a reference names a call by its id, a non-empty string, not {call!r}"
             raise BadReference(msg)
         if not isinstance(path, tuple) or not all(
-            isinstance(part, str | int) and not isinstance(part, bool) for part in path
+            part is ... or (isinstance(part, str | int) and not isinstance(part, bool))
+            for part in path
         ):
-            msg = f"the path of a reference is a tuple of names and positions, not {path!r}"
+            msg = f"the path of a reference is a tuple of names, positions and `...`, not {path!r}"
             raise BadReference(msg)
 
     @classmethod
@@ -111,7 +119,9 @@ class Ref:
         return f"Ref({self.call!r}{path}{default})"
 
 
-def _segment(part: str | int) -> str:
+def _segment(part: str | int | EllipsisType) -> str:
+    if isinstance(part, EllipsisType):
+        return "[*]"
     if isinstance(part, int):
         return f"[{part}]"
     plain = _NAME.fullmatch(part) and _BREAKING.isdisjoint(part)
@@ -119,18 +129,18 @@ def _segment(part: str | int) -> str:
 
 
 def _parse_path(text: str, position: int) -> Path:
-    path: list[str | int] = []
+    path: list[str | int | EllipsisType] = []
     while position < len(text):
         if text[position] == "." and (match := _NAME.match(text, position + 1)):
             path.append(match[0])
         elif match := _INDEX.match(text, position):
-            path.append(int(match[1]))
+            path.append(... if match[1] == "*" else int(match[1]))
         elif match := _KEY.match(text, position):
             path.append(json.loads(match[1]))
         else:
             msg = (
                 f"{text!r} is no reference: cannot read {text[position:]!r};"
-                ' a path is made of .name, [0] and ["any key"]'
+                ' a path is made of .name, [0], [-1], [*] and ["any key"]'
             )
             raise BadReference(msg)
         position = match.end()
@@ -337,14 +347,68 @@ def as_text(value: Any) -> str:
 
 
 def follow(value: Any, path: Path) -> Any:
-    """Return what lies at `path` inside `value`; raise BadReference that says what is there."""
-    for position, part in enumerate(path):
-        found = _step(value, part)
+    """Return what lies at `path` inside `value`; raise BadReference that says what is there.
+
+    A text that is JSON is read and entered; where the path ends, it stays the text that it is.
+    """
+    texts: list[str] = []
+    found = _followed(value, path, 0, texts)
+    # What was read is kept for other references; nobody may change it for them.
+    return _copied(found) if texts else found
+
+
+def _followed(value: Any, path: Path, done: int, texts: list[str]) -> Any:
+    """Return what lies at the rest of a path, `done` steps of which led here; note texts read."""
+    for position in range(done, len(path)):
+        part = path[position]
+        if isinstance(value, str) and (read := json_of(value)) is not None:
+            texts.append(value)
+            value = read
+        if isinstance(part, EllipsisType):
+            if isinstance(value, list | tuple):
+                return _of_each(cast("Sequence[Any]", value), path, position, texts)
+            found = MISSING
+        else:
+            found = _step(value, part)
         if found is MISSING:
             where = "".join(_segment(step) for step in path[:position])
             msg = f"nothing at {_segment(part)!r}: {_described(value, where)}"
             raise BadReference(msg)
         value = found
+    return value
+
+
+def _of_each(items: Sequence[Any], path: Path, position: int, texts: list[str]) -> list[Any]:
+    """Return what lies at the rest of a path in each item; messages name the item."""
+    before, after = path[:position], path[position + 1 :]
+    return [
+        _followed(item, (*before, index, *after), position + 1, texts)
+        for index, item in enumerate(items)
+    ]
+
+
+def json_of(text: str) -> dict[str, Any] | list[Any] | None:
+    """Return the object or array that a text is as JSON, None if it is none; not to be changed."""
+    start = text[:1] if text[:1] in "{[" else text[:_BLANKS].lstrip()[:1]
+    return _read(text) if start in _OPENING else None
+
+
+@lru_cache(maxsize=8)  # several references lead into one text; few texts at a time
+def _read(text: str) -> dict[str, Any] | list[Any] | None:
+    from pydantic_core import from_json
+
+    try:
+        return from_json(text)  # type: ignore[no-any-return]
+    except ValueError:
+        return None
+
+
+def _copied(value: Any) -> Any:
+    kind = cast("object", type(value))
+    if kind is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
     return value
 
 
@@ -391,6 +455,9 @@ def _names(value: Any) -> Sequence[str]:
 
 def _described(value: Any, where: str) -> str:
     subject = f"the value at {where!r}" if where else "the value"
+    if isinstance(value, str):
+        shown = value[:_SHOWN_TEXT] + ("…" if len(value) > _SHOWN_TEXT else "")
+        return f"{subject} is a str and has no parts: a text that is not JSON, {shown!r}"
     names = _names(value)
     if isinstance(value, list | tuple) and not names:
         return f"{subject} is a list of {len(cast('Sequence[Any]', value))}"

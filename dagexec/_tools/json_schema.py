@@ -31,7 +31,11 @@ from dagexec._tools.arguments import (
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
+    from dagexec._tools.options import Judging
+
 _SHOWN: Final = 200  # characters of another library's message that are shown
+_ALTERNATIVES: Final = frozenset({"anyOf", "oneOf", "allOf", "if", "then", "else", "not"})
+_NUMERIC: Final = ("const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _PATTERNS: Final = {
     "enum": "should be one of {}",
     "const": "should be {}",
@@ -54,14 +58,19 @@ class SchemaArguments:
     Defaults are left to the callee. A `$ref` is followed inside the schema only, never fetched.
     """
 
-    __slots__ = ("_schema", "_validator", "defaults", "open", "secret")
+    __slots__ = ("_schema", "_validator", "defaults", "judging", "open", "secret")
     description = ""
     context = None
 
     def __init__(
-        self, name: str, schema: Mapping[str, Any] | None, secret: Collection[str]
+        self,
+        name: str,
+        schema: Mapping[str, Any] | None,
+        secret: Collection[str],
+        judging: Judging = "advise",
     ) -> None:
         """Check the schema; raise ToolDefinitionError if it cannot describe arguments."""
+        self.judging = judging
         self._schema = _as_object(name, schema)
         self._validator = _validator(name, self._schema)
         self.open = self._schema.get("additionalProperties", True) is not False
@@ -111,11 +120,17 @@ class SchemaArguments:
 
     def _errors(self, find: Callable[[], Iterable[ValidationError]]) -> list[str]:
         try:
-            return [text for error in find() for text in self._texts(error)]
+            return [text for error in find() if self._counts(error) for text in self._texts(error)]
         except Unresolvable as error:
             return [f"the tool's schema refers to {error.ref!r}, which is not part of it"]
         except Exception as error:  # noqa: BLE001 - a foreign schema's regular expression, say
             return [f"the tool's schema cannot be applied: {type(error).__name__}"]
+
+    def _counts(self, error: ValidationError) -> bool:
+        """Whether a fault is told at once; others the callee may see differently."""
+        if self.judging == "enforce":
+            return True
+        return _is_certain(error)
 
     def _texts(self, error: ValidationError) -> list[str]:
         # The library's own messages hold the whole value, however large or secret.
@@ -140,6 +155,43 @@ class SchemaArguments:
             return "should be " + type_word({"enum": list(rule)}, self._schema)
         pattern = _PATTERNS.get(str(error.validator), f"does not meet {error.validator}")
         return pattern.format(shorten(rule))
+
+
+def _is_certain(error: ValidationError) -> bool:
+    """Whether arguments with this fault cannot be meant; servers are laxer than their schemas.
+
+    Certain are faults of the arguments themselves: a name, a kind, a choice, a number. The callee
+    judges alternatives, formats, lengths and the keys inside of an argument.
+    """
+    if not _ALTERNATIVES.isdisjoint(map(str, error.absolute_schema_path)):
+        return False
+    rule: Any = error.validator_value
+    depth = len(error.absolute_path)
+    if depth == 0:
+        return error.validator in ("required", "additionalProperties")
+    if error.validator == "type":
+        deep = depth > 1 and not isinstance(error.instance, str)
+        return not deep and not _coercible(error.instance, rule)
+    if depth > 1:
+        return False
+    if error.validator == "enum":
+        given = str(error.instance).casefold()
+        return all(str(each).casefold() != given for each in rule)
+    return error.validator in _NUMERIC
+
+
+def _coercible(value: object, types: object) -> bool:
+    """Whether a value that has none of these JSON types can be read as one, as servers do."""
+    wanted: list[Any] = types if is_list(types) else [types]
+    if isinstance(value, str):
+        numeric = value.strip().lstrip("+-").replace(".", "", 1).isdecimal()
+        truth = value.strip().casefold() in ("true", "false")
+        return (numeric and not {"integer", "number"}.isdisjoint(wanted)) or (
+            truth and "boolean" in wanted
+        )
+    if isinstance(value, bool | int | float):
+        return "string" in wanted or (isinstance(value, int) and "boolean" in wanted)
+    return value is None
 
 
 def _extra(error: ValidationError, found: dict[str, Any]) -> list[str]:

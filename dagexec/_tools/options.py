@@ -12,6 +12,8 @@ from dagexec._errors import ToolDefinitionError
 from dagexec._tools.functions import is_async, label
 
 Runs = Literal["async", "thread", "process"]
+# Who judges arguments that a schema from elsewhere does not allow: the schema, or the callee.
+Judging = Literal["advise", "enforce"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _RUNS: Final = ("async", "thread", "process")
@@ -98,6 +100,14 @@ def effect_of(name: str, effect: object) -> Effect:
         return Effect(effect)
     allowed = ", ".join(Effect)
     msg = f"effect={effect!r} of {name!r} is none of {allowed}"
+    raise ToolDefinitionError(msg)
+
+
+def judging_of(name: str, arguments: object) -> Judging:
+    """Return what a schema from elsewhere does with arguments that it does not allow."""
+    if arguments == "advise" or arguments == "enforce":  # noqa: PLR1714 - narrows the type
+        return arguments
+    msg = f'arguments={arguments!r} of {name!r} is neither "advise" nor "enforce"'
     raise ToolDefinitionError(msg)
 
 

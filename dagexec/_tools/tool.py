@@ -26,12 +26,15 @@ from dagexec._core.secrets import declare
 from dagexec._errors import ArgumentError, ToolDefinitionError
 from dagexec._tools.arguments import Arguments, explain, shorten
 from dagexec._tools.functions import binding, own_name, refuse_generators, unwrapped
+from dagexec._tools.json_text import unpacked
 from dagexec._tools.options import (
     Effect,
+    Judging,
     Runs,
     ToolOptions,
     approval_of,
     effect_of,
+    judging_of,
     name_of,
     reconcile_of,
     runs_of,
@@ -92,21 +95,26 @@ class Tool(Generic[P, R]):
         parameters: Mapping[str, Any] | None,
         function: Callable[..., _R2],
         /,
+        *,
+        arguments: Judging = "advise",
         **options: Unpack[ToolOptions],
     ) -> Tool[..., _R2]:
         """Return a tool whose parameters are described by a JSON Schema from elsewhere.
 
         `function` is called with the arguments as keywords, as they came; defaults are its own
-        affair. The draft is the one that `$schema` names, 2020-12 without. Raises
-        ToolDefinitionError if the schema is none, or refers to something outside of itself.
+        affair. With `arguments="advise"` it also judges what need not be a fault: a missing or
+        unknown key inside of an argument, a format or limit, an alternative, a number as text.
+        With "enforce" whatever does not fit the schema is refused. The draft is the one that
+        `$schema` names, 2020-12 without. Raises ToolDefinitionError if the schema is none, or
+        refers to something outside of itself.
         """
         # jsonschema is needed only here, and takes longer to import than dagexec.
         from dagexec._tools.json_schema import SchemaArguments
 
         secret = strings_of(name, "secret", options.get("secret", ()))
-        arguments = SchemaArguments(name, parameters, secret)
+        described = SchemaArguments(name, parameters, secret, judging_of(name, arguments))
         chosen: ToolOptions = {**options, "name": options.get("name") or name}
-        return _define(function, arguments, chosen, secret)
+        return _define(function, described, chosen, secret)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, as if it had not been decorated."""
@@ -134,6 +142,11 @@ class Tool(Generic[P, R]):
         found = _not_an_object(args) or self._arguments.validate(args)
         if isinstance(found, dict):
             return found
+        # Only where they do not fit as they are: texts that are JSON may be meant as what they say.
+        read = unpacked(args, self.parameters) if isinstance(args, Mapping) else None
+        again = found if read is None else self._arguments.validate(read)
+        if isinstance(again, dict):
+            return again
         # Outside of any `except`: pydantic's own error holds the values, secret ones too.
         raise ArgumentError(self.explain(found))
 
@@ -142,7 +155,12 @@ class Tool(Generic[P, R]):
 
         A value that holds a reference is not looked at; the names of all arguments are.
         """
-        return _not_an_object(args) or self._arguments.problems(args)
+        found = _not_an_object(args) or self._arguments.problems(args)
+        if found and isinstance(args, Mapping):
+            read = unpacked(args, self.parameters)
+            if read is not None and not self._arguments.problems(read):
+                return []
+        return found
 
     def explain(self, problems: Iterable[str]) -> str:
         """Return a text for the model: the problems, and the arguments that the tool expects."""
@@ -183,6 +201,7 @@ class Tool(Generic[P, R]):
 
         if not isinstance(self._arguments, SignatureArguments):
             options["parameters"] = self.parameters
+            options["arguments"] = getattr(self._arguments, "judging", "enforce")
         return options
 
     def bound(self, owner: Any) -> Tool[..., Any]:

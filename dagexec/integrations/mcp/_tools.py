@@ -84,6 +84,8 @@ class MCPTools:
             or say nothing. Without: `readOnlyHint` is `read`, `idempotentHint` is `idempotent`,
             everything else `write`.
         protocol: "auto", "legacy" (the handshake until 2025-11), or a later version of MCP.
+        arguments: "advise": what a server's schema does not allow is sent on where it need not be a
+            fault, and the server judges; "enforce": it is refused (see `Tool.from_schema`).
         elicit: Whether servers may ask a person (see above); False tells them that nobody is there.
 
     Raises DagexecError for what is no server; entering raises ProcessGone or GuardExpired for a
@@ -102,9 +104,11 @@ class MCPTools:
         | None = None,
         protocol: str = "auto",
         elicit: bool = True,
+        arguments: Literal["advise", "enforce"] = "advise",
     ) -> None:
         """Start nothing yet."""
         self._prefix = prefix
+        self._arguments: Literal["advise", "enforce"] = arguments
         self._effects = dict(effects or {})
         self._tools: list[Tool[..., Any]] = []
         self._open = False
@@ -207,6 +211,7 @@ class MCPTools:
                 _Remote(connection, listed),
                 description=listed.description or listed.title or "",
                 effect=effect,
+                arguments=self._arguments,
             )
         except ToolDefinitionError as error:
             # One tool that cannot be used must not cost the others.
