@@ -31,10 +31,12 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import tool as as_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dagexec import MissingExtra, Tool
-from dagexec.integrations.langgraph import FIRST_CALL, numbered, parameters_of, to_langchain
+from dagexec.integrations.langgraph import FIRST_CALL, numbered, to_langchain
 from dagexec.lowlevel import INSTRUCTIONS, widened
 
 R = TypeVar("R")
@@ -53,7 +55,7 @@ def widen(tool: BaseTool | Tool[..., Any] | Callable[..., Any]) -> BaseTool:
     if isinstance(tool, Tool):
         tool = to_langchain(tool)
     known: Any = tool if isinstance(tool, BaseTool) else as_tool(tool)
-    parameters = parameters_of(known)
+    parameters = _parameters(known)
     # LangChain puts name and description of the tool into the schema of its parameters.
     for name in ("title", "description"):
         parameters.pop(name, None)
@@ -64,6 +66,15 @@ def widen(tool: BaseTool | Tool[..., Any] | Callable[..., Any]) -> BaseTool:
         extras=known.extras,
         func=_not_to_be_called,
     )
+
+
+def _parameters(tool: BaseTool) -> dict[str, Any]:
+    if isinstance(tool, SingleInputTool) and tool.args_schema is None:
+        # It takes one text, and only LangChain's conversion for providers says what it is called.
+        shown: dict[str, Any] = convert_to_openai_tool(tool)["function"]["parameters"]
+        return shown
+    schema: Any = tool.tool_call_schema
+    return dict(schema if isinstance(schema, dict) else schema.model_json_schema())
 
 
 def _sayable(node: Any) -> Any:

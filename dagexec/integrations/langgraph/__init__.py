@@ -21,7 +21,7 @@ except ImportError as error:
 from dagexec.integrations.langgraph._agent import dag_agent
 from dagexec.integrations.langgraph._node import DagToolNode
 from dagexec.integrations.langgraph._references import FIRST_CALL, numbered
-from dagexec.integrations.langgraph._tools import from_langchain, parameters_of, to_langchain
+from dagexec.integrations.langgraph._tools import from_langchain, to_langchain
 
 __all__ = [
     "FIRST_CALL",
@@ -29,6 +29,5 @@ __all__ = [
     "dag_agent",
     "from_langchain",
     "numbered",
-    "parameters_of",
     "to_langchain",
 ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast, final
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -22,6 +22,7 @@ from langgraph.types import Send
 
 from dagexec import DagexecError
 from dagexec.integrations.langgraph._node import DagToolNode
+from dagexec.integrations.langgraph._review import Reviewed, reviewed_names, with_clear_errors
 
 G = TypeVar("G")
 
@@ -36,6 +37,11 @@ def dag_agent(agent: G, **settings: Any) -> G:
     handling, and gets all calls of a message at once. `settings` are those that `DagToolNode` has
     besides `ToolNode`'s.
 
+    A `HumanInTheLoopMiddleware` shows values where the model referred to earlier results; a call
+    that refers to one of its own message cannot be shown, which is a DagexecError that names
+    `approval=`. An answer that does not say which of several interrupts it is for is an error that
+    says how to answer each.
+
     Raises DagexecError where there is no `ToolNode` in the graph.
     """
     graph: Any = agent
@@ -47,6 +53,8 @@ def dag_agent(agent: G, **settings: Any) -> G:
             nodes[name] = copy.copy(spec)
             nodes[name].runnable = DagToolNode.from_tool_node(spec.runnable, **settings)
             replaced.append(name)
+    if settings.get("references", True):
+        nodes.update(_reviewed(nodes))
     if not replaced:
         what = "its tools' node is no ToolNode" if nodes else "it is no compiled StateGraph"
         msg = f"dag_agent() takes an agent whose tools run in a ToolNode; {what}"
@@ -60,7 +68,20 @@ def dag_agent(agent: G, **settings: Any) -> G:
             builder.branches[start][name] = branch._replace(path=together)
     # Everything that the agent was compiled with is kept; only its nodes are made again.
     made = builder.compile()
-    return cast("G", graph.copy({"nodes": made.nodes, "builder": builder}))
+    found = graph.copy({"nodes": made.nodes, "builder": builder})
+    found.__class__ = with_clear_errors(cast("Any", type(found)))
+    return cast("G", found)
+
+
+def _reviewed(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nodes that show calls to people, so that they show values."""
+    found: dict[str, Any] = {}
+    for name, spec in nodes.items():
+        reviewed = reviewed_names(spec.runnable)
+        if reviewed:
+            found[name] = copy.copy(spec)
+            found[name].runnable = Reviewed(spec.runnable, reviewed)
+    return found
 
 
 @final

@@ -12,7 +12,7 @@ before, how other arguments are merged and what is hidden, says `dagexec.journal
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 from langchain_core.messages import ToolCall
 from langgraph.types import interrupt
@@ -26,6 +26,11 @@ from dagexec.journal._records import answer_body
 
 APPROVAL = "approval"
 QUESTION = "question"
+# What an answer to an approval may be, besides the classes that `Executor.resume` takes.
+ANSWERS: Final = (
+    'True, False, {"type": "deny", "reason": ...}, {"type": "edit", "args": {...}} with other'
+    ' arguments, or {"type": "done", "value": ...} if it was done by other means'
+)
 
 
 @final
@@ -57,7 +62,16 @@ class People:
         if to == APPROVAL:
             answer = _decision(answer)
         waiting = Pending(question, started=0.0 if to == QUESTION else None)
-        check_answer(call, self.judge, answer, waiting, "pending")
+        try:
+            check_answer(call, self.judge, answer, waiting, "pending")
+        except DagexecError as error:
+            if to != APPROVAL:
+                raise
+            msg = (
+                f"{error}. In a graph that is Command(resume=answer), and with several interrupts"
+                f" Command(resume={{interrupt id: answer, ...}}); an answer is {ANSWERS}"
+            )
+            raise DagexecError(msg) from None
         body = {**answer_body(answer), "to": to}
         if to == QUESTION:
             body["question"] = question
@@ -107,6 +121,11 @@ class People:
         # Literal: by now they are values, wherever they came from.
         literal = {key: {"$literal": value} for key, value in args.items()}
         return Call(self.id, self.judge.name, literal)
+
+
+def is_approval(question: object) -> bool:
+    """Whether an interrupt's value is the question that a call with `approval` asks."""
+    return isinstance(question, dict) and question.get("type") == APPROVAL and "name" in question
 
 
 class Decided(Asked):

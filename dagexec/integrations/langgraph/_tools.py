@@ -22,6 +22,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SingleInputTool
 from langchain_core.tools import base as base_module
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
 
@@ -36,8 +37,6 @@ from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, Tracke
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128
 _OWN: Final = "__dagexec_tool__"
-# The parameter of a tool that takes one text, see `convert_to_openai_tool` in LangChain.
-_SINGLE: Final = "__arg1"
 
 
 def fitting_name(name: str) -> str:
@@ -204,12 +203,12 @@ async def _lean_arun(
 def parameters_of(tool: BaseTool) -> dict[str, Any]:
     """Return the JSON Schema of what a model passes to a LangChain tool.
 
-    LangChain's `Tool` takes one text. Without a schema of its own a model is shown one parameter,
-    `__arg1`, as LangChain's own conversion for providers does.
+    LangChain's `Tool` takes one text; without a schema of its own only LangChain's conversion for
+    providers knows its parameter.
     """
     if isinstance(tool, SingleInputTool) and tool.args_schema is None:
-        part = {"title": _SINGLE, "type": "string"}
-        return {"type": "object", "properties": {_SINGLE: part}, "required": [_SINGLE]}
+        shown: dict[str, Any] = convert_to_openai_tool(tool)["function"]["parameters"]
+        return shown
     found: Any = tool.tool_call_schema
     schema: dict[str, Any] = dict(found if isinstance(found, dict) else found.model_json_schema())
     config = base_module._get_runnable_config_param(tool._run)  # noqa: SLF001

@@ -110,7 +110,7 @@ def test_tools_of_langchains_own_kinds(method, graph, state, contents, kind):
     shown = convert_to_openai_tool(known)["function"]["parameters"]["required"]
     assert shown[0] == name
     wide = convert_to_openai_tool(widen(known))["function"]["parameters"]
-    assert list(wide["properties"]) == wide["required"] == [name]
+    assert list(wide["properties"]) == wide["required"] == shown
     adapted = from_langchain(known, effect="read")
     assert list(adapted.parameters["properties"]) == adapted.parameters["required"] == [name]
     report = Executor([adapted]).run_sync([Call("1", "found", {name: "q"})])
