@@ -129,7 +129,7 @@ def value_at(value: Any, ref: Ref) -> Any:
     try:
         return follow(value, ref.path)
     except BadReference as error:
-        raise CannotRun(f'{{"$ref": "{ref}"}} cannot be followed: {error}') from None
+        raise CannotRun(f'{{"$ref": "{ref!s}"}} cannot be followed: {error}') from None
 
 
 def number_of(name: str) -> int | None:

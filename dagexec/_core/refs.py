@@ -20,6 +20,7 @@ from string import Formatter
 from types import EllipsisType
 from typing import Any, Final, TypeAlias, cast, final
 
+from dagexec._core.copies import PLAIN, own
 from dagexec._errors import BadReference
 
 # `...` stands for each item of a list, `[*]` in JSON.
@@ -36,6 +37,7 @@ _PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
 # What would end a reference inside a template, or begin a quoted part there, if it was not quoted.
 _BREAKING = frozenset("{}\"'")
 _SHOWN_KEYS = 8
+_TEXTS: Final = (str, bytes, bytearray, memoryview)
 _SHOWN_TEXT = 60  # characters
 # How a text that may be JSON begins, and how many blanks may stand before.
 _OPENING = ("{", "[")
@@ -111,6 +113,14 @@ class Ref:
         plain = _NAME.fullmatch(self.call) and _BREAKING.isdisjoint(self.call)
         head = self.call if plain else f"[{json.dumps(self.call)}]"
         return head + "".join(_segment(part) for part in self.path)
+
+    def __format__(self, spec: str) -> str:
+        """Refuse to become a part of a text: it would be sent as its name, not as the value."""
+        msg = (
+            f"{self!r} stands in a formatted text, where it would be its name and never the value:"
+            f' write Template("… {{}} …", {self!r})'
+        )
+        raise BadReference(msg)
 
     def __repr__(self) -> str:
         """Return the shortest call that makes this reference."""
@@ -203,9 +213,17 @@ class Template:
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
         return "".join(
-            part.replace("$", "$$") if isinstance(part, str) else f"${{{part}}}"
+            part.replace("$", "$$") if isinstance(part, str) else f"${{{part!s}}}"
             for part in self.parts
         )
+
+    def __format__(self, spec: str) -> str:
+        """Refuse to become a part of another text: pass it as the argument, or as its part."""
+        msg = (
+            f"{self!r} stands in a formatted text, where its references would never be filled in:"
+            " make one Template of the whole text"
+        )
+        raise BadReference(msg)
 
     @property
     def refs(self) -> tuple[Ref, ...]:
@@ -253,7 +271,7 @@ def decode(value: Any, depth: int = 0) -> Any:
         return [decode(item, depth + 1) for item in value]
     if kind is tuple:
         return tuple(decode(item, depth + 1) for item in value)
-    return value
+    return own(value)
 
 
 def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
@@ -267,7 +285,7 @@ def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
         raise BadReference(msg)
     body = value[mark]
     if mark == "$literal":
-        return Literal(body)
+        return Literal(own(body))
     if mark == "$ref" and isinstance(body, int) and not isinstance(body, bool):
         body = str(body)  # models write numbers as numbers
     if not isinstance(body, str):
@@ -287,7 +305,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, Template):
         return {"$template": str(value)}
     if isinstance(value, Literal):
-        return {"$literal": value.value}
+        return {"$literal": own(value.value)}
     kind = cast("object", type(value))
     if kind is dict:
         return {key: encode(item) for key, item in value.items()}
@@ -314,24 +332,26 @@ def references(value: Any) -> Iterator[Ref]:
 def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 - one a kind
     """Put values in the place of references, in one pass; what goes in is never read again.
 
-    Errors: whatever `lookup` raises.
+    The containers in what is returned are its reader's own. Errors: whatever `lookup` raises.
     """
-    kind = cast("object", type(value))
+    kind = cast("type[Any]", type(value))
+    if kind in PLAIN:
+        return value
     if kind is Ref:
-        return lookup(value)
+        return own(lookup(value))
     if kind is Template:
         return "".join(
             part if isinstance(part, str) else as_text(lookup(part)) for part in value.parts
         )
     if kind is Literal:
-        return value.value
+        return own(value.value)
     if kind is dict:
         return {key: resolve(item, lookup) for key, item in value.items()}
     if kind is list:
         return [resolve(item, lookup) for item in value]
     if kind is tuple:
         return tuple(resolve(item, lookup) for item in value)
-    return value
+    return own(value)
 
 
 def as_text(value: Any) -> str:
@@ -413,19 +433,19 @@ def _copied(value: Any) -> Any:
 
 
 def _step(value: object, part: str | int) -> Any:
-    if isinstance(value, dict):
-        return _entry(cast("dict[Any, Any]", value), part)
+    if isinstance(value, Mapping):
+        return _entry(cast("Mapping[Any, Any]", value), part)
     # Only declared data: a path from a model must not reach methods or internals.
     if isinstance(part, str) and part in _names(value):
         return getattr(value, part)
     index = part if isinstance(part, int) else _as_index(part)
-    if index is not None and isinstance(value, list | tuple):
+    if index is not None and isinstance(value, Sequence) and not isinstance(value, _TEXTS):
         items = cast("Sequence[Any]", value)
         return items[index] if -len(items) <= index < len(items) else MISSING
     return MISSING
 
 
-def _entry(value: dict[Any, Any], part: str | int) -> Any:
+def _entry(value: Mapping[Any, Any], part: str | int) -> Any:
     if part in value:
         return value[part]
     # JSON keys are strings, and models do not tell [0] from ["0"].
@@ -438,18 +458,19 @@ def _as_index(part: str) -> int | None:
 
 
 def _names(value: Any) -> Sequence[str]:
-    """Return the public data attributes of an object that a path may lead through."""
+    """Return the public fields that an object's class declares: a path may lead through these."""
     from pydantic import BaseModel
 
     names: Mapping[str, Any] | Sequence[str]
     if isinstance(value, BaseModel):
-        names = [*type(value).model_fields, *(value.model_extra or ())]
+        kind = type(value)
+        names = [*kind.model_fields, *kind.model_computed_fields, *(value.model_extra or ())]
     elif is_dataclass(value):
         names = [field.name for field in fields(value)]
     elif isinstance(value, tuple):
         names = getattr(cast("object", value), "_fields", ())
     else:
-        names = getattr(value, "__dict__", {})
+        names = [each.name for each in getattr(type(value), "__attrs_attrs__", ())]
     return [name for name in names if not name.startswith("_")]
 
 
@@ -461,8 +482,8 @@ def _described(value: Any, where: str) -> str:
     names = _names(value)
     if isinstance(value, list | tuple) and not names:
         return f"{subject} is a list of {len(cast('Sequence[Any]', value))}"
-    if isinstance(value, dict):
-        names = [str(key) for key in cast("dict[Any, Any]", value)]
+    if isinstance(value, Mapping):
+        names = [str(key) for key in cast("Mapping[Any, Any]", value)]
     if not names:
         return f"{subject} is a {type(cast('object', value)).__name__} and has no parts"
     shown = ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")

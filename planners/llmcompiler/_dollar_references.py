@@ -164,7 +164,7 @@ def _short(value: dict[Any, Any], known: Collection[str]) -> str:
     if set(value) == {"$ref"}:
         ref = Ref.parse(value["$ref"])
         if ref.call in known:
-            return _quoted(f"${{{ref}}}") if ref.path else f"${ref.call}"
+            return _quoted(f"${{{ref!s}}}") if ref.path else f"${ref.call}"
     elif "$template" in value:
         template = Template.parse(value["$template"])
         # One reference alone would be read as itself, with its type.

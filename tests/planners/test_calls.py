@@ -212,7 +212,7 @@ def test_a_cut_off_reply_is_not_run(wire):
 
 
 def test_numbers_and_values_go_on_across_turns(wire):
-    """A later turn refers to earlier results by number or id, keeps their type and identity."""
+    """A later turn refers to earlier results by number or id, keeps their type."""
     planner = wire.planner(TOOLS)
     value = {"items": [{"url": "u"}], "$ref": "1"}
     planner.plan(wire.reply(("search", {"query": "a"}, "first")))
@@ -226,7 +226,7 @@ def test_numbers_and_values_go_on_across_turns(wire):
     ]
     plan = planner.plan(wire.reply(*calls))
     assert [call.id for call in plan.calls] == ["2", "3", "4", "5", "6"]
-    assert plan["2"].to_dict()["args"]["extra"]["$literal"] is value
+    assert plan["2"].to_dict()["args"]["extra"]["$literal"] == value
     assert plan["4"].args["url"] == Template.from_parts(['$[{"url":"u"}] ', Ref("3")])
     assert "nothing at '.nothing'" in plan["5"].problem
     report = Executor(TOOLS, concurrency=0).run_sync(plan)

@@ -1,0 +1,156 @@
+"""The JSON form of any value: what a report, a page, a template and a model are shown of it.
+
+| value | form |
+|---|---|
+| text, whole number, truth, null | itself; a number of more than 4,300 digits is a text of them |
+| NaN and the infinities | the texts "NaN", "Infinity", "-Infinity" |
+| mappings, lists, tuples, sets, other sequences | object, list |
+| models, dataclasses, dates, Decimal, UUID, Path | what pydantic makes of them |
+| members of an Enum, combined flags too | the form of their value |
+| bytes | the text, if it is UTF-8, else "<12 bytes>" |
+| numbers and arrays of numpy | number, list; a large array "<float64 array of shape (3, 4000)>" |
+| anything else | what `other` says; without it "<type's name>" |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Final, cast
+
+# Python writes and reads no longer number in decimal (sys.int_info.default_max_str_digits).
+_DIGITS_IN_BITS: Final = 14_280
+# Bits of the largest number whose digits are shown: some 120,000 of them.
+_MOST_BITS: Final = 400_000
+# Numbers of the largest array that is shown.
+_MOST_NUMBERS: Final = 10_000
+_MOST_DEPTH: Final = 200
+
+
+def type_name(value: object) -> str:
+    """Return the name of a value's type, as it stands where the value cannot be shown."""
+    return f"<{type(value).__name__}>"
+
+
+def json_form(value: Any, other: Callable[[Any], str] = type_name) -> Any:
+    """Return what JSON can hold of a value; never raises. `other` names what has no JSON form."""
+    return _form(value, other, ())
+
+
+def _form(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
+    kind = cast("type[Any]", type(value))
+    if kind is str or value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if value.bit_length() <= _DIGITS_IN_BITS else digits(value)
+    if kind is float:
+        return value if math.isfinite(value) else _no_number(value)
+    if len(inside) > _MOST_DEPTH or id(value) in inside:
+        return type_name(value)
+    try:
+        return _form_of_object(value, other, (*inside, id(value)))
+    except Exception:  # noqa: BLE001 - properties and serializers are a user's code
+        return type_name(value)
+
+
+def _form_of_object(  # noqa: PLR0911 - one a kind
+    value: Any, other: Callable[[Any], str], inside: tuple[int, ...]
+) -> Any:
+    if isinstance(value, Enum):
+        return _form(value.value, other, inside)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {_key(key, other): _form(item, other, inside) for key, item in items}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _bytes(bytes(cast("bytes", value)))
+    if isinstance(value, range) and len(value) > _MOST_NUMBERS:
+        return repr(value)
+    if isinstance(value, Sequence | AbstractSet | ValuesView):
+        return [_form(item, other, inside) for item in cast("Sequence[Any]", value)]
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        return _array(value, other, inside)
+    return _declared(value, other, inside)
+
+
+def _declared(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
+    """Return the form of a model, a dataclass, or what pydantic has a form for."""
+    from pydantic_core import to_jsonable_python
+
+    def written(part: Any) -> Any:
+        return _form(part, other, inside)
+
+    try:
+        return written(to_jsonable_python(value, inf_nan_mode="strings", fallback=written))
+    except ValueError:  # bytes that are no UTF-8, keys that are no text, cycles
+        parts = _parts(value)
+    if parts is None:
+        return other(value)
+    return {name: written(part) for name, part in parts.items()}
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if hasattr(type(value), "model_fields"):
+        return {**value.__dict__, **(value.model_extra or {})}
+    return None
+
+
+def _array(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
+    if getattr(value, "size", 1) > _MOST_NUMBERS:
+        return f"<{value.dtype} array of shape {tuple(value.shape)}>"
+    held = value.tolist()
+    # An array of one object may hand out that object, or itself.
+    return other(value) if held is value else _form(held, other, inside)
+
+
+def _key(key: Any, other: Callable[[Any], str]) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    form = _form(key, other, ())
+    return form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
+
+
+def _bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"<{len(value)} bytes>"
+
+
+def _no_number(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def digits(value: int) -> str:
+    """Return a number in decimal, however long; of an enormous one only how long it is."""
+    if value.bit_length() > _MOST_BITS:
+        return f"<integer of {value.bit_length()} bits>"
+    from pydantic_core import to_json  # which knows no limit
+
+    return to_json(value).decode()
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that UTF-8 can encode: half a surrogate pair stands as its escape."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def value_text(value: Any) -> str:
+    """Return a value as a text: a text as it is, all else as the JSON of its form; never raises."""
+    form = json_form(value, _shown)
+    return form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a repr may raise anything, RecursionError too
+        return type_name(value)
