@@ -374,7 +374,7 @@ def follow(value: Any, path: Path) -> Any:
     texts: list[str] = []
     found = _followed(value, path, 0, texts)
     # What was read is kept for other references; nobody may change it for them.
-    return _copied(found) if texts else found
+    return own(found) if texts else found
 
 
 def _followed(value: Any, path: Path, done: int, texts: list[str]) -> Any:
@@ -421,15 +421,6 @@ def _read(text: str) -> dict[str, Any] | list[Any] | None:
         return from_json(text)  # type: ignore[no-any-return]
     except ValueError:
         return None
-
-
-def _copied(value: Any) -> Any:
-    kind = cast("object", type(value))
-    if kind is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    if kind is list:
-        return [_copied(item) for item in value]
-    return value
 
 
 def _step(value: object, part: str | int) -> Any:

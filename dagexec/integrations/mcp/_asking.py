@@ -7,18 +7,14 @@ must not reach the wrong one: it may be the permission to delete.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import anyio
 from anyio import CancelScope
 from mcp_types import ElicitResult
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-
-    from dagexec.integrations.mcp._session import Session
 
 # The request that the package's client works for in this context.
 current_asking: Final[ContextVar[Asking]] = ContextVar("dagexec_mcp_asking")
@@ -45,6 +41,18 @@ class Question:
         """Wait for the answer."""
         await self._answered.wait()
         return self.result
+
+
+class Carrier(Protocol):
+    """A session, as far as a call has to know the one that carries its request out."""
+
+    def let_go(self, asking: Asking) -> None:
+        """Give a request up."""
+        ...
+
+    async def explained(self, asking: Asking, what: str) -> BaseException:
+        """Return what to raise for a request that failed."""
+        ...
 
 
 @final
@@ -81,7 +89,7 @@ class Asking:
         self.limit = CancelScope()
         self.value: Any = None
         self.error: BaseException | None = None
-        self.session: Session | None = None
+        self.session: Carrier | None = None
         # The id of the server's task for it.
         self.task: str | None = None
         self._questions: list[Question] = []
