@@ -112,11 +112,11 @@ async def test_a_run_with_such_paths():
     from dagexec._core import refs
 
     @tool(effect="read")
-    def get() -> str:
+    async def get() -> str:
         return TEXT
 
     @tool(effect="read")
-    def put(value: object) -> object:
+    async def put(value: object) -> object:
         return value
 
     refs._read.cache_clear()

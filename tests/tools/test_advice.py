@@ -83,7 +83,7 @@ def test_the_setting_is_checked_and_kept():
 
 
 @tool(effect="read")
-def lookup(ids: list[int], options: dict[str, list[int]] | None = None, note: str = "") -> list:
+async def lookup(ids: list[int], options: dict[str, list[int]] | None = None, note: str = "") -> list:
     """Look up."""
     return [ids, options, note]
 
@@ -123,11 +123,11 @@ async def test_a_whole_text_becomes_an_object_for_a_parameter_that_takes_no_text
     """Only there; for others it stays the text that it is."""
 
     @tool(effect="read")
-    def say() -> str:
+    async def say() -> str:
         return "[1, 2]"
 
     @tool(effect="read")
-    def echo(text: str) -> str:
+    async def echo(text: str) -> str:
         return text
 
     calls = [
