@@ -224,9 +224,10 @@ class Planner(ABC):
             except NotStrict as reason:
                 kept = False
                 _log.info("tool %r is sent without strict: it has %s", tool.name, reason)
-        schema = (
-            widened(schema) if self._references else schema if kept else schemas.normalised(schema)
-        )
+        if self._references:
+            schema = widened(schema, exact=kept)
+        elif not kept:
+            schema = schemas.normalised(schema)
         return self._definition(tool, dict(schema), strict=kept)
 
     def _rendered(self, records: Sequence[Record]) -> list[Any]:

@@ -14,6 +14,7 @@ from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel, Field, TypeAdapter
 
 from dagexec import Tool, tool
+from dagexec.lowlevel import widened
 
 
 class Item(BaseModel):
@@ -155,8 +156,6 @@ def filled_item(item):
         {"query": 5},
         {"limit": TEMPLATE},
         {"limit": "5"},
-        {"query": {"$ref": 5}},
-        {"query": {"$ref": "1", "more": 1}},
         {"item": {"name": "n", "count": "c"}},
         {"mode": "c"},
     ],
@@ -167,9 +166,17 @@ def test_what_was_wrong_stays_wrong(wire, change):
         jsonschema.validate({"query": "q", "item": ITEM, **change}, of(wire, closed))
 
 
+@pytest.mark.parametrize("query", [{"$ref": 5}, {"$ref": "1", "more": 1}], ids=str)
+def test_references_that_are_none_are_told_where_schemas_say_only_object(wire, query):
+    """Definitions are short, the instructions have the rules; the call's answer names the fault."""
+    planner = wire.planner([closed])
+    (call,) = planner.plan(wire.reply(("closed", {"query": query, "item": ITEM}))).calls
+    assert call.problem is not None
+
+
 def test_the_forms_stand_once_and_references_lead_somewhere(wire):
-    """The two forms are definitions with names of their own, and nothing dangles."""
-    schema = of(wire, closed)
+    """In a strict schema the forms are definitions with names of their own; nothing dangles."""
+    schema = widened(closed.parameters, exact=True)
     assert json.dumps(schema).count('"$template": {"type"') == 1
     assert schema["$defs"]["Reference"]["properties"]["page"]
     assert "Reference_" in schema["$defs"]
@@ -177,6 +184,7 @@ def test_the_forms_stand_once_and_references_lead_somewhere(wire):
         if isinstance(node.get("$ref"), str):
             assert node["$ref"].removeprefix("#/$defs/") in schema["$defs"]
     assert schema["properties"]["limit"]["description"] == "how many"
+    assert of(wire, closed)["properties"]["limit"]["description"] == "how many"
 
 
 def test_without_references_the_schema_is_the_tools_own(wire):

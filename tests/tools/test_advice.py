@@ -83,7 +83,9 @@ def test_the_setting_is_checked_and_kept():
 
 
 @tool(effect="read")
-async def lookup(ids: list[int], options: dict[str, list[int]] | None = None, note: str = "") -> list:
+async def lookup(
+    ids: list[int], options: dict[str, list[int]] | None = None, note: str = ""
+) -> list:
     """Look up."""
     return [ids, options, note]
 
