@@ -17,7 +17,7 @@ from weakref import WeakSet
 class Inherits(Protocol):
     """An object with state that is of no use in a forked child."""
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Drop what is the parent's, in the child; must not wait, raise or take a lock."""
         ...
 
@@ -84,7 +84,7 @@ def _in_child() -> None:
     for function in _functions:
         function()
     for each in list(_inherits):
-        each.forget()
+        each.after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks

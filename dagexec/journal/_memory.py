@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, final
-from uuid import uuid4
+from weakref import ref
 
+from anyio.lowlevel import current_token
+
+from dagexec._concurrency import forks
 from dagexec._errors import JournalError, RunOwned
 from dagexec.journal._base import Done, Record, RunInfo, Session, unknown_run
 from dagexec.journal._codec import Types
+from dagexec.journal._loops import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +30,12 @@ class MemoryJournal:
         """Start empty."""
         self.types = types or Types()
         self._runs: dict[str, _Run] = {}
+        forks.forgets(self)
+
+    def after_fork(self) -> None:
+        """Let the parent's runs be taken up in a forked child: in its copy nobody drives them."""
+        for run in self._runs.values():
+            run.owner = None
 
     async def claim(self, run_id: str, first: Record | None = None) -> Session:
         """Become the owner of a run, or begin it with `first`."""
@@ -37,14 +47,16 @@ class MemoryJournal:
             run = _Run()
             run.add(first, self.types)
             self._runs[run_id] = run
-        elif run.owner is not None:
+        elif run.is_driven:
             msg = f"the run {run_id!r} is being driven by another call of run() or resume()"
             raise RunOwned(msg)
         # What was just given is given back as it is.
         records = [first] if first is not None and new else run.read(self.types)
-        run.owner = uuid4().hex
         run.state = "open"
-        return _MemorySession(run_id, run, self.types, records)
+        session = _MemorySession(run_id, run, self.types, records)
+        run.owner = ref(session)
+        run.loop = current_token().native_token
+        return session
 
     async def read(self, run_id: str) -> Sequence[Record]:
         """Return the records of a run."""
@@ -58,12 +70,12 @@ class MemoryJournal:
         return [
             RunInfo(
                 name,
-                {"open": "stale" if run.owner is None else "running"}.get(run.state, run.state),
+                {"open": "running" if run.is_driven else "stale"}.get(run.state, run.state),
                 run.records[0][0],
                 run.created,
                 run.updated,
                 run.summary,
-                None if run.owner is None else "this process",
+                "this process" if run.is_driven else None,
                 run.waiting,
             )
             for name, run in self._runs.items()
@@ -85,11 +97,20 @@ class _Run:
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str | None, str]] = []
-        self.owner: str | None = None
+        # Who drives it, and in which event loop: both may be gone without a word.
+        self.owner: ref[_MemorySession] | None = None
+        self.loop: object = None
         self.state = "open"
         self.summary = ""
         self.waiting: tuple[str, ...] = ()
         self.created = self.updated = time.time()
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether somebody drives it, as far as anybody can see."""
+        return (
+            self.owner is not None and self.owner() is not None and state_of(self.loop) != "ended"
+        )
 
     def add(self, record: Record, types: Types) -> None:
         self.records.append((record.kind, record.call, types.dumps(record.body)))
@@ -118,7 +139,7 @@ class _MemorySession:
             done(None)
 
     async def release(self, state: str, summary: str = "", waiting: Sequence[str] = ()) -> None:
-        self._run.owner = None
+        self._run.owner = self._run.loop = None
         self._run.state = state
         self._run.summary = summary
         self._run.waiting = tuple(waiting)

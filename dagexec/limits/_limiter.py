@@ -92,7 +92,7 @@ class Limiter(Counted):
         _named[key] = self
         forks.forgets(self)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Drop, in a forked child, the calls of the parent: they never end here."""
         self.ledger.reset()
 

@@ -406,9 +406,9 @@ async def test_whoever_was_not_heard_of_loses_the_run_and_stops(folder, monkeypa
 
 async def test_the_lease_is_renewed_while_a_call_runs_long(folder, monkeypatch):
     """Otherwise a long call would be taken over, and run twice."""
-    from dagexec.journal import _sqlite
+    from dagexec.journal import _writer
 
-    for module in (base, store, _sqlite):
+    for module in (base, store, _writer):
         monkeypatch.setattr(module, "LEASE", 0.3)
 
     end = anyio.Event()
