@@ -48,7 +48,7 @@ def own(value: Any, other: Callable[[Any], Any] = same) -> Any:
     try:
         return _copied(value, other, {})
     except RecursionError:
-        return value
+        return cast("Any", value)
 
 
 def _twin(value: Any) -> Any:
@@ -93,7 +93,7 @@ def _copied_dict(value: dict[Any, Any], other: Callable[[Any], Any], made: dict[
     twin = made[id(value)] = value.copy() if type(value) is dict else _twin(value)
     for key, item in value.items():
         if type(item) not in PLAIN:
-            dict.__setitem__(twin, key, _copied(item, other, made))
+            cast("Any", dict).__setitem__(twin, key, _copied(item, other, made))
     return twin
 
 

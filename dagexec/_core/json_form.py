@@ -69,7 +69,7 @@ def _form_of_object(  # noqa: PLR0911 - one a kind
         return {_key(key, other): _form(item, other, inside) for key, item in items}
     if isinstance(value, bytes | bytearray | memoryview):
         return _bytes(bytes(cast("bytes", value)))
-    if isinstance(value, range) and len(value) > _MOST_NUMBERS:
+    if isinstance(value, range) and len(cast("range", value)) > _MOST_NUMBERS:
         return repr(value)
     if isinstance(value, Sequence | AbstractSet | ValuesView):
         return [_form(item, other, inside) for item in cast("Sequence[Any]", value)]

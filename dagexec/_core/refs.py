@@ -461,7 +461,7 @@ def _names(value: Any) -> Sequence[str]:
     elif isinstance(value, tuple):
         names = getattr(cast("object", value), "_fields", ())
     else:
-        names = [each.name for each in getattr(type(value), "__attrs_attrs__", ())]
+        names = [each.name for each in getattr(cast("Any", type(value)), "__attrs_attrs__", ())]
     return [name for name in names if not name.startswith("_")]
 
 

@@ -27,6 +27,6 @@ What is shared stands below, what uses it above, in stairs that import-linter ho
 state once what happens at a launch, an outcome and the end, and drives. Read `state` first, then
 `lane`, `worker` and `runner`; the rest when it is needed.
 
-May import everything of dagexec from `journal`, `limits` and `processes` downwards; those only where
-they are used, so that `import dagexec` stays light.
+May import everything of dagexec from `journal`, `limits` and `processes` downwards; those only
+where they are used, so that `import dagexec` stays light.
 """

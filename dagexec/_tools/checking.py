@@ -59,26 +59,32 @@ def prepare(
     prepared: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
     for call in calls:
-        if call.problem is not None:
-            continue
-        tool = tools.get(call.tool)
-        if tool is None:
-            problems.append(unknown_tool(call, tools))
-        elif call.refs:
-            problems += (
-                Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)
-            )
-        else:
-            args: dict[str, Any] = {}
-            if call.args:
-                args = resolve(dict(call.args), _no_reference)
-            try:
-                prepared[call.id] = tool.validate(args)
-            except ArgumentError as error:
-                problems.append(Problem("bad_arguments", call.id, str(error)))
+        problems += problems_of(call, tools, prepared)
     if problems:
         raise PlanError(problems)
     return prepared
+
+
+def problems_of(
+    call: Call, tools: Mapping[str, Tool[..., Any]], prepared: dict[str, dict[str, Any]]
+) -> list[Problem]:
+    """Return what is wrong between a call and its tool, as far as it can be seen.
+
+    The arguments of a call without references, if they fit, go into `prepared`.
+    """
+    if call.problem is not None:
+        return []
+    tool = tools.get(call.tool)
+    if tool is None:
+        return [unknown_tool(call, tools)]
+    if call.refs:
+        return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
+    args: dict[str, Any] = resolve(dict(call.args), _no_reference) if call.args else {}
+    try:
+        prepared[call.id] = tool.validate(args)
+    except ArgumentError as error:
+        return [Problem("bad_arguments", call.id, str(error))]
+    return []
 
 
 def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:

@@ -10,13 +10,12 @@ import anyio
 
 from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
-from dagexec._errors import ArgumentError, PlanError, Problem
+from dagexec._errors import PlanError, Problem
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
-from dagexec._tools.checking import unknown_tool
-from dagexec._tools.tool import Tool
+from dagexec._tools.checking import problems_of
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
 from dagexec.cli._runs import is_run, journal_of, show_run
 from dagexec.cli._terminal import Terminal
@@ -122,7 +121,7 @@ def check(options: Namespace, terminal: Terminal) -> int:
             problems += error.problems
             calls = _readable(payload)
     if executor is not None:
-        problems += (each for call in calls for each in _misfits(call, executor.tools))
+        problems += (each for call in calls for each in problems_of(call, executor.tools, {}))
     for problem in problems:
         terminal.write_text(str(problem))
     if problems:
@@ -146,19 +145,3 @@ def _readable(payload: Any) -> list[Call]:
         except PlanError:
             continue
     return calls
-
-
-def _misfits(call: Call, tools: dict[str, Tool[..., Any]]) -> list[Problem]:
-    """Return what is wrong between a call and its tool, as far as it can be seen."""
-    if call.problem is not None:
-        return []
-    tool = tools.get(call.tool)
-    if tool is None:
-        return [unknown_tool(call, tools)]
-    if call.refs:
-        return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
-    try:
-        tool.validate(call.args)
-    except ArgumentError as error:
-        return [Problem("bad_arguments", call.id, str(error))]
-    return []
