@@ -9,6 +9,7 @@
 | members of an Enum, combined flags too | the form of their value |
 | bytes | the text, if it is UTF-8, else "<12 bytes>" |
 | numbers and arrays of numpy | number, list; a large array "<float64 array of shape (3, 4000)>" |
+| other sequences of more than 10,000 items | "<range of 1000000000 items>" |
 | anything else | what `other` says; without it "<type's name>" |
 """
 
@@ -16,11 +17,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta, tzinfo
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any, Final, cast
+from uuid import UUID
+
+from dagexec._core.copies import PLAIN
 
 # Python writes and reads no longer number in decimal (sys.int_info.default_max_str_digits).
 _DIGITS_IN_BITS: Final = 14_280
@@ -29,6 +38,12 @@ _MOST_BITS: Final = 400_000
 # Numbers of the largest array that is shown.
 _MOST_NUMBERS: Final = 10_000
 _MOST_DEPTH: Final = 200
+# Bytes of a buffer from which on it is not read to see whether it is a text.
+_MOST_BYTES: Final = 1_000_000
+_LISTS: Final = (list, tuple, deque)
+_OWNED: Final = (*_LISTS, set, frozenset)
+# What cannot change, besides what is plain.
+_FIXED: Final = (Enum, date, time, timedelta, tzinfo, Decimal, Fraction, UUID, PurePath, range)
 
 
 def type_name(value: object) -> str:
@@ -68,14 +83,19 @@ def _form_of_object(  # noqa: PLR0911 - one a kind
         items = cast("Mapping[Any, Any]", value).items()
         return {_key(key, other): _form(item, other, inside) for key, item in items}
     if isinstance(value, bytes | bytearray | memoryview):
-        return _bytes(bytes(cast("bytes", value)))
-    if isinstance(value, range) and len(cast("range", value)) > _MOST_NUMBERS:
-        return repr(value)
+        return _bytes(value)
     if isinstance(value, Sequence | AbstractSet | ValuesView):
-        return [_form(item, other, inside) for item in cast("Sequence[Any]", value)]
+        return _list(cast("Sequence[Any]", value), other, inside)
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
         return _array(value, other, inside)
     return _declared(value, other, inside)
+
+
+def _list(value: Sequence[Any], other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
+    # One that is not Python's own may be endless for practical purposes, as a range is.
+    if len(value) > _MOST_NUMBERS and not isinstance(value, _OWNED):
+        return f"<{type(value).__name__} of {len(value)} items>"
+    return [_form(item, other, inside) for item in value]
 
 
 def _declared(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
@@ -117,15 +137,39 @@ def _key(key: Any, other: Callable[[Any], str]) -> str:
     return form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
 
 
-def _bytes(value: bytes) -> str:
+def _bytes(value: bytes | bytearray | memoryview) -> str:
+    if len(value) > _MOST_BYTES and type(value) is not bytes:
+        return f"<{len(value)} bytes>"
     try:
-        return value.decode()
+        return bytes(value).decode()
     except UnicodeDecodeError:
         return f"<{len(value)} bytes>"
 
 
 def _no_number(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def snapshot(value: Any) -> Any:
+    """Return the form of a value that others may change in place, None of any other.
+
+    It is made when a call ends, because dependants share what is no container of JSON's kinds.
+    """
+    return json_form(value, _shown) if _may_change(value, 0) else None
+
+
+def _may_change(value: Any, depth: int) -> bool:
+    kind = cast("type[Any]", type(value))
+    if kind in PLAIN or isinstance(value, _FIXED):
+        return False
+    if kind is dict:
+        value = value.values()
+    elif not isinstance(value, _OWNED):
+        return True
+    for item in value:
+        if type(item) not in PLAIN and (depth > _MOST_DEPTH or _may_change(item, depth + 1)):
+            return True
+    return False
 
 
 def digits(value: int) -> str:

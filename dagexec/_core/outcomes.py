@@ -43,6 +43,8 @@ class Outcome:
     ended: float | None = None
     queued: float | None = None
     maybe: bool = False
+    # What a value that may change was like when its call ended: its JSON form. None otherwise.
+    form: Any = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:

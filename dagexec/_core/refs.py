@@ -338,7 +338,8 @@ def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 -
     if kind in PLAIN:
         return value
     if kind is Ref:
-        return own(lookup(value))
+        found = lookup(value)
+        return found if type(found) in PLAIN else own(found)
     if kind is Template:
         return "".join(
             part if isinstance(part, str) else as_text(lookup(part)) for part in value.parts

@@ -13,6 +13,7 @@ from anyio import CancelScope
 from anyio.lowlevel import current_token
 
 from dagexec._core.events import Retrying, Waiting
+from dagexec._core.json_form import snapshot
 from dagexec._core.outcomes import Done, Failed, Outcome, TimedOut
 from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
@@ -280,7 +281,7 @@ class LimitedWorker(Worker):
                 except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
                     outcome = self._outcome_of(error)
                 else:
-                    outcome = Done(value)
+                    outcome = Done(value, form=snapshot(value))
         finally:
             self._scope, self._deadline = outer, armed
         if outcome is None:

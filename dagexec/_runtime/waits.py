@@ -33,7 +33,7 @@ _TRIES: Final = 20
 # Below this code begins the tool's own.
 _INVOKE: Final = Worker._invoke.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 # How a call is driven; the same in each.
-_HIDDEN: Final = (_INVOKE, go_on.__code__)
+_HIDDEN: Final = (_INVOKE, Worker._go_on.__code__, go_on.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 @final

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import CancelScope
@@ -25,6 +26,8 @@ from dagexec._concurrency.loops import leave_loop
 from dagexec._concurrency.signals import Asked, CancelledCall, bare
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.threads import ThreadCall, call_in_place
+from dagexec._core.copies import PLAIN
+from dagexec._core.json_form import snapshot
 from dagexec._core.outcomes import Cancelled, Done, Failed, Outcome, Pending, TimedOut
 from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
@@ -33,6 +36,7 @@ from dagexec._runtime.lane import Lane
 from dagexec._runtime.parts import Parts
 from dagexec._runtime.state import RunState
 from dagexec._tools.context import Facts, Trial, context_of
+from dagexec._tools.settle import collected, settled
 from dagexec._tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -58,6 +62,14 @@ def _may_have_begun(outcome: Outcome) -> bool:
     if outcome.status == "failed":
         return getattr(outcome.error, "maybe", False) is True  # a server died over it, say
     return outcome.status in ("timed_out", "cancelled")
+
+
+def _collected(
+    thread: ThreadCall, deadline: float, function: Callable[..., Any], arguments: dict[str, Any]
+) -> Any:
+    """Call a tool in its thread, and read there what it returned to be read."""
+    ends = deadline < math.inf
+    return collected(function(**arguments), lambda: thread.abandoned, ends=ends)
 
 
 class Worker:
@@ -236,6 +248,8 @@ class Worker:
             self._call = None
             ended = clock() - run.zero
             outcome = Done(value, attempts=1, started=started, ended=ended, queued=started - since)
+            if type(value) not in PLAIN and (form := snapshot(value)) is not None:
+                outcome = replace(outcome, form=form)
             self._lane.settle(name, outcome)
         if self._was_cancelled and not self._scope.cancel_called:
             self._find_swallowed()
@@ -270,7 +284,7 @@ class Worker:
     def _attempts(self) -> int:
         return 1
 
-    async def _invoke(
+    async def _invoke(  # noqa: C901 - each frame costs
         self,
         call: Call,
         tool: Tool[..., Any],
@@ -290,28 +304,41 @@ class Worker:
         if thread is not None:
             self._has_waited = True
             leave_loop(context)
-            value = await self._in_thread(thread, partial(enter, tool.function, **arguments))
+            called = partial(_collected, thread, self._nearest(), tool.function, arguments)
+            value = await self._in_thread(thread, partial(enter, called))
         elif tool.runs == "async":
             value = enter(tool.function, **arguments)
         else:  # in the sequential mode
             value = call_in_place(partial(enter, tool.function, **arguments))
-        if type(value) is not CoroutineType:
-            return value
-        coroutine = cast("CoroutineType[Any, Any, Any]", value)
-        # Most steps of a call that never waits are saved here.
-        try:
-            waits_for = enter(coroutine.send, None)
-        except StopIteration as end:
-            return end.value
-        self._has_waited = True
-        watchdog = self._run.watchdog
+        while True:
+            if type(value) is CoroutineType:
+                # Most steps of a call that never waits are saved here.
+                try:
+                    waits_for = enter(value.send, None)
+                except StopIteration as end:
+                    value = end.value
+                else:
+                    self._has_waited = True
+                    value = await self._go_on(context, value, waits_for)
+            if type(value) in PLAIN:
+                return value
+            value = settled(value)
+            if type(value) is not CoroutineType:
+                return value
+
+    async def _go_on(self, context: Context, coroutine: Any, waits_for: Any) -> Any:
+        watchdog, around = self._run.watchdog, self._lane.surroundings
         if around.group is not None:
-            nearest = min(self._deadline, *[scope.deadline for scope in around.scopes])
-            watchdog.watch(self, nearest, around.group)
+            watchdog.watch(self, self._nearest(), around.group)
         try:
             return await go_on(context, coroutine, waits_for, self._on_throw)
         finally:
             watchdog.release(self)
+
+    def _nearest(self) -> float:
+        """Return the next of all deadlines that bound the call, a point on the loop's clock."""
+        scopes = self._lane.surroundings.scopes
+        return min(self._deadline, *[scope.deadline for scope in scopes])
 
     async def _in_thread(self, thread: ThreadCall, function: Callable[[], Any]) -> Any:
         try:
