@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
-EXTRAS := dbos,langgraph,mcp,notebook,otel,progress,trio
+EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,trio
 
 # What the reference describes: the packages by their public names, and the public modules.
 modules = $(subst /,.,$(patsubst %/__init__.py,%,$(patsubst %.py,%,$(wildcard $(1)))))

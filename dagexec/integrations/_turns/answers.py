@@ -26,9 +26,9 @@ def _what_happened(outcome: Outcome, named: Callable[[str], str]) -> str:
             return f"Not run: {source} gave no result to use. Write this call again without it."
         case "pending" if outcome.because is not None:
             source = named(outcome.because)
-            return f"Not run yet: {source} waits for a person's answer. Write this call again then."
+            return f"Not run: {source} has no result yet. Write this call again when it has."
         case "pending":
-            return "Not run yet: a person has to answer first."
+            return "Not run: a person has to answer first."
         case _:
             why = f" because of {named(outcome.because)}" if outcome.because else ""
             return (

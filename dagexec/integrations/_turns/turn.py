@@ -128,7 +128,7 @@ class Turn:
         self._names = dict(crew.names())
         self._calls = self._planned()
         self._spoken = {call.key: call for call in conversation.calls}
-        found = groups or {}
+        self.groups = found = groups or {}
         self._rendezvous = Rendezvous(
             Announced(key, _within(self._calls, call), found.get(key, 0))
             for key, call in self._calls.items()
@@ -158,6 +158,12 @@ class Turn:
     def expects(self, key: str) -> bool:
         """Whether a call is announced and has not come."""
         return key in self._calls and self._rendezvous.state(key) is State.EXPECTED
+
+    def admits(self, key: str) -> bool:
+        """Whether a call may come: it is announced and has not come in this turn."""
+        if key not in self._calls or key in self._tickets:
+            return False
+        return self._rendezvous.state(key) in (State.EXPECTED, State.GONE)
 
     def leave(self, keys: Iterable[str]) -> None:
         """Say of calls that they will not come."""
