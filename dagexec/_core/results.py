@@ -70,6 +70,20 @@ class Setup:
         }
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class ProgramEnd:
+    """What a program came to: the value of its last expression, what it printed, its error.
+
+    `lines` has the line that made each call, by the call's id.
+    """
+
+    result: Any = None
+    printed: str = ""
+    error: DagexecError | None = None
+    lines: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class Results(Mapping[str, Outcome]):
     """The outcomes of a run by call id, in plan order; the parts of `Report` that only tell."""
 
@@ -79,6 +93,7 @@ class Results(Mapping[str, Outcome]):
         "elapsed",
         "marks",
         "plan",
+        "program",
         "run_id",
         "setup",
         "underway",
@@ -95,6 +110,7 @@ class Results(Mapping[str, Outcome]):
         underway: Mapping[str, Underway] | None = None,
         setup: Setup | None = None,
         marks: Mapping[str, tuple[Mark, ...]] | None = None,
+        program: ProgramEnd | None = None,
     ) -> None:
         """Bring the outcomes into plan order."""
         self.plan = plan
@@ -104,6 +120,8 @@ class Results(Mapping[str, Outcome]):
         self.underway: Mapping[str, Underway] = {} if underway is None else underway
         self.setup = setup
         self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
+        # Of the run of a program; None for plans.
+        self.program = program
         self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
 
     def __getitem__(self, key: str) -> Outcome:
@@ -135,7 +153,9 @@ class Results(Mapping[str, Outcome]):
 
     @property
     def ok(self) -> bool:
-        """Whether every call of the plan is done."""
+        """Whether every call of the plan is done; whether a program came to its end."""
+        if self.program is not None:
+            return self.program.error is None
         done = all(outcome.status == "done" for outcome in self._outcomes.values())
         return done and len(self._outcomes) == len(self.plan)
 
@@ -147,6 +167,21 @@ class Results(Mapping[str, Outcome]):
             for name, outcome in self._outcomes.items()
             if outcome.status == "done"
         }
+
+    @property
+    def result(self) -> Any:
+        """The value of a program's last expression, or of its `return`; None for a plan."""
+        return None if self.program is None else self.program.result
+
+    @property
+    def printed(self) -> str:
+        """What a program printed; the empty text for a plan."""
+        return "" if self.program is None else self.program.printed
+
+    @property
+    def error(self) -> DagexecError | None:
+        """What ended a program early, None if it came to its end, and for a plan."""
+        return None if self.program is None else self.program.error
 
     @property
     def exceptions(self) -> ExceptionGroup[Exception] | None:
@@ -165,7 +200,14 @@ class Results(Mapping[str, Outcome]):
         return ExceptionGroup(count, errors)
 
     def raise_for_failures(self) -> None:
-        """Raise `exceptions` if a call failed or timed out, DagexecError if one is not done."""
+        """Raise `exceptions` if a call failed or timed out, DagexecError if one is not done.
+
+        Of a program it is the program's own error, if it has one: calls may fail in it.
+        """
+        if self.program is not None:
+            if self.program.error is not None:
+                raise self.program.error
+            return
         group = self.exceptions
         if group is not None:
             raise group

@@ -21,9 +21,10 @@ from dagexec._concurrency.restart import Restart
 from dagexec._concurrency.services import Service, checked_service
 from dagexec._concurrency.slots import UNLIMITED, Slots
 from dagexec._concurrency.threads import enclosing_thread_call, in_place
-from dagexec._core.plan import Call, Plan
+from dagexec._core.plan import Plan
 from dagexec._core.report import Report
 from dagexec._errors import DagexecError
+from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
@@ -161,10 +162,8 @@ class Executor:
 
     # ------------------------------------------------------------------------------------ running
 
-    async def run(
-        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
-    ) -> Report:
-        """Run a plan, or calls as they come from an async iterator, and return the report.
+    async def run(self, plan: Runnable, *, run_id: str | None = None) -> Report:
+        """Run a plan, a program, or calls as they come from an async iterator; return the report.
 
         Failures, timeouts and skips are outcomes in the report. An iterator whose attribute
         `broken` is a text when it ends says that its plan is not whole: nothing more starts, what
@@ -176,13 +175,11 @@ class Executor:
         KeyboardInterrupt and SystemExit pass through.
         """
         link = self._elsewhere()
-        if link is not None and not isinstance(plan, AsyncIterable):
+        if link is not None and not isinstance(plan, AsyncIterable | Live):
             return cast("Report", link.run(as_plan(plan), run_id))
         return await _report_of(self._new_run(plan, run_id))
 
-    def run_sync(
-        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
-    ) -> Report:
+    def run_sync(self, plan: Runnable, *, run_id: str | None = None) -> Report:
         """Run a plan from code without an event loop, and return the report.
 
         Inside a synchronous tool it runs in the event loop of the run above, under the same
@@ -190,7 +187,7 @@ class Executor:
         of its own. Raises what `run` raises, and DagexecError inside a running event loop.
         """
         link = self._elsewhere()
-        if link is not None and not isinstance(plan, AsyncIterable):
+        if link is not None and not isinstance(plan, AsyncIterable | Live):
             return cast("Report", link.run(as_plan(plan), run_id))
         thread = enclosing_thread_call()
         if thread is not None:
@@ -202,9 +199,7 @@ class Executor:
             raise DagexecError(msg)
         return run_in_new_loop(lambda: self.run(plan, run_id=run_id))
 
-    def start(
-        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], *, run_id: str | None = None
-    ) -> Run:
+    def start(self, plan: Runnable, *, run_id: str | None = None) -> Run:
         """Return a live run, to be entered with `async with`.
 
         Its `report` can be read at any time, iterating gives its events, `cancel()` ends it.
@@ -329,14 +324,14 @@ class Executor:
         link = here.link
         return None if link is None or link.tools != tuple(self.tools) else link
 
-    def _new_run(
-        self, plan: Plan | AsyncIterable[Call] | Iterable[Call], run_id: str | None
-    ) -> Run:
+    def _new_run(self, plan: Runnable, run_id: str | None) -> Run:
         name = os.urandom(16).hex() if run_id is None else run_id
         recorder = None
         # A run inside a tool ends with its call, and begins again with it.
         if self.journal is not None and (run_id is not None or not inside_a_call()):
             recorder = self._recorder(name)
+        if isinstance(plan, Live):
+            plan = plan.live(self.tools)
         if isinstance(plan, AsyncIterable):
             return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
         plan = as_plan(plan)

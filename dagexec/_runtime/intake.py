@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import Protocol, final
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
+from dagexec._core.events import Notice
 from dagexec._core.outcomes import Cancelled
-from dagexec._core.plan import Call
-from dagexec._core.scheduler import Added, Closed
+from dagexec._core.plan import Call, Plan
+from dagexec._core.results import ProgramEnd
+from dagexec._core.scheduler import Action, Added, Closed, Event
 from dagexec._errors import DagexecError
 from dagexec._runtime.state import RunState
 from dagexec._tools.order import Order
+from dagexec._tools.tool import Tool
 
 
 class Sink(Protocol):
@@ -27,6 +38,36 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class Live(Protocol):
+    """What can be run and finds its calls only while it runs: a program."""
+
+    def live(self, tools: Mapping[str, Tool[..., Any]], /) -> AsyncIterator[Call]:
+        """Return the source of one run of it, in an executor with these tools."""
+        ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """A source that hears what becomes of its calls: that of a program.
+
+    It may hand calls out ahead of what it is certain to come to: begun anew with the same outcomes,
+    it may end without some of them.
+    """
+
+    def observe(self, item: Event | Action | Notice) -> None:
+        """Hear what observers hear."""
+        ...
+
+    def end(self) -> ProgramEnd:
+        """Return what the program came to, so far."""
+        ...
+
+
+# What an executor runs.
+Runnable: TypeAlias = Plan | Live | AsyncIterable[Call] | Iterable[Call]
+
+
 class SourceError(Exception):
     """The source of a streamed plan broke; the cause is what it raised."""
 
@@ -35,10 +76,19 @@ class SourceError(Exception):
 class Intake:
     """Reads the source of one run."""
 
-    __slots__ = ("_run", "_sink", "_tools")
+    __slots__ = ("_between", "_run", "_sink", "_tools")
 
-    def __init__(self, run: RunState, sink: Sink | None) -> None:
-        """Read nothing yet; without a sink the machine is told at once."""
+    def __init__(
+        self,
+        run: RunState,
+        sink: Sink | None,
+        between: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Read nothing yet; without a sink the machine is told at once.
+
+        `between` runs after each call, before the next one is asked for.
+        """
+        self._between = between
         self._run = run
         self._sink = sink
         self._tools = run.settings.tools
@@ -79,6 +129,8 @@ class Intake:
                     run.feed(event)
                 else:
                     await sink.arrived(event)
+                if self._between is not None:
+                    await self._between()
 
     async def _close(self) -> None:
         if self._sink is None:

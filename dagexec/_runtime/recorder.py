@@ -34,8 +34,9 @@ from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import Added, Closed, Event, Expired, Reopened, Settled, State, Stop
 from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec._runtime.history import History
-from dagexec._runtime.intake import all_of
+from dagexec._runtime.intake import Listens, all_of
 from dagexec._runtime.lane import Lane
+from dagexec._runtime.observers import tell_past
 from dagexec._runtime.resumption import Resumption, awaits_answer
 from dagexec._runtime.state import RunState
 from dagexec._tools.checking import approval_question, arguments_of, needs_approval, resolved
@@ -91,6 +92,8 @@ class Recorder:
         self._answering: list[Entry] = []
         # Calls of a stream that was cut off, and that it has not brought again.
         self._to_come: set[str] = set()
+        # Whether it may end without some of them: that of a program, which runs ahead.
+        self._runs_ahead = False
         # Of the arguments of calls that were admitted; `intend` takes them out.
         self._fingerprints: dict[str, str] = {}
 
@@ -135,8 +138,13 @@ class Recorder:
         history = self._history = History.read(self._session.records)
         resumption = self._resumption = Resumption(run, history, self._asked)
         resumption.restore(plan, new=new)
+        self._runs_ahead = isinstance(source, Listens)
+        if isinstance(source, Listens):
+            tell_past((source.observe,), run.machine, over=False)
         if source is not None and run.machine.closed:
-            resumption.compare(await all_of(source))
+            calls = await all_of(source)
+            if not self._runs_ahead:
+                resumption.compare(calls)
             source = None
         self._to_come = {call.id for call in run.machine.calls}
         run.given, run.starts = history.given, history.starts
@@ -276,7 +284,7 @@ class Recorder:
         Raises DagexecError if it ends without calls that it had before, JournalError if it cannot
         be recorded.
         """
-        if self._to_come:
+        if self._to_come and not self._runs_ahead:
             self._resumption.refuse_other_plan()
         await self._told_when_recorded(Closed())
 

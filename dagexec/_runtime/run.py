@@ -23,7 +23,7 @@ from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
 from dagexec._pictures.timeline import Timeline
-from dagexec._runtime.intake import SourceError
+from dagexec._runtime.intake import Listens, SourceError
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.runner import Runner
 from dagexec._tools.context import given_back_meanwhile, inside_a_call
@@ -93,6 +93,7 @@ class Run(ShowsItself):
             underway=None if seen is None else dict(seen.underway),
             setup=run.settings.setup,
             marks=None if seen is None else dict(seen.marks),
+            program=self._source.end() if isinstance(self._source, Listens) else None,
         )
 
     @property
@@ -163,6 +164,8 @@ class Run(ShowsItself):
             # Limits and attempts are told to observers only, and the timeline shows them.
             self._whereabouts = Whereabouts(run.now)
             run.observe(self._whereabouts)
+        if isinstance(self._source, Listens):
+            run.observe(self._source.observe)
         run.prepared.update(self._prepared)
         if self._cancelled:
             run.stop(Cancelled())

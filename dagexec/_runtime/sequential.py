@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from anyio.lowlevel import checkpoint
 
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import Added, Closed, Launch
-from dagexec._runtime.intake import Intake
+from dagexec._runtime.intake import Intake, Listens
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.worker import Worker
 
@@ -50,21 +51,30 @@ class Sequential:
         source: AsyncIterator[Call] | None,
         new_worker: Callable[[Lane], Worker],
     ) -> None:
-        """Run to the end; of a streamed plan nothing starts before all of it is read."""
+        """Run to the end; of a streamed plan nothing starts before all of it is read.
+
+        But for a source that waits for what becomes of its calls: they run one by one as they come.
+        """
         run, lane, recorder = self._run, self._lane, self._recorder
         if recorder is not None:
             await recorder.begin(plan)
         elif plan is not None:
             run.feed(*map(Added, plan.calls), Closed())
-        if source is not None:
-            await Intake(run, recorder).read(source)
         worker = new_worker(lane)
+        if source is not None:
+            work = partial(self._work, worker) if isinstance(source, Listens) else None
+            await Intake(run, recorder, work).read(source)
+        await self._work(worker)
+        await checkpoint()  # a cancellation that the last tool kept for itself comes through here
+
+    async def _work(self, worker: Worker) -> None:
+        """Run what is ready, and what becomes ready by it."""
+        lane, recorder = self._lane, self._recorder
         while self._ready and not lane.is_over():
             _, name = heapq.heappop(self._ready)
-            lane.queue.append((name, run.now()))
+            lane.queue.append((name, self._run.now()))
             await checkpoint()
             worker.running = worker.burst()
             await worker.running
             if recorder is not None:
                 await recorder.drain()
-        await checkpoint()  # a cancellation that the last tool kept for itself comes through here

@@ -475,7 +475,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     # Events that are refused.
 
     @rule(data=st.data(), kind=st.integers(0, 11))
-    def refuse(self, data, kind: int) -> None:  # noqa: PLR0912 - one branch for each kind
+    def refuse(self, data, kind: int) -> None:
         """What the state does not allow is refused, alone or behind allowed events of a batch."""
         name = data.draw(st.sampled_from(NAMES))
         state = self.machine.state(name) if name in self.model.calls else None

@@ -67,7 +67,7 @@ def sleep_for_ever():
         time.sleep(1)
 
 
-def call(id_, name, args, meta):  # noqa: PLR0912, PLR0915 - one branch for each bad habit
+def call(id_, name, args, meta):
     """Behave badly."""
     size = int(args.get("size", 0))
     if name == "add":

@@ -1,0 +1,72 @@
+"""Programs: the Python that a model wrote, run out of order with the result of running it in order.
+
+A model that may write a program instead of single calls writes loops over lists, and calls that
+need one another, in one reply. Other systems run such a program line by line, or gather all that
+is pending at each `await`: one slow call holds all others up, one hung call loses all results,
+and a program that is sent again after an error repeats its writes.
+
+    from dagexec import Executor, tool
+    from dagexec.programs import Program
+
+    @tool(effect="read")
+    async def price(title: str) -> float: ...
+
+    program = Program('''
+    prices = {}
+    for title in ["Dune", "Emma"]:
+        prices[title] = price(title)
+    print(len(prices), "prices")
+    min(prices, key=lambda title: prices[title])
+    ''')
+    report = await Executor([price]).run(program)
+    report.result, report.printed, report.error
+
+A call does not wait: its value is a promise, and an operation on it is done when it is there.
+Only where the program looks at a value (`if`, `for`, a comprehension, a part of a local container
+that a value names) it waits. So both prices above are asked for at the same time, without
+`gather`; `await` and `asyncio.gather` may be written and change nothing.
+
+What it comes to is what Python would: the value of the last expression, what is printed, the
+error and its line. A read or a pure call may run ahead of what is before it. A write starts when
+all before it has ended well and nothing can raise or branch away any more; so a program's writes
+come one by one and in order, and a read behind a write waits for it if both touch the same
+resource (`reads=` and `writes=` of their tools; tools that name none may touch the same).
+
+The language is a part of Python, interpreted from its syntax tree: assignments, operators,
+f-strings, indexing, methods of str, list, dict and set, comprehensions, if, for, while,
+functions, lambdas, try, raise, the usual builtins, `math` and `json`. There are no classes, no
+attributes, no imports of other modules, and no way to an object of the host. What is not in it is
+refused before anything runs (`ProgramRefused`), with line, column and what to write instead.
+Steps, calls, sizes and printed text have limits, each an error that names itself
+(`LimitReached`).
+
+A call that is not done raises `ToolError` in the program, which may catch it: `error.tool`,
+`error.call`, `error.status`. What the program does not catch is `report.error`, a `ProgramFailed`
+with the line. When a deadline ends the run, `report.error` says where the program stood
+(`ProgramStopped`), and what is done is in the report as always. With a journal, running the same
+program again under the same `run_id` goes on where it was: calls that are done are not repeated.
+
+It may import what `_tools` and `_core` hold. Read `_pipeline` first: it is the idea.
+`_expressions` and `_statements` compile to closures, `_live` steps the program, `_source` feeds
+it into a run.
+"""
+
+from dagexec.programs._errors import (
+    Fault,
+    LimitReached,
+    ProgramFailed,
+    ProgramRefused,
+    ProgramStopped,
+    ToolError,
+)
+from dagexec.programs._program import Program
+
+__all__ = [
+    "Fault",
+    "LimitReached",
+    "Program",
+    "ProgramFailed",
+    "ProgramRefused",
+    "ProgramStopped",
+    "ToolError",
+]

@@ -1,0 +1,292 @@
+"""The language of programs: what of Python is in it, and what to write in the place of the rest."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from dagexec.programs._errors import Fault, ProgramRefused
+from dagexec.programs._functions import LAZY, MODULES
+from dagexec.programs._values import CHANGING_NAMES, PURE_NAMES
+
+# Characters of a program, and nodes of its tree.
+LONGEST: Final = 100_000
+DEEPEST: Final = 100
+_STATEMENTS: Final = (
+    ast.AnnAssign, ast.Assert, ast.Assign, ast.AsyncFunctionDef, ast.AugAssign, ast.Break,
+    ast.Continue, ast.Delete, ast.Expr, ast.For, ast.FunctionDef, ast.Global, ast.If, ast.Import,
+    ast.ImportFrom, ast.Nonlocal, ast.Pass, ast.Raise, ast.Return, ast.Try, ast.While,
+)  # fmt: skip
+_EXPRESSIONS: Final = (
+    ast.Attribute, ast.Await, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.Dict,
+    ast.DictComp, ast.FormattedValue, ast.GeneratorExp, ast.IfExp, ast.JoinedStr, ast.Lambda,
+    ast.List, ast.ListComp, ast.Name, ast.NamedExpr, ast.Set, ast.SetComp, ast.Slice, ast.Starred,
+    ast.Subscript, ast.Tuple, ast.UnaryOp,
+)  # fmt: skip
+_PARTS: Final = (
+    ast.ExceptHandler, ast.Module, ast.alias, ast.arg, ast.arguments, ast.boolop, ast.cmpop,
+    ast.comprehension, ast.expr_context, ast.keyword, ast.operator, ast.unaryop,
+)  # fmt: skip
+_INSTEAD: Final[dict[type[ast.AST], str]] = {
+    ast.ClassDef: "there are no classes here; write functions and dicts",
+    ast.With: "there is no `with` here; tools open and close what they need",
+    ast.AsyncWith: "there is no `async with` here; tools open and close what they need",
+    ast.AsyncFor: "write `for`: nothing has to be awaited here",
+    ast.Match: "there is no `match` here; write if and elif",
+    ast.Yield: "there are no generators here; collect the values in a list and return it",
+    ast.YieldFrom: "there are no generators here; collect the values in a list and return it",
+    ast.TryStar: "there is no `except*` here; write `except`",
+}
+_ASYNCIO: Final = ("gather", "create_task", "ensure_future", "run")
+# What reads its argument once and keeps nothing of it.
+_READERS: Final = frozenset(
+    [
+        "all",
+        "any",
+        "dict",
+        "enumerate",
+        "frozenset",
+        "list",
+        "max",
+        "min",
+        "next",
+        "reversed",
+        "set",
+        "sorted",
+        "sum",
+        "tuple",
+        "zip",
+        "filter",
+        "map",
+        "join",
+        "extend",
+        "update",
+        "union",
+        "difference",
+        "intersection",
+        "symmetric_difference",
+        "fsum",
+        "prod",
+    ]
+)
+_EXCEPTION_PARTS: Final = ("args", "tool", "call", "status")
+
+
+def parse(source: str) -> ast.Module:
+    """Return the tree of a program; raise ProgramRefused with everything that is not in it."""
+    if len(source) > LONGEST:
+        raise ProgramRefused((Fault(1, 1, f"a program ends at {LONGEST:,} characters"),), "")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except SyntaxError as error:
+        fault = Fault(error.lineno or 1, error.offset or 1, f"SyntaxError: {error.msg}")
+        raise ProgramRefused((fault,), source) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ProgramRefused((Fault(1, 1, f"it cannot be read: {error}"),), "") from None
+    faults = tuple(dict.fromkeys(_faults(tree)))
+    if faults:
+        raise ProgramRefused(
+            tuple(sorted(faults, key=lambda each: (each.line, each.column))), source
+        )
+    return tree
+
+
+def _faults(tree: ast.Module) -> Iterator[Fault]:
+    imported = {
+        (each.asname or each.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for each in node.names
+    }
+    stack: list[tuple[ast.AST, ast.AST | None, int]] = [(tree, None, 0)]
+    while stack:
+        node, parent, depth = stack.pop()
+        if depth > DEEPEST:
+            yield _at(node, f"it is nested more than {DEEPEST} deep; give parts of it names")
+            return
+        message = _wrong(node, parent, imported)
+        if message is not None:
+            yield _at(node, message)
+            continue
+        stack.extend((child, node, depth + 1) for child in ast.iter_child_nodes(node))
+
+
+def _at(node: ast.AST, message: str) -> Fault:
+    return Fault(getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1, message)
+
+
+def _wrong(node: ast.AST, parent: ast.AST | None, imported: set[str]) -> str | None:
+    """Return why a node is not in the language, None if it is."""
+    if type(node) in _INSTEAD:
+        return _INSTEAD[type(node)]
+    if not isinstance(node, (*_STATEMENTS, *_EXPRESSIONS, *_PARTS)):
+        return f"{type(node).__name__} is not in the language of programs"
+    if isinstance(node, ast.Attribute):
+        return _wrong_attribute(node, parent, imported)
+    rule = _RULES.get(type(node))
+    return None if rule is None else rule(node, parent)
+
+
+def _wrong_constant(node: ast.Constant, _parent: ast.AST | None) -> str | None:
+    if isinstance(node.value, bytes | complex):
+        return f"there are no values of type {type(node.value).__name__} here"
+    return "write the value itself in the place of `...`" if node.value is Ellipsis else None
+
+
+def _wrong_operator(node: ast.BinOp | ast.AugAssign, _parent: ast.AST | None) -> str | None:
+    return "there is no `@` here" if isinstance(node.op, ast.MatMult) else None
+
+
+def _wrong_function(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, _parent: ast.AST | None
+) -> str | None:
+    if node.decorator_list:
+        return "there are no decorators here; call the function that you mean"
+    return None
+
+
+def _wrong_loop(node: ast.comprehension, _parent: ast.AST | None) -> str | None:
+    return "write `for` without `async`: nothing has to be awaited here" if node.is_async else None
+
+
+def _wrong_generator(node: ast.GeneratorExp, parent: ast.AST | None) -> str | None:
+    if _is_read(node, parent):
+        return None
+    return "a generator is read where it stands, as in sum(… for …); write a list, [… for …]"
+
+
+def _wrong_star(_node: ast.Starred, parent: ast.AST | None) -> str | None:
+    if isinstance(parent, ast.List | ast.Tuple | ast.Set | ast.Call):
+        return None
+    return "a star stands in a list, a tuple, a set, a call or a target"
+
+
+def _wrong_augmented(node: ast.AugAssign, parent: ast.AST | None) -> str | None:
+    if not isinstance(node.target, ast.Name | ast.Subscript):
+        return "assign to a name or to a part of a container"
+    if isinstance(node.target, ast.Subscript) and isinstance(node.target.slice, ast.Slice):
+        return "write `x[a:b] = x[a:b] + …`"
+    return _wrong_operator(node, parent)
+
+
+def _wrong_deletion(node: ast.Delete, _parent: ast.AST | None) -> str | None:
+    if all(isinstance(each, ast.Name | ast.Subscript) for each in node.targets):
+        return None
+    return "delete names or parts of containers, one statement each"
+
+
+def _wrong_attribute(node: ast.Attribute, parent: ast.AST | None, imported: set[str]) -> str | None:
+    name = node.attr
+    if isinstance(node.value, ast.Name) and node.value.id in imported:
+        return _wrong_member(node.value.id, name)
+    if name == "__name__" and isinstance(node.value, ast.Call) and _calls(node.value, "type"):
+        return None
+    if not isinstance(node.ctx, ast.Load):
+        return f"attributes are not assigned; use a dict: …[{name!r}] = …"
+    if isinstance(parent, ast.Call) and parent.func is node:
+        return _wrong_method(name)
+    if name in _EXCEPTION_PARTS:
+        return None
+    return f"attributes are not read; results are dicts: write …[{name!r}]"
+
+
+def _wrong_member(module: str, name: str) -> str | None:
+    if module == "asyncio":
+        if name in _ASYNCIO:
+            return None
+        return f"asyncio has {', '.join(_ASYNCIO)} here; calls run side by side by themselves"
+    known = MODULES.get(module)
+    if known is None or name in known:
+        return None
+    return f"{module} has no {name} here; it has {', '.join(sorted(known))}"
+
+
+def _wrong_method(name: str) -> str | None:
+    if name in PURE_NAMES or name in CHANGING_NAMES:
+        return None
+    if name in ("format", "format_map"):
+        return "write an f-string in the place of format"
+    return f"values have no method {name} here"
+
+
+def _wrong_import(node: ast.Import | ast.ImportFrom, _parent: ast.AST | None) -> str | None:
+    known = ", ".join(sorted((*MODULES, "asyncio")))
+    if isinstance(node, ast.Import):
+        for each in node.names:
+            if each.name not in MODULES and each.name != "asyncio":
+                return f"there is no module {each.name} here; there are {known}"
+        return None
+    members = MODULES.get(node.module or "")
+    if members is None or node.level:
+        return f"there is no module {node.module} here; there are {known}"
+    for each in node.names:
+        if each.name not in members:
+            return f"{node.module} has no {each.name} here; it has {', '.join(sorted(members))}"
+    return None
+
+
+def _wrong_call(node: ast.Call, parent: ast.AST | None) -> str | None:
+    if not isinstance(node.func, ast.Name):
+        return None
+    name = node.func.id
+    if name == "type":
+        if isinstance(parent, ast.Attribute) and parent.attr == "__name__" and len(node.args) == 1:
+            return None
+        return "write isinstance(value, kind), or type(value).__name__"
+    if name in LAZY and not _is_read(node, parent, loops=name not in ("map", "filter")):
+        return f"{name}() is read once, where it stands; write list({name}(…)) to keep it"
+    if name == "next" and not (node.args and isinstance(node.args[0], ast.GeneratorExp)):
+        return "write next(… for … if …): there are no other iterators"
+    return None
+
+
+def _is_read(node: ast.AST, parent: ast.AST | None, *, loops: bool = False) -> bool:
+    """Whether an iterator stands where it is read at once, and whole."""
+    if isinstance(parent, ast.Call):
+        function = parent.func
+        name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+        return name in _READERS and node in parent.args
+    if isinstance(parent, ast.For | ast.comprehension):
+        return loops and parent.iter is node
+    return isinstance(parent, ast.Starred)
+
+
+def _wrong_name(node: ast.Name, parent: ast.AST | None) -> str | None:
+    name = node.id
+    if name.startswith("__"):
+        return f"there is no {name} here"
+    if name in ("eval", "exec", "compile", "open", "input", "globals", "locals", "vars", "dir",
+                "getattr", "setattr", "delattr", "hasattr", "object", "super", "memoryview",
+                "bytes", "bytearray", "iter", "id", "hash", "callable", "classmethod"):  # fmt: skip
+        return f"there is no {name} here"
+    if name in ("map", "filter", "zip", "enumerate", "reversed", "next", "type") and not (
+        isinstance(parent, ast.Call) and parent.func is node
+    ):
+        return f"{name} is called where it stands, and is no value"
+    return None
+
+
+def _calls(node: ast.Call, name: str) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == name
+
+
+# What is wrong with a node of the language in some places, by its type.
+_RULES: Final[dict[type[ast.AST], Callable[[Any, ast.AST | None], str | None]]] = {
+    ast.AsyncFunctionDef: _wrong_function,
+    ast.AugAssign: _wrong_augmented,
+    ast.BinOp: _wrong_operator,
+    ast.Call: _wrong_call,
+    ast.Constant: _wrong_constant,
+    ast.Delete: _wrong_deletion,
+    ast.FunctionDef: _wrong_function,
+    ast.GeneratorExp: _wrong_generator,
+    ast.Import: _wrong_import,
+    ast.ImportFrom: _wrong_import,
+    ast.Name: _wrong_name,
+    ast.Starred: _wrong_star,
+    ast.comprehension: _wrong_loop,
+}

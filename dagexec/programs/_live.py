@@ -1,0 +1,142 @@
+"""A program that runs: the source of a live plan, which hears what becomes of its calls.
+
+The program is a coroutine that this steps by itself: it gives up its turn where it waits for a
+value, and what it may start meanwhile is handed out, call by call, to the run that reads it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, final
+
+from dagexec.programs._check import parse
+from dagexec.programs._errors import LimitReached, ProgramFailed
+from dagexec.programs._machine import Machine, ToolFunction
+from dagexec.programs._pipeline import Pipeline, Ready, Squash
+from dagexec.programs._scopes import Frame
+from dagexec.programs._statements import Statements
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Coroutine, Mapping
+
+
+@final
+class LiveProgram:
+    """One run of a program, without I/O: `step`, take `calls`, `settle` them, until `over`."""
+
+    def __init__(
+        self,
+        source: str,
+        tools: Mapping[str, ToolFunction],
+        *,
+        variables: dict[str, Any] | None = None,
+        max_steps: int = 5_000_000,
+        max_calls: int = 10_000,
+        max_printed: int = 100_000,
+    ) -> None:
+        """Read the program; raise ProgramRefused for what is not in the language."""
+        self.source = source
+        tree, last = _with_result(parse(source))
+        self.pipe = Pipeline(max_calls, max_steps)
+        compiler = Statements(Machine(self.pipe), tools)
+        self._frame = Frame(None)
+        self._frame.vars.update(variables or {})
+        try:
+            self._code, _ = compiler.program(tree, set(self._frame.vars))
+        except RecursionError:
+            msg = "the program is nested too deep; give parts of it names"
+            raise LimitReached(msg) from None
+        self._last = last
+        self._max_printed = max_printed
+        self.over = False
+        self.result: Any = None
+        self.printed = ""
+        self.error: ProgramFailed | LimitReached | None = None
+        self._inbox: deque[tuple[str, Any, Exception | None]] = deque()
+        self._body: Coroutine[None, None, None] | None = None
+
+    @property
+    def calls(self) -> deque[Ready]:
+        """The calls that may start, for the driver to take."""
+        return self.pipe.calls
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it only let the event loop turn, and goes on with the next step."""
+        return self.pipe.breathing
+
+    @property
+    def printed_so_far(self) -> str:
+        """What it printed, as far as all before it has ended."""
+        return self.printed if self.over else self.pipe.output(self._max_printed)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of the program, as it left them."""
+        return self._frame.vars
+
+    def settle(self, name: str, value: Any, error: Exception | None = None) -> None:
+        """Tell what became of a call; the program hears of it at the next step."""
+        self._inbox.append((name, value, error))
+
+    def step(self) -> None:
+        """Go on until the program has to wait, or has ended."""
+        while self._inbox:
+            self.pipe.settle(*self._inbox.popleft())
+        if self.over:
+            return
+        self.pipe.advance()
+        self.pipe.breathing = False
+        if self._body is None:
+            self._body = self._run()
+        try:
+            self._body.send(None)
+        except StopIteration:
+            self.over = True
+
+    def close(self) -> None:
+        """End it where it stands; it is not `over` then."""
+        if self._body is not None:
+            self._body.close()
+
+    async def _run(self) -> None:
+        pipe, frame = self.pipe, self._frame
+        error: BaseException | None = None
+        line = 0
+        try:
+            try:
+                jump = await self._code.run(frame) if self._code.waits else self._code.run(frame)
+            except Exception as raised:  # noqa: BLE001 - of the program, told in `error`
+                error, line = raised, getattr(raised, "program_line", None) or pipe.line
+                jump = None
+            await pipe.drain()
+            if error is None:
+                value = jump.value if jump is not None else frame.vars.get(_RESULT)
+                self.result = await pipe.force_deep(value)
+        except Squash as squash:
+            pipe.take_back(squash.entry)
+            error, line = squash.entry.error, squash.entry.line
+        frame.vars.pop(_RESULT, None)
+        self.printed = pipe.output(self._max_printed)
+        if error is not None:
+            self.error = (
+                error
+                if isinstance(error, LimitReached)
+                else ProgramFailed(error, line, self.source)
+            )
+
+
+_RESULT = "result of the program"
+
+
+def _with_result(tree: ast.Module) -> tuple[ast.Module, bool]:
+    """Keep the value of the last expression in a variable that no program can name."""
+    import ast
+
+    if tree.body and isinstance(last := tree.body[-1], ast.Expr):
+        keep = ast.Assign([ast.Name(_RESULT, ast.Store())], last.value)
+        tree.body[-1] = ast.copy_location(keep, last)
+        ast.copy_location(keep.targets[0], last)
+        return tree, True
+    return tree, False

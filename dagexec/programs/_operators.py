@@ -1,0 +1,126 @@
+"""The operators of programs: Python's own, with limits before those that make large values."""
+
+# A value of a program is of any type: what the checker calls unknown here is meant.
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+from dagexec.programs._values import BITS, CONTAINERS, MOST, fits, too_large, weigh, whole
+
+
+def add(a: Any, b: Any) -> Any:
+    if type(a) in (str, list, tuple) and type(b) is type(a):
+        fits(len(a) + len(b), "the sum")
+    return a + b
+
+
+def multiply(a: Any, b: Any) -> Any:
+    for one, other in ((a, b), (b, a)):
+        if type(one) in (str, list, tuple) and isinstance(other, int):
+            fits(len(one) * max(int(other), 0), "the product")
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > BITS:
+        raise too_large("the product, in bits,", BITS)
+    return a * b
+
+
+def power(a: Any, b: Any) -> Any:
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * abs(b) > BITS:
+        raise too_large("the power, in bits,", BITS)
+    result = a**b
+    if isinstance(result, complex):
+        msg = "a negative number has no such power here: there are no complex numbers"
+        raise ValueError(msg)  # noqa: TRY004 - Python's own kinds of errors
+    return result
+
+
+def _shift(a: Any, b: Any) -> Any:
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() + max(b, 0) > BITS:
+        raise too_large("the shifted number, in bits,", BITS)
+    return a << b
+
+
+def _modulo(a: Any, b: Any) -> Any:
+    if type(a) is str:
+        digits = "".join(each if each.isdigit() else " " for each in a).split()
+        if any(len(each) > 4 for each in digits) or "*" in a:  # noqa: PLR2004 - up to 9,999
+            raise too_large("a width of %", 9_999)
+        weigh(b)
+    return a % b
+
+
+def _equal(a: Any, b: Any) -> Any:
+    if type(a) in CONTAINERS and type(b) in CONTAINERS:
+        weigh(a, MOST)
+        weigh(b, MOST)
+    return a == b
+
+
+def _unequal(a: Any, b: Any) -> Any:
+    return not _equal(a, b)
+
+
+def _contains(a: Any, b: Any) -> Any:
+    if type(b) is range and not isinstance(a, int):
+        whole(b)
+    return a in b
+
+
+def _lacks(a: Any, b: Any) -> Any:
+    return not _contains(a, b)
+
+
+def _same(a: Any, b: Any) -> Any:
+    return a is b
+
+
+def _other(a: Any, b: Any) -> Any:
+    return a is not b
+
+
+BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "Add": add,
+    "Sub": operator.sub,
+    "Mult": multiply,
+    "Div": operator.truediv,
+    "FloorDiv": operator.floordiv,
+    "Mod": _modulo,
+    "Pow": power,
+    "LShift": _shift,
+    "RShift": operator.rshift,
+    "BitOr": operator.or_,
+    "BitXor": operator.xor,
+    "BitAnd": operator.and_,
+}
+# `x += y` where x is a list or a set changes it in place.
+IN_PLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "Add": operator.iadd,
+    "Mult": operator.imul,
+    "BitOr": operator.ior,
+    "BitAnd": operator.iand,
+    "BitXor": operator.ixor,
+    "Sub": operator.isub,
+}
+UNARY: Final[dict[str, Callable[[Any], Any]]] = {
+    "UAdd": operator.pos,
+    "USub": operator.neg,
+    "Invert": operator.invert,
+    "Not": operator.not_,
+}
+# A comparison takes its left side first; `a in b` asks b.
+COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "Eq": _equal,
+    "NotEq": _unequal,
+    "Lt": operator.lt,
+    "LtE": operator.le,
+    "Gt": operator.gt,
+    "GtE": operator.ge,
+    "In": _contains,
+    "NotIn": _lacks,
+    "Is": _same,
+    "IsNot": _other,
+}

@@ -1,0 +1,438 @@
+"""The pipeline: what a program has begun and not ended, in the order in which Python would do it.
+
+A tool call, and an operation on a value that is not there yet, does not wait: it is entered here
+and gives a `Promise`. Entries end in any order. They *retire* in the order of the program, as the
+instructions of a processor do (Tomasulo's algorithm with a reorder buffer):
+
+    entered ──> done ────> retired      all before it are done: Python would have come this far
+       │                     │
+       └─────> failed ───> raised       all before it are done: Python would have raised here
+
+* A read starts when its arguments are there, however much before it is still under way. It waits
+  only for an earlier write that it conflicts with.
+* A write starts when it is the oldest entry: nothing before it can raise or branch away any more.
+* When the oldest entry has failed, all behind it never happened: `Squash` takes the program back
+  to the innermost `try` that the entry stands in, variables and containers as they were there.
+
+No clock, no loop, no I/O: `calls` fills with what may start, `settle` is told what became of it.
+"""
+
+# A value of a program is of any type: what the checker calls unknown here is meant.
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Final, final
+
+from dagexec.programs._errors import LimitReached
+from dagexec.programs._promise import (
+    DONE,
+    FAILED,
+    PENDING,
+    Callee,
+    Promise,
+    copied_value,
+    fill,
+    reaches,
+)
+from dagexec.programs._values import CONTAINERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+# Steps between two turns of the event loop: a few milliseconds.
+_BREATH: Final = 1_000
+# From this size on a value is charged for, each time that it is read.
+_LARGE: Final = 1_000
+_SIZED: Final = (str, *CONTAINERS)
+
+
+class Squash(BaseException):
+    """What stands behind a failed entry never happened; goes up to the `try` that it stands in."""
+
+    def __init__(self, entry: Promise) -> None:
+        """Name the entry that Python would have stopped at."""
+        super().__init__()
+        self.entry = entry
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A call that may start now."""
+
+    id: str
+    tool: str
+    args: dict[str, Any]
+    line: int
+    # The calls whose values its arguments were made of.
+    sources: tuple[str, ...]
+
+
+@coroutine
+def pause() -> Generator[None]:
+    """Give the driver of the program a turn."""
+    yield
+
+
+@final
+class Pipeline:
+    """The entries of one program that have not retired."""
+
+    def __init__(self, max_calls: int = 10_000, max_steps: int = 5_000_000) -> None:
+        """Begin empty."""
+        self.line = 0
+        # What the program has done, in statements; an operation on a large value counts as many.
+        self.steps = 0
+        # When the event loop must turn again.
+        self.pause_at = _BREATH
+        # Whether it gave up its turn without having to wait.
+        self.breathing = False
+        self.max_steps = max_steps
+        self.max_calls = max_calls
+        # Calls that may start, for the driver to take.
+        self.calls: deque[Ready] = deque()
+        # What the program printed: text, or the promise of it, and the entry that came before.
+        self.printed: list[tuple[int, Any]] = []
+        self._count = 0
+        self._numbers = 0
+        self._total = 0
+        # How often the program was taken back: calls behind that have names of their own.
+        self._lives = 0
+        self._entries: deque[Promise] = deque()
+        self._by_name: dict[str, Promise] = {}
+        # Reads whose arguments are there, and that wait for an earlier write.
+        self._behind: list[Promise] = []
+        # Operations that wait for one input and hold a container as another.
+        self._readers: dict[Promise, None] = {}
+        self.raised: Promise | None = None
+        # Inside of a `try`: how to take back what variables and containers were given.
+        self.tries = 0
+        self._undo: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
+
+    # ------------------------------------------------------------------------------------- entering
+
+    @property
+    def now(self) -> int:
+        """The index of the entry that comes next."""
+        return self._count
+
+    def _enter(self) -> Promise:
+        entry = Promise(self._count, self.line, self._numbers)
+        self._count += 1
+        self._entries.append(entry)
+        return entry
+
+    def operate(
+        self,
+        function: Callable[..., Any],
+        inputs: tuple[Any, ...],
+        *,
+        deep: bool = False,
+        copied: bool = False,
+        scalar: bool = False,
+    ) -> Any:
+        """Return `function(*inputs)`, or the promise of it where an input is not there yet.
+
+        With `deep` it looks inside of containers. `copied` says that the result shares nothing
+        with its inputs: a later change of them must not be seen, and a copy does not see it.
+        """
+        missing: list[Promise] = []
+        values = tuple([self._there(each, missing, deep=deep) for each in inputs])
+        if not missing:
+            return self._computing(function, values)
+        if copied:
+            values = tuple([copied_value(each, {}) for each in values])
+        entry = self._enter()
+        entry.function = function
+        entry.inputs = values
+        entry.deep = deep
+        entry.scalar = scalar
+        self._await(entry, missing)
+        if not copied and any(type(each) in CONTAINERS for each in values):
+            self._readers[entry] = None
+        return entry
+
+    def _computing(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
+        result = function(*values)
+        for each in (*values, result):
+            if type(each) in _SIZED and len(each) > _LARGE:
+                self.charge(len(each))
+        return result
+
+    def charge(self, size: int) -> None:
+        """Count what an operation on a value of this size takes; raise LimitReached at the end."""
+        self.steps += size >> 6
+        if self.steps > self.max_steps:
+            self._too_many_steps()
+
+    def _too_many_steps(self) -> None:
+        msg = f"a program may take {self.max_steps:,} steps; this one does not end"
+        raise LimitReached(msg)
+
+    def call(self, callee: Callee, args: dict[str, Any]) -> Promise:
+        """Enter a call; it starts when it may."""
+        if self._total >= self.max_calls:
+            msg = f"a program may make {self.max_calls:,} calls"
+            raise LimitReached(msg)
+        missing: list[Promise] = []
+        given = copied_value(
+            {name: self._there(each, missing, deep=True) for name, each in args.items()}, {}
+        )
+        entry = self._enter()
+        self._numbers += 1
+        self._total += 1
+        entry.callee = callee
+        entry.args = given
+        entry.name = f"{self._numbers}{_suffix(self._lives)}"
+        self._by_name[entry.name] = entry
+        self._await(entry, missing)
+        if not entry.missing:
+            self._offer(entry)
+        return entry
+
+    def _await(self, entry: Promise, missing: list[Promise]) -> None:
+        waited = dict.fromkeys(missing)
+        entry.missing = len(waited)
+        for each in waited:
+            each.dependants.append(entry)
+
+    def _there(self, value: Any, missing: list[Promise], *, deep: bool) -> Any:
+        """Return a value with what is there in the place of promises; note what is not."""
+        while type(value) is Promise:  # a part of a container may be one itself
+            if value.state is not DONE:
+                missing.append(value)
+                return value
+            value = value.value
+        if deep and type(value) in CONTAINERS:
+            return fill(value, missing, {})
+        return value
+
+    def tool_of(self, name: str) -> str:
+        """Return the tool of a call that has not ended."""
+        entry = self._by_name.get(name)
+        return "" if entry is None or entry.callee is None else entry.callee.name
+
+    def emit(self, text: Any) -> None:
+        """Print a text, or the promise of one."""
+        self.printed.append((self._count, text))
+
+    # ------------------------------------------------------------------------------- starting calls
+
+    def _offer(self, entry: Promise) -> None:
+        """Start a call whose arguments are there, if it may start now."""
+        callee = entry.callee
+        assert callee is not None  # noqa: S101 - only calls are offered
+        if callee.ahead:
+            if self._waits_for_a_write(entry):
+                self._behind.append(entry)
+                return
+        elif self._entries[0] is not entry:
+            return
+        self._issue(entry)
+
+    def _waits_for_a_write(self, entry: Promise) -> bool:
+        callee = entry.callee
+        assert callee is not None  # noqa: S101 - only calls are asked
+        for each in self._entries:
+            if each.index >= entry.index:
+                return False
+            other = each.callee
+            if other is None or other.ahead or each.state is DONE:
+                continue
+            if each.missing or callee.conflicts(entry.args, other, each.args):
+                return True
+        return False
+
+    def _issue(self, entry: Promise) -> None:
+        assert entry.callee is not None  # noqa: S101 - only calls are issued
+        if not entry.issued:
+            entry.issued = True
+            ready = Ready(entry.name, entry.callee.name, entry.args, entry.line, ())
+            self.calls.append(ready)
+
+    # -------------------------------------------------------------------------------------- results
+
+    def settle(self, name: str, value: Any, error: Exception | None) -> None:
+        """Tell what became of a call: its value, or the error that it raises in the program."""
+        entry = self._by_name.pop(name, None)
+        if entry is not None:
+            self._conclude(entry, value, error)
+            self._advance()
+
+    def _conclude(self, entry: Promise, value: Any, error: Exception | None) -> None:
+        """End an entry, and compute what waited for it: by a loop, for chains are long."""
+        ended = [(entry, value, error)]
+        while ended:
+            entry, value, error = ended.pop()
+            self._readers.pop(entry, None)
+            if error is not None:
+                entry.state, entry.error = FAILED, error
+                continue  # what needs it is behind it, and will never have happened
+            entry.state, entry.value = DONE, value
+            dependants, entry.dependants = entry.dependants, []
+            for each in reversed(dependants):
+                each.missing -= 1
+                if each.missing:
+                    if each.function is not None and type(value) in CONTAINERS:
+                        self._readers[each] = None
+                elif each.function is None:
+                    self._complete(each)
+                elif (computed := self._computed(each)) is not None:
+                    ended.append((each, *computed))
+
+    def _complete(self, entry: Promise) -> None:
+        """Put what came for a call's arguments in their place, and offer the call."""
+        missing: list[Promise] = []
+        entry.args = fill(entry.args, missing, {})
+        if missing:  # what came holds promises of its own
+            self._await(entry, missing)
+        else:
+            self._offer(entry)
+
+    def _computed(self, entry: Promise) -> tuple[Any, Exception | None] | None:
+        """Return value and error of an operation, None if what came holds promises of its own."""
+        assert entry.function is not None  # noqa: S101 - only operations are computed
+        missing: list[Promise] = []
+        values = [self._there(each, missing, deep=entry.deep) for each in entry.inputs]
+        if missing:
+            self._await(entry, missing)
+            return None
+        try:
+            return self._computing(entry.function, values), None
+        except Exception as error:  # noqa: BLE001 - raised in the program, at its place
+            return None, error
+
+    def _advance(self) -> None:
+        """Retire what is done at the front; start the write that is the oldest now."""
+        entries = self._entries
+        while entries and self.raised is None:
+            first = entries[0]
+            if first.state is DONE:
+                entries.popleft()
+                continue
+            if first.state is FAILED:
+                self.raised = first
+            elif first.callee is not None and not first.missing and not first.issued:
+                self._issue(first)
+            break
+        if self._behind:
+            behind, self._behind = self._behind, []
+            for each in behind:
+                self._offer(each)
+
+    def advance(self) -> None:
+        """Retire what can be; for the driver, before the program goes on."""
+        self._advance()
+
+    # ----------------------------------------------------------------------- waiting, for a program
+
+    async def force(self, value: Any) -> Any:
+        """Return a value that control flow looks at, once it is there."""
+        while type(value) is Promise:
+            while value.state is not DONE:
+                if self.raised is not None:
+                    raise Squash(self.raised)
+                await pause()
+            value = value.value
+        return value
+
+    async def force_deep(self, value: Any) -> Any:
+        """Return a value with all that is inside of it, once it is there."""
+        while True:
+            missing: list[Promise] = []
+            value = self._there(value, missing, deep=True)
+            if not missing:
+                return value
+            for each in missing:
+                await self.force(each)
+
+    async def drain(self) -> None:
+        """Wait until all that was entered has retired."""
+        self._advance()
+        while self._entries:
+            if self.raised is not None:
+                raise Squash(self.raised)
+            await pause()
+            self._advance()
+
+    async def breathe(self) -> None:
+        """Let the event loop turn in a long loop; find out what failed meanwhile."""
+        if self.steps > self.max_steps:
+            self._too_many_steps()
+        self.pause_at = self.steps + _BREATH
+        self.breathing = True
+        await pause()
+        if self.raised is not None:
+            raise Squash(self.raised)
+
+    async def before_change(self, value: Any) -> None:
+        """Wait for the operations that still have to read a container, before it is changed."""
+        if self._readers:
+            for entry in [each for each in self._readers if reaches(each.inputs, value)]:
+                if entry.state is PENDING:
+                    await self.force(entry)
+
+    # ---------------------------------------------------------------------------------- taking back
+
+    def undo(self, function: Callable[..., object], *args: Any) -> None:
+        """Keep how to take back a change that is made now, inside of a `try`."""
+        self._undo.append((self._count, function, args))
+
+    def enter_try(self) -> int:
+        """Return the place where a `try` begins."""
+        self.tries += 1
+        return self._count
+
+    def leave_try(self) -> None:
+        """Forget how to take back what no `try` can take back any more."""
+        self.tries -= 1
+        if not self.tries:
+            self._undo.clear()
+
+    def take_back(self, entry: Promise) -> None:
+        """Undo all that the program did behind an entry that raised."""
+        while self._undo and self._undo[-1][0] > entry.index:
+            _, function, args = self._undo.pop()
+            function(*args)
+        while self._entries and self._entries[-1].index >= entry.index:
+            gone = self._entries.pop()
+            gone.dependants = []
+            self._readers.pop(gone, None)
+            if gone.name and not gone.issued:
+                del self._by_name[gone.name]
+        self._behind = [each for each in self._behind if each.index < entry.index]
+        while self.printed and self.printed[-1][0] > entry.index:
+            self.printed.pop()
+        self._numbers = entry.numbered + (entry.callee is not None)
+        self._lives += 1
+        self.line = entry.line
+        self.raised = None
+
+    def output(self, limit: int) -> str:
+        """Return what was printed, as far as it is there."""
+        texts: list[str] = []
+        for _, printed in self.printed:
+            text = printed
+            while type(text) is Promise and text.state is DONE:
+                text = text.value
+            if type(text) is Promise:
+                break
+            texts.append(text)
+        size = sum(map(len, texts))
+        if size > limit:
+            kept, rest = "".join(texts)[:limit], size - limit
+            return f"{kept}\n… {rest:,} more characters were printed; {limit:,} are kept"
+        return "".join(texts)
+
+
+def _suffix(lives: int) -> str:
+    """Return what marks the calls behind a failure that the program handled: b, c, …, b2."""
+    if not lives:
+        return ""
+    turn, letter = divmod(lives - 1, 25)
+    return f"{chr(ord('b') + letter)}{turn + 1 if turn else ''}"

@@ -1,0 +1,58 @@
+"""A program: text that is checked as a whole, and run like a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+from dagexec._tools.tool import Tool
+from dagexec.programs._check import parse
+from dagexec.programs._live import LiveProgram
+from dagexec.programs._source import ProgramSource, functions_of
+
+
+@final
+class Program:
+    """A program in a part of Python, whose functions are tools: `await executor.run(program)`.
+
+    It is checked when it is made: raises `ProgramRefused` with every reason. Running it twice runs
+    it anew.
+
+    Args:
+        source: The text.
+        variables: Values that the program finds under these names, of JSON's kinds.
+        max_steps: Statements that it may execute; an operation on a large value counts as many.
+        max_calls: Calls of tools that it may make.
+        max_printed: Characters of what it prints that are kept.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        variables: Mapping[str, Any] | None = None,
+        max_steps: int = 5_000_000,
+        max_calls: int = 10_000,
+        max_printed: int = 100_000,
+    ) -> None:
+        """Check the program; nothing of it runs."""
+        parse(source)
+        self.source = source
+        self.variables = dict(variables or {})
+        self._limits = {
+            "max_steps": max_steps,
+            "max_calls": max_calls,
+            "max_printed": max_printed,
+        }
+
+    def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
+        """Return a run of it, for an executor with these tools."""
+        made = LiveProgram(
+            self.source, functions_of(tools), variables=self.variables, **self._limits
+        )
+        return ProgramSource(made)
+
+    def __repr__(self) -> str:
+        """Return its size and its first line."""
+        lines = self.source.strip().splitlines()
+        return f"<Program of {len(lines)} lines: {lines[0][:60] if lines else ''}>"

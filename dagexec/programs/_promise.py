@@ -1,0 +1,155 @@
+"""Promises: values that are still to come, and how they stand inside of containers."""
+
+# A value of a program is of any type: what the checker calls unknown here is meant.
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, final
+
+from dagexec.programs._values import CONTAINERS, elements
+
+PENDING: Final = 0
+DONE: Final = 1
+FAILED: Final = 2
+
+
+class Callee(Protocol):
+    """What a program can call: a tool, seen from here."""
+
+    name: str
+    # Whether it may start before it is certain that the program comes to it.
+    ahead: bool
+
+    def conflicts(self, args: dict[str, Any], other: Callee, others: dict[str, Any]) -> bool:
+        """Whether a call of it, and an earlier one of another, must keep their order."""
+        ...
+
+
+@final
+class Promise:
+    """One entry: the value of a call or of an operation, once it is there."""
+
+    __slots__ = (
+        "args",
+        "callee",
+        "deep",
+        "dependants",
+        "error",
+        "function",
+        "index",
+        "inputs",
+        "issued",
+        "line",
+        "missing",
+        "name",
+        "numbered",
+        "scalar",
+        "state",
+        "value",
+    )
+
+    def __init__(self, index: int, line: int, numbered: int) -> None:
+        """Enter something that stands on this line."""
+        self.index = index
+        self.line = line
+        # How many calls the program had made before this entry.
+        self.numbered = numbered
+        self.state = PENDING
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.dependants: list[Promise] = []
+        # How many inputs are not there yet.
+        self.missing = 0
+        # Of an operation: what computes it, from what. Of a call: its tool and arguments.
+        self.function: Callable[..., Any] | None = None
+        self.inputs: tuple[Any, ...] = ()
+        self.deep = False
+        self.callee: Callee | None = None
+        self.args: dict[str, Any] = {}
+        self.name = ""
+        self.issued = False
+        # Whether the value is no container, whatever it is.
+        self.scalar = False
+
+
+def fill(value: Any, missing: list[Promise], seen: dict[int, Any]) -> Any:  # noqa: C901
+    """Put what is there in the place of promises, inside of containers too; note what is not."""
+    while type(value) is Promise:
+        if value.state is not DONE:
+            missing.append(value)
+            return value
+        value = value.value
+    kind = type(value)
+    if kind not in CONTAINERS:
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    seen[id(value)] = value
+    if kind is list:
+        for place, item in enumerate(value):
+            if _holds(item):
+                value[place] = fill(item, missing, seen)
+    elif kind is dict:
+        for key, item in value.items():
+            if _holds(item):
+                value[key] = fill(item, missing, seen)
+    elif kind is tuple and any(map(_holds, value)):
+        return _filled_tuple(value, missing, seen)
+    return value
+
+
+def _holds(item: Any) -> bool:
+    return type(item) is Promise or type(item) in CONTAINERS
+
+
+def _filled_tuple(
+    value: tuple[Any, ...], missing: list[Promise], seen: dict[int, Any]
+) -> tuple[Any, ...]:
+    made = tuple([fill(item, missing, seen) for item in value])
+    if all(one is other for one, other in zip(made, value, strict=True)):
+        return value
+    seen[id(value)] = made
+    return made
+
+
+def copied_value(value: Any, seen: dict[int, Any]) -> Any:
+    """Copy containers, promises inside of them as they are; what is shared stays shared."""
+    kind = type(value)
+    if kind not in CONTAINERS or kind is frozenset:
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    made: Any
+    if kind is list:
+        made = seen[id(value)] = []
+        made.extend([copied_value(item, seen) for item in value])
+    elif kind is dict:
+        made = seen[id(value)] = {}
+        made.update({key: copied_value(item, seen) for key, item in value.items()})
+    elif kind is set:
+        made = seen[id(value)] = set(value)
+    else:
+        made = seen[id(value)] = tuple([copied_value(item, seen) for item in value])
+    return made
+
+
+def reaches(inputs: tuple[Any, ...], goal: Any) -> bool:
+    """Whether a container stands anywhere inside of these."""
+    stack, seen = list(inputs), set[int]()
+    while stack:
+        item = stack.pop()
+        if type(item) is Promise:
+            if item.state is DONE:
+                stack.append(item.value)
+            else:
+                stack.extend(item.inputs)
+            continue
+        if item is goal:
+            return True
+        if type(item) in CONTAINERS and id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(elements(item))
+    return False

@@ -1,0 +1,235 @@
+"""The values of programs: which types there are, how large they get, and their methods.
+
+Each operation is Python's own on Python's own types, so its results and its errors are Python's.
+What is added is a limit before the operation, wherever a few characters could ask for gigabytes
+or for minutes. No attribute of an object is ever read by a name that a program chose: a method is
+found in the tables below, by the exact type of the value.
+"""
+
+# A value of a program is of any type: what the checker calls unknown here is meant.
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, final
+
+from dagexec.programs._errors import LimitReached
+
+# Characters of a text, items of a container, and values in a nested one.
+MOST: Final = 1_000_000
+# Values and characters of a nested value that is written out.
+WRITTEN: Final = 200_000
+# Bits of an integer: some 30,000 digits.
+BITS: Final = 100_000
+
+_TEXT: Final = (
+    "capitalize casefold center count encode endswith expandtabs find index isalnum isalpha isascii"
+    " isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join"
+    " ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition"
+    " rsplit rstrip split splitlines startswith strip swapcase title upper zfill"
+)
+_NUMBER: Final = "conjugate is_integer"
+PURE: Final[dict[type, frozenset[str]]] = {
+    str: frozenset(_TEXT.split()) - {"encode"},
+    int: frozenset({"bit_length", "bit_count", *_NUMBER.split()}),
+    bool: frozenset({"bit_length", "bit_count", *_NUMBER.split()}),
+    float: frozenset({"as_integer_ratio", *_NUMBER.split()}),
+    list: frozenset({"copy", "count", "index"}),
+    tuple: frozenset({"count", "index"}),
+    dict: frozenset({"copy", "get", "items", "keys", "values"}),
+    set: frozenset(
+        [
+            "copy",
+            "difference",
+            "intersection",
+            "isdisjoint",
+            "issubset",
+            "issuperset",
+            "symmetric_difference",
+            "union",
+        ]
+    ),
+    frozenset: frozenset(
+        [
+            "copy",
+            "difference",
+            "intersection",
+            "isdisjoint",
+            "issubset",
+            "issuperset",
+            "symmetric_difference",
+            "union",
+        ]
+    ),
+    range: frozenset({"count", "index"}),
+}
+CHANGING: Final[dict[type, frozenset[str]]] = {
+    list: frozenset(["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"]),
+    dict: frozenset(["clear", "pop", "popitem", "setdefault", "update"]),
+    set: frozenset(
+        [
+            "add",
+            "clear",
+            "difference_update",
+            "discard",
+            "intersection_update",
+            "pop",
+            "remove",
+            "symmetric_difference_update",
+            "update",
+        ]
+    ),
+}
+PURE_NAMES: Final[frozenset[str]] = frozenset().union(*PURE.values())
+CHANGING_NAMES: Final[frozenset[str]] = frozenset().union(*CHANGING.values())
+CONTAINERS: Final = (list, dict, set, tuple, frozenset)
+MUTABLE: Final = (list, dict, set)
+VIEWS: Final[tuple[type, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+def too_large(what: str, limit: int) -> LimitReached:
+    """Return the error for a value that is not made, because it would be too large."""
+    return LimitReached(f"{what} would be larger than {limit:,}; a program's values end there")
+
+
+def fits(size: int, what: str) -> None:
+    """Raise LimitReached for more characters or items than a value may have."""
+    if size > MOST:
+        raise too_large(what, MOST)
+
+
+def weigh(value: Any, limit: int = WRITTEN) -> int:
+    """Return how many values and characters writing a nested value out takes.
+
+    What is shared counts each time; a container inside of itself is written as three dots. Raises
+    LimitReached above `limit`.
+    """
+    total = 0
+    above: set[int] = set()
+    stack: list[Any] = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is _Leave:
+            above.discard(item.container)
+            continue
+        kind = type(item)
+        total += len(item) if kind is str else 1
+        if total > limit or len(stack) > limit:
+            raise too_large("a value written out", limit)
+        if kind in CONTAINERS and id(item) not in above:
+            above.add(id(item))
+            stack.append(_Leave(id(item)))
+            stack.extend(elements(item))
+    return total
+
+
+@final
+class _Leave:
+    """Marks the place in `weigh` at which a container has been counted."""
+
+    __slots__ = ("container",)
+
+    def __init__(self, container: int) -> None:
+        self.container = container
+
+
+def elements(value: Any) -> Iterable[Any]:
+    """Return what iterating over a container's first level gives, keys and values of a dict."""
+    return [*value, *value.values()] if type(value) is dict else value
+
+
+def text_of(value: Any) -> str:
+    """Return `str(value)`, of a value that is not too large to be written out."""
+    if type(value) in CONTAINERS or type(value) in VIEWS:
+        weigh(list(value) if type(value) in VIEWS else value)
+    return str(value)
+
+
+def repr_of(value: Any) -> str:
+    """Return `repr(value)`, of a value that is not too large to be written out."""
+    if type(value) in CONTAINERS or type(value) in VIEWS:
+        weigh(list(value) if type(value) in VIEWS else value)
+    return repr(value)
+
+
+def formatted(value: Any, spec: str) -> str:
+    """Return `format(value, spec)`; widths end at 9,999."""
+    if spec:
+        digits = "".join(each if each.isdigit() else " " for each in spec).split()
+        if any(len(each) > 4 for each in digits):  # noqa: PLR2004 - up to 9,999
+            raise too_large("a width in a format", 9_999)
+        return format(value, spec)
+    return text_of(value)
+
+
+def whole(value: Any) -> Any:
+    """Return a value that is about to be read to its end; raise LimitReached for a long range."""
+    if type(value) is range:
+        fits(len(value), "the list")
+    return value
+
+
+# -------------------------------------------------------------------------------------- methods
+
+
+def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Call a method of a value; raise AttributeError for one that programs do not have."""
+    kind = type(value)
+    if name not in PURE.get(kind, ()) and name not in CHANGING.get(kind, ()):
+        raise AttributeError(_no_attribute(value, name))
+    guard = _GUARDS.get((kind, name))
+    if guard is not None:
+        guard(value, args, named)
+    return getattr(value, name)(*args, **named)
+
+
+def _no_attribute(value: Any, name: str) -> str:
+    kind = type(value).__name__
+    text = f"{kind!r} object has no attribute {name!r}"
+    if type(value) is dict and name in value:
+        text += f'; write ["{name}"]'
+    return text
+
+
+def _width(_value: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    for each in (*args[:1], *named.values()):
+        if isinstance(each, int):
+            fits(each, "the text")
+
+
+def _replace(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
+    if len(args) >= 2 and type(args[0]) is str and type(args[1]) is str:  # noqa: PLR2004
+        fits(len(value) + value.count(args[0]) * len(args[1]), "the text")
+
+
+def _join(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
+    if len(args) == 1 and type(args[0]) in (list, tuple):
+        texts = [len(each) for each in args[0] if type(each) is str]
+        fits(sum(texts) + len(value) * len(args[0]), "the text")
+
+
+def _expand(value: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    size = next(iter((*args, *named.values())), 8)
+    if isinstance(size, int):
+        fits(len(value) + value.count("\t") * max(size, 0), "the text")
+
+
+def _extend(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
+    if args and hasattr(args[0], "__len__"):
+        fits(len(value) + len(args[0]), "the list")
+
+
+_GUARDS: Final[dict[tuple[type, str], Callable[[Any, tuple[Any, ...], dict[str, Any]], None]]] = {
+    (range, "count"): lambda value, _args, _named: whole(value),
+    (range, "index"): lambda value, _args, _named: whole(value),
+    (str, "center"): _width,
+    (str, "ljust"): _width,
+    (str, "rjust"): _width,
+    (str, "zfill"): _width,
+    (str, "expandtabs"): _expand,
+    (str, "replace"): _replace,
+    (str, "join"): _join,
+    (list, "extend"): _extend,
+}
