@@ -27,8 +27,9 @@ from dagexec._core.earlier_calls import (
     without_faults,
 )
 from dagexec._core.events import Progress, Retrying, Waiting
+from dagexec._core.json_form import as_text
 from dagexec._core.outcome_json import outcome_body
-from dagexec._core.refs import as_text, follow
+from dagexec._core.refs import follow
 from dagexec._core.scheduler import (
     Abort,
     Action,

@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
+from dagexec._core.json_form import as_text
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import MISSING, Ref, Template, as_text, follow
+from dagexec._core.refs import MISSING, Ref, Template, follow
 from dagexec._errors import BadReference
 
 C = TypeVar("C")

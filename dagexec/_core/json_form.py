@@ -42,6 +42,7 @@ _MOST_DEPTH: Final = 200
 _MOST_BYTES: Final = 1_000_000
 _LISTS: Final = (list, tuple, deque)
 _OWNED: Final = (*_LISTS, set, frozenset)
+_UNQUOTED: Final = (str, bytes, bytearray, dict, *_OWNED)
 # What cannot change, besides what is plain.
 _FIXED: Final = (Enum, date, time, timedelta, tzinfo, Decimal, Fraction, UUID, PurePath, range)
 
@@ -52,8 +53,18 @@ def type_name(value: object) -> str:
 
 
 def json_form(value: Any, other: Callable[[Any], str] = type_name) -> Any:
-    """Return what JSON can hold of a value; never raises. `other` names what has no JSON form."""
-    return _form(value, other, ())
+    """Return what JSON can hold of a value; never raises.
+
+    `other` names what has no JSON form; so is a value that holds itself, or nests 200 deep.
+    """
+    try:
+        return _form(value, other, ())
+    except _Endless:
+        return other(value)
+
+
+class _Endless(Exception):
+    """A value holds itself, or is nested beyond any use."""
 
 
 def _form(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
@@ -65,9 +76,14 @@ def _form(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> A
     if kind is float:
         return value if math.isfinite(value) else _no_number(value)
     if len(inside) > _MOST_DEPTH or id(value) in inside:
-        return type_name(value)
+        raise _Endless
+    if kind is list:
+        inside = (*inside, id(value))
+        return [item if type(item) is str else _form(item, other, inside) for item in value]
     try:
         return _form_of_object(value, other, (*inside, id(value)))
+    except _Endless:
+        raise
     except Exception:  # noqa: BLE001 - properties and serializers are a user's code
         return type_name(value)
 
@@ -103,7 +119,7 @@ def _declared(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) 
     from pydantic_core import to_jsonable_python
 
     def written(part: Any) -> Any:
-        return _form(part, other, inside)
+        return other(value) if part is value else _form(part, other, inside)
 
     try:
         return written(to_jsonable_python(value, inf_nan_mode="strings", fallback=written))
@@ -181,16 +197,24 @@ def digits(value: int) -> str:
     return to_json(value).decode()
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """Return JSON that UTF-8 can encode: half a surrogate pair stands as its escape."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+def as_text(value: Any, form: Any = None, *, quoted: bool = False) -> str:
+    """Return a value as a text: a text as it is, all else as the JSON of its form; never raises.
 
+    `form` is that of `Outcome.form`, for a value that may have changed since. Where the form of
+    anything but text, bytes and containers is a text, such as a date's, it is `quoted` or not.
+    """
+    if type(value) in (dict, list) and form is None:
+        try:
+            from pydantic_core import to_json
 
-def value_text(value: Any) -> str:
-    """Return a value as a text: a text as it is, all else as the JSON of its form; never raises."""
-    form = json_form(value, _shown)
-    return form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
+            return to_json(value, inf_nan_mode="constants").decode()
+        except Exception:  # noqa: BLE001 - no quick way: bytes, half surrogate pairs, any object
+            form = None
+    if form is None:
+        form = json_form(value, _shown)
+    if isinstance(form, str) and (not quoted or isinstance(value, _UNQUOTED)):
+        return form
+    return json.dumps(form, ensure_ascii=False, separators=(",", ":"))
 
 
 def _shown(value: Any) -> str:

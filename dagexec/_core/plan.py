@@ -19,6 +19,7 @@ from dagexec._core.refs import MISSING, Ref, decode, encode, references
 from dagexec._core.secrets import shown
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.glyphs import json_text
 from dagexec._pictures.graph import Node
 from dagexec._pictures.mime import ShowsItself
 
@@ -258,7 +259,7 @@ class Plan(ShowsItself):
 
         It can be read and run, so it holds secret arguments too; a report's JSON does not.
         """
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json_text(self.to_dict(), indent)
 
     @classmethod
     def from_dict(cls, body: Any) -> Plan:

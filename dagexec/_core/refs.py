@@ -21,6 +21,7 @@ from types import EllipsisType
 from typing import Any, Final, TypeAlias, cast, final
 
 from dagexec._core.copies import PLAIN, own
+from dagexec._core.json_form import as_text
 from dagexec._errors import BadReference
 
 # `...` stands for each item of a list, `[*]` in JSON.
@@ -353,18 +354,6 @@ def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 -
     if kind is tuple:
         return tuple(resolve(item, lookup) for item in value)
     return own(value)
-
-
-def as_text(value: Any) -> str:
-    """Return a value as it stands in a template: a string as it is, else JSON, else str()."""
-    if isinstance(value, str):
-        return value
-    try:
-        from pydantic_core import to_json
-
-        return to_json(value, inf_nan_mode="constants").decode()
-    except ValueError:  # PydanticSerializationError is one, as is a reference cycle
-        return str(value)
 
 
 def follow(value: Any, path: Path) -> Any:

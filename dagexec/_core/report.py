@@ -9,12 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
+from dagexec._core.json_form import json_form
 from dagexec._core.outcome_json import RecordedError, outcome_body, outcome_of
 from dagexec._core.plan import Call, Plan
 from dagexec._core.results import Mark, Results, Setup, Underway
 from dagexec._core.secrets import shown
 from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.glyphs import json_text
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
@@ -100,9 +102,9 @@ class Report(ShowsItself, Results):
             "run_id": self.run_id,
             "elapsed": self.elapsed,
             "abandoned": self.abandoned,
-            "plan": _jsonable(self._shown_plan()),
+            "plan": json_form(self._shown_plan()),
             "outcomes": {
-                name: outcome_body(each, _jsonable, _error_body)
+                name: outcome_body(each, json_form, _error_body)
                 for name, each in self._outcomes.items()
             },
         }
@@ -126,7 +128,7 @@ class Report(ShowsItself, Results):
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the report as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json_text(self.to_dict(), indent)
 
     @classmethod
     def from_dict(cls, body: Any) -> Report:
@@ -186,16 +188,3 @@ def _error_body(kind: str, message: str) -> dict[str, str]:
 
 def _error_of(body: dict[str, str], _scope: str | None) -> RecordedError:
     return RecordedError(body["type"], body["message"])
-
-
-def _jsonable(value: Any) -> Any:
-    try:
-        from pydantic_core import to_jsonable_python
-
-        return to_jsonable_python(value, inf_nan_mode="strings", fallback=_type_name)
-    except (ValueError, RecursionError):
-        return _type_name(value)
-
-
-def _type_name(value: Any) -> str:
-    return f"<{type(value).__name__}>"

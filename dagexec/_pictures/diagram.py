@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec._pictures.fold import MOST, Folded, Group
 from dagexec._pictures.fold import fold as folded
-from dagexec._pictures.glyphs import GLYPHS, mermaid_text, printable
+from dagexec._pictures.glyphs import GLYPHS, json_text, mermaid_text, printable
 from dagexec._pictures.graph import Graph
 from dagexec._pictures.mime import ShowsItself
 
@@ -111,7 +110,7 @@ class Diagram(ShowsItself, Graph):
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json_text(self.to_dict(), indent)
 
 
 def _text(rows: list[tuple[int, str, str, str, str]]) -> str:

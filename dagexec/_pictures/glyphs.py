@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import Any, Final
 
 # By glyph and not by colour alone; each of these is in the fonts that terminals come with.
 GLYPHS: Final = {
@@ -42,3 +43,9 @@ def mermaid_text(text: str, kept: str = " _-:,.") -> str:
         character if character.isalnum() or character in kept else f"#{ord(character)};"
         for character in printable(text)
     )
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that UTF-8 can encode: half a surrogate pair stands as its escape."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

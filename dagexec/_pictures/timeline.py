@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 from dagexec._pictures.chart import BAD, Bar, Chart
-from dagexec._pictures.glyphs import GLYPHS, mermaid_text
+from dagexec._pictures.glyphs import GLYPHS, json_text, mermaid_text
 from dagexec._pictures.mime import ShowsItself
 from dagexec._pictures.svg import ThemeName
 from dagexec._pictures.timeline_text import draw
@@ -89,7 +88,7 @@ class Timeline(ShowsItself, Chart):
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json_text(self.to_dict(), indent)
 
 
 def _milliseconds(seconds: float) -> int:

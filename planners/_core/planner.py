@@ -251,7 +251,7 @@ class Planner(ABC):
                 record.raw, self._headed(number, "not run", self._unanswered(record)), done=False
             )
         if outcome.status == "done":
-            text = cut(value_text(outcome.value), self._limit, number)
+            text = cut(value_text(outcome.value, outcome.form), self._limit, number)
             return Answer(record.raw, self._headed(number, "", text), done=True)
         if outcome.status in ("cancelled", "pending") and record.problem is not None:
             # A call of a streamed reply, which was cut off after it: it says more than "stopped".

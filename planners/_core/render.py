@@ -5,41 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic_core import to_json
-
 from dagexec import CallError, DagexecError, Outcome
-from dagexec.lowlevel import MAYBE, text_of, too_late
+from dagexec.lowlevel import MAYBE, as_text, text_of, too_late
 
 
-def value_text(value: Any) -> str:
-    """Return a value as text: a string as it is, else JSON. Never raises."""
-    if isinstance(value, str):
-        return encodable(value)
-    if isinstance(value, bytes | bytearray):
-        return _bytes_text(value)
-    try:
-        return to_json(value, inf_nan_mode="constants", fallback=_shown).decode()
-    except Exception:  # noqa: BLE001 - cycles, broken serializers: whatever a tool returned
-        return encodable(_shown(value))
+def value_text(value: Any, form: Any = None) -> str:
+    """Return a value as text: a string as it is, else JSON. Never raises.
+
+    `form` is that of the call's outcome.
+    """
+    return encodable(as_text(value, form, quoted=True))
 
 
 def encodable(text: str) -> str:
     """Return a text that UTF-8 can encode: half a surrogate pair would break the next request."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _bytes_text(value: bytes | bytearray) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return f"<{len(value)} bytes>"
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a repr may raise anything, RecursionError too
-        return f"<{type(value).__name__}>"
 
 
 def cut(text: str, limit: int | None, number: int | None) -> str:

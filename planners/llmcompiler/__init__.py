@@ -338,7 +338,7 @@ class LLMCompilerPlanner(Planner):
         if outcome is None:
             return f"[{head}, not run]\n{self._unanswered(record)}"
         if outcome.status == "done":
-            return f"[{head}]\n{self._shown(value_text(outcome.value), record)}"
+            return f"[{head}]\n{self._shown(value_text(outcome.value, outcome.form), record)}"
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
         return f"[{head}, {outcome.status.replace('_', ' ')}]\n{self._shown(text, None)}"
 
