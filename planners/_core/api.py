@@ -8,8 +8,13 @@ from inspect import isawaitable
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from dagexec import DagexecError
+from planners._core.edge import get, worded
 
-Ending: TypeAlias = Literal["answered", "goes_on", "cut_off", "refused", "failed"]
+# "calls" is a reply that stopped for calls, "malformed" one whose calls the server could not read.
+# What is no known end is "cut_off".
+Ending: TypeAlias = Literal[
+    "answered", "calls", "malformed", "goes_on", "cut_off", "refused", "failed"
+]
 
 # The base class of all synchronous clients, in both SDKs.
 _SYNC: Final = "SyncAPIClient"
@@ -45,6 +50,18 @@ class Api(ABC):
     @abstractmethod
     def ending(self, response: Any) -> Ending:
         """Return why a reply ended."""
+
+    def fault(self, response: Any) -> str | None:
+        """Return what went wrong, as the end of a sentence, of an error in a reply's place."""
+        error = get(response, "error")
+        said = ("choices", "output", "content", "status")  # a failed response has a status
+        empty = not any(get(response, name) for name in said)
+        return worded(error) if error is not None and empty else None
+
+    def reason(self, response: Any) -> str:
+        """Return the word with which a reply said why it ended."""
+        del response
+        return ""
 
     @abstractmethod
     def request(

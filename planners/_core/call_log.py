@@ -7,7 +7,6 @@ that a later turn can refer to an earlier result. Whatever is wrong with a call 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,13 +23,11 @@ from dagexec.lowlevel import (
     value_at,
     without_faults,
 )
-from planners._core.edge import is_dict, listed
+from planners._core import arguments
+from planners._core.edge import bare, is_dict, mended
 from planners._core.placeholders import Placeholders, explained
 
-# As deep as dagexec takes arguments; values are checked before anything recurses into them.
-MAX_DEPTH: Final = 100
 _SHOWN: Final = 20
-_JSON_NAMES: Final = {"list": "an array", "str": "a string", "bool": "a boolean"}
 _NAMELESS: Final = "(no name)"
 
 
@@ -49,6 +46,18 @@ class RawCall:
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str | None = None
 
+    def says_the_same(self, other: RawCall) -> bool:
+        """Whether another form of a call is one of the same tool with the same arguments."""
+        if (self.name, self.kind) != (other.name, other.kind):
+            return False
+        if self.arguments == other.arguments:
+            return True
+        try:
+            known, now = arguments.read(self.arguments), arguments.read(other.arguments)
+        except CannotRun:  # free text never is what it was not
+            return False
+        return known == now
+
 
 @dataclass(slots=True, eq=False)
 class Record:
@@ -63,6 +72,8 @@ class Record:
     answered: bool = False
     # The model began to write it and the stream broke off: it is no part of the conversation.
     void: bool = False
+    # It ran on arguments that were not the last: what came of it does not count.
+    taken_back: bool = False
 
     @property
     def id(self) -> str:
@@ -132,6 +143,11 @@ class CallLog(EarlierCalls[Record]):
         record.problem = call.problem
         return call
 
+    def may_run_twice(self, raw: RawCall) -> bool:
+        """Whether a call may start before it is certain that it is whole."""
+        tool = self._found(raw.name)
+        return tool is not None and tool.effect.eager
+
     def _claim(self, record: Record) -> None:
         id_ = record.raw.id
         # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
@@ -177,7 +193,10 @@ class CallLog(EarlierCalls[Record]):
         if record.repeats is not None:
             raise CannotRun(_repeated(record.repeats))
         tool = self._tool(raw.name or _NAMELESS)
-        args = _arguments(raw, tool)
+        if raw.kind == "custom":
+            args: dict[str, Any] = {_text_parameter(tool): mended(str(raw.arguments or ""))}
+        else:
+            args = arguments.of_tool(raw.arguments, tool)
         if not self._references:
             args = {key: _plain(item) for key, item in args.items()}
         elif self._placeholders is not None and raw.kind != "custom":
@@ -210,8 +229,11 @@ class CallLog(EarlierCalls[Record]):
         other = next(reversed(numbered or named or others), None)
         raise CannotRun(explained(name, text, "1" if other is None else other.id))
 
+    def _found(self, name: str) -> Tool[..., Any] | None:
+        return self._tools.get(name) or self._tools.get(bare(name))
+
     def _tool(self, name: str) -> Tool[..., Any]:
-        tool = self._tools.get(name)
+        tool = self._found(name)
         if tool is not None:
             return tool
         close = get_close_matches(name, self._tools, n=1, cutoff=0.5)
@@ -264,65 +286,6 @@ def _repeated(first: Record) -> str:
     )
 
 
-def _arguments(raw: RawCall, tool: Tool[..., Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name."""
-    if raw.kind == "custom":
-        return {_text_parameter(tool): str(raw.arguments or "")}
-    value = raw.arguments
-    if isinstance(value, str):
-        value = _parsed(value)
-    if value is None:
-        return {}
-    if not is_dict(value):
-        what = _JSON_NAMES.get(type(value).__name__, "a number")
-        raise CannotRun(
-            f"The arguments must be a JSON object with a name for each argument, not {what}."
-        )
-    _check_depth(value)
-    args: dict[str, Any] = schemas.without_nulls(value, tool.parameters, tool.parameters)
-    return args
-
-
-def _parsed(text: str) -> Any:
-    if not text.strip():
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        shown = text[max(0, error.pos - 20) : error.pos + 20]
-        raise CannotRun(
-            f"The arguments are not valid JSON: {error.msg} at character {error.pos},"
-            f" near {shown!r}. Write them again as one JSON object."
-        ) from None
-    except RecursionError:
-        raise CannotRun(_too_deep()) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise CannotRun(f"The arguments cannot be read: {error}.") from None
-
-
-def _too_deep() -> str:
-    return f"The arguments are nested more than {MAX_DEPTH} deep. Write them flatter."
-
-
-def _check_depth(args: dict[str, Any]) -> None:
-    level: list[Any] = [args]
-    for _ in range(MAX_DEPTH):
-        level = _inside(level)
-        if not level:
-            return
-    raise CannotRun(_too_deep())
-
-
-def _inside(level: list[Any]) -> list[Any]:
-    """Return the containers directly inside of containers."""
-    return [
-        item
-        for node in level
-        for item in (node.values() if is_dict(node) else listed(node))
-        if isinstance(item, dict | list)
-    ]
-
-
 def _text_parameter(tool: Tool[..., Any]) -> str:
     """Return the parameter that takes the text of a custom call."""
     schema = tool.parameters
@@ -342,5 +305,5 @@ def _plain(value: Any) -> Any:
     while level:
         if any(is_dict(node) and not MARKS.isdisjoint(node) for node in level):
             return {"$literal": value}
-        level = _inside(level)
+        level = arguments.inside(level)
     return value

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
+T = TypeVar("T")
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
+# What remains of a chat template behind a name: `get_weather<|channel|>commentary`.
+_TEMPLATE: Final = re.compile(r"<\|.*", re.DOTALL)
+# Names of a tool's surroundings that models write before it.
+_PREFIX: Final = re.compile(r"(?:functions|tools|default_api)[.:/]")
+_NONE: Final = frozenset({"null", "None"})
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -41,9 +49,44 @@ def text(source: object, name: str) -> str:
     return found if isinstance(found, str) else str(found)
 
 
+def said(source: object, name: str) -> str:
+    """Return a field that holds a string, where servers also send "null" for none."""
+    found = text(source, name)
+    return "" if found in _NONE else found
+
+
+def bare(name: str) -> str:
+    """Return the name of a tool without what templates and models put round it."""
+    return _PREFIX.sub("", _TEMPLATE.sub("", name).strip(), count=1)
+
+
 def nameable(name: str) -> str:
     """Return the name of a tool as every API takes it; models write others, and APIs send them."""
-    return _NOT_IN_NAMES.sub("_", name)[:64] or "unnamed"
+    return _NOT_IN_NAMES.sub("_", bare(name))[:64] or "unnamed"
+
+
+def mended(value: T) -> T:
+    """Return JSON whose texts UTF-8 can encode; the same one if they were whole.
+
+    Servers cut texts between the two halves of a character: halves that stand side by side are
+    joined, and what stays alone is replaced.
+    """
+    return cast("T", _mended(value))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        if value.isascii() or _HALF.search(value) is None:
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if is_dict(value):
+        found = {_mended(key): _mended(item) for key, item in value.items()}
+        same = found.keys() == value.keys()
+        return value if same and all(found[key] is value[key] for key in value) else found
+    if is_list(value):
+        items_ = [_mended(item) for item in value]
+        return value if all(a is b for a, b in zip(items_, value, strict=True)) else items_
+    return value
 
 
 def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
@@ -69,6 +112,13 @@ def plain(value: Any) -> Any:
         return value
     # Aliases, as in "async"; what a server adds or gets wrong is passed on, not warned of.
     return dump(mode="json", exclude_none=True, by_alias=True, warnings=False)
+
+
+def worded(error: Any) -> str:
+    """Return what an API says of its error, as the end of a sentence."""
+    kind = get(error, "code") or get(error, "type")
+    message = get(error, "message") or str(error)
+    return f" ({kind}): {message}" if kind else f": {message}"
 
 
 def described(response: object) -> str:

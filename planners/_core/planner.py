@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from dagexec import DagexecError, Outcome, Plan, Tool
+from dagexec import CallError, DagexecError, Failed, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall, Record
@@ -170,6 +170,8 @@ class Planner(ABC):
         records = self._log.turn_of(report)
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
+            if record.taken_back and record.outcome is not None:
+                record.outcome = Failed(CallError(record.problem or ""))
             record.answered = True
         return self._rendered(records)
 

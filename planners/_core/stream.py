@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, DagexecError
 from planners._core.call_log import CallLog, RawCall, Record
-from planners._core.edge import get
+from planners._core.edge import worded
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
 
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
@@ -35,15 +35,17 @@ class Begun:
 @final
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A call that had begun is complete.
+    """A call that had begun is complete, as far as can be seen; it may come again, with more.
 
     One that is not `sure` has ended without arguments, which may be all of it or the place where a
-    reply was cut off: it counts if it can run as it is.
+    reply was cut off: it counts if it can run as it is. One that is not `ended` looks complete,
+    because its JSON has closed, and nothing has said so yet: enough for a call that may run twice.
     """
 
     key: object
     raw: RawCall
     sure: bool = True
+    ended: bool = True
 
 
 Progress: TypeAlias = Begun | Written
@@ -62,6 +64,10 @@ class Assembler(ABC):
     @abstractmethod
     def feed(self, event: Any) -> Iterable[Progress]:
         """Take one event, an SDK's object or a dict; raise DagexecError for an error event."""
+
+    def keys(self) -> list[object] | None:
+        """Return the keys of the calls of `response()`, in its order; None where they are all."""
+        return None
 
     @abstractmethod
     def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
@@ -99,31 +105,38 @@ class Replayed(Assembler):
 class JsonEnd:
     """Finds the character that closes a JSON object, in text that comes in pieces.
 
-    Text that does not begin with a brace has no end that can be seen: it is never `closed`.
+    Text that does not begin with a brace has no end that can be seen: it is never `closed`. Nor is
+    `{}`, behind which some servers send the real object.
     """
 
-    __slots__ = ("_begun", "_depth", "_escaped", "_inside", "closed")
+    __slots__ = ("_begun", "_depth", "_empty", "_escaped", "_inside", "closed")
 
     def __init__(self) -> None:
         """Begin before the first character."""
         self.closed = False
         self._begun = False
+        self._empty = True
         self._depth = 0
         self._inside = False
         self._escaped = False
 
     def feed(self, text: str) -> bool:
         """Take a piece; return whether the object is closed by now."""
-        if not self._begun:
-            text = text.lstrip()
-            self._begun = bool(text)
-            if self._begun and text[0] != "{":
-                self._depth = -1
         if self._depth < 0 or self.closed:
             return self.closed
-        at = 0
-        while at < len(text) and not self.closed:
-            at = self._in_string(text, at) if self._inside else self._outside(text, at)
+        at, end = 0, len(text)
+        while at < end and not self.closed:
+            if self._inside:
+                at = self._in_string(text, at)
+            elif self._begun:
+                at = self._outside(text, at)
+            elif text[at].isspace():
+                at += 1
+            elif text[at] == "{":
+                self._begun = True
+            else:
+                self._depth = -1
+                break
         return self.closed
 
     def _outside(self, text: str, at: int) -> int:
@@ -132,10 +145,11 @@ class JsonEnd:
             return len(text)
         char = found.group()
         if char == '"':
-            self._inside = True
+            self._inside, self._empty = True, False
         else:
             self._depth += 1 if char in "{[" else -1
-            self.closed = self._depth == 0
+            self.closed = self._depth == 0 and not self._empty
+            self._begun = self._depth != 0 or self.closed
         return found.end()
 
     def _in_string(self, text: str, at: int) -> int:
@@ -148,6 +162,12 @@ class JsonEnd:
         self._escaped = found.group() == "\\"
         self._inside = self._escaped
         return found.end()
+
+
+SAID_TWICE: Final = (
+    "Not valid: the reply gave a call two sets of arguments, one after the other, and this call ran"
+    " on the first or needs one that did. Write it again."
+)
 
 
 @final
@@ -200,12 +220,22 @@ class CallStream(ReplyStream):
                 self.heard.append({"call": at, "begun": progress.id})
                 self._records[progress.key] = self._log.place(progress.id)
             else:
-                raw = {each.name: getattr(progress.raw, each.name) for each in fields(RawCall)}
-                at = self._places[progress.key]
-                self.heard.append({"call": at, "written": raw, "sure": progress.sure})
-                self._give(self._records[progress.key], progress.raw, sure=progress.sure)
+                self._on_written(progress)
         if not self._assembler.recognised:
             raise self._refused(event)
+
+    def _on_written(self, written: Written) -> None:
+        record, raw = self._records[written.key], written.raw
+        if record.number in self._given:
+            if raw is not record.raw:
+                self._confirm(record, raw)
+            return
+        if not written.ended and not self._log.may_run_twice(raw):
+            return  # it could not start before the end: what comes until then counts
+        body = {each.name: getattr(raw, each.name) for each in fields(RawCall)}
+        at = self._places[written.key]
+        self.heard.append({"call": at, "written": body, "sure": written.sure})
+        self._give(record, raw, sure=written.sure)
 
     def _give(self, record: Record, raw: RawCall, *, sure: bool = True) -> None:
         if record.number in self._given:
@@ -223,24 +253,54 @@ class CallStream(ReplyStream):
         self._over = self.whole = True
         self.response = self._assembler.response()
         raws = self._read(self.response) if self.response is not None else []
-        records = list(self._records.values())
-        records += [self._log.place(raw.id) for raw in raws[len(records) :]]
-        for record, raw in zip(records, raws, strict=False):
+        for record, raw in zip(self._ordered(raws), raws, strict=True):
             if record.number not in self._given:
                 self._give(record, raw)
             else:
                 self._confirm(record, raw)
-        for record in records[len(raws) :]:  # the reply goes on in another: none of these counts
-            record.void = True
-            self.broken = self.broken or "the reply is not over: it goes on in the next one"
+
+    def _ordered(self, raws: Sequence[RawCall]) -> list[Record]:
+        """Return the records of the calls of the whole reply; the others are void."""
+        records = list(self._records.values())
+        keys = self._assembler.keys()
+        if keys is not None and len(keys) == len(raws):
+            found = [self._records.get(key) for key in keys]
+        else:
+            found = [*records[: len(raws)], *[None] * (len(raws) - len(records))]
+        for record in records:
+            if record not in found:
+                record.void = True
+                if record.number in self._given:  # the reply goes on in another: none counts
+                    self.broken = self.broken or "the reply is not over: it goes on in the next one"
+        return [
+            self._log.place(raw.id) if record is None else record
+            for record, raw in zip(found, raws, strict=True)
+        ]
 
     def _confirm(self, record: Record, raw: RawCall) -> None:
-        """Compare a call that was handed out with what the whole reply says of it."""
+        """Compare a call that was handed out with what the reply says of it now."""
         # An id that came late or a repeat is as it was; the rest is the reply's last word.
-        record.raw = replace(raw, id=raw.id or record.raw.id)
-        if raw.problem is not None and self._given[record.number].problem is None:
-            record.problem = raw.problem
-            self.broken = raw.problem
+        known, record.raw = record.raw, replace(raw, id=raw.id or record.raw.id)
+        if self._given[record.number].problem is not None:
+            return
+        if raw.problem is not None:
+            record.problem = self.broken = raw.problem
+        elif not known.says_the_same(raw):
+            self._take_back(record)
+
+    def _take_back(self, record: Record) -> None:
+        """Refuse a call that was handed out with less than the reply says of it now.
+
+        What it and those that refer to it have given counts no longer, and no other call starts.
+        """
+        self.broken = SAID_TWICE
+        taken = {record.id}
+        for call in self._given.values():
+            if not taken.isdisjoint((call.id, *call.needs, *call.waits)):
+                taken.add(call.id)
+        for each in self._records.values():
+            if each.id in taken:
+                each.problem, each.taken_back = SAID_TWICE, True
 
     def _break(self) -> None:
         for record in self._records.values():
@@ -255,7 +315,4 @@ class CallStream(ReplyStream):
 
 def stream_error(error: Any) -> DagexecError:
     """Return the error that a stream carries as an event."""
-    kind = get(error, "code") or get(error, "type")
-    message = get(error, "message") or str(error)
-    named = f" ({kind})" if kind else ""
-    return DagexecError(f"the API ended the stream with an error{named}: {message}")
+    return DagexecError(f"the API ended the stream with an error{worded(error)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
@@ -12,7 +12,8 @@ import anyio
 
 from dagexec import Call, CallTimeout, DagexecError, Executor, Plan, Timeouts
 from dagexec.journal import Journal
-from planners._core.edge import plain
+from planners._core.api import Ending
+from planners._core.edge import mended, plain
 from planners._core.planner import Planner
 from planners._core.reply_stream import ReplyStream
 from planners._loop.asking import Asked, Asking
@@ -28,6 +29,13 @@ T = TypeVar("T")
 Hook: TypeAlias = "Callable[[Turn], Awaitable[object] | object]"
 
 _RESERVED: Final = frozenset({"model", "messages", "input", "stream", "system", "instructions"})
+# Ends of replies that have no calls and should have some.
+_WITHOUT_CALLS: Final[tuple[Ending, ...]] = ("calls", "malformed")
+_FAULTS: Final[Mapping[Ending, str]] = {
+    "failed": "the reply failed",
+    "calls": "the model stopped for calls twice and made none; the last reply was",
+    "malformed": "the server could not read the model's calls, twice; the last reply was",
+}
 _WAITING: Final = frozenset({"pending", "in_doubt"})
 
 
@@ -192,6 +200,8 @@ class _Loop:
     # Whether the reply was cut off: its run cannot go on, so nobody is waited for.
     broken: bool = False
     said: str = ""
+    # How many replies in a row have stopped for calls and had none.
+    empty: int = 0
     last: Turn | None = None
     journal: Journal | None = None
     recording: Recording | None = None
@@ -288,16 +298,32 @@ class _Loop:
         self.last = turn
         self.said = turn.text or self.said
         self.conversation.turns += 1
+        if turn.whole and turn.report is None and self._ending(turn) in _WITHOUT_CALLS:
+            self.empty += 1  # asked again, as if it had not been said
+            return
+        self.empty = 0
         self.conversation.keep(turn.response, turn.report, whole=turn.whole)
 
+    def _ending(self, turn: Turn) -> Ending:
+        return self.conversation.planner.api.ending(turn.response)
+
     async def _whole(self, turn: Turn, deadlines: _Deadlines) -> None:
-        """Ask for a reply and run its calls."""
-        asked = await self._asked(turn, deadlines)
-        response = plain(asked.reply)
-        asked.close(response)
+        """Ask for a reply and run its calls; ask again once for an error that came as a reply."""
+        response = await self._answered(turn, deadlines)
+        fault = self.conversation.planner.api.fault
+        if fault(response) is not None:
+            response = await self._answered(turn, deadlines)
+        if (why := fault(response)) is not None:
+            raise DagexecError(f"the API answered with an error{why}")
         if self.recording is not None:
             await self.recording.keep(self._number, response)
         await self._planned(turn, response, deadlines)
+
+    async def _answered(self, turn: Turn, deadlines: _Deadlines) -> Any:
+        asked = await self._asked(turn, deadlines)
+        response = mended(plain(asked.reply))
+        asked.close(response)
+        return response
 
     async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
         """Run the calls of a whole reply, as a dict, wherever it comes from."""
@@ -385,12 +411,14 @@ class _Loop:
         if turn.report is not None:
             waits = any(outcome.status in _WAITING for outcome in turn.report.values())
             return "pending" if waits and not self.broken else None
-        ending = self.conversation.planner.api.ending(turn.response)
-        if ending == "failed":
-            raise DagexecError(f"the reply failed: {turn.response!r:.300}")
+        ending = self._ending(turn)
         if ending == "answered":
             return "done"
-        return None if ending == "goes_on" else ending
+        if ending in ("cut_off", "refused"):
+            return "refused" if ending == "refused" else "cut_off"
+        if ending == "failed" or self.empty > 1:
+            raise DagexecError(f"{_FAULTS[ending]}: {turn.response!r:.300}")
+        return None
 
 
 async def _called(hook: Hook, turn: Turn) -> None:

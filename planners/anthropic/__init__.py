@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Final
 from dagexec import MissingExtra, Tool
 from planners._core.api import Api
 from planners._core.call_log import RawCall
-from planners._core.edge import get, items, text
+from planners._core.edge import get, items, said, text
 from planners._core.planner import Answer, Planner
 from planners._core.stream import Assembler
 from planners._core.widen import ANTHROPIC, Dialect
-from planners.anthropic._api import MessagesApi
+from planners.anthropic._api import MessagesApi, is_good_end
 from planners.anthropic._stream import MessagesAssembler
 
 __all__ = ["MessagesPlanner"]
@@ -25,15 +25,15 @@ __all__ = ["MessagesPlanner"]
 # The turn is sent back as it is and the model goes on with it; nothing is run. The SDK's own
 # table is in anthropic/lib/tools/_beta_runner.py.
 _GOES_ON: Final = frozenset({"pause_turn", "compaction"})
-_CUT_OFF: Final = frozenset({"max_tokens", "model_context_window_exceeded", "stop_sequence"})
+_OTHERWISE: Final = frozenset({"refusal"})
 
 
 class MessagesPlanner(Planner):
     """For Messages; `plan` takes a message. Only `tool_use` blocks are calls.
 
     Blocks that the API itself acts on (`server_tool_use`, `mcp_tool_use`) are left alone. Calls
-    are run when the message stopped for them (`stop_reason` `tool_use`), or when a dict does not
-    say why it stopped.
+    are run when the message came to a good end (`stop_reason` `tool_use` or `end_turn`), or when a
+    dict does not say why it stopped.
     """
 
     dialect: ClassVar[Dialect] = ANTHROPIC
@@ -67,7 +67,7 @@ class MessagesPlanner(Planner):
         reason = get(response, "stop_reason")
         if reason in _GOES_ON:
             return []
-        problem = None if reason in (None, "tool_use") else _stopped(reason)
+        problem = None if reason is None or is_good_end(reason) else _stopped(reason)
         return [
             _call(block, problem)
             for block in items(response, "content")
@@ -94,7 +94,7 @@ class MessagesPlanner(Planner):
 def _call(block: Any, problem: str | None) -> RawCall:
     name = get(block, "toolset_name")
     echo = {"toolset_name": name} if name else {}
-    id_ = text(block, "id")
+    id_ = said(block, "id")
     return RawCall(id_, text(block, "name"), get(block, "input"), echo=echo, problem=problem)
 
 
@@ -105,7 +105,7 @@ def _block(answer: Answer) -> dict[str, Any]:
 
 
 def _stopped(reason: str) -> str:
-    if reason in _CUT_OFF:
+    if reason not in _OTHERWISE:
         return (
             f"Not run: the reply was cut off (stop_reason {reason})."
             " Write the calls again, fewer or shorter ones at a time."

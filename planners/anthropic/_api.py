@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
+from planners._core import arguments
 from planners._core.api import Api, Ending
-from planners._core.edge import get, is_dict, items, nameable, once, plain, text
+from planners._core.edge import get, is_dict, items, listed, mended, nameable, once, plain, text
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
 # 21,000 the SDK refuses to wait for a reply that does not stream.
 MAX_TOKENS: Final = 8192
-_ENDS: Final[dict[str, Ending]] = {
+_GOING_ON: Final = ("pause_turn", "compaction")
+# What is not here is no good end.
+_ENDS: Final[Mapping[str, Ending]] = {
+    "end_turn": "answered",
+    "stop_sequence": "answered",
+    "stop": "answered",
+    "tool_use": "calls",
+    "tool_calls": "calls",
     "max_tokens": "cut_off",
     "model_context_window_exceeded": "cut_off",
     "pause_turn": "goes_on",
     "compaction": "goes_on",
     "refusal": "refused",
 }
+
+
+def is_good_end(reason: str) -> bool:
+    """Whether calls of a message that stopped so may run; what a stop sequence cuts may not."""
+    return reason != "stop_sequence" and _ENDS.get(reason, "cut_off") in ("answered", "calls")
 
 
 class MessagesApi(Api):
@@ -32,8 +45,13 @@ class MessagesApi(Api):
 
         Blank texts are left out and thoughts that lead to nothing too: both would be refused.
         """
-        found = items(plain(response), "content")
-        blocks = [_sent(block) for block in found if is_dict(block) and not _blank(block)]
+        body = mended(plain(response))
+        content = get(body, "content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        blocks = [_sent(block) for block in listed(content) if is_dict(block) and not _blank(block)]
+        if get(body, "stop_reason") not in _GOING_ON:
+            blocks = _closed(blocks)
         while blocks and blocks[-1].get("type") in ("thinking", "redacted_thinking"):
             blocks.pop()
         if not blocks:
@@ -59,8 +77,15 @@ class MessagesApi(Api):
         )
 
     def ending(self, response: Any) -> Ending:
-        """Return it from `stop_reason`."""
-        return _ENDS.get(get(response, "stop_reason", ""), "answered")
+        """Return it from `stop_reason`; a word that nobody knows is a reply that was cut off."""
+        if get(response, "type") == "error":
+            return "failed"
+        reason = get(response, "stop_reason")
+        return "answered" if reason is None else _ENDS.get(reason, "cut_off")
+
+    def reason(self, response: Any) -> str:
+        """Return `stop_reason`."""
+        return text(response, "stop_reason")
 
     def request(
         self, *, model: str, system: str, messages: list[Any], tools: list[Any]
@@ -84,6 +109,23 @@ def _sent(block: dict[str, Any]) -> dict[str, Any]:
     """Return a block without nulls, nested ones apart: what a tool was given stays as it is."""
     sent = {key: value for key, value in block.items() if value is not None}
     sent.pop("parsed_output", None)
+    if str(block.get("type")).endswith("tool_use"):
+        sent["input"] = arguments.as_object(block.get("input"))
     if block.get("type") == "tool_use":
         sent["name"] = nameable(text(block, "name"))
     return sent
+
+
+def _closed(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what the API was to do itself and has no result of, where it will not be done.
+
+    Beside a call of the client's, the API still does it when that has its answer.
+    """
+    if any(block.get("type") == "tool_use" for block in blocks):
+        return blocks
+    done = {block.get("tool_use_id") for block in blocks}
+    return [
+        block
+        for block in blocks
+        if not str(block.get("type")).endswith("_tool_use") or block.get("id") in done
+    ]

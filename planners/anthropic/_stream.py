@@ -1,4 +1,9 @@
-"""Anthropic's stream of events, put together."""
+"""Anthropic's stream of events, put together.
+
+Blocks come one after the other, each with an index. Gateways give two blocks one index, deltas the
+index of another block, and add to a block behind its end. What can belong to one block only is
+added to it; what may be another's makes the calls unreadable between which it is doubtful.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,16 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, final
 
+from planners._core import arguments
 from planners._core.call_log import RawCall
-from planners._core.edge import get, is_dict, is_list, plain, text
+from planners._core.edge import get, is_dict, is_list, mended, plain, said, text
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
+from planners.anthropic._api import is_good_end
 
 # What the SDK's wrapper adds to the events of the API itself: the same things once more.
 _REPEATED: Final = frozenset({"text", "input_json", "citation", "thinking", "signature", "ping"})
 _PARTS: Final = {"citation": "citations"}
+_DOUBTFUL: Final = "(parts of two calls, and nothing says of which)"
 
 
 @final
@@ -23,9 +31,11 @@ class _Block:
         self.body = body
         self.json = ""
         self.end = JsonEnd()
-        self.begun = False
-        self.written = False
         self.stopped = False
+        # Deltas came that may be those of another block.
+        self.doubtful = False
+        self.read: RawCall | None = None
+        self.changed = False
 
     @property
     def is_call(self) -> bool:
@@ -35,20 +45,26 @@ class _Block:
     @property
     def arguments(self) -> Any:
         """The input: an object, or text where it cannot be read as one."""
+        if self.doubtful:
+            return _DOUBTFUL
         if not self.json.strip():
             return self.body.get("input") or {}
         try:
-            return json.loads(self.json)
+            found = json.loads(self.json)
         except (ValueError, RecursionError):
             return self.json
+        return found if is_dict(found) else self.json
+
+    def raw(self) -> dict[str, Any]:
+        """Return the block with its input as it came."""
+        return {**self.body, "input": self.arguments}
 
     def whole(self) -> dict[str, Any]:
         """Return the block as the API sends it in a message."""
-        if "input" not in self.body:
+        if "input" not in self.body and not self.is_call:
             return self.body
-        found = self.arguments
         # An input has to be an object; Anthropic's own word for one that cannot be read.
-        return {**self.body, "input": found if is_dict(found) else {"INVALID_JSON": self.json}}
+        return {**self.body, "input": arguments.as_object(self.arguments)}
 
 
 @final
@@ -60,12 +76,14 @@ class MessagesAssembler(Assembler):
         super().__init__()
         self._read = read
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
-        self._blocks: dict[object, _Block] = {}
+        self._blocks: list[_Block] = []
+        # The blocks that began at an index.
+        self._at: dict[object, list[_Block]] = {}
 
     def feed(self, event: Any) -> Iterator[Progress]:
         """Take an event; raise DagexecError for one that carries an error."""
         kind = text(event, "type")
-        if kind == "error":
+        if kind == "error" or (not kind and get(event, "error") is not None):
             self.recognised = True
             raise stream_error(get(event, "error", event))
         known = kind.startswith(("message_", "content_block_")) or kind in _REPEATED
@@ -74,41 +92,68 @@ class MessagesAssembler(Assembler):
             self._message |= plain(get(event, "message")) or {}
         elif kind == "message_delta":
             yield from self._on_end(event)
+        elif kind == "content_block_start":
+            yield from self._on_start(event)
         elif kind.startswith("content_block_"):
             yield from self._on_block(kind, event)
 
+    def _on_start(self, event: Any) -> Iterator[Progress]:
+        body = plain(get(event, "content_block"))
+        if not is_dict(body):
+            return
+        # That the model went on shows that the blocks before are whole, not cut off.
+        yield from self._look_again()
+        block = _Block(dict(body))
+        self._blocks.append(block)
+        self._at.setdefault(get(event, "index"), []).append(block)
+        if block.is_call:
+            yield Begun(block, said(block.body, "id"))
+
     def _on_block(self, kind: str, event: Any) -> Iterator[Progress]:
-        key = get(event, "index")
-        if kind == "content_block_start":
-            # That the model went on shows that the blocks before are whole, not cut off.
-            yield from self._look_again()
-            block = self._blocks[key] = _Block(dict(plain(get(event, "content_block"))))
-            if block.is_call:
-                block.begun = True
-                yield Begun(key, text(block.body, "id"))
+        found = self._owners(get(event, "index"), stop=kind == "content_block_stop")
+        delta = get(event, "delta")
+        if len(found) > 1:
+            # A gateway's second block at one index, and nothing says whose this is.
+            for block in found if kind == "content_block_delta" else ():
+                block.doubtful = block.doubtful or block.is_call
             return
-        found = self._blocks.get(key)
-        if found is None:
+        for block in found:
+            if kind == "content_block_stop":
+                block.stopped = True
+            else:
+                _add(block, delta)
+            yield from self._look(block)
+
+    def _owners(self, index: Any, *, stop: bool) -> list[_Block]:
+        """Return the blocks that an event at an index can be about."""
+        open_ = [block for block in self._blocks if not block.stopped]
+        here = self._at.get(index, [])
+        mine = [block for block in here if not block.stopped]
+        if mine or stop:
+            return mine[-1:] if stop else mine
+        if here:  # behind the end of its block: more of it, unless it can be another's
+            return [here[-1], *open_]
+        return open_ or self._blocks[-1:]
+
+    def _look(self, block: _Block) -> Iterator[Progress]:
+        """Say that a call is complete if it is, as far as can be seen."""
+        if not block.is_call or block.doubtful:
             return
-        if kind == "content_block_stop":
-            found.stopped = True
-        else:
-            _add(found, get(event, "delta"))
-        if found.end.closed:
-            yield from self._written(key, found)
-        elif found.stopped and found.is_call and not found.json.strip():
-            yield Written(key, self._read({**found.body, "input": found.arguments}), sure=False)
+        if block.end.closed:
+            yield from self._written(block, ended=block.stopped)
+        elif block.stopped and not block.json.strip():
+            yield Written(block, self._read(block.raw()), sure=False, ended=False)
 
     def _look_again(self) -> Iterator[Progress]:
         """Take calls that have stopped for complete, though their input is no closed object."""
-        for key, block in self._blocks.items():
-            if block.stopped:
-                yield from self._written(key, block)
+        for block in self._blocks:
+            if block.stopped and block.is_call:
+                yield from self._written(block, ended=True)
 
-    def _written(self, key: object, block: _Block) -> Iterator[Progress]:
-        if block.begun and not block.written:
-            block.written = True
-            yield Written(key, self._read({**block.body, "input": block.arguments}))
+    def _written(self, block: _Block, *, ended: bool) -> Iterator[Progress]:
+        if block.read is None or block.changed:
+            block.changed, block.read = False, self._read(block.raw())
+        yield Written(block, block.read, ended=ended)
 
     def _on_end(self, event: Any) -> Iterator[Progress]:
         delta = plain(get(event, "delta"))
@@ -119,38 +164,43 @@ class MessagesAssembler(Assembler):
             # Cumulative: they take the place of what the start said.
             known: dict[str, Any] = self._message.get("usage") or {}
             self._message["usage"] = known | {k: v for k, v in usage.items() if v is not None}
-        reason = self._message.get("stop_reason")
-        self.ended = reason is not None
-        if reason == "tool_use":
-            for block in self._blocks.values():
+        reason = said(self._message, "stop_reason")
+        self.ended = bool(reason)
+        if is_good_end(reason):
+            for block in self._blocks:
                 block.stopped = True
             yield from self._look_again()
+
+    def keys(self) -> list[object] | None:
+        """Return the blocks that are calls."""
+        return [block for block in self._blocks if block.is_call]
 
     def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return a `message`."""
         if not self.recognised:
             return None
         if given is None:
-            blocks = [block.whole() for block in self._blocks.values()]
-            return {**self._message, "content": blocks}
-        found = list(self._blocks.items())
-        last = max((at for at, (key, _) in enumerate(found) if key in given), default=-1)
+            found = {**self._message, "content": [block.whole() for block in self._blocks]}
+            return mended(found)
+        last = max((at for at, block in enumerate(self._blocks) if block in given), default=-1)
         kept = [
             block
-            for key, block in found[: last + 1]
-            if key in given or (block.stopped and not block.is_call)
+            for block in self._blocks[: last + 1]
+            if block in given or (block.stopped and not block.is_call)
         ]
-        kept += [block for _, block in found[last + 1 :] if block.body.get("type") == "text"]
+        kept += [block for block in self._blocks[last + 1 :] if block.body.get("type") == "text"]
         message = {**self._message, "content": [block.whole() for block in kept]}
         message["stop_reason"] = None
-        return message
+        return mended(message)
 
 
 def _add(block: _Block, delta: Any) -> None:
     """Add a delta to its block, also one of a kind that came after this was written."""
     if text(delta, "type") == "input_json_delta":
-        piece = text(delta, "partial_json")
+        piece = get(delta, "partial_json", "")
+        piece = piece if isinstance(piece, str) else json.dumps(plain(piece))
         block.json += piece
+        block.changed = True
         block.end.feed(piece)
         return
     found = plain(delta)

@@ -1,8 +1,9 @@
 """Planners for OpenAI's two APIs, and for the many servers that speak Chat Completions.
 
 Importing this package does not import `openai`; only `response()` does. It stands on
-`planners._core`. This file reads whole replies and writes answers; `_stream` puts streams together,
-`_api` is what a loop asks of these APIs.
+`planners._core`. This file reads whole replies and writes answers; `_chat_stream` and
+`_responses_stream` put streams together, `_api` is what a loop asks of these APIs, and `_servers`
+is the table of what servers do differently.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from dagexec import MissingExtra, Tool
+from dagexec import DagexecError, MissingExtra, Tool
 from planners._core.api import Api
 from planners._core.call_log import RawCall
-from planners._core.edge import get, is_list, items, listed, plain, text
+from planners._core.edge import get, is_list, items, listed, plain, said, text, worded
 from planners._core.planner import Answer, Planner
 from planners._core.stream import Assembler
 from planners._core.widen import OPENAI, Dialect
-from planners.openai._api import ChatApi, ResponsesApi
-from planners.openai._stream import ChatAssembler, ResponsesAssembler
+from planners.openai._api import ChatApi, ResponsesApi, choice_of, is_legacy
+from planners.openai._chat_stream import ChatAssembler
+from planners.openai._responses_stream import ResponsesAssembler
+from planners.openai._servers import is_good_end
 
 __all__ = ["ChatPlanner", "ResponsesPlanner"]
 
@@ -69,28 +72,31 @@ class ChatPlanner(Planner):
         return chat.ChatCompletionMessage.construct(**payload)
 
     def _read(self, response: Any) -> list[RawCall]:
-        choice = response
-        if get(response, "choices") is not None:
-            choices = items(response, "choices")
-            if not choices:
-                return []
-            choice = choices[0]
-        message = get(choice, "message", choice)
+        if get(response, "error") is not None and not items(response, "choices"):
+            raise DagexecError(
+                f"{type(self).__name__}: the API answered with an error"
+                f"{worded(get(response, 'error'))}"
+            )
+        choice = choice_of(response)
+        if choice is None:
+            return []
+        message = get(choice, "message")
         # A message of the other two APIs has a type; some servers leave out the role in a choice.
         alone = message is response and get(message, "role") != "assistant"
         if message is None or alone or get(message, "type") == "message":
             raise self._refused(response)
         reason = get(choice, "finish_reason")
-        cut = _cut(f"finish_reason {reason}") if reason in ("length", "content_filter") else None
+        good = reason is None or is_good_end(str(reason))
+        cut = None if good else _cut(f"finish_reason {reason or repr(reason)}")
         calls = [_chat_call(call, cut) for call in items(message, "tool_calls")]
         legacy = get(message, "function_call")
-        if legacy is not None and not calls:
+        if is_legacy(legacy) and not calls:
             arguments = get(legacy, "arguments")
             calls = [RawCall("", text(legacy, "name"), arguments, "legacy", problem=cut)]
         return calls
 
     def _assembler(self) -> Assembler:
-        return ChatAssembler(lambda call: _chat_call(call, None))
+        return ChatAssembler(lambda call: _chat_call(call, None), self._by_name)
 
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
@@ -108,7 +114,7 @@ class ChatPlanner(Planner):
 
 
 def _chat_call(call: Any, cut: str | None) -> RawCall:
-    id_ = text(call, "id")
+    id_ = said(call, "id")
     custom = get(call, "custom")
     if custom is not None:
         return RawCall(id_, text(custom, "name"), get(custom, "input"), "custom", problem=cut)
@@ -201,12 +207,12 @@ def _response_call(item: Any, cut: str | None) -> RawCall | None:
         return None
     kind, body = found
     status = get(item, "status")
-    if cut is None and status not in (None, "completed"):
+    if cut is None and status not in (None, "", "completed"):
         cut = f"Not run: the call was cut off (status {status}). Write it again."
     # A custom call's output has no field for the namespace.
     echoed = _ECHOED if kind == "function" else _ECHOED[:1]
     echo = {name: plain(value) for name in echoed if (value := get(item, name)) is not None}
-    id_ = text(item, "call_id") or text(item, "id")
+    id_ = said(item, "call_id") or said(item, "id")
     return RawCall(id_, text(item, "name"), get(item, body), kind, echo, problem=cut)
 
 

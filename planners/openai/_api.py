@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
+from planners._core import arguments
 from planners._core.api import Api, Ending
-from planners._core.edge import get, is_dict, is_list, items, listed, nameable, once, plain, text
+from planners._core.edge import (
+    get,
+    is_dict,
+    is_list,
+    items,
+    listed,
+    mended,
+    nameable,
+    once,
+    plain,
+    said,
+    text,
+)
+from planners.openai._items import CALLS
+from planners.openai._parts import content
+from planners.openai._servers import ending
 
 _CHAT_CALLS: Final = ("function", "custom", None)
-_CALLS: Final = ("function_call", "custom_tool_call")
-_CHAT_ENDS: Final[dict[str, Ending]] = {"length": "cut_off", "content_filter": "refused"}
 
 
 def _sent(body: dict[str, Any], *left_out: str) -> dict[str, Any]:
@@ -30,10 +44,18 @@ class ChatApi(Api):
 
     def reply(self, response: Any) -> list[Any]:
         """Return the message; nothing for one that says nothing, which the API does not take."""
-        found = plain(_message(response))
+        found = mended(plain(get(choice_of(response), "message")))
         if not is_dict(found):
             return []
-        message = {"role": "assistant", **_sent(found, "annotations", "parsed")}
+        message = {**_sent(found, "annotations", "parsed", "function_call"), "role": "assistant"}
+        if "content" in message:
+            message["content"] = content(message["content"])
+        legacy = found.get("function_call")
+        if is_legacy(legacy):
+            message["function_call"] = {
+                "name": nameable(text(legacy, "name")),
+                "arguments": arguments.as_text(get(legacy, "arguments")),
+            }
         if "audio" in message:
             message["audio"] = {"id": get(message["audio"], "id")}
         calls = [_chat_call(call) for call in listed(message.pop("tool_calls", None))]
@@ -53,20 +75,25 @@ class ChatApi(Api):
 
     def text(self, response: Any) -> str:
         """Return content, or what the model says instead of it when it refuses."""
-        message = _message(response)
-        content = get(message, "content", "")
-        if is_list(content):
-            content = "".join(text(part, "text") for part in content)
-        return content or text(message, "refusal")
+        message = get(choice_of(response), "message")
+        said = get(message, "content", "")
+        if is_list(said):
+            said = "".join(text(part, "text") for part in said)
+        return said or text(message, "refusal")
 
     def ending(self, response: Any) -> Ending:
         """Return it from `finish_reason`."""
-        choices = items(response, "choices")
-        if not choices:
+        if get(response, "choices") is not None and not items(response, "choices"):
             return "failed"
-        reason = _CHAT_ENDS.get(get(choices[0], "finish_reason", ""), "answered")
-        refused = reason == "answered" and get(_message(response), "refusal")
-        return "refused" if refused else reason
+        choice = choice_of(response)
+        reason = get(choice, "finish_reason")
+        found = "answered" if reason is None else ending(str(reason))
+        refused = found == "answered" and get(get(choice, "message"), "refusal")
+        return "refused" if refused else found
+
+    def reason(self, response: Any) -> str:
+        """Return `finish_reason`."""
+        return text(choice_of(response), "finish_reason")
 
     def request(
         self, *, model: str, system: str, messages: list[Any], tools: list[Any]
@@ -86,18 +113,38 @@ def _chat_call(call: Any) -> Any:
     if not is_dict(call):
         return call
     sent = _sent(call, "index")
-    for kind in ("function", "custom"):
-        if is_dict(inner := sent.get(kind)):
-            name = nameable(text(inner, "name"))
-            sent[kind] = {**_sent(inner, "parsed_arguments"), "name": name}
-    return sent
+    kind = "custom" if is_dict(sent.get("custom")) else "function"
+    given = sent.get(kind)
+    inner = _sent(given, "parsed_arguments") if is_dict(given) else {}
+    if kind == "function":
+        inner["arguments"] = arguments.as_text(inner.get("arguments"))
+    sent[kind] = {**inner, "name": nameable(text(inner, "name"))}
+    return {**sent, "id": said(call, "id"), "type": kind}
 
 
-def _message(response: Any) -> Any:
-    if get(response, "choices") is not None:
-        choices = items(response, "choices")
-        return get(choices[0], "message") if choices else None
-    return get(response, "message", response)
+def choice_of(response: Any) -> Any:
+    """Return the choice that counts: the first, with the calls of another if it has none.
+
+    Some servers put the text into one choice and the calls into another.
+    """
+    if get(response, "choices") is None:
+        return response if get(response, "message") is not None else {"message": response}
+    choices = items(response, "choices")
+    if not choices:
+        return None
+    first = choices[0]
+    other = next((each for each in choices if items(get(each, "message"), "tool_calls")), first)
+    if other is first:
+        return first
+    calls = plain(other)["message"]["tool_calls"]
+    message = {**(plain(get(first, "message")) or {}), "tool_calls": calls}
+    return {"message": message, "finish_reason": get(other, "finish_reason")}
+
+
+def is_legacy(call: Any) -> bool:
+    """Whether a `function_call` is one; some servers put an empty one beside everything."""
+    blank = not text(call, "name").strip() and not str(get(call, "arguments", "")).strip()
+    return call is not None and not blank
 
 
 class ResponsesApi(Api):
@@ -109,12 +156,15 @@ class ResponsesApi(Api):
 
     def reply(self, response: Any) -> list[Any]:
         """Return the output items; texts keep their annotations, which are part of the input."""
-        return once([_item(plain(item)) for item in _output(response)], _CALLS, "call_id")
+        found = [_item(mended(plain(item))) for item in _output(response)]
+        while found and get(found[-1], "type") == "reasoning":  # it led to nothing
+            found.pop()
+        return once(found, CALLS, "call_id")
 
     def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield each `call_id`."""
         for item in messages:
-            if is_dict(item) and str(item.get("type")).removesuffix("_output") in _CALLS:
+            if is_dict(item) and str(item.get("type")).removesuffix("_output") in CALLS:
                 yield item, "call_id"
 
     def text(self, response: Any) -> str:
@@ -130,15 +180,20 @@ class ResponsesApi(Api):
 
     def ending(self, response: Any) -> Ending:
         """Return it from `status`."""
-        status = get(response, "status", "completed")
+        status = "completed" if is_list(response) else get(response, "status", "completed")
         if status == "incomplete":
             reason = get(get(response, "incomplete_details"), "reason")
             return "refused" if reason == "content_filter" else "cut_off"
         if status != "completed":
-            return "failed"
+            return "failed" if status in ("failed", "cancelled") else "cut_off"
         parts = [part for item in _output(response) for part in items(item, "content")]
         refused = any(get(part, "type") == "refusal" for part in parts)
         return "refused" if refused else "answered"
+
+    def reason(self, response: Any) -> str:
+        """Return the status and what it says of an incomplete response."""
+        detail = text(get(response, "incomplete_details"), "reason")
+        return detail or ("" if is_list(response) else text(response, "status"))
 
     def request(
         self, *, model: str, system: str, messages: list[Any], tools: list[Any]
@@ -158,9 +213,16 @@ def _item(item: Any) -> Any:
     if not is_dict(item):
         return item
     sent = _sent(item, "parsed_arguments")
-    if item.get("type") in _CALLS:
+    if sent.get("status") not in ("in_progress", "completed", "incomplete"):
+        sent.pop("status", None)
+    if item.get("type") in CALLS:
         sent["name"] = nameable(text(item, "name"))
-    if item.get("type") == "message":
+        sent["call_id"] = said(item, "call_id") or said(item, "id")
+    if item.get("type") == "function_call":
+        sent["arguments"] = arguments.as_text(item.get("arguments"))
+    elif item.get("type") == "custom_tool_call":
+        sent["input"] = str(item.get("input") or "")
+    elif item.get("type") == "message":
         parts = items(item, "content")
         sent["content"] = [_sent(part, "parsed") if is_dict(part) else part for part in parts]
     return sent

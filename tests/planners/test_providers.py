@@ -225,7 +225,7 @@ def test_messages_blocks(sdk):
         ("refusal", False),
         ("model_context_window_exceeded", False),
         ("stop_sequence", False),
-        ("end_turn", False),
+        ("end_turn", True),
         ("something_new", False),
     ],
 )

@@ -665,7 +665,7 @@ async def test_messages_as_the_api_sends_them():
         ("pause_turn", "goes on"),
         ("max_tokens", "cut off"),
         ("refusal", "refusal"),
-        ("end_turn", "not for tool use"),
+        ("something_new", "cut off"),
     ],
 )
 async def test_messages_that_do_not_stop_for_their_calls(reason, broken):

@@ -1,0 +1,305 @@
+"""The Responses API's events, put together.
+
+An item has a place (`output_index`), an id, and a call also a `call_id`. Servers leave out the
+place or the id, give events other ids than items, and send deltas before the item or behind its
+end; so an item is known by all three. `output_item.done` says what an item is, `response.completed`
+what the whole response is: where they differ from what came before, the last one counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, final
+
+from planners._core.call_log import RawCall
+from planners._core.edge import get, is_dict, is_list, mended, plain, said, text
+from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
+from planners.openai._items import CALLS, arguments_of, is_call
+
+_ENDS: Final = {"response.completed": "completed", "response.incomplete": "incomplete"}
+_FAILED: Final = {
+    "response.failed": "the response failed",
+    "response.cancelled": "the response was cancelled",
+}
+_UNENDED: Final = (None, "", "in_progress", "queued")
+
+
+@final
+class _Item:
+    """An output item that is being written."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.end = JsonEnd()
+        self.begun = False
+        # The API has said its last word on it.
+        self.whole = False
+        # Deltas came that may be those of another item.
+        self.doubtful = False
+        self.read: RawCall | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The field that deltas add to."""
+        return CALLS.get(self.body.get("type", ""))
+
+    def take(self, body: dict[str, Any]) -> None:
+        """Take another form of the item; what it leaves out was said before."""
+        name = CALLS.get(str(body.get("type") or self.body.get("type")))
+        kept = {key: value for key, value in body.items() if value not in (None, "")}
+        if name and name in body and not isinstance(body[name], str):
+            kept[name] = json.dumps(body[name]) if body[name] is not None else ""
+        if name and not str(kept.get(name) or "").strip():
+            kept.pop(name, None)
+        self.body = {**body, **self.body, **kept}
+
+
+@final
+class ResponsesAssembler(Assembler):
+    """The events of a response."""
+
+    def __init__(self, read: Callable[[Any], RawCall | None]) -> None:
+        """Read a whole item with `read`."""
+        super().__init__()
+        self._read = read
+        self._response: dict[str, Any] = {}
+        self._items: list[_Item] = []
+        self._at: dict[object, list[_Item]] = {}
+        self._ids: dict[str, _Item] = {}
+        # Deltas of items that have not been added.
+        self._early: dict[object, list[Any]] = {}
+
+    def feed(self, event: Any) -> Iterator[Progress]:
+        """Take an event; those that are not about calls only help to put the response together."""
+        kind = text(event, "type")
+        if kind == "error" or (not kind and get(event, "error") is not None):
+            self.recognised = True
+            raise stream_error(get(event, "error", event))
+        if not kind.startswith("response."):
+            self.recognised = self.recognised or kind in ("keepalive", "ping")
+            return
+        self.recognised = True
+        response = get(event, "response")
+        if response is not None:
+            self._response = plain(response)
+        if kind in _FAILED:
+            raise stream_error(get(response, "error", _FAILED[kind]))
+        if kind in _ENDS:
+            yield from self._on_end(_ENDS[kind])
+        elif kind.startswith("response.output_item."):
+            yield from self._on_item(event, done=kind.endswith(".done"))
+        elif kind.endswith((".delta", ".done")):
+            yield from self._on_delta(kind, event)
+
+    def _on_end(self, status: str) -> Iterator[Progress]:
+        """Take the whole response, if it says what it is made of."""
+        self.ended = True
+        if self._response.get("status") in _UNENDED:
+            self._response["status"] = status
+        output = self._response.get("output")
+        waiting = list(self._items)
+        for body in output if is_list(output) else ():
+            if not is_dict(body):
+                continue
+            item = next((each for each in waiting if _is_same(each.body, body)), None)
+            if item is None:
+                item = self._add(None, copy.deepcopy(body))
+            else:
+                waiting.remove(item)
+            item.take(copy.deepcopy(body))
+            item.whole, item.doubtful = True, False
+        for item in self._items:
+            yield from self._look(item, whole=True)
+
+    def _on_item(self, event: Any, *, done: bool) -> Iterator[Progress]:
+        body = copy.deepcopy(plain(get(event, "item")))
+        if not is_dict(body):
+            return
+        index = get(event, "output_index")
+        item = self._known(index, body)
+        if item is None:
+            item = self._add(index, body)
+        item.take(body)
+        self._name(item, index)
+        item.whole = item.whole or done
+        if done:
+            item.doubtful = False
+        early = [
+            *self._early.pop(("at", index), ()),
+            *(each for id_ in _ids(item.body) for each in self._early.pop(("id", id_), ())),
+        ]
+        if is_call(item.body) and not item.begun:
+            item.begun = True
+            yield Begun(item, said(item.body, "call_id") or said(item.body, "id"))
+        for kind, delta in early:
+            self._into(item, kind, delta)
+        yield from self._look(item, whole=item.whole)
+
+    def _add(self, index: Any, body: dict[str, Any]) -> _Item:
+        item = _Item({})
+        item.take(body)
+        self._items.append(item)
+        self._name(item, index)
+        return item
+
+    def _name(self, item: _Item, index: Any) -> None:
+        if index is not None and item not in self._at.setdefault(index, []):
+            self._at[index].append(item)
+        for id_ in _ids(item.body):
+            self._ids.setdefault(id_, item)
+
+    def _known(self, index: Any, body: dict[str, Any]) -> _Item | None:
+        """Return the item that a body is another form of."""
+        named = [self._ids[id_] for id_ in _ids(body) if id_ in self._ids]
+        if index is not None:
+            placed = [item for at in self._at.values() for item in at]
+            named = [item for item in named if item not in placed]
+        here = reversed(self._at.get(index, ())) if index is not None else ()
+        return next((item for item in (*here, *named) if _can_be(item.body, body)), None)
+
+    def _on_delta(self, kind: str, event: Any) -> Iterator[Progress]:
+        index, id_ = get(event, "output_index"), said(event, "item_id")
+        at = self._at.get(index, ()) if index is not None else ()
+        item = self._ids.get(id_)
+        if at and item not in at:
+            item = at[0] if len(at) == 1 else None
+        if item is None and at:  # one of several, and nothing says which
+            for each in at:
+                each.doubtful = not each.whole
+            return
+        if item is None:
+            key = ("at", index) if index is not None else ("id", id_)
+            self._early.setdefault(key, []).append((kind, event))
+            return
+        self._into(item, kind, event)
+        yield from self._look(item, whole=item.whole)
+
+    @staticmethod
+    def _into(item: _Item, kind: str, event: Any) -> None:
+        """Add a delta to its item; behind the item's end it says nothing new."""
+        name = item.name
+        if item.whole:
+            return
+        if kind.endswith(("output_text.delta", "refusal.delta")):
+            _say(item.body, kind, text(event, "delta"))
+        elif name is None:
+            return
+        elif kind.endswith(".delta") and ("arguments" in kind or "input" in kind):
+            piece = text(event, "delta")
+            item.body[name] = (item.body.get(name) or "") + piece
+            item.end.feed(piece)
+        elif kind.endswith(".done") and get(event, name) is not None:
+            last = {key: said(event, key) for key in ("name", "call_id")}
+            item.take({"type": item.body["type"], name: arguments_of(get(event, name)), **last})
+
+    def _look(self, item: _Item, *, whole: bool) -> Iterator[Progress]:
+        """Say that a call is complete if it is."""
+        if not item.begun or item.doubtful:
+            return
+        closed = item.end.closed
+        if item.body.get("type") == "function_call" and not closed:
+            closed = JsonEnd().feed(item.body.get("arguments") or "")
+        if not (item.whole or closed) or not item.body.get("name"):
+            return
+        known = item.read
+        name = item.name or ""
+        if known is not None and (known.name, known.arguments) == (
+            item.body["name"],
+            item.body.get(name),
+        ):
+            if item.whole and whole:
+                yield Written(item, known)
+            return
+        # What has closed is whole, whatever the item's own status was when it was added.
+        body = item.body if item.whole else {**item.body, "status": "completed"}
+        raw = self._read(body)
+        if raw is not None:
+            item.read = raw
+            yield Written(item, raw, ended=item.whole)
+
+    def keys(self) -> list[object] | None:
+        """Return the items that are calls."""
+        return [item for item in self._items if is_call(item.body)]
+
+    def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
+        """Return a `response`; the items of the stream are its output."""
+        if not self.recognised:
+            return None
+        response = {"object": "response", **self._response}
+        if given is not None:
+            response.pop("status", None)
+            response["output"] = self._kept(given)
+        else:
+            response["output"] = [_ended(item) for item in self._items]
+        return mended(response)
+
+    def _kept(self, given: Collection[object]) -> list[dict[str, Any]]:
+        """Return the items up to the last complete call, without those that are not complete.
+
+        The server knows nothing of a response that broke off: a reasoning item that does not carry
+        its own content cannot be sent back, and what it led to must not name itself. A text that
+        broke off is kept where no call follows it.
+        """
+        last = max((at for at, item in enumerate(self._items) if item in given), default=-1)
+        kept = [
+            {**item.body, "status": "completed"}
+            for item in self._items[: last + 1]
+            if item in given or (item.whole and _stands_alone(item.body))
+        ]
+        kept += [
+            {**item.body, "status": "incomplete"}
+            for item in self._items[last + 1 :]
+            if item.body.get("type") == "message" and item.body.get("content")
+        ]
+        return [{key: value for key, value in body.items() if key != "id"} for body in kept]
+
+
+def _ids(body: dict[str, Any]) -> list[str]:
+    return [found for name in ("call_id", "id") if (found := said(body, name))]
+
+
+def _can_be(known: dict[str, Any], body: dict[str, Any]) -> bool:
+    """Whether a body can be another form of an item at its place or with its id."""
+    one, other = said(known, "call_id"), said(body, "call_id")
+    return known.get("type") == body.get("type", known.get("type")) and (
+        one == other or not one or not other
+    )
+
+
+def _is_same(known: dict[str, Any], body: dict[str, Any]) -> bool:
+    """Whether an item of the whole response is one that events told of."""
+    if known.get("type") != body.get("type"):
+        return False
+    for name in ("call_id", "id"):
+        one, other = said(known, name), said(body, name)
+        if one and other:
+            return one == other
+    return True
+
+
+def _ended(item: _Item) -> dict[str, Any]:
+    """Return an item of a response that has ended."""
+    body = item.body
+    if item.doubtful:
+        return {**body, item.name or "": "(parts of two calls, and nothing says of which)"}
+    closed = item.end.closed or not is_call(body)
+    return {**body, "status": "completed"} if closed and body.get("status") in _UNENDED else body
+
+
+def _stands_alone(body: dict[str, Any]) -> bool:
+    return body.get("type") in ("message", "reasoning") and (
+        body.get("type") == "message" or bool(body.get("encrypted_content"))
+    )
+
+
+def _say(body: dict[str, Any], kind: str, piece: str) -> None:
+    """Add a piece of text to a message that is being written."""
+    refusal = kind.endswith("refusal.delta")
+    name = "refusal" if refusal else "text"
+    content: list[dict[str, Any]] = body.setdefault("content", [])
+    of = "refusal" if refusal else "output_text"
+    if not content or content[-1].get("type") != of:
+        content.append({"type": of, name: ""} | ({} if refusal else {"annotations": []}))
+    content[-1][name] += piece
