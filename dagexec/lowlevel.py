@@ -27,6 +27,7 @@ from dagexec._core.earlier_calls import (
     without_faults,
 )
 from dagexec._core.events import Progress, Retrying, Waiting
+from dagexec._core.identical import Identical, frozen, shared, speaks_for_all
 from dagexec._core.json_form import as_text
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.refs import follow
@@ -50,7 +51,6 @@ from dagexec._core.scheduler import (
 )
 from dagexec._core.told import MAYBE, SCOPES, too_late
 from dagexec._errors import text_of
-from dagexec._runtime.sharing import frozen, speaks_for_all
 from dagexec._tools import schemas
 from dagexec._tools.checking import resolved
 from dagexec._tools.context import current_id
@@ -77,6 +77,7 @@ __all__ = [
     "Event",
     "Expired",
     "Finish",
+    "Identical",
     "Launch",
     "Progress",
     "Refused",
@@ -107,6 +108,7 @@ __all__ = [
     "same_call",
     "schemas",
     "secret_call",
+    "shared",
     "speaks_for_all",
     "text_of",
     "to_event",

@@ -24,6 +24,7 @@ from dagexec.lowlevel import (
     Closed,
     Event,
     Expired,
+    Identical,
     Launch,
     Reopened,
     Scheduler,
@@ -31,16 +32,16 @@ from dagexec.lowlevel import (
     Started,
     State,
     Stop,
-    frozen,
     outcome_of,
     resolved,
+    shared,
     speaks_for_all,
     to_event,
     to_record,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 # Kind, call, body: a record of the log.
 Entry: TypeAlias = "list[Any]"
@@ -117,8 +118,8 @@ class Drive:
         # What has settled and the scheduler has still to be told.
         self._settled: deque[tuple[str, Outcome]] = deque()
         # Identical calls of pure tools: who runs for them, and who waits for it, ready since when.
-        self._leaders: dict[Hashable, str] = {}
-        self._followers: dict[str, list[tuple[str, int, float]]] = {}
+        # Of each call that follows: its layer and since when it is ready.
+        self._identical: Identical[tuple[int, float]] = Identical()
         log: Log = [] if result is None else result["log"]
         for batch in log:
             self._replay(batch)
@@ -252,28 +253,20 @@ class Drive:
 
     def _follows(self, name: str, args: dict[str, Any], layer: int, ready: float) -> bool:
         """Whether an identical call of a pure tool runs or ran, whose outcome this one gets."""
-        call = self.machine.call(name)
+        call, outcomes = self.machine.call(name), self.machine.outcomes
         if self._spec["effects"].get(call.tool) != "pure":
             return False
-        try:
-            key = call.tool, frozen(args)
-            leader = self._leaders.setdefault(key, name)
-        except (TypeError, RecursionError):
-            return False  # an argument that cannot be compared by value
-        if leader == name:
+        leader = self._identical.leader_of(name, call.tool, args, outcomes)
+        if leader is None:
             return False
-        outcome = self.machine.outcomes.get(leader)
-        if outcome is None:
-            self._followers.setdefault(leader, []).append((name, layer, ready))
-            return True
-        if not speaks_for_all(outcome):
-            self._leaders[key] = name
-            return False
-        self._settled.append((name, self._shared(outcome, leader, ready)))
+        if leader in outcomes:
+            self._settled.append((name, self._shared(outcomes[leader], leader, ready)))
+        else:
+            self._identical.follow(leader, name, (layer, ready))
         return True
 
     def _share(self, leader: str, outcome: Outcome) -> None:
-        for name, layer, ready in self._followers.pop(leader, ()):
+        for name, (layer, ready) in self._identical.released(leader):
             if self.machine.state(name) is not State.READY:
                 continue  # a deadline or a stop came first
             if speaks_for_all(outcome):
@@ -282,10 +275,7 @@ class Drive:
                 self._launch(name, layer, ready)
 
     def _shared(self, outcome: Outcome, leader: str, ready: float) -> Outcome:
-        now = self._now - self._zero
-        return replace(
-            outcome, attempts=0, started=now, ended=now, queued=now - ready, because=leader
-        )
+        return shared(outcome, leader, self._now - self._zero, ready)
 
     # ------------------------------------------------------------------------------------- ending
 
