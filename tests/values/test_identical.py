@@ -57,6 +57,9 @@ class Zone(tzinfo):
     def utcoffset(self, _when):
         return timedelta(0)
 
+    def dst(self, _when):
+        return timedelta(0)
+
     def __repr__(self):
         return "a zone"
 
@@ -67,14 +70,15 @@ def model(hidden=0, **fields):
     return made
 
 
+NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - one without a zone is among the cases
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EACH = [
     None, True, False, 0, 1, 2, "1", "a", b"a", 0.0, -0.0, 1.0, 1 + 0j, Decimal("1.5"),
-    Decimal("1.50"), date(2026, 1, 1), datetime(2026, 1, 1), NOON,
+    Decimal("1.50"), date(2026, 1, 1), NAIVE, NOON,
     NOON.astimezone(timezone(timedelta(hours=9))), NOON.astimezone(ZoneInfo("UTC")),
-    datetime(2026, 1, 1, fold=1), time(1), timedelta(1), UUID(int=1), PurePosixPath("a"),
+    NAIVE.replace(fold=1), time(1), timedelta(1), UUID(int=1), PurePosixPath("a"),
     Grade.one, Word.one, Bits.a, Bits.a | Bits.b, [1], [True], [1.0], (1,), (True,), {"a": 1},
-    {"a": True}, {1: 2}, {True: 2}, {1}, {True}, frozenset({1}), frozenset({True}), Pair(1),
+    {"a": True}, {1: 2}, {True: 2}, frozenset({1}), frozenset({True}), Pair(1),
     Pair(True), Pair(1, [1]), Point(1), Point(True), Point((1,)), Loose(1), model(x=1),
     model(x=True), model(x=1, y=2), model(x=1, hidden=1), [[1], {"a": (1,)}],
 ]  # fmt: skip
@@ -107,7 +111,8 @@ def with_more():
         Own(1),
         Fraction(1, 2),
         with_more(),
-        datetime(2026, 1, 1, tzinfo=Zone()),
+        NOON.astimezone(Zone()),
+        {1},
         [object()],
     ],
     ids=lambda value: type(value).__name__,
