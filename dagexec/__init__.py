@@ -28,7 +28,7 @@ from dagexec._core.outcomes import (
     TimedOut,
 )
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import Ref, Template
+from dagexec._core.refs import Each, Ref, Template
 from dagexec._core.report import Report
 from dagexec._errors import (
     ArgumentError,
@@ -65,6 +65,7 @@ __all__ = [
     "Denied",
     "Deny",
     "Done",
+    "Each",
     "Edit",
     "Effect",
     "Executor",

@@ -45,6 +45,7 @@ from dagexec._core.scheduler import (
     Reopened,
     Scheduler,
     Settled,
+    Spread,
     Started,
     State,
     Stop,
@@ -52,7 +53,7 @@ from dagexec._core.scheduler import (
 from dagexec._core.told import MAYBE, SCOPES, too_late
 from dagexec._errors import text_of
 from dagexec._tools import schemas
-from dagexec._tools.checking import resolved
+from dagexec._tools.checking import resolved, spread_of
 from dagexec._tools.context import current_id
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool, as_tools
@@ -85,6 +86,7 @@ __all__ = [
     "Retrying",
     "Scheduler",
     "Settled",
+    "Spread",
     "Started",
     "State",
     "Stop",
@@ -110,6 +112,7 @@ __all__ = [
     "secret_call",
     "shared",
     "speaks_for_all",
+    "spread_of",
     "text_of",
     "to_event",
     "to_record",

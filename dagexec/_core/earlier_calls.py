@@ -13,13 +13,13 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from dagexec._core.json_form import as_text
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import MISSING, Ref, Template, follow
+from dagexec._core.refs import MISSING, Each, Ref, Template, follow, json_of
 from dagexec._errors import BadReference
 
 C = TypeVar("C")
 
 # What makes an object in JSON something else than itself.
-MARKS: Final = frozenset({"$ref", "$template", "$literal"})
+MARKS: Final = frozenset({"$ref", "$template", "$literal", "$each"})
 _SHOWN: Final = 20
 _LONGEST: Final = 60
 
@@ -78,7 +78,12 @@ class EarlierCalls(ABC, Generic[C]):
                 problems[str(error)] = None
                 return ref
 
-        filled = {name: replaced(value, found, text=name in texts) for name, value in args.items()}
+        filled: dict[str, Any] = {}
+        for name, value in args.items():
+            try:
+                filled[name] = replaced(value, found, text=name in texts)
+            except CannotRun as error:
+                problems[str(error)] = None
         if problems:
             raise CannotRun("\n".join(problems))
         return filled
@@ -106,12 +111,29 @@ def replaced(node: Any, target: Callable[..., Any], *, text: bool = False) -> An
         return found if isinstance(found, Ref) else {"$literal": found}
     if isinstance(node, Template):
         return _filled(node, target)
+    if isinstance(node, Each):
+        return _each(node, target)
     if isinstance(node, dict):
         items = cast("dict[str, Any]", node).items()
         return {key: replaced(item, target) for key, item in items}
     if isinstance(node, list):
         return [replaced(item, target) for item in cast("list[Any]", node)]
     return node
+
+
+def _each(each: Each, target: Callable[..., Any]) -> Any:
+    """Return a list of items with what is known of it: items that are known are literal."""
+    if not isinstance(each.items, Ref):
+        return each
+    found = target(each.items, text=False)
+    if isinstance(found, Ref):
+        return Each(found)
+    listed = json_of(found) if isinstance(found, str) else found
+    if isinstance(listed, list | tuple):
+        return Each(tuple(cast("Sequence[Any]", listed)))
+    raise CannotRun(
+        f'{{"$each": "{each.items!s}"}} takes a list, and that is a {type(found).__name__}.'
+    )
 
 
 def _filled(template: Template, target: Callable[..., Any]) -> Any:

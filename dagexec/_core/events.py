@@ -75,7 +75,21 @@ class Reopened:
     call: str
 
 
-Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened
+@final
+@value()
+class Spread:
+    """A ready call becomes `count` calls, one for each item of its lists, and waits for them.
+
+    They are committed: they start even while the plan is still arriving. `ordered` are pairs
+    (earlier, later) of their positions, of those that conflict on a resource.
+    """
+
+    call: str
+    count: int
+    ordered: tuple[tuple[int, int], ...] = ()
+
+
+Event: TypeAlias = Added | Closed | Started | Settled | Expired | Stop | Reopened | Spread
 
 
 # -------------------------------------------------------------------------- actions: what comes out

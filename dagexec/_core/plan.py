@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, final
 
-from dagexec._core.refs import MISSING, Ref, decode, encode, references
+from dagexec._core.refs import MISSING, Ref, decode, encode, holds_each, references
 from dagexec._core.secrets import shown
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._pictures.diagram import Diagram
@@ -57,6 +57,8 @@ class Call:
     refs: tuple[Ref, ...] = field(default=(), init=False, repr=False, compare=False)
     needs: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     waits: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
+    # Whether it runs once for each item of a list: it has `Each` among its arguments.
+    each: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check and decode; a call is never half valid."""
@@ -74,6 +76,7 @@ class Call:
                 raise PlanError([Problem("bad_reference", self.id, str(error))]) from None
             change(self, "args", args)
             refs = tuple(references(args))
+            change(self, "each", holds_each(args))
         if refs or self.after or self.ordered:
             change(self, "refs", refs)
             if self.problem is None:

@@ -252,6 +252,31 @@ class Literal:
     value: Any
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Each:
+    """As an argument: the call runs once for each item of a list; JSON's `{"$each": "1.orders"}`.
+
+    `Each(Ref("1", ("orders",)))` takes the items of another call's value, `Each(("a", "b"))` those
+    that are given. The items are calls of their own, `3[0]`, `3[1]` …; the value of the call is the
+    list of theirs. Several in one call go side by side.
+    """
+
+    items: Ref | tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no list; a list becomes a tuple."""
+        given: object = self.items
+        if isinstance(given, list):
+            object.__setattr__(self, "items", tuple(cast("list[Any]", given)))
+        elif not isinstance(given, Ref | tuple):
+            msg = (
+                'Each takes a reference to a list, or a list: Each(Ref("1", ("orders",))),'
+                f" not {type(given).__name__}"
+            )
+            raise BadReference(msg)
+
+
 def decode(value: Any, depth: int = 0) -> Any:
     """Turn the JSON forms of references into values; raise BadReference for malformed ones.
 
@@ -265,7 +290,7 @@ def decode(value: Any, depth: int = 0) -> Any:
         msg = f"arguments are nested more than {MAX_DEPTH} deep"
         raise BadReference(msg)
     if kind is dict:
-        if "$ref" in value or "$template" in value or "$literal" in value:
+        if "$ref" in value or "$template" in value or "$literal" in value or "$each" in value:
             return _special(value)
         return {key: decode(item, depth + 1) for key, item in value.items()}
     if kind is list:
@@ -275,9 +300,10 @@ def decode(value: Any, depth: int = 0) -> Any:
     return own(value)
 
 
-def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
-    mark = next(key for key in ("$ref", "$template", "$literal") if key in value)
-    extra = [key for key in value if key != mark and not (mark == "$ref" and key == "default")]
+def _special(value: dict[Any, Any]) -> Ref | Template | Literal | Each:
+    mark = next(key for key in ("$ref", "$template", "$literal", "$each") if key in value)
+    may_default = mark in ("$ref", "$each") and isinstance(value[mark], str | int)
+    extra = [key for key in value if key != mark and not (may_default and key == "default")]
     if extra:
         msg = (
             f'an object with "{mark}" is a reference and has no other keys ({extra[0]!r} here);'
@@ -287,7 +313,9 @@ def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
     body = value[mark]
     if mark == "$literal":
         return Literal(own(body))
-    if mark == "$ref" and isinstance(body, int) and not isinstance(body, bool):
+    if mark == "$each" and isinstance(body, list):
+        return Each(tuple(cast("list[Any]", body)))
+    if mark != "$template" and isinstance(body, int) and not isinstance(body, bool):
         body = str(body)  # models write numbers as numbers
     if not isinstance(body, str):
         msg = f'"{mark}" takes a string, not {type(body).__name__}'
@@ -295,10 +323,12 @@ def _special(value: dict[Any, Any]) -> Ref | Template | Literal:
     if mark == "$template":
         return Template.parse(body)
     ref = Ref.parse(body)
-    return Ref(ref.call, ref.path, value["default"]) if "default" in value else ref
+    if "default" in value:
+        ref = Ref(ref.call, ref.path, value["default"])
+    return ref if mark == "$ref" else Each(ref)
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any) -> Any:  # noqa: PLR0911 - one a kind
     """Turn references into their JSON forms; the inverse of `decode`."""
     if isinstance(value, Ref):
         body: dict[str, Any] = {"$ref": str(value)}
@@ -307,6 +337,8 @@ def encode(value: Any) -> Any:
         return {"$template": str(value)}
     if isinstance(value, Literal):
         return {"$literal": own(value.value)}
+    if isinstance(value, Each):
+        return _encoded_each(value.items)
     kind = cast("object", type(value))
     if kind is dict:
         return {key: encode(item) for key, item in value.items()}
@@ -315,13 +347,23 @@ def encode(value: Any) -> Any:
     return value
 
 
-def references(value: Any) -> Iterator[Ref]:
+def _encoded_each(items: Ref | tuple[Any, ...]) -> dict[str, Any]:
+    if not isinstance(items, Ref):
+        return {"$each": own(list(items))}
+    body: dict[str, Any] = {"$each": str(items)}
+    return body if items.default is MISSING else {**body, "default": items.default}
+
+
+def references(value: Any) -> Iterator[Ref]:  # noqa: C901 - one a kind
     """Yield every reference in decoded arguments, in the order in which they are written."""
     kind = cast("object", type(value))
     if kind is Ref:
         yield value
     elif kind is Template:
         yield from value.refs
+    elif kind is Each:
+        if isinstance(value.items, Ref):
+            yield value.items
     elif kind is dict:
         for item in value.values():
             yield from references(item)
@@ -330,7 +372,19 @@ def references(value: Any) -> Iterator[Ref]:
             yield from references(item)
 
 
-def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 - one a kind
+def holds_each(value: Any) -> bool:
+    """Whether there is an `Each` in decoded arguments."""
+    kind = cast("object", type(value))
+    if kind is Each:
+        return True
+    if kind is dict:
+        return any(type(item) not in PLAIN and holds_each(item) for item in value.values())
+    if kind is list or kind is tuple:
+        return any(type(item) not in PLAIN and holds_each(item) for item in value)
+    return False
+
+
+def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: C901, PLR0911 - one a kind
     """Put values in the place of references, in one pass; what goes in is never read again.
 
     The containers in what is returned are its reader's own. Errors: whatever `lookup` raises.
@@ -347,6 +401,9 @@ def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: PLR0911 -
         )
     if kind is Literal:
         return own(value.value)
+    if kind is Each:
+        msg = "a call with $each runs once for each item, and has no arguments of its own"
+        raise BadReference(msg)
     if kind is dict:
         return {key: resolve(item, lookup) for key, item in value.items()}
     if kind is list:

@@ -18,7 +18,9 @@ The states of a call:
 * stopping: asked to stop. It may still return, and then what happened is its outcome.
 * settled: it has its outcome, exactly one.
 
-`Reopened` leads back to held: from ready, running, stopping, and settled as pending or in doubt.
+`Spread` leads from ready back to waiting: the call has become a call for each item of a list, and
+waits for their ends. What they became is its outcome. `Reopened` leads back to held: from ready,
+running, stopping, and settled as pending or in doubt.
 
 Rules that hold for every driver:
 
@@ -40,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, final
 
+from dagexec._core.each import calls_of, gathered, item_targets
 from dagexec._core.events import (
     Abort,
     Action,
@@ -52,6 +55,7 @@ from dagexec._core.events import (
     Launch,
     Reopened,
     Settled,
+    Spread,
     Started,
     Stop,
 )
@@ -85,6 +89,7 @@ __all__ = [
     "Reopened",
     "Scheduler",
     "Settled",
+    "Spread",
     "Started",
     "State",
     "Stop",
@@ -104,6 +109,8 @@ class Scheduler:
         self._expected: dict[str, list[tuple[Node, bool]]] = {}
         # Whether a call ever depended on one that had not arrived: without that, no cycle.
         self._looks_ahead = False
+        # Whether a call became calls for its items.
+        self._has_items = False
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
         self._free: list[Node] = []
         self._layers: list[list[Node]] = []
@@ -150,8 +157,30 @@ class Scheduler:
 
     @property
     def calls(self) -> Iterator[Call]:
-        """The calls that have arrived, in order."""
-        return (node.call for node in self._nodes.values())
+        """The calls that have arrived, in order; those for items stand behind their call."""
+        for node in self._nodes.values():
+            if type(node.index) is int:
+                yield node.call
+                if node.items:
+                    # As if they had been written in its place.
+                    yield from (item.call for item in node.items)
+
+    def items(self, name: str) -> list[Call]:
+        """Return the calls for the items of a call, none as long as it has not become those."""
+        return [item.call for item in self._nodes[name].items or ()]
+
+    @property
+    def has_items(self) -> bool:
+        """Whether a call became calls for its items."""
+        return self._has_items
+
+    def knows(self, name: str) -> bool:
+        """Whether a call with this id has arrived."""
+        return name in self._nodes
+
+    def place(self, name: str) -> float:
+        """Return where a call stands in the order of arrival; raise KeyError for an unknown one."""
+        return self._nodes[name].index
 
     def call(self, name: str) -> Call:
         """Return the call with this id; raise KeyError for an unknown one."""
@@ -167,9 +196,11 @@ class Scheduler:
         return node.call if node.state is State.READY else None
 
     def missing(self, name: str) -> tuple[str, ...]:
-        """Return the dependencies of a call that have not ended, or not arrived."""
-        call = self._nodes[name].call
-        return tuple(each for each in (*call.needs, *call.waits) if each not in self._outcomes)
+        """Return the dependencies of a call, or its items, that have not ended, or not arrived."""
+        node = self._nodes[name]
+        items = [item.call.id for item in node.items or ()]
+        needed = items or (*node.call.needs, *node.call.waits)
+        return tuple(each for each in needed if each not in self._outcomes)
 
     def receive(self, *events: Event) -> list[Action]:
         """Take a batch of events and return what to do now.
@@ -187,7 +218,10 @@ class Scheduler:
                 return actions  # nothing follows from it
             self._actions = actions
             self._active -= 1
-            self._settle(node, event.outcome)  # type: ignore[union-attr]
+            if kind is Settled:
+                self._settle(node, event.outcome)  # type: ignore[union-attr]
+            else:
+                self._spread(node, event)  # type: ignore[arg-type]
         else:
             check_batch(
                 events,
@@ -243,13 +277,17 @@ class Scheduler:
             return culprits[0]
         return next((name for name in self._outcomes if name in culprits), culprits[0])
 
-    def _depend(self, node: Node, name: str, lost: list[str], *, hard: bool) -> None:
+    def _depend(  # noqa: C901 - each frame costs
+        self, node: Node, name: str, lost: list[str], *, hard: bool
+    ) -> None:
         """Add a dependency; append the call to blame to `lost` if it was lost already."""
         source = self._nodes.get(name)
         if source is None:
             self._expected.setdefault(name, []).append((node, hard))
             self._looks_ahead = True
             node.missing += 1
+            return
+        if source.items and self._depend_on_items(node, source, lost, hard=hard):
             return
         outcome = self._outcomes.get(name)
         if outcome is not None:
@@ -265,6 +303,16 @@ class Scheduler:
         else:
             source.dependants = [(node, hard)]
         node.missing += 1
+
+    def _depend_on_items(self, node: Node, source: Node, lost: list[str], *, hard: bool) -> bool:
+        """Add dependencies on single items of a call; return whether that is all it refers to."""
+        items = source.items or ()
+        targets = item_targets(node.call, source.call.id)
+        if targets is None or any(index >= len(items) for index in targets):
+            return False
+        for index in targets:
+            self._depend(node, items[index].call.id, lost, hard=hard)
+        return True
 
     def _on_closed(self, _event: Closed) -> None:
         self._closed = True
@@ -307,6 +355,44 @@ class Scheduler:
         if not self._looks_ahead:
             return []
         return cycles(node.call for node in self._nodes.values() if node.missing)
+
+    def _spread(self, parent: Node, event: Spread) -> None:
+        """Put a call for each item behind a ready call, which waits for them."""
+        self._has_items = True
+        parent.state = State.WAITING
+        for layer in self._layers:
+            if parent in layer:
+                layer.remove(parent)  # its items are in the layers in which they are launched
+        step = 1 / (event.count + 1)
+        items: list[Node] = []
+        for index, call in enumerate(calls_of(parent.call, event.count, event.ordered)):
+            item = Node(call, parent.index + (index + 1) * step, eager=True)
+            self._nodes[call.id] = item
+            item.dependants = [(parent, False)]
+            items.append(item)
+        parent.items = tuple(items)
+        parent.missing = len(items)
+        self._retarget(parent)
+        for item in items:
+            self._depend_on_all(item)  # what they refer to has ended
+            if item.missing == 0:
+                self._free_up(item)
+        if not items and self._gather(parent):
+            self._release(_take_dependants(parent))
+
+    def _retarget(self, parent: Node) -> None:
+        """Let those that refer to single items wait for these instead of for the whole call."""
+        items = parent.items or ()
+        kept: list[tuple[Node, bool]] = []
+        for dependant, hard in parent.dependants:
+            targets = item_targets(dependant.call, parent.call.id)
+            if targets is None or any(index >= len(items) for index in targets):
+                kept.append((dependant, hard))
+                continue
+            dependant.missing += len(targets) - 1
+            for index in targets:
+                items[index].dependants = [*items[index].dependants, (dependant, hard)]
+        parent.dependants = kept
 
     def _on_settled(self, event: Settled) -> None:
         self._active -= 1
@@ -362,11 +448,21 @@ class Scheduler:
             node.missing -= 1
             if node.missing:
                 continue
-            if node.state is State.WAITING:
+            if node.state is not State.WAITING or (node.items and self._gather(node)):
+                nodes.extend(_take_dependants(node))
+            elif not node.items:
                 node.state = State.HELD
                 self._free.append(node)
-            else:
-                nodes.extend(_take_dependants(node))
+
+    def _gather(self, node: Node) -> bool:
+        """Conclude a call whose items have all ended; return whether all are done."""
+        found = [(item.call.id, self._outcomes[item.call.id]) for item in node.items or ()]
+        outcome = gathered(found)
+        self._record(node, outcome)
+        if outcome.status == "done":
+            return True
+        self._lose([(node, node.call.id)])
+        return False
 
     def _lose(self, lost: list[tuple[Node, str]]) -> None:
         """Skip what needs these lost calls, and what needs that; chains are long, so by a loop.
@@ -486,7 +582,7 @@ class Scheduler:
                 waiting.append((dependant, culprit))
 
 
-def _by_index(node: Node) -> int:
+def _by_index(node: Node) -> float:
     return node.index
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final, final
 
-from dagexec._core.events import Added, Closed, Event, Expired, Reopened, Settled, Started
+from dagexec._core.each import item_id
+from dagexec._core.events import Added, Closed, Event, Expired, Reopened, Settled, Spread, Started
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call
 from dagexec._errors import DagexecError
@@ -31,6 +32,7 @@ class State(Enum):
 TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
     Started: ((State.READY,), State.RUNNING),
     Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
+    Spread: ((State.READY,), State.WAITING),
 }
 LAUNCHED: Final = (State.READY, State.RUNNING, State.STOPPING)
 UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
@@ -44,13 +46,16 @@ UNANSWERED: Final = ("pending", "in_doubt")
 class Node:
     """A call and where it stands."""
 
-    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
+    __slots__ = ("call", "dependants", "eager", "index", "items", "missing", "state")
 
-    def __init__(self, call: Call, index: int, *, eager: bool) -> None:
+    def __init__(self, call: Call, index: float, *, eager: bool) -> None:
         """Take a call that has arrived; nothing is missing yet."""
         self.call = call
-        # Position in the order of arrival: the only tie-break there is.
+        # Position in the order of arrival: the only tie-break there is. The calls for the items of
+        # another stand between it and the next one, so theirs is no whole number.
         self.index = index
+        # The calls for its items, once it has become those.
+        self.items: tuple[Node, ...] | None = None
         self.eager = eager
         self.state = State.WAITING
         # How many of its dependencies have not ended, or have been lost and still keep an order.
@@ -80,7 +85,7 @@ def check_batch(
         elif len(events) > 1 and not isinstance(event, _BATCHED):
             msg = f"{type(event).__name__} must come alone, not in a batch"
             raise Refused(msg)
-        elif isinstance(event, Started | Settled):
+        elif isinstance(event, Started | Settled | Spread):
             allowed(event, nodes)
             name = event.call
         elif isinstance(event, Reopened):
@@ -96,14 +101,33 @@ def check_batch(
         seen[name] = None
 
 
-def allowed(event: Started | Settled, nodes: Mapping[str, Node]) -> Node:
+def allowed(event: Started | Settled | Spread, nodes: Mapping[str, Node]) -> Node:
     """Return the call that an event names; raise Refused if its state does not allow the event."""
     node = nodes.get(event.call)
     if node is None or node.state not in TRANSITIONS[type(event)][0]:
         where = "unknown" if node is None else node.state.value
         msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
         raise Refused(msg)
+    if type(event) is Spread:
+        _check_spread(event, node, nodes)
     return node
+
+
+def _check_spread(event: Spread, node: Node, nodes: Mapping[str, Node]) -> None:
+    if not node.call.each:
+        msg = f"Spread was refused: call {event.call!r} runs for no items"
+        raise Refused(msg)
+    taken = next((id_ for id_ in item_ids(event) if id_ in nodes), None)
+    orders = all(0 <= earlier < later < event.count for earlier, later in event.ordered)
+    if event.count < 0 or taken is not None or not orders:
+        why = f"there is a call {taken!r}" if taken is not None else "its numbers are wrong"
+        msg = f"Spread of call {event.call!r} was refused: {why}"
+        raise Refused(msg)
+
+
+def item_ids(event: Spread) -> Iterator[str]:
+    """Return the ids of the calls for the items."""
+    return (item_id(event.call, index) for index in range(event.count))
 
 
 def _why_not_added(name: str, nodes: Mapping[str, Node], *, closed: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Final, final
 
 from dagexec._core.events import Notice, Retrying, Waiting
 from dagexec._core.results import Mark, Underway
-from dagexec._core.scheduler import Action, Added, Conclude, Event, Launch, Settled, Started
+from dagexec._core.scheduler import Action, Added, Conclude, Event, Launch, Settled, Spread, Started
 
 _NOWHERE: Final = Underway("waiting")
 
@@ -38,6 +38,8 @@ class Whereabouts:
                 self.underway[name] = Underway("running", ready, at)
             case Launch(calls=names):
                 self.underway.update(dict.fromkeys(names, Underway("ready", self._clock())))
+            case Spread(call=name):
+                self.underway[name] = _NOWHERE
             case Added(call=call):
                 self.underway[call.id] = _NOWHERE
             case Waiting(call=name):

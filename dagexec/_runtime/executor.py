@@ -35,6 +35,7 @@ from dagexec._runtime.settings import (
     check_choices,
     concurrency_of,
     deadlines,
+    max_items_of,
 )
 from dagexec._tools.checking import as_plan, prepare
 from dagexec._tools.context import given_back_meanwhile, inside_a_call
@@ -79,6 +80,7 @@ class Executor:
             for an observer of its own for each run.
         capacities: How much there is of each named resource that tools use, over all runs on an
             event loop: `{"gpu": 1, "db": 4}`.
+        max_items: For how many items a call with `Each` may run; one with more fails.
 
     With `async with`, or `aclose()`, its idle worker processes and background services end. Without
     it, the processes end with the executor itself and the services with their event loop.
@@ -98,6 +100,7 @@ class Executor:
         observers: Sequence[Callable[..., object] | ObservesRuns] = (),
         in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
         capacities: Mapping[str, int] | None = None,
+        max_items: int = 1000,
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
@@ -127,6 +130,7 @@ class Executor:
             sequential=self.concurrency == 0,
             shares=any(tool.effect.shares for tool in self.tools.values()),
             limits=_limits(self.tools.values()),
+            max_items=max_items_of(max_items),
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.

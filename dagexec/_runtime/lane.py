@@ -19,7 +19,7 @@ from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 
 from dagexec._core.outcomes import Outcome
-from dagexec._core.scheduler import Expired, Launch, Settled
+from dagexec._core.scheduler import Expired, Launch, Settled, Spread
 from dagexec._runtime.state import RunState, late
 from dagexec._tools.context import Surroundings
 
@@ -153,6 +153,18 @@ class Lane:
             self.takes_next = 0
         if run.released:
             run.release(name)
+
+    def spread(self, event: Spread) -> None:
+        """Tell the machine that a call of this lane becomes a call for each item."""
+        run = self.run
+        if run.record_spread is not None:
+            run.record_spread(event)
+            return
+        self.takes_next = 1 if self.layer is None else 0
+        try:
+            run.spread(event)
+        finally:
+            self.takes_next = 0
 
     def is_over(self) -> bool:
         """Whether a deadline or a stop has ended this lane: nothing starts in it any more."""

@@ -31,7 +31,17 @@ from dagexec._core.outcomes import (
     Pending,
 )
 from dagexec._core.plan import Call, Plan
-from dagexec._core.scheduler import Added, Closed, Event, Expired, Reopened, Settled, State, Stop
+from dagexec._core.scheduler import (
+    Added,
+    Closed,
+    Event,
+    Expired,
+    Reopened,
+    Settled,
+    Spread,
+    State,
+    Stop,
+)
 from dagexec._errors import DagexecError, JournalError, RunOwned
 from dagexec._runtime.history import History
 from dagexec._runtime.intake import Listens, all_of
@@ -146,7 +156,13 @@ class Recorder:
             if not self._runs_ahead:
                 resumption.compare(calls)
             source = None
-        self._to_come = {call.id for call in run.machine.calls}
+        made = {
+            item.id
+            for call in run.machine.calls
+            if call.each
+            for item in run.machine.items(call.id)
+        }
+        self._to_come = {call.id for call in run.machine.calls} - made
         run.given, run.starts = history.given, history.starts
         return source
 
@@ -415,6 +431,23 @@ class Recorder:
             self._run.settle_recorded(name, outcome)  # nothing that is kept: it runs again
             return
         self._append(name, outcome)
+
+    def spread(self, event: Spread) -> None:
+        """Record that a call becomes one for each item; the machine hears of it when it is durable.
+
+        Not behind what interrupts the run: it is found out again when the run is resumed.
+        """
+        if not self._run.interrupted:
+            hear = partial(self._hear_spread, event)
+            self._backlog.append_reported(to_record(event), hear)
+
+    def _hear_spread(self, event: Spread, error: Exception | None) -> None:
+        if isinstance(error, RunOwned):
+            self._taken_over(error)
+        elif error is not None:
+            self._fail_unrecorded(event.call, Failed(error), error)
+        else:
+            self._run.spread(event)
 
     def _append(self, name: str, outcome: Outcome, *, last: bool = False) -> None:
         record = Record("settled", name, outcome_body(outcome))

@@ -85,7 +85,7 @@ class Run(ShowsItself):
         run, seen = self._runner.state, self._whereabouts
         outcomes: Mapping[str, Outcome] = run.machine.outcomes
         return Report(
-            self._plan or as_ran(run.machine.calls),
+            self._plan if self._plan and not run.machine.has_items else as_ran(run.machine.calls),
             outcomes,
             run_id=self.id,
             elapsed=run.so_far(),

@@ -74,6 +74,7 @@ class Runner:
         state.finish = self._finish
         if recorder is not None:
             state.note, state.record = recorder.note, recorder.settle
+            state.record_spread = recorder.spread
         if self._layers is not None:
             state.released.append(self._layers.settled)
         if parts.holdings is not None:

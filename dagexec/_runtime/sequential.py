@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Sequential:
     """Runs the calls of one run in plan order: to debug, without slots and threads."""
 
-    __slots__ = ("_lane", "_places", "_ready", "_recorder", "_run")
+    __slots__ = ("_lane", "_ready", "_recorder", "_run")
 
     def __init__(self, lane: Lane, recorder: Recorder | None) -> None:
         """Begin without calls."""
@@ -31,19 +31,12 @@ class Sequential:
         self._lane = lane
         self._recorder = recorder
         # The launched calls, a heap by their places in the plan.
-        self._ready: list[tuple[int, str]] = []
-        self._places: dict[str, int] = {}
+        self._ready: list[tuple[float, str]] = []
 
     def launch(self, action: Launch) -> None:
         """Take calls that became ready."""
         for name in action.calls:
-            heapq.heappush(self._ready, (self._place(name), name))
-
-    def _place(self, name: str) -> int:
-        if name not in self._places:
-            calls = self._run.machine.calls
-            self._places.update((call.id, index) for index, call in enumerate(calls))
-        return self._places[name]
+            heapq.heappush(self._ready, (self._run.machine.place(name), name))
 
     async def drive(
         self,

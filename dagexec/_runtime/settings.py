@@ -59,6 +59,8 @@ class Settings:
     sequential: bool
     # Whether a tool is pure: its identical calls share one execution.
     shares: bool
+    # How many items a call with `Each` may run for.
+    max_items: int = 1000
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     limits: Mapping[str, ToolLimits] | None = None
     # What of these the pictures of a run show; made once, because each report holds it.
@@ -108,6 +110,14 @@ def check_choices(*, on_failure: object, in_doubt: object, journal: object) -> N
             " MemoryJournal(), from dagexec.journal"
         )
         raise DagexecError(msg)
+
+
+def max_items_of(value: object) -> int:
+    """Return how many items a call may run for; raise DagexecError for what is no such number."""
+    if type(value) is int and value > 0:
+        return value
+    msg = f"max_items is a number of calls, from 1 on, not {value!r}"
+    raise DagexecError(msg)
 
 
 def concurrency_of(value: int | None) -> int | None:

@@ -25,12 +25,14 @@ from dagexec._core.events import Notice, Progress
 from dagexec._core.outcomes import Cancelled, Outcome, TimedOut
 from dagexec._core.scheduler import (
     Abort,
+    Added,
     Conclude,
     Event,
     Expired,
     Launch,
     Scheduler,
     Settled,
+    Spread,
     Started,
     State,
     Stop,
@@ -102,6 +104,8 @@ class RunState:
         self.finish: Callable[[], object]
         # Records an outcome before the machine is told; None without a journal.
         self.record: Settle | None = None
+        # Records that a call becomes one for each item, likewise.
+        self.record_spread: Callable[[Spread], object] | None = None
         # Feeds what no call says; with a journal, in the order in which it is recorded.
         self.note: Callable[[Stop | Expired], object] = self.feed
         # Who wants to hear that a call has an outcome: whatever held others back because of it.
@@ -171,6 +175,10 @@ class RunState:
         actions = self.machine.receive(*events)
         if self.observers:
             tell_all(self.observers, events)
+            if type(events[0]) is Spread:
+                # Observers know calls by their arrival; those for items arrive with this.
+                items = self.machine.items(events[0].call)
+                tell_all(self.observers, [Added(item) for item in items])
             tell_all(self.observers, actions)
         for action in actions:
             kind = type(action)
@@ -197,6 +205,14 @@ class RunState:
             return  # the run was stopped meanwhile
         self.feed(Settled(name, outcome))
         self.release(name)
+
+    def spread(self, event: Spread) -> None:
+        """Tell the machine that a call becomes one for each item, unless the run was stopped."""
+        if self.machine.ready(event.call) is None:
+            return
+        self.feed(event)
+        # Its layer need not wait for it: the items are in later ones.
+        self.release(event.call)
 
     def release(self, name: str) -> None:
         """Let those go on who wait for the outcome of a call, or for what it held.

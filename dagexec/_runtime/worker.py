@@ -35,6 +35,7 @@ from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.parts import Parts
 from dagexec._runtime.state import RunState
+from dagexec._tools.checking import spread_of
 from dagexec._tools.context import Facts, Trial, context_of
 from dagexec._tools.settle import collected, settled
 from dagexec._tools.tool import Tool
@@ -216,6 +217,9 @@ class Worker:
     async def _one(self, call: Call, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         run, name = self._run, call.id
+        if call.each:
+            self._spread(call)
+            return
         tool = run.settings.tools[call.tool]
         arguments = run.prepared.pop(name, None)
         parts = self._parts
@@ -253,6 +257,17 @@ class Worker:
             self._lane.settle(name, outcome)
         if self._was_cancelled and not self._scope.cancel_called:
             self._find_swallowed()
+
+    def _spread(self, call: Call) -> None:
+        """Put a call for each item in the place of one; fail it if there is no list."""
+        run, settings = self._run, self._run.settings
+        try:
+            tool = settings.tools[call.tool]
+            event = spread_of(call, tool, run.machine, settings.max_items)
+        except Exception as error:  # noqa: BLE001 - a tool made the values that are looked into
+            self._lane.settle(call.id, Failed(error, ended=run.now()))
+            return
+        self._lane.spread(event)
 
     async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start, if there is a journal; return whether it may."""

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, Protocol, TypeGuard, cast
 
-from dagexec._core.refs import Ref, references, resolve
+from dagexec._core.refs import Ref, holds_each, references, resolve
 
 _TEXT: Final = 60  # characters of one string that are shown
 _ITEMS: Final = 4  # members of a container that are shown
@@ -73,7 +73,7 @@ def known(args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     pending: list[str] = []
     for name, value in args.items():
-        if next(references(value), None) is None:
+        if next(references(value), None) is None and not holds_each(value):
             # Literals, and templates without references, are values already.
             values[name] = resolve(value, _unreachable)
         else:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from dagexec._core.each import calls_of, count_of, item_id, item_of
+from dagexec._core.events import Spread
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call, Plan
 from dagexec._core.refs import MISSING, Ref, follow, resolve
+from dagexec._core.scheduler import Scheduler
 from dagexec._core.secrets import SHOWN
-from dagexec._errors import ArgumentError, BadReference, DagexecError, PlanError, Problem
+from dagexec._errors import ArgumentError, BadReference, CallError, DagexecError, PlanError, Problem
+from dagexec._tools.resources import Access, Conflicts
 
 if TYPE_CHECKING:
     from dagexec._tools.tool import Tool
@@ -77,7 +83,7 @@ def problems_of(
     tool = tools.get(call.tool)
     if tool is None:
         return [unknown_tool(call, tools)]
-    if call.refs:
+    if call.refs or call.each:
         return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
     args: dict[str, Any] = resolve(dict(call.args), _no_reference) if call.args else {}
     try:
@@ -108,23 +114,51 @@ def arguments_of(
 
 def resolved(call: Call, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Put values in the place of references; raise BadReference where one leads nowhere."""
-
-    def lookup(ref: Ref) -> Any:
-        outcome = outcomes[ref.call]
-        if outcome.status != "done":
-            return ref.default
-        if not ref.path:
-            return outcome.value
-        try:
-            return follow(outcome.value, ref.path)
-        except BadReference as error:
-            if ref.default is not MISSING:
-                return ref.default
-            msg = f"the reference {str(ref)!r} leads nowhere: {error}"
-            raise BadReference(msg) from None
-
-    values: dict[str, Any] = resolve(dict(call.args), lookup)
+    values: dict[str, Any] = resolve(dict(call.args), partial(_looked_up, outcomes))
     return values
+
+
+def spread_of(call: Call, tool: Tool[..., Any], machine: Scheduler, most: int) -> Spread:
+    """Return what a ready call with `Each` arguments becomes; raise CallError if it cannot."""
+    outcomes = machine.outcomes
+    count = count_of(call, partial(_looked_up, outcomes), most)
+    for index in range(count):
+        if machine.knows(item_id(call.id, index)):
+            msg = f"its items cannot be named: there is a call {item_id(call.id, index)!r} already"
+            raise CallError(msg)
+    if not tool.templates:
+        return Spread(call.id, count)
+    conflicts = Conflicts()
+    ordered: list[tuple[int, int]] = []
+    places: dict[str, int] = {}
+    for index, item in enumerate(calls_of(call, count)):
+        places[item.id] = index
+        touched: tuple[Access, ...] = ()
+        with suppress(Exception):  # such an item fails by itself, and says why
+            touched = tool.resources(resolved(item, outcomes))
+        ordered += [(places[earlier], index) for earlier in conflicts.add(item.id, touched)]
+    return Spread(call.id, count, tuple(ordered))
+
+
+def _looked_up(outcomes: Mapping[str, Outcome], ref: Ref) -> Any:
+    """Return what a reference leads to."""
+    outcome, path = outcomes.get(ref.call), ref.path
+    if outcome is None or outcome.status != "done":
+        # One item of a call that failed for another, or has not ended.
+        index = item_of(ref)
+        item = None if index is None else outcomes.get(item_id(ref.call, index))
+        if item is None or item.status != "done":
+            return ref.default
+        outcome, path = item, path[1:]
+    if not path:
+        return outcome.value
+    try:
+        return follow(outcome.value, path)
+    except BadReference as error:
+        if ref.default is not MISSING:
+            return ref.default
+        msg = f"the reference {str(ref)!r} leads nowhere: {error}"
+        raise BadReference(msg) from None
 
 
 def needs_approval(tool: Tool[..., Any], arguments: dict[str, Any]) -> bool:

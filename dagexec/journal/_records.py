@@ -29,6 +29,7 @@ from dagexec._core.scheduler import (
     Reopened,
     Scheduler,
     Settled,
+    Spread,
     Started,
     Stop,
 )
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 # Kinds that the scheduler does not hear of.
 _SILENT: Final = ("stream", "answer", "void", "end")
 # Records that the scheduler is told of only once durable; it was told of the others earlier.
-_AWAITED: Final = ("settled", "added", "closed", "expired", "stop")
+_AWAITED: Final = ("settled", "added", "closed", "expired", "stop", "spread")
 
 
 def policies(on_failure: str, *, barrier: bool) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def policies_of(first: Record) -> tuple[str, bool]:
     return body.get("on_failure", "skip"), body.get("barrier", False)
 
 
-def to_record(event: Event) -> Record:  # noqa: PLR0911 - one a kind
+def to_record(event: Event) -> Record:  # noqa: C901, PLR0911 - one a kind
     """Return an event as a record."""
     match event:
         case Added(call, eager):
@@ -73,6 +74,8 @@ def to_record(event: Event) -> Record:  # noqa: PLR0911 - one a kind
             return Record("stop", None, outcome_body(outcome))
         case Reopened(call):
             return Record("reopened", call)
+        case Spread(call, count, ordered):
+            return Record("spread", call, {"count": count, "ordered": ordered})
 
 
 def to_event(record: Record) -> Event:  # noqa: C901, PLR0911 - one a kind
@@ -94,6 +97,9 @@ def to_event(record: Record) -> Event:  # noqa: C901, PLR0911 - one a kind
                 return Stop(outcome_of(body))
             case "reopened":
                 return Reopened(call)
+            case "spread":
+                ordered = tuple((earlier, later) for earlier, later in body["ordered"])
+                return Spread(call, body["count"], ordered)
             case _:
                 msg = f"there is no event {record.kind!r}"
                 raise JournalError(msg)
