@@ -21,6 +21,7 @@ from dagexec._concurrency.restart import Restart
 from dagexec._concurrency.services import Service, checked_service
 from dagexec._concurrency.slots import UNLIMITED, Slots
 from dagexec._concurrency.threads import enclosing_thread_call, in_place
+from dagexec._core.nested import answers_for
 from dagexec._core.plan import Plan
 from dagexec._core.report import Report
 from dagexec._errors import DagexecError
@@ -38,7 +39,14 @@ from dagexec._runtime.settings import (
     max_items_of,
 )
 from dagexec._tools.checking import as_plan, prepare
-from dagexec._tools.context import given_back_meanwhile, inside_a_call
+from dagexec._tools.context import (
+    NestedRuns,
+    current_call,
+    given_back_meanwhile,
+    inner_answers,
+    inside_a_call,
+    nested_runs,
+)
 from dagexec._tools.here import Link, here
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool, as_tools
@@ -121,6 +129,8 @@ class Executor:
         # What this is a copy of, with other timeouts; it owns the processes.
         self._origin: Executor | None = None
         self.journal = journal
+        # Takes its place for runs inside calls that wait.
+        self._inner: Journal | None = None
         self._in_doubt = in_doubt
         self._settings = Settings(
             tools=self._driven(),
@@ -246,11 +256,16 @@ class Executor:
         )
         return await _report_of(run)
 
-    def _recorder(self, run_id: str, answers: Mapping[str, object] | None = None) -> Recorder:
+    def _recorder(
+        self,
+        run_id: str,
+        answers: Mapping[str, object] | None = None,
+        inner: Sequence[dict[str, Any]] = (),
+    ) -> Recorder:
         assert self.journal is not None  # noqa: S101 - checked by the caller
         from dagexec._runtime.recorder import Recorder
 
-        return Recorder(self.journal, run_id, self._in_doubt, answers)
+        return Recorder(self.journal, run_id, self._in_doubt, answers, inner)
 
     def within(self, timeouts: Timeouts, *, journal: Journal | None = None) -> Executor:
         """Return this executor with other timeouts: the same tools, slots and observers.
@@ -329,20 +344,62 @@ class Executor:
         return None if link is None or link.tools != tuple(self.tools) else link
 
     def _new_run(self, plan: Runnable, run_id: str | None) -> Run:
-        name = os.urandom(16).hex() if run_id is None else run_id
-        recorder = None
-        # A run inside a tool ends with its call, and begins again with it.
-        if self.journal is not None and (run_id is not None or not inside_a_call()):
-            recorder = self._recorder(name)
         if isinstance(plan, Live):
             plan = plan.live(self.tools)
+        if not isinstance(plan, AsyncIterable):
+            plan = as_plan(plan)
+        name, recorder = run_id, None
+        if self.journal is not None and (run_id is not None or not inside_a_call()):
+            name = os.urandom(16).hex() if name is None else name
+            recorder = self._recorder(name, inner=list(answers_for(inner_answers(), name)))
+        else:
+            # A run inside a tool ends with its call, and begins again with it.
+            nested = nested_runs()
+            if nested is not None:
+                known = plan if isinstance(plan, Plan) else None
+                name = self._inner_id(nested, known) if name is None else name
+                recorder = self._inner_recorder(nested, name)
+        name = os.urandom(16).hex() if name is None else name
         if isinstance(plan, AsyncIterable):
             return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
-        plan = as_plan(plan)
         prepared = prepare(plan.calls, self.tools)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
         return Run(self._runner, plan, None, prepared, name, recorder=recorder)
+
+    def _inner_id(self, nested: NestedRuns, plan: Plan | None) -> str:
+        """Return an id that is the same when the tool runs again with an answer, if the plan is."""
+        what = "stream"
+        if plan is not None:
+            from dagexec.journal._answers import secret_call
+            from dagexec.journal._records import fingerprint
+
+            secret = {name: tool.secret for name, tool in self.tools.items()}
+            calls = [secret_call(call, secret.get(call.tool, ())) for call in plan.calls]
+            what = fingerprint({"calls": calls})
+        number = nested.begun[what] = nested.begun.get(what, 0) + 1
+        return f"{current_call().idempotency_key}.{what}.{number}"
+
+    def _inner_recorder(self, nested: NestedRuns, run_id: str) -> Recorder:
+        """Return the recorder of a run inside a call that people can answer."""
+        from dagexec._runtime.recorder import Recorder
+        from dagexec.journal._late import InnerRuns
+
+        answers, journal = inner_answers(), self.journal or self._waiting()
+        runs = nested.records.get(id(journal))
+        if runs is None:
+            runs = nested.records[id(journal)] = InnerRuns(journal, known=bool(answers))
+        inner = list(answers_for(answers, run_id))
+        return Recorder(runs, run_id, self._in_doubt, None, inner)
+
+    def _waiting(self) -> Journal:
+        """Return where runs are kept that wait inside calls, as long as this process lives."""
+        origin = self._origin or self
+        if origin._inner is None:  # noqa: SLF001 - its own
+            from dagexec.journal._memory import MemoryJournal
+
+            origin._inner = MemoryJournal()  # noqa: SLF001 - its own
+        return origin._inner  # noqa: SLF001 - its own
 
     def _runner(
         self, run_id: str, observers: Sequence[Observer], recorder: Recorder | None
@@ -372,14 +429,15 @@ class Executor:
 
 async def _report_of(run: Run) -> Report:
     """Run to the end; a call that this is inside of gives back what it has to, meanwhile."""
-    blocks = given_back_meanwhile()
-    if not blocks:
+    if not inside_a_call():
         await run.drive()
         return run.report
+    blocks = given_back_meanwhile()
     async with AsyncExitStack() as stack:
         for block in blocks:
             await stack.enter_async_context(block)
         await run.drive()
+    run.note_waits()
     return run.report
 
 

@@ -271,6 +271,9 @@ class LimitedWorker(Worker):
         own = math.inf if trial.limits.retry is None else trial.limits.retry.timeout or math.inf
         seconds = min(trial.left, own)
         deadline = self._run.clock() + seconds
+        nested = self._lane.surroundings.nested
+        if nested is not None:
+            nested.pop(call.id, None)  # the runs of the attempt before
         outer, armed = self._scope, self._deadline
         outcome: Outcome | None = None
         try:
@@ -278,6 +281,8 @@ class LimitedWorker(Worker):
                 self._scope, self._deadline = scope, deadline
                 try:
                     value = await self._invoke(call, tool, arguments, (self._attempt, trial.permit))
+                    if self._lane.surroundings.nested is not None:
+                        self._wait_with_nested(call.id)
                 except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
                     outcome = self._outcome_of(error)
                 else:

@@ -12,7 +12,7 @@ after a crash, and can be resumed.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import isawaitable
@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias, final
 import anyio
 from anyio import CancelScope
 
+from dagexec._core.nested import awaits_answer
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.outcomes import (
     Approve,
@@ -47,7 +48,7 @@ from dagexec._runtime.history import History
 from dagexec._runtime.intake import Listens, all_of
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.observers import tell_past
-from dagexec._runtime.resumption import Resumption, awaits_answer
+from dagexec._runtime.resumption import Resumption
 from dagexec._runtime.state import RunState
 from dagexec._tools.checking import approval_question, arguments_of, needs_approval, resolved
 from dagexec._tools.context import CallContext
@@ -86,12 +87,17 @@ class Recorder:
         run_id: str,
         in_doubt: Any = "ask",
         answers: Mapping[str, object] | None = None,
+        inner: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Prepare; `answers` is None for `run`, which begins a run that is not there yet."""
+        """Prepare; `answers` is None for `run`, which begins a run that is not there yet.
+
+        `inner` are answers that were given to the call that this run is nested in.
+        """
         self._journal = journal
         self._run_id = run_id
         self._in_doubt = in_doubt
         self._asked = answers
+        self._inner = inner
         # Set by `drive`, before anything is recorded.
         self._run: RunState
         self._session: Session
@@ -146,7 +152,7 @@ class Recorder:
         """Apply the history of the run; return the source unless all of it is known."""
         run = self._run
         history = self._history = History.read(self._session.records)
-        resumption = self._resumption = Resumption(run, history, self._asked)
+        resumption = self._resumption = Resumption(run, history, self._asked, self._inner)
         resumption.restore(plan, new=new)
         self._runs_ahead = isinstance(source, Listens)
         if isinstance(source, Listens):

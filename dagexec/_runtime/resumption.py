@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
+from dagexec._core.nested import DOUBT, InnerAnswers, awaits_answer, kind_of, waits_in
 from dagexec._core.outcomes import Deny, Done, Edit, InDoubt, Outcome
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import State
 from dagexec._errors import DagexecError
 from dagexec._runtime.history import History
 from dagexec._runtime.state import RunState
-from dagexec.journal._answers import Given, check_answer, missing_secrets, repeated, secret_call
-from dagexec.journal._records import answer_body, replay
+from dagexec.journal._answers import (
+    Given,
+    check_answer,
+    check_inner_edits,
+    missing_secrets,
+    repeated,
+    same_question,
+    same_wait,
+    secret_call,
+)
+from dagexec.journal._records import answer_body, answer_of, replay
 
 
 @final
 class Resumption:
     """The history of one run and what is asked of it now; empty of history for a new run."""
 
-    __slots__ = ("_machine", "_run", "_tools", "answers", "asked", "history")
+    __slots__ = ("_inner", "_machine", "_run", "_tools", "answers", "asked", "history")
 
     def __init__(
-        self, run: RunState, history: History, answers: Mapping[str, object] | None
+        self,
+        run: RunState,
+        history: History,
+        answers: Mapping[str, object] | None,
+        inner: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Change nothing yet; `answers` are those of `resume`, None for `run`."""
+        """Change nothing yet; `answers` are those of `resume`, None for `run`.
+
+        `inner` are those that the call got in which this run is nested.
+        """
         self._run = run
         self._machine = run.machine
         self._tools = run.settings.tools
@@ -33,6 +50,7 @@ class Resumption:
         self.asked = answers is not None
         # The answers given now, without those recorded earlier.
         self.answers = dict(answers or {})
+        self._inner = inner
 
     # ---------------------------------------------------------------------------- the machine again
 
@@ -51,6 +69,7 @@ class Resumption:
         run.already = history.lasted
         run.elapsed = history.elapsed
         run.abandoned = history.abandoned
+        self._take_inner()
         self._check_tools()
         self._check_answers()
 
@@ -86,6 +105,35 @@ class Resumption:
             return False
         tool = self._tools.get(machine.call(name).tool)
         return tool is None or not tool.effect.reruns
+
+    def _take_inner(self) -> None:
+        """Take over what the enclosing call was answered, less what was acted upon before.
+
+        The enclosing tool runs from its first line and brings all of it again.
+        """
+        deeper: dict[str, list[dict[str, Any]]] = {}
+        for item in self._inner:
+            name = item["call"]
+            outcome = self._waiting_outcome(name)
+            if outcome is None:
+                continue
+            if item["path"]:
+                if any(same_wait(item, wait) for wait in waits_in(outcome)):
+                    deeper.setdefault(name, []).append(item)
+            elif item["for"] == kind_of(outcome) and (
+                item["for"] == DOUBT or same_question(item["question"], outcome.question)
+            ):
+                self.answers[name] = answer_of(item["answer"])
+        self.answers.update((name, InnerAnswers(tuple(each))) for name, each in deeper.items())
+
+    def _waiting_outcome(self, name: str) -> Outcome | None:
+        """Return with what outcome a call waits for an answer itself, None if it does not."""
+        try:
+            if self.is_doubtful(name):
+                return InDoubt()
+        except KeyError:
+            return None
+        return self._machine.outcomes[name] if self.waits(name) else None
 
     # --------------------------------------------------------------------------------------- checks
 
@@ -168,8 +216,5 @@ class Resumption:
                 del self.answers[name]  # given twice; the first one was recorded
                 continue
             check_answer(call, self._tools[call.tool], answer, outcome, state.value)
-
-
-def awaits_answer(outcome: Outcome) -> bool:
-    """Whether a call with this outcome waits for an answer itself, not for another that does."""
-    return outcome.status in ("pending", "in_doubt") and outcome.because is None
+            if outcome is not None and not isinstance(answer, InnerAnswers):
+                check_inner_edits(call, answer, waits_in(outcome), self._tools)

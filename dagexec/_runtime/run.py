@@ -14,10 +14,12 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from dagexec._core.events import Notice
+from dagexec._core.nested import waits_of
 from dagexec._core.outcomes import Cancelled, Outcome
 from dagexec._core.plan import Call, Plan, as_ran
 from dagexec._core.report import Report
 from dagexec._core.scheduler import Action, Event
+from dagexec._core.states import LOST
 from dagexec._core.whereabouts import Whereabouts
 from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
@@ -26,7 +28,7 @@ from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.intake import Listens, SourceError
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.runner import Runner
-from dagexec._tools.context import given_back_meanwhile, inside_a_call
+from dagexec._tools.context import given_back_meanwhile, inside_a_call, note_nested
 
 if TYPE_CHECKING:
     from dagexec._pictures.notebook import View
@@ -95,6 +97,17 @@ class Run(ShowsItself):
             marks=None if seen is None else dict(seen.marks),
             program=self._source.end() if isinstance(self._source, Listens) else None,
         )
+
+    def note_waits(self) -> None:
+        """Note on the call that this run was made in what it waits for, if it has ended."""
+        if self._runner is None or not inside_a_call():
+            return
+        machine = self._runner.state.machine
+        ended = machine.outcomes
+        outcomes = {call.id: ended[call.id] for call in machine.calls if call.id in ended}
+        waits = waits_of(self.id, outcomes, lambda name: machine.call(name).tool)
+        failed = any(each.status in LOST for each in ended.values())
+        note_nested(self.id, waits, failed=failed)
 
     @property
     def diagram(self) -> Diagram:
@@ -236,6 +249,7 @@ class Run(ShowsItself):
             if self._receive is not None:
                 self._receive.close()
             self._left = True
+            self.note_waits()
             if self._view is not None:
                 self._view.close()
         if self._error is not None and error is None:

@@ -28,6 +28,7 @@ from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.threads import ThreadCall, call_in_place
 from dagexec._core.copies import PLAIN
 from dagexec._core.json_form import snapshot
+from dagexec._core.nested import nested_question
 from dagexec._core.outcomes import Cancelled, Done, Failed, Outcome, Pending, TimedOut
 from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
@@ -246,6 +247,8 @@ class Worker:
             self._requests_before = self._task.cancelling()
         try:
             value = await self._invoke(call, tool, arguments)
+            if self._lane.surroundings.nested is not None:
+                self._wait_with_nested(name)
         except BaseException as error:  # noqa: BLE001 - what is no outcome is raised again
             self._end(self._outcome_of(error))
         else:
@@ -374,6 +377,25 @@ class Worker:
 
     # ------------------------------------------------------------------------ what became of a call
 
+    def _wait_with_nested(self, name: str) -> None:
+        """Raise Asked if runs of the call's own wait: its value was made without their results."""
+        nested = self._lane.surroundings.nested
+        runs = None if nested is None else nested.get(name)
+        if runs is not None and runs.waits:
+            raise Asked(nested_question(runs.asked()))
+
+    def _failed(self, error: Exception) -> Outcome:
+        """Return the outcome of a tool that raised.
+
+        Pending, if nothing but a person's answer was missing in runs of the call's own: the tool
+        runs again when it is there.
+        """
+        nested, call = self._lane.surroundings.nested, self._call
+        runs = None if nested is None or call is None else nested.get(call.id)
+        if runs is None or not runs.waits or runs.failed():
+            return Failed(error)
+        return Pending(nested_question(runs.asked()))
+
     def _end(self, outcome: Outcome) -> None:
         """Settle the call that runs with an outcome that is not a value."""
         call, run = self._call, self._run
@@ -401,7 +423,8 @@ class Worker:
             case Exception():
                 # The group as it is: it tells more than its first member.
                 failure = error if isinstance(error, Exception) else decisive
-                return self._timed_out(failure) if self._scope.cancel_called else Failed(failure)
+                late = self._scope.cancel_called
+                return self._timed_out(failure) if late else self._failed(failure)
             case Asked():
                 return Pending(decisive.question)
             case CancelledCall():

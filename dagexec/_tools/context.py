@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias, final
@@ -18,6 +18,7 @@ from dagexec._concurrency.signals import Asked, CancelledCall
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.threads import ThreadCall
 from dagexec._core.events import Progress
+from dagexec._core.nested import Wait
 from dagexec._core.plan import Call
 from dagexec._errors import DagexecError
 
@@ -80,9 +81,35 @@ class CallContext:
 class Replies(Protocol):
     """The answers that one call was given."""
 
+    @property
+    def nested(self) -> Sequence[dict[str, Any]]:
+        """The last answers to what runs of its own waited for; see `InnerAnswers`."""
+        ...
+
     def reply(self, question: Any) -> list[Any]:
         """Return the answer to a question, in a list; an empty one if there is none yet."""
         ...
+
+
+@final
+@dataclass(slots=True)
+class NestedRuns:
+    """What is known of the runs that one call has begun."""
+
+    # How many there were of each plan, so that each has a name that it has the next time too.
+    begun: dict[str, int] = field(default_factory=dict)
+    # What those wait for that have ended, by run, and whether something in one has failed.
+    waits: dict[str, tuple[Sequence[Wait], bool]] = field(default_factory=dict)
+    # Keeps their records, by the journal that they are for.
+    records: dict[int, Any] = field(default_factory=dict)
+
+    def asked(self) -> list[Wait]:
+        """Return what all of them wait for."""
+        return [wait for waits, _ in self.waits.values() for wait in waits]
+
+    def failed(self) -> bool:
+        """Whether a call in one of them failed, so that not only an answer is missing."""
+        return any(failed for _, failed in self.waits.values())
 
 
 @final
@@ -105,6 +132,8 @@ class Surroundings:
     # With a journal: what people answered, and how often each call was started.
     given: Mapping[str, Replies] | None = None
     starts: Mapping[str, int] | None = None
+    # The runs that calls have begun, by call; None as long as there are none to be known of.
+    nested: dict[str, NestedRuns] | None = None
 
 
 # Where calls may be tried again: the number of the attempt, and its `dagexec.limits.Permit`.
@@ -212,6 +241,67 @@ def answer_from(given: Mapping[str, Replies]) -> None:
     """
     _, surroundings, *_ = _current.get()
     surroundings.given = given
+
+
+# The call whose runs are none of its tool's, see `stand_apart`.
+_apart: ContextVar[Facts | None] = ContextVar("dagexec_apart", default=None)
+
+
+def stand_apart(before: Token[Facts | None] | None = None) -> Token[Facts | None] | None:
+    """Let the call that this code runs for not wait with the runs that the code begins.
+
+    For adapters that run plans on a framework's behalf, which brings questions to people itself.
+    Called again with what it returned, it takes that back.
+    """
+    if before is None:
+        return _apart.set(_current.get(None))
+    _apart.reset(before)
+    return None
+
+
+def _nesting() -> Facts | None:
+    """Return the call that the runs are nested in that this code begins."""
+    facts = _current.get(None)
+    return None if facts is _apart.get() else facts
+
+
+def note_nested(run_id: str, waits: Sequence[Wait], *, failed: bool) -> None:
+    """Note what a run waits for that this code has run, on the call that it runs for."""
+    facts = _nesting()
+    if facts is None:
+        return
+    _, surroundings, *_ = facts
+    if waits or surroundings.nested is not None:
+        known = _nested_of(facts).waits
+        known.pop(run_id, None)
+        if waits:
+            known[run_id] = (waits, failed)
+
+
+def _nested_of(facts: Facts) -> NestedRuns:
+    call, surroundings, *_ = facts
+    if surroundings.nested is None:
+        surroundings.nested = {}
+    return surroundings.nested.setdefault(call.id, NestedRuns())
+
+
+def nested_runs() -> NestedRuns | None:
+    """Return the runs of the call that this code runs for; None where nobody could answer it."""
+    facts = _nesting()
+    if facts is None:
+        return None
+    _, surroundings, *_ = facts
+    return None if surroundings.given is None else _nested_of(facts)
+
+
+def inner_answers() -> Sequence[dict[str, Any]]:
+    """Return the last answers to what runs of the call waited for that this code runs for."""
+    facts = _nesting()
+    if facts is None:
+        return ()
+    call, surroundings, *_ = facts
+    replies = None if surroundings.given is None else surroundings.given.get(call.id)
+    return () if replies is None else replies.nested
 
 
 async def ask(question: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast, final
 
+from dagexec._core.nested import InnerAnswers, Wait, answers_by_wait, waits_in
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._core.plan import Call
 from dagexec._core.refs import references
@@ -25,7 +26,7 @@ _ANSWERS: Final = (Approve, Deny, Edit, Done)
 class Given:
     """What was answered to one call."""
 
-    __slots__ = ("_replies", "_used", "approved", "edit", "last", "verdict")
+    __slots__ = ("_replies", "_used", "approved", "edit", "last", "nested", "verdict")
 
     def __init__(self) -> None:
         """Start with nothing."""
@@ -36,6 +37,8 @@ class Given:
         self.verdict: Outcome | None = None
         # The last answer, as it was recorded.
         self.last: dict[str, Any] = {}
+        # The last answers to what runs of the call's own waited for.
+        self.nested: Sequence[dict[str, Any]] = ()
         self._replies: list[tuple[bytes, Any]] = []
         self._used: list[int] = []
 
@@ -70,6 +73,8 @@ class Given:
                 self.edit = {**(self.edit or {}), **changed}
             case Approve():
                 self.approved = True
+            case InnerAnswers(items):
+                self.nested = items
             case _:
                 self._replies.append((_key(body["question"]), answer))
 
@@ -85,12 +90,43 @@ def apply_answer(given: dict[str, Given], name: str, body: dict[str, Any]) -> No
 
 def answer_entry(answer: object, outcome: Outcome) -> dict[str, Any]:
     """Return an answer to a call that waits with this outcome, as it is recorded."""
+    waits = waits_in(outcome)
+    if waits:
+        return _nested_entry(answer, waits)
     body = answer_body(answer)
     asks = is_question(outcome)
     body["to"] = "doubt" if outcome.status == "in_doubt" else "question" if asks else "approval"
     if asks:
         body["question"] = outcome.question
     return body
+
+
+def _nested_entry(answer: object, waits: Sequence[Wait]) -> dict[str, Any]:
+    """Return an answer to a call that waits for calls of its own runs, taken apart."""
+    if not isinstance(answer, InnerAnswers):
+        parts = answers_by_wait(answer, waits)
+        answer = InnerAnswers(
+            tuple(
+                {key: wait[key] for key in ("path", "for", "question")}
+                | {"answer": answer_body(each)}
+                for wait, each in parts
+            )
+        )
+    return {**answer_body(answer), "to": "nested"}
+
+
+def same_wait(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether an answer's place and question are those of what a call waits for."""
+    return (
+        [list(step) for step in one["path"]] == [list(step) for step in other["path"]]
+        and one["for"] == other["for"]
+        and same_question(one["question"], other["question"])
+    )
+
+
+def same_question(one: Any, other: Any) -> bool:
+    """Whether two questions are the same, as far as JSON tells."""
+    return _key(one) == _key(other)
 
 
 def repeated(given: Mapping[str, Given], name: str, answer: object) -> bool:
@@ -102,8 +138,20 @@ def repeats(last: Mapping[str, Any] | None, answer: object) -> bool:
     """Whether an answer is the one that was recorded last."""
     if not last:
         return False
+    if last["answer"] == "nested" and not isinstance(answer, InnerAnswers):
+        return _repeats_inner(last["items"], answer)
     body = answer_body(answer)
     return _key(body) == _key({key: item for key, item in last.items() if key in body})
+
+
+def _repeats_inner(items: Sequence[Mapping[str, Any]], answer: object) -> bool:
+    """Whether an answer to a call is the one that was taken apart into these."""
+    bodies = sorted(_key(item["answer"]) for item in items)
+    if isinstance(answer, Mapping):
+        given = cast("Mapping[str, object]", answer)
+        if bodies == sorted(_key(answer_body(each)) for each in given.values()):
+            return True
+    return all(each == _key(answer_body(answer)) for each in bodies)
 
 
 def is_question(outcome: Outcome) -> bool:
@@ -122,7 +170,10 @@ def check_answer(
     if outcome.because is not None:
         msg = f"call {call.id!r} only waits for {outcome.because!r}: answer that call"
         raise DagexecError(msg)
-    if outcome.status == "in_doubt":
+    waits = waits_in(outcome)
+    if waits:
+        _check_nested(call, answer, waits)
+    elif outcome.status == "in_doubt":
         _check_kind(
             call,
             answer,
@@ -147,6 +198,39 @@ def check_answer(
         )
         if isinstance(answer, Edit):
             _check_edit(call, tool, answer)
+
+
+def _check_nested(call: Call, answer: object, waits: Sequence[Wait]) -> None:
+    if isinstance(answer, InnerAnswers):
+        return  # taken apart and checked where it was given
+    try:
+        answers_by_wait(answer, waits)
+    except DagexecError as error:
+        msg = f"call {call.id!r} waits for calls of a run of its own: {error}"
+        raise DagexecError(msg) from None
+
+
+def check_inner_edits(
+    call: Call, answer: object, waits: Sequence[Wait], tools: Mapping[str, Tool[..., Any]]
+) -> None:
+    """Raise DagexecError for arguments that do not fit a call that waits inside this one.
+
+    As far as its tool is known here; the run that it belongs to may be another executor's.
+    """
+    for wait, each in answers_by_wait(answer, waits) if waits else ():
+        tool = tools.get(wait["tool"])
+        if tool is None or not isinstance(each, Edit):
+            continue
+        args = {**wait["question"]["args"], **each.args}
+        hidden = tuple(f"{name}:" for name, x in args.items() if x == SHOWN_SECRET)
+        known = {name: x for name, x in args.items() if x != SHOWN_SECRET}
+        problems = [text for text in tool.problems(known) if not text.startswith(hidden)]
+        if problems:
+            msg = (
+                f"the arguments for {wait['name']!r} inside call {call.id!r} do not fit:"
+                f" {'; '.join(problems)}"
+            )
+            raise DagexecError(msg)
 
 
 def _check_kind(call: Call, answer: object, kinds: tuple[type, ...], text: str) -> None:

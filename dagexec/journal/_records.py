@@ -16,6 +16,7 @@ from pydantic_core import to_json
 
 from dagexec import _errors
 from dagexec._core import outcome_json
+from dagexec._core.nested import InnerAnswers
 from dagexec._core.outcome_json import RecordedError, outcome_body
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
 from dagexec._core.plan import Call, as_ran
@@ -220,6 +221,8 @@ def answer_body(answer: object) -> dict[str, Any]:
             return {"answer": "edit", "args": dict(args)}
         case Done(value):
             return {"answer": "done", "value": value}
+        case InnerAnswers(items):
+            return {"answer": "nested", "items": list(items)}
         case _:
             return {"answer": "value", "value": answer}
 
@@ -235,6 +238,8 @@ def answer_of(body: dict[str, Any]) -> object:
             return Edit(body["args"])
         case "done":
             return Done(body["value"])
+        case "nested":
+            return InnerAnswers(tuple(body["items"]))
         case _:
             return body["value"]
 

@@ -22,18 +22,18 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
-from dagexec import Call, CallError, Executor, Outcome, Plan, Report, Tool
+from dagexec import Call, CallError, DagexecError, Executor, Outcome, Plan, Report, Tool
 from dagexec._concurrency.signals import Asked
 from dagexec._errors import CallCancelled, Denied
 from dagexec._runtime.observers import Observer
-from dagexec._tools.context import answer_from
+from dagexec._tools.context import answer_from, stand_apart
 from dagexec.integrations.langgraph._answers import error_message, outcome_text
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._carryover import carryover_of, merged
 from dagexec.integrations.langgraph._commands import is_for_graph
 from dagexec.integrations.langgraph._driven import Driven
 from dagexec.integrations.langgraph._input import NodeInput, ids_of, limit_of
-from dagexec.integrations.langgraph._people import QUESTION, People
+from dagexec.integrations.langgraph._people import NO_GRAPH, QUESTION, People
 from dagexec.integrations.langgraph._references import References, is_marked
 from dagexec.integrations.langgraph._settings import NodeSettings
 from dagexec.integrations.langgraph._tracked import CURRENT, TrackedCall
@@ -179,11 +179,12 @@ class Message:
     async def run(self) -> list[Any]:
         """Run the calls and return the answers; raises what has to leave the node."""
         plan, executor = self._prepared()
-        token = _MESSAGE.set(self)
+        token, apart = _MESSAGE.set(self), stand_apart()
         try:
             report = await executor.run(plan, run_id=self._run_id())
         finally:
             _MESSAGE.reset(token)
+            stand_apart(apart)
         return self._answers(report)
 
     def run_blocking(self) -> list[Any]:
@@ -191,6 +192,7 @@ class Message:
         plan, executor = self._prepared()
         context = copy_context()
         context.run(_MESSAGE.set, self)
+        context.run(stand_apart)
         in_loop = partial(executor.run_sync, plan, run_id=self._run_id())
 
         def run() -> Report:
@@ -332,8 +334,11 @@ class Message:
         """Say what an outcome means: an answer, or something that has to leave the node."""
         status = outcome.status
         if status == "pending" and outcome.because is None and not tracked.is_asking:
-            # It asked where only the executor saw it.
-            if tracked.people is not None:
+            # It asked where only the executor saw it: in a thread, or in a run of its own.
+            tracked.answer = tracked.caught = None
+            if self._carryover is None:
+                tracked.error = DagexecError(NO_GRAPH)
+            elif tracked.people is not None:
                 tracked.people.asks = (QUESTION, outcome.question)
             return
         if status in ("done", "pending") or tracked.answer is not None:

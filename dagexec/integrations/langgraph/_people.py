@@ -11,7 +11,7 @@ before, how other arguments are merged and what is hidden, says `dagexec.journal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast, final
 
 from langchain_core.messages import ToolCall
@@ -19,13 +19,17 @@ from langgraph.types import interrupt
 
 from dagexec import Approve, Call, DagexecError, Deny, Done, Edit, Outcome, Pending, Tool
 from dagexec._concurrency.signals import Asked
+from dagexec._core.nested import Wait, waits_in
 from dagexec._tools.checking import approval_question, needs_approval
 from dagexec.integrations.langgraph._answers import plain
-from dagexec.journal._answers import Given, check_answer
-from dagexec.journal._records import answer_body
+from dagexec.journal._answers import Given, answer_entry, check_answer
 
 APPROVAL = "approval"
 QUESTION = "question"
+NO_GRAPH: Final = (
+    "a call asks a person, which only a graph with a checkpointer can do:"
+    " compile the graph with one, and run the node inside of it"
+)
 # What an answer to an approval may be, besides the classes that `Executor.resume` takes.
 ANSWERS: Final = (
     'True, False, {"type": "deny", "reason": ...}, {"type": "edit", "args": {...}} with other'
@@ -53,15 +57,23 @@ class People:
         self.by_order = False
 
     @property
+    def nested(self) -> Sequence[dict[str, Any]]:
+        """The last answers to what runs of the call's own waited for."""
+        return self.given.nested
+
+    @property
     def verdict(self) -> Outcome | None:
         """The outcome that was decided without running the call."""
         return self.given.verdict
 
     def take(self, answer: object, to: str, question: Any, call: Call) -> None:
         """Take in an answer; raise DagexecError if it does not fit what the call waits for."""
+        waiting = Pending(question, started=0.0 if to == QUESTION else None)
+        inner = waits_in(waiting)
         if to == APPROVAL:
             answer = _decision(answer)
-        waiting = Pending(question, started=0.0 if to == QUESTION else None)
+        elif inner:
+            answer = _decisions(answer, inner)
         try:
             check_answer(call, self.judge, answer, waiting, "pending")
         except DagexecError as error:
@@ -72,9 +84,7 @@ class People:
                 f" Command(resume={{interrupt id: answer, ...}}); an answer is {ANSWERS}"
             )
             raise DagexecError(msg) from None
-        body = {**answer_body(answer), "to": to}
-        if to == QUESTION:
-            body["question"] = question
+        body = answer_entry(answer, waiting)
         self.given.apply(body)
         self.bodies.append(body)
 
@@ -137,11 +147,17 @@ def _interrupted(question: Any) -> Any:
     try:
         return interrupt(question)
     except (KeyError, RuntimeError) as error:
-        msg = (
-            "a call asks a person, which only a graph with a checkpointer can do:"
-            " compile the graph with one, and run the node inside of it"
-        )
-        raise DagexecError(msg) from error
+        raise DagexecError(NO_GRAPH) from error
+
+
+def _decisions(answer: object, waits: Sequence[Wait]) -> object:
+    """Return the answer to a call whose own runs wait, for the forms that JSON has."""
+    decided = {wait["name"] for wait in waits if wait["for"] != QUESTION}
+    if isinstance(answer, dict):
+        given = cast("dict[str, object]", answer)
+        if given and set(given) <= {wait["name"] for wait in waits}:
+            return {name: _decision(x) if name in decided else x for name, x in given.items()}
+    return _decision(answer) if decided else answer
 
 
 def _decision(answer: object) -> object:
