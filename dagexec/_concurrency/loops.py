@@ -30,6 +30,19 @@ def in_event_loop() -> bool:
     return True
 
 
+def call_soon(native: Any, function: Callable[..., Any], *args: Any) -> bool:
+    """Call a function in the event loop of this token, soon; return False if the loop has ended.
+
+    From any thread.
+    """
+    soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    try:
+        soon(function, *args)
+    except RuntimeError:
+        return False
+    return True
+
+
 def leave_loop(context: Context) -> None:
     """Let a context that was copied out of an event loop no longer say that it is in one.
 

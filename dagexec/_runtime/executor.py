@@ -30,6 +30,8 @@ from dagexec._runtime.observers import Observer, ObservesRuns
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
 from dagexec._runtime.settings import (
+    START_TIMEOUT,
+    Reserve,
     Settings,
     Timeouts,
     capacities_for,
@@ -37,6 +39,7 @@ from dagexec._runtime.settings import (
     concurrency_of,
     deadlines,
     max_items_of,
+    seconds_of,
 )
 from dagexec._tools.checking import as_plan, prepare
 from dagexec._tools.context import (
@@ -89,6 +92,9 @@ class Executor:
         capacities: How much there is of each named resource that tools use, over all runs on an
             event loop: `{"gpu": 1, "db": 4}`.
         max_items: For how many items a call with `Each` may run; one with more fails.
+        start_timeout: Seconds that a worker process for tools with `runs="process"` may take to
+            start and to import them. It is no part of a call's timeout but time in its queue, and
+            goes on for the next call if the one that waits for it ends.
 
     With `async with`, or `aclose()`, its idle worker processes and background services end. Without
     it, the processes end with the executor itself and the services with their event loop.
@@ -109,6 +115,7 @@ class Executor:
         in_doubt: Literal["ask", "rerun"] | Callable[..., Any] = "ask",
         capacities: Mapping[str, int] | None = None,
         max_items: int = 1000,
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
@@ -125,6 +132,8 @@ class Executor:
         )
         # Worker processes for tools with runs="process", None without such tools.
         self._pool: Pool | None = None
+        self.start_timeout = seconds_of("start_timeout", start_timeout)
+        self._reserves: Mapping[str, Reserve] | None = None
         self._services: list[Service] = []
         # What this is a copy of, with other timeouts; it owns the processes.
         self._origin: Executor | None = None
@@ -141,6 +150,7 @@ class Executor:
             shares=any(tool.effect.shares for tool in self.tools.values()),
             limits=_limits(self.tools.values()),
             max_items=max_items_of(max_items),
+            reserves=self._reserves,
         )
         self._orders = any(tool.reads or tool.writes for tool in self.tools.values())
         # An event loop's slots are its own: loops cannot wake each other's tasks.
@@ -157,11 +167,13 @@ class Executor:
             return self.tools
         from dagexec.processes._pool import Pool
 
-        self._pool = pool = Pool(tuple(self.tools), WeakMethod(self.run))
+        self._pool = pool = Pool(tuple(self.tools), WeakMethod(self.run), self.start_timeout)
         finalize(self, pool.close)  # also when the interpreter exits
+        calls = {tool.name: pool.function(tool) for tool in remote}
         made = {
-            tool.name: replace(tool, function=pool.function(tool), runs="async") for tool in remote
+            tool.name: replace(tool, function=calls[tool.name], runs="async") for tool in remote
         }
+        self._reserves = {name: each.reserve for name, each in calls.items()}
         return {**self.tools, **made}
 
     # ----------------------------------------------------------------------------------- checking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -50,12 +50,14 @@ class _Trial:
 class LimitedWorker(Worker):
     """A worker some of whose calls have limits, or may be tried again."""
 
-    __slots__ = ("_attempt", "limited")
+    __slots__ = ("_attempt", "_reservation", "limited")
 
     def __init__(self, run: RunState, lane: Lane, parts: Parts) -> None:
         """Take over a slot that was just taken."""
         super().__init__(run, lane, parts)
         self._attempt = 1
+        # A process that is kept for the next attempt of a call, as a block that was entered.
+        self._reservation: AbstractAsyncContextManager[None] | None = None
         # The call that waits for its limits before it starts, and their keys.
         self.limited: tuple[str, tuple[str, ...]] | None = None
 
@@ -84,11 +86,7 @@ class LimitedWorker(Worker):
                 self._lane.settle(call.id, self._unstarted(error, since))
             return
         try:
-            if run.machine.state(call.id) is not State.READY:
-                if permit is not None:
-                    permit.withdraw()
-                return
-            if not await self._may_begin(call, tool):
+            if not await self._is_ready(call, tool, since):
                 if permit is not None:
                     permit.withdraw()
                 return
@@ -100,10 +98,36 @@ class LimitedWorker(Worker):
                 _Trial(limits, state, budget, permit, left), call, tool, arguments
             )
         finally:
+            await self._reserve(None)
             if permit is not None:
                 permit.close()
                 await permit.flush()
         self._conclude(outcome)
+
+    async def _is_ready(self, call: Call, tool: Tool[..., Any], since: float) -> bool:
+        """Wait for a process, where the tool runs in one, and record the start; whether it may."""
+        if self._run.machine.state(call.id) is not State.READY:
+            return False
+        try:
+            await self._reserve(call)
+        except Exception as error:  # noqa: BLE001 - told as the outcome of the call
+            self._not_started(call, error, since)
+            return False
+        if self._run.machine.state(call.id) is not State.READY:
+            return False
+        return await self._may_begin(call, tool)
+
+    async def _reserve(self, call: Call | None) -> None:
+        """Give back the process that was kept, and wait for one for the next attempt of a call."""
+        block, self._reservation = self._reservation, None
+        if block is not None:
+            await block.__aexit__(None, None, None)
+        reserves = self._run.settings.reserves
+        if call is not None and reserves is not None and call.tool in reserves:
+            self._has_waited = True
+            block = reserves[call.tool](self._run.run_id, call.id)
+            await block.__aenter__()
+            self._reservation = block
 
     def _budget(self, key: str, retry: Retry) -> Budget:
         """Return the retries that the run may still make with a key."""
@@ -216,6 +240,7 @@ class LimitedWorker(Worker):
                 if not await self._goes_on(trial, call, outcome, began):
                     return outcome
                 arguments = self._again(call, tool)
+                await self._reserve(call)
             except Exception as error:  # noqa: BLE001 - a retry's rule and validators: a user's code
                 _add_note(outcome, f"it was not tried again: {error!r}")
                 return outcome

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from dagexec._core.results import Setup
 from dagexec._errors import DagexecError
@@ -44,6 +45,13 @@ class Timeouts:
                 raise DagexecError(msg)
 
 
+# Given the ids of a run and a call, returns a block for one attempt of the call.
+Reserve: TypeAlias = Callable[[str, str], AbstractAsyncContextManager[None]]
+
+# Seconds that a worker process may take to start.
+START_TIMEOUT: Final = 60.0
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -63,6 +71,8 @@ class Settings:
     max_items: int = 1000
     # What stands before the calls of tools with limits or retries; None where no tool has any.
     limits: Mapping[str, ToolLimits] | None = None
+    # What is waited for before a call of a tool that runs in a process; None without such tools.
+    reserves: Mapping[str, Reserve] | None = None
     # What of these the pictures of a run show; made once, because each report holds it.
     setup: Setup = field(init=False)
     # Identifies the executor; its copies with other timeouts share it.
@@ -118,6 +128,16 @@ def max_items_of(value: object) -> int:
         return value
     msg = f"max_items is a number of calls, from 1 on, not {value!r}"
     raise DagexecError(msg)
+
+
+def seconds_of(name: str, value: float) -> float:
+    """Return a setting that is a number of seconds; raise DagexecError that names it."""
+    given: object = value
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (number and 0 < value < math.inf):
+        msg = f"{name}={value!r}: it is a positive number of seconds"
+        raise DagexecError(msg)
+    return float(value)
 
 
 def concurrency_of(value: int | None) -> int | None:

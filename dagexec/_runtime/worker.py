@@ -35,6 +35,7 @@ from dagexec._core.scheduler import State
 from dagexec._errors import CallCancelled, CallTimeout
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.parts import Parts
+from dagexec._runtime.settings import Reserve
 from dagexec._runtime.state import RunState
 from dagexec._tools.checking import spread_of
 from dagexec._tools.context import Facts, Trial, context_of
@@ -184,12 +185,15 @@ class Worker:
         """Run calls until the scope is used up; return whether to go on with a new one."""
         lane, run = self._lane, self._run
         queue, slots, ready = lane.queue, run.slots, run.machine.ready
+        reserves = run.settings.reserves
         for _ in range(BURST):
             if not queue or lane.is_over():
                 return False
             name, since = self._last_taken = queue.popleft()
             call = ready(name)
-            if call is not None:
+            if call is not None and reserves is not None and call.tool in reserves:
+                await self._one_reserved(reserves[call.tool], call, since)
+            elif call is not None:
                 await self._one(call, since)
             if (slots.waiters or slots.free < 0) and self._must_yield():
                 return False
@@ -271,6 +275,33 @@ class Worker:
             self._lane.settle(call.id, Failed(error, ended=run.now()))
             return
         self._lane.spread(event)
+
+    async def _one_reserved(self, reserve: Reserve, call: Call, since: float) -> None:
+        """Run one call in a process that is waited for before: a start is no part of the call."""
+        run = self._run
+        limits = run.settings.limits
+        if limits is not None and call.tool in limits:
+            await self._one(call, since)  # each attempt waits for its own, behind the limits
+            return
+        self._arm(math.inf)
+        self._has_waited = True
+        block = reserve(run.run_id, call.id)
+        try:
+            await block.__aenter__()
+        except Exception as error:  # noqa: BLE001 - told as the outcome of the call
+            self._not_started(call, error, since)
+            return
+        try:
+            if run.machine.ready(call.id) is not None and not self._lane.is_over():
+                await self._one(call, since)
+        finally:
+            await block.__aexit__(None, None, None)
+
+    def _not_started(self, call: Call, error: Exception, since: float) -> None:
+        run = self._run
+        if run.machine.state(call.id) is State.READY:
+            now = run.now()
+            self._lane.settle(call.id, Failed(error, ended=now, queued=now - since))
 
     async def _may_begin(self, call: Call, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start, if there is a journal; return whether it may."""

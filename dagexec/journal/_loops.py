@@ -1,20 +1,11 @@
-"""The event loops of runs, seen from the thread of a journal: calls into them, and their end."""
+"""The event loops of runs, seen from the thread of a journal: whether they will ever go on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Literal
 
-
-def post(native: Any, function: Callable[..., Any], *args: Any) -> bool:
-    """Call a function in the event loop of this token, soon; return False if the loop has ended."""
-    soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-    try:
-        soon(function, *args)
-    except RuntimeError:
-        return False
-    return True
+from dagexec._concurrency.loops import call_soon
 
 
 def state_of(native: Any) -> Literal["running", "stopped", "ended"]:
@@ -23,4 +14,4 @@ def state_of(native: Any) -> Literal["running", "stopped", "ended"]:
         if native.is_closed():
             return "ended"
         return "running" if native.is_running() else "stopped"
-    return "running" if post(native, bool) else "ended"
+    return "running" if call_soon(native, bool) else "ended"

@@ -19,10 +19,10 @@ from anyio import CancelScope
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
+from dagexec._concurrency.loops import call_soon
 from dagexec._errors import JournalError
 from dagexec.journal._base import Done, Record, RunInfo, Session
 from dagexec.journal._codec import Types
-from dagexec.journal._loops import post
 from dagexec.journal._store import Ownership
 from dagexec.journal._writer import Entries, Job, Writer
 
@@ -203,7 +203,7 @@ class _SqliteSession:
             self._thread.put((self, entries))
 
     def deliver(self, results: list[tuple[Done, Exception | None]]) -> None:
-        post(self.native, _tell, results)
+        call_soon(self.native, _tell, results)
 
     async def release(self, state: str, summary: str = "", waiting: Sequence[str] = ()) -> None:
         self._flush()

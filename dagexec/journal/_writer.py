@@ -18,10 +18,11 @@ from weakref import ref
 import anyio
 
 from dagexec._concurrency import forks
+from dagexec._concurrency.loops import call_soon
 from dagexec._errors import JournalError
 from dagexec.journal._base import LEASE, Done, Record
 from dagexec.journal._codec import Types
-from dagexec.journal._loops import post, state_of
+from dagexec.journal._loops import state_of
 from dagexec.journal._store import Ownership, Store
 
 T = TypeVar("T")
@@ -94,13 +95,13 @@ class Job(Generic[T]):
             self.value = value
             self._writer = writer
             wanted = not self._abandoned
-        if (not wanted or not post(self._native, self.event.set)) and self._undo is not None:
+        if (not wanted or not call_soon(self._native, self.event.set)) and self._undo is not None:
             self._undo(writer, value)
 
     def fail(self, error: BaseException) -> None:
         """Let it be raised where it is waited for."""
         self.error = error
-        post(self._native, self.event.set)
+        call_soon(self._native, self.event.set)
 
     def abandon(self) -> None:
         """Want it no longer; in the event loop."""

@@ -24,7 +24,7 @@ from dagexec.processes._system import (
     read,
     write,
 )
-from dagexec.processes._tree import SEES_TREE, members, signal_tree, tagged
+from dagexec.processes._tree import SEES_TREE, kill_tree, members, signal_tree, tagged
 from dagexec.processes._watchdog import watchdog
 
 if TYPE_CHECKING:
@@ -340,15 +340,10 @@ class Child:
         return left
 
     async def _kill(self) -> None:
-        deadline = anyio.current_time() + UNKILLABLE
-        while anyio.current_time() < deadline:
-            left = await in_thread(self._signal, True)  # noqa: FBT003
-            if self._exited.is_set() and (not left or not SEES_TREE):
-                break
-            with anyio.move_on_after(0.02):
-                await self._exited.wait()
-                await anyio.sleep(0.02)
-        else:
+        dead = await in_thread(kill_tree, self._process.pid, self._tag)
+        with anyio.move_on_after(UNKILLABLE):
+            await self._exited.wait()
+        if not dead or not self._exited.is_set():
             _log.warning("%s: processes of its tree do not die, even by SIGKILL", self)
 
     def _signal(self, kill: bool) -> bool:  # noqa: FBT001 - called by position, from a thread

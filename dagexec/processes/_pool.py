@@ -9,42 +9,27 @@ interpreter, is used here too.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import pickle
-import struct
+import subprocess
 import sys
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, final
+from weakref import WeakMethod
 
 import anyio
 from anyio import CancelScope, create_task_group
 
-from dagexec._errors import DagexecError, ProcessGone, ToolDefinitionError
+from dagexec._errors import DagexecError, ProcessError, ProcessGone, ToolDefinitionError
 from dagexec._tools.context import current_call
 from dagexec._tools.functions import unwrapped
-from dagexec.processes._system import (
-    SEES_EXIT,
-    Spawning,
-    discard,
-    exit_of,
-    has_ended,
-    in_thread,
-    read,
-    write,
-)
-from dagexec.processes._tree import tagged
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Awaitable, Callable
-    from weakref import WeakMethod
-
-    from dagexec._tools.tool import Tool
-
-_PROGRAM: Final = Path(__file__).with_name("_worker.py")
-_LENGTH: Final = struct.Struct(">Q")
+from dagexec._tools.tool import Tool
+from dagexec.processes._crew import Crew
+from dagexec.processes._frames import Frame, Process
+from dagexec.processes._system import SEES_EXIT, exit_of, in_thread
+from dagexec.processes._worker import CALL, DONE, FAILED, REPLY, RUN
 
 
 @final
@@ -83,76 +68,44 @@ class Remote:
 
 
 @final
-class _Process:
-    """One worker process, seen from the executor."""
-
-    def __init__(self, process: subprocess.Popen[bytes], tag: str, *, knows_main: bool) -> None:
-        self.process = process
-        self.tag = tag
-        self.knows_main = knows_main
-        self._rest = b""
-
-    async def send(self, frame: bytes) -> None:
-        assert self.process.stdin is not None  # noqa: S101 - asked for
-        fd = self.process.stdin.fileno()
-        for data in (_LENGTH.pack(len(frame)), frame):
-            view = memoryview(data)
-            while view:
-                view = view[await write(fd, view) :]
-
-    async def receive(self) -> Any:
-        """Return what is in the next frame; raise EOFError when there is no more."""
-        size: int = _LENGTH.unpack(await self._exactly(_LENGTH.size))[0]
-        return pickle.loads(await self._exactly(size))  # noqa: S301 - from our own program
-
-    async def _exactly(self, size: int) -> bytes:
-        assert self.process.stdout is not None  # noqa: S101 - asked for
-        parts, have = [self._rest], len(self._rest)
-        while have < size:
-            part = await read(self.process.stdout.fileno())
-            if not part:
-                raise EOFError
-            parts.append(part)
-            have += len(part)
-        joined = b"".join(parts)
-        self._rest = joined[size:]
-        return joined[:size]
-
-
-@final
 class Pool:
     """The worker processes of one executor; they end with it."""
 
     def __init__(
-        self, tools: tuple[str, ...], run: WeakMethod[Callable[..., Awaitable[Any]]]
+        self,
+        tools: tuple[str, ...],
+        run: WeakMethod[Callable[..., Awaitable[Any]]],
+        start_timeout: float,
     ) -> None:
         """Start nothing yet. `run` is the executor's own, for plans that tools run themselves."""
         self._tools = tools
         self._run = run
-        self._lock = threading.Lock()
-        self._idle: list[_Process] = []
-        self._owner = os.getpid()
+        self._crew = Crew(start_timeout)
+        # Processes that are kept for calls, by their ids of run and call.
+        self._places: dict[tuple[str, str], Process] = {}
 
-    def function(self, tool: Tool[..., Any]) -> Callable[..., Any]:
+    def function(self, tool: Tool[..., Any]) -> InProcess:
         """Return an async function that calls the tool in a process."""
-        remote = Remote(tool)
-
-        async def call_in_process(**arguments: Any) -> Any:
-            return await self.call(remote, arguments)
-
-        return call_in_process
+        return InProcess(self, Remote(tool))
 
     def close(self) -> None:
         """Kill the idle processes; takes a moment for each."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        if self._owner == os.getpid():  # those of a fork are the parent's
-            for each in idle:
-                discard(each.process, each.tag)
+        self._crew.close()
 
     async def aclose(self) -> None:
         """Kill the idle processes."""
         await in_thread(self.close)
+
+    @asynccontextmanager
+    async def reserve(self, remote: Remote, key: tuple[str, str]) -> AsyncGenerator[None]:
+        """Have a process ready for one call of this block; see `Crew.take`."""
+        self._places[key] = await self._crew.take(remote)
+        try:
+            yield
+        finally:
+            process = self._places.pop(key, None)
+            if process is not None:  # it was not called after all
+                self._crew.give(process)
 
     # ---------------------------------------------------------------------------------- one call
 
@@ -162,27 +115,29 @@ class Pool:
         Raises what the tool raises, with its traceback as a note, and ProcessGone if the process
         ends under it.
         """
-        frame = self._frame(remote, arguments)
-        worker = await self._take(remote)
+        context = current_call()
+        worker = self._places.pop((context.run_id, context.id), None)
+        try:
+            frame = self._frame(remote, arguments)
+        except BaseException:
+            if worker is not None:
+                self._crew.give(worker)
+            raise
+        if worker is None:
+            worker = await self._crew.take(remote)
         kept = False
         try:
-            kind, value, leftovers = await self._converse(worker, frame)
-            kept = not leftovers
-        except (EOFError, OSError):
-            raise await self._death(worker, remote) from None
+            end = await self._converse(worker, frame)
+            kept = not end.question
+        except (EOFError, OSError) as error:
+            raise await self._death(worker, remote) from error
         finally:
             if kept:
-                with self._lock:
-                    self._idle.append(worker)
+                self._crew.give(worker)
             else:
                 with CancelScope(shield=True):
-                    await in_thread(discard, worker.process, worker.tag)
-        if kind == "done":
-            return value
-        if isinstance(value, Exception):
-            raise value
-        msg = f"tool {remote.name!r} ended its process: {value!r}"
-        raise ProcessGone(msg)
+                    await in_thread(worker.discard)
+        return _result(end, remote)
 
     def _frame(self, remote: Remote, arguments: dict[str, Any]) -> bytes:
         context = current_call()
@@ -199,9 +154,6 @@ class Pool:
         return pickle.dumps(
             {
                 "name": remote.name,
-                "tool": remote.pickled,
-                "module": remote.module,
-                "file": remote.file,
                 "arguments": pickled,
                 "id": context.id,
                 "attempt": context.attempt,
@@ -212,85 +164,35 @@ class Pool:
             }
         )
 
-    async def _take(self, remote: Remote) -> _Process:
-        dead: list[_Process] = []
-        found = self._idle_one(remote, dead)
-        for each in dead:
-            await in_thread(discard, each.process, each.tag)
-        return await self._start(remote) if found is None else found
-
-    def _idle_one(self, remote: Remote, dead: list[_Process]) -> _Process | None:
-        """Take an idle process that can run this tool; collect those that have ended."""
-        with self._lock:
-            for index in range(len(self._idle) - 1, -1, -1):
-                found = self._idle[index]
-                if has_ended(found.process):
-                    dead.append(self._idle.pop(index))
-                elif found.knows_main or not remote.main:
-                    return self._idle.pop(index)
-        return None
-
-    async def _start(self, remote: Remote) -> _Process:
-        environment, tag = tagged(os.environ)
-        spawning = Spawning((sys.executable, str(_PROGRAM)), environment, tag)
-        process: subprocess.Popen[bytes] = await spawning.start(stdin=True, stderr=False)
-        made = _Process(process, tag, knows_main=remote.main)
-        try:
-            await made.send(pickle.dumps(_preparation(main=remote.main)))
-        except (OSError, BrokenPipeError):
-            pass  # the call finds out
-        except BaseException:
-            discard(process, tag)
-            raise
-        return made
-
-    async def _converse(self, worker: _Process, frame: bytes) -> tuple[str, Any, bool]:
-        """Return the end of a call: how it ended, its value or error, whether it left something."""
-        result: tuple[str, Any, bool] | None = None
+    async def _converse(self, worker: Process, frame: bytes) -> Frame:
+        """Return the frame that ends a call; meanwhile do what its tool asks for."""
+        end: Frame | None = None
         fault: BaseException | None = None
+        number = worker.next_number()
         async with create_task_group() as group:
             if SEES_EXIT:
                 group.start_soon(_cancel_at_exit, worker.process, group.cancel_scope)
+            served = _Served(self._run, worker, number, anyio.Lock())
             try:
-                await worker.send(frame)
-                while result is None:
-                    answer = await worker.receive()
-                    if answer[0] in ("done", "failed"):
-                        result = answer
+                await worker.send(number, 0, CALL, frame)
+                while end is None:
+                    got = await worker.receive(number)
+                    if got.kind in (DONE, FAILED):
+                        end = got
+                    elif got.kind == RUN:
+                        group.start_soon(served.run, got.question, got.body)
                     else:
-                        await self._serve(worker, answer)
+                        served.tell(got.body)
             except Exception as error:  # noqa: BLE001 - raised again outside of the group
                 fault = error
             group.cancel_scope.cancel()
         if fault is not None:
             raise fault
-        if result is None:
+        if end is None:
             raise EOFError
-        return result
+        return end
 
-    async def _serve(self, worker: _Process, answer: Any) -> None:
-        """Do what a running tool asks for."""
-        if answer[0] == "progress":
-            tell = current_call().tell
-            if tell is not None:
-                tell(answer[1])
-            return
-        _, plan, run_id = answer
-        reply: tuple[str, Any]
-        try:
-            run = self._run()
-            assert run is not None  # noqa: S101 - its executor runs this call
-            reply = ("report", await run(plan, run_id=run_id))
-        except Exception as error:  # noqa: BLE001 - raised again in the process
-            reply = ("raise", error)
-        try:
-            frame = pickle.dumps(reply)
-        except Exception as error:  # noqa: BLE001 - pickle raises what it likes
-            msg = f"the report of a nested run cannot be sent to the tool's process: {error}"
-            frame = pickle.dumps(("raise", DagexecError(msg)))
-        await worker.send(frame)
-
-    async def _death(self, worker: _Process, remote: Remote) -> ProcessGone:
+    async def _death(self, worker: Process, remote: Remote) -> ProcessGone:
         code = None
         with anyio.move_on_after(1):
             code = await exit_of(worker.process)
@@ -302,19 +204,87 @@ class Pool:
         return error
 
 
+@final
+class InProcess:
+    """A tool that runs in a process, as a function."""
+
+    def __init__(self, pool: Pool, remote: Remote) -> None:
+        """Start nothing."""
+        self._pool = pool
+        self._remote = remote
+
+    async def __call__(self, **arguments: Any) -> Any:
+        """Run a call in the process that was reserved for it, or in another."""
+        return await self._pool.call(self._remote, arguments)
+
+    def reserve(self, run_id: str, call: str) -> AbstractAsyncContextManager[None]:
+        """Return a block for one attempt of a call; entering it waits for a process.
+
+        Raises ProcessError if none can be started in time; see `Executor(start_timeout=)`.
+        """
+        return self._pool.reserve(self._remote, (run_id, call))
+
+
+@final
+class _Served:
+    """What a running tool asks of its executor."""
+
+    def __init__(
+        self,
+        run: WeakMethod[Callable[..., Awaitable[Any]]],
+        worker: Process,
+        number: int,
+        lock: anyio.Lock,
+    ) -> None:
+        self._run = run
+        self._worker = worker
+        self._number = number
+        self._lock = lock
+        self._progress = current_call().tell
+
+    def tell(self, body: bytes) -> None:
+        if self._progress is not None:
+            self._progress(pickle.loads(body))  # noqa: S301 - from our own program
+
+    async def run(self, question: int, body: bytes) -> None:
+        """Run a plan of the tool's; several may run side by side."""
+        reply: tuple[str, Any]
+        try:
+            plan, run_id = pickle.loads(body)  # noqa: S301 - from our own program
+            run = self._run()
+            assert run is not None  # noqa: S101 - its executor runs this call
+            reply = ("report", await run(plan, run_id=run_id))
+        except Exception as error:  # noqa: BLE001 - raised again in the process
+            reply = ("raise", error)
+        try:
+            frame = pickle.dumps(reply)
+        except Exception as error:  # noqa: BLE001 - pickle raises what it likes
+            msg = f"the report of a nested run cannot be sent to the tool's process: {error}"
+            frame = pickle.dumps(("raise", DagexecError(msg)))
+        async with self._lock:
+            with contextlib.suppress(OSError):  # the process has ended: its call says so
+                await self._worker.send(self._number, question, REPLY, frame)
+
+
+def _result(end: Frame, remote: Remote) -> Any:
+    """Return what a call returned; raise what it raised."""
+    try:
+        value: Any = pickle.loads(end.body)  # noqa: S301 - from our own program
+    except Exception as error:
+        msg = f"what tool {remote.name!r} returned cannot be read here: {error!r:.200}"
+        lost = ProcessError(msg)
+        lost.maybe = True  # the tool has run
+        raise lost from error
+    if end.kind == DONE:
+        return value
+    if isinstance(value, Exception):
+        raise value
+    msg = f"tool {remote.name!r} ended its process: {value!r}"
+    raise ProcessGone(msg)
+
+
 async def _cancel_at_exit(process: subprocess.Popen[bytes], scope: CancelScope) -> None:
     """See its end apart from the end of its pipe, which a child that it forked may hold open."""
     await exit_of(process)
     await anyio.sleep(0.1)  # for what it wrote last
     scope.cancel()
-
-
-def _preparation(*, main: bool) -> dict[str, Any]:
-    """Return what makes a process like this one: paths, folder, and the main script if needed."""
-    from multiprocessing import spawn
-
-    data: dict[str, Any] = spawn.get_preparation_data("dagexec tools")
-    data.pop("authkey", None)  # of multiprocessing's own pipes
-    if not main:
-        data = {key: value for key, value in data.items() if not key.startswith("init_main")}
-    return data

@@ -9,23 +9,28 @@ pidfd. Where the platform lacks that (Windows' pipes, macOS' processes), a daemo
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakSet
 
 import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from dagexec._concurrency import forks
 from dagexec._concurrency.threads import ThreadCall
-from dagexec.processes._tree import signal_tree
+from dagexec.processes._tree import kill_tree
 from dagexec.processes._watchdog import watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+_log: Final = logging.getLogger("dagexec")
 
 CHUNK: Final = 256 * 1024
 WINDOWS: Final = sys.platform == "win32"
@@ -123,13 +128,8 @@ class Spawning:
 
         Without `stderr` it writes to this process's own.
         """
-        pipes = {
-            "stdin": subprocess.PIPE if stdin else subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE if stderr else None,
-        }
         try:
-            return await in_thread(self._start, pipes, cwd)
+            return await in_thread(partial(self.start_now, stdin=stdin, cwd=cwd, stderr=stderr))
         except BaseException:
             with self._lock:
                 self._unwanted = True
@@ -137,9 +137,15 @@ class Spawning:
                 discard(self._process, self._tag)
             raise
 
-    def _start(
-        self, pipes: dict[str, int | None], cwd: str | os.PathLike[str] | None
+    def start_now(
+        self, *, stdin: bool, cwd: str | os.PathLike[str] | None = None, stderr: bool = True
     ) -> subprocess.Popen[bytes]:
+        """Return the process, from a thread; raise OSError if it cannot be started."""
+        pipes = {
+            "stdin": subprocess.PIPE if stdin else subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE if stderr else None,
+        }
         options: dict[str, Any] = {**pipes, "start_new_session": True}
         if WINDOWS:
             flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -151,6 +157,7 @@ class Spawning:
             bufsize=0,
             **options,
         )
+        _started.add(process)
         watchdog.add(process.pid, self._tag)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None and not WINDOWS:
@@ -163,9 +170,25 @@ class Spawning:
         return process
 
 
+_started: WeakSet[subprocess.Popen[bytes]] = WeakSet()
+
+
+def _forget() -> None:
+    """Close the pipes in a forked child: a process must see the end of its parent's."""
+    for process in list(_started):
+        close_pipes(process)
+        if process.returncode is None:
+            process.returncode = 0  # not this process's child, so nothing to wait for
+    _started.clear()
+
+
+forks.in_child(_forget)
+
+
 def discard(process: subprocess.Popen[bytes], tag: str) -> None:
     """Kill a process and its tree at once, and let go of all that belongs to it."""
-    signal_tree(process.pid, tag, kill=True)
+    if not kill_tree(process.pid, tag):
+        _log.warning("pid %d: processes of its tree do not die, even by SIGKILL", process.pid)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1.0)
     close_pipes(process)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 from uuid import uuid4
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 VARIABLE: Final = "DAGEXEC_CHILD_OF"
 _PROC: Final = Path("/proc")
 SEES_TREE: Final = sys.platform == "linux"
+# Seconds after SIGKILL until a process that does not die is given up.
+_UNKILLABLE: Final = 5.0
+# How often in a row nothing must be found, to be sure that nothing is there.
+_SURE: Final = 2
 
 
 def tagged(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -122,6 +127,44 @@ def signal_tree(leader: int, tag: str, *, kill: bool) -> bool:
             if others[pid].group != leader:
                 os.kill(pid, number)
     return bool(others) or not SEES_TREE
+
+
+def kill_tree(leader: int, tag: str) -> bool:
+    """Kill a child's tree until nothing of it is left; return whether that came to be.
+
+    It may be starting processes meanwhile: one that is not seen yet, because it was just forked or
+    is in the middle of an exec, is seen the next time. The leader is stopped first and killed
+    last, so that it starts nothing more, and that one of dagexec's own goes on to adopt what its
+    children leave behind. Blocks, for 5 seconds at most. Not to be called once the leader has been
+    reaped and its group is empty.
+    """
+    if not SEES_TREE:
+        signal_tree(leader, tag, kill=True)
+        return True
+    end = monotonic() + _UNKILLABLE
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(leader, signal.SIGSTOP)
+    _kill_all(leader, tag, end, spare=leader)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    return _kill_all(leader, tag, end)
+
+
+def _kill_all(leader: int, tag: str, end: float, *, spare: int = 0) -> bool:
+    """Kill what is found of a tree until nothing is found twice; return whether that came to be."""
+    empty = 0
+    while empty < _SURE:
+        # The newest first: what forks and ends in a chain is caught only at once.
+        found = [pid for pid in reversed(members(leader, tag)) if pid != spare]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        empty = 0 if found else empty + 1
+        if monotonic() > end:
+            return False
+        if empty < _SURE:
+            sleep(0.002)
+    return True
 
 
 def _signal_windows(leader: int, *, kill: bool) -> bool:

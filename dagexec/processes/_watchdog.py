@@ -16,6 +16,8 @@ import subprocess
 import threading
 from typing import Final, final
 
+from dagexec._concurrency import forks
+
 _log: Final = logging.getLogger("dagexec")
 
 _SCRIPT: Final = r"""
@@ -33,7 +35,7 @@ while read -r op pid tag; do
   fi
 done
 [ -n "$list" ] || exit 0
-for signal in TERM KILL; do
+for signal in TERM KILL KILL KILL KILL KILL; do
   for each in $list; do
     kill -s $signal -- "-${each%%:*}"
     for file in $(grep -lF "${each#*:}" /proc/[0-9]*/environ); do
@@ -41,7 +43,7 @@ for signal in TERM KILL; do
       kill -s $signal "${file%/environ}"
     done
   done
-  [ $signal = KILL ] || sleep 1
+  if [ $signal = TERM ]; then sleep 1; else sleep 0.05; fi
 done
 """
 
@@ -55,15 +57,22 @@ class Watchdog:
         self._lock = threading.Lock()
         self._children: dict[int, str] = {}
         self._shell: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        forks.forgets(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the list is the parent's, and the pipe must end with it."""
+        shell, self._shell = self._shell, None
+        self._lock = threading.Lock()
+        self._children = {}
+        if shell is not None and shell.stdin is not None:
+            shell.stdin.close()
+            shell.returncode = 0  # not this process's child, so nothing to wait for
 
     def add(self, pid: int, tag: str) -> None:
         """Let a child end with this process."""
         if os.name != "posix":
             return
         with self._lock:
-            if self._owner != os.getpid():  # forked: the list is the parent's
-                self._children, self._shell, self._owner = {}, None, os.getpid()
             self._children[pid] = tag
             if self._shell is not None and self._tell("+", pid, tag):
                 return
