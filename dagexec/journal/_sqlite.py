@@ -23,7 +23,7 @@ from dagexec._concurrency.loops import call_soon
 from dagexec._errors import JournalError
 from dagexec.journal._base import Done, Record, RunInfo, Session
 from dagexec.journal._codec import Types
-from dagexec.journal._store import Ownership
+from dagexec.journal._owned import Ownership
 from dagexec.journal._writer import Entries, Job, Writer
 
 T = TypeVar("T")

@@ -23,7 +23,8 @@ from dagexec._errors import JournalError
 from dagexec.journal._base import LEASE, Done, Record
 from dagexec.journal._codec import Types
 from dagexec.journal._loops import state_of
-from dagexec.journal._store import Ownership, Store
+from dagexec.journal._owned import Ownership
+from dagexec.journal._store import Store
 
 T = TypeVar("T")
 Entries = list[tuple[Record, Done]]
