@@ -97,11 +97,13 @@ class NestedRuns:
     """What is known of the runs that one call has begun."""
 
     # How many there were of each plan, so that each has a name that it has the next time too.
-    begun: dict[str, int] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict[str, int])
     # What those wait for that have ended, by run, and whether something in one has failed.
-    waits: dict[str, tuple[Sequence[Wait], bool]] = field(default_factory=dict)
+    waits: dict[str, tuple[Sequence[Wait], bool]] = field(
+        default_factory=dict[str, "tuple[Sequence[Wait], bool]"]
+    )
     # Keeps their records, by the journal that they are for.
-    records: dict[int, Any] = field(default_factory=dict)
+    records: dict[int, Any] = field(default_factory=dict[int, Any])
 
     def asked(self) -> list[Wait]:
         """Return what all of them wait for."""

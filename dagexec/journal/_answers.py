@@ -151,7 +151,8 @@ def _repeats_inner(items: Sequence[Mapping[str, Any]], answer: object) -> bool:
         given = cast("Mapping[str, object]", answer)
         if bodies == sorted(_key(answer_body(each)) for each in given.values()):
             return True
-    return all(each == _key(answer_body(answer)) for each in bodies)
+    body = _key(answer_body(cast("object", answer)))
+    return all(each == body for each in bodies)
 
 
 def is_question(outcome: Outcome) -> bool:
