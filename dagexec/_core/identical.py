@@ -120,13 +120,14 @@ def _is_known(zone: tzinfo | None) -> bool:
 
 def _held(value: Any) -> dict[str, Any]:
     """Return all that a model, a dataclass or a NamedTuple holds; raise TypeError for others."""
-    kind = cast("type[Any]", type(value))
+    kind = cast("Any", type(value))
+    names: list[str]
     if hasattr(kind, "model_fields") and hasattr(kind, "__pydantic_private__"):
         inner = (value.__pydantic_extra__, value.__pydantic_private__)
         return {"fields": value.__dict__, "more": inner}
     if is_dataclass(value):
-        names = [field.name for field in fields(value)]
-    elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        names = [field.name for field in fields(cast("Any", value))]
+    elif isinstance(value, tuple) and hasattr(kind, "_fields"):
         names = list(kind._fields)
     else:
         msg = f"nobody knows when two objects of type {kind.__name__} are the same"

@@ -63,6 +63,28 @@ def json_form(value: Any, other: Callable[[Any], str] = type_name) -> Any:
         return other(value)
 
 
+def exact_form(value: Any) -> Any:
+    """Return the JSON form of a value that has one in every part, else the value itself."""
+    lacking: list[Any] = []
+    form = json_form(value, _Exact(lacking))
+    return value if lacking else form
+
+
+class _Exact:
+    """Notes what is only named in a form, because JSON cannot hold it."""
+
+    def __init__(self, lacking: list[Any]) -> None:
+        self._lacking = lacking
+
+    def __call__(self, value: Any) -> str:
+        self._lacking.append(value)
+        return ""
+
+
+def _named(text: str, value: Any, other: Callable[[Any], str]) -> str:
+    return other(value) if isinstance(other, _Exact) else text
+
+
 class _Endless(Exception):
     """A value holds itself, or is nested beyond any use."""
 
@@ -72,7 +94,7 @@ def _form(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> A
     if kind is str or value is None or kind is bool:
         return value
     if kind is int:
-        return value if value.bit_length() <= _DIGITS_IN_BITS else digits(value)
+        return value if value.bit_length() <= _DIGITS_IN_BITS else _digits(value, other)
     if kind is float:
         return value if math.isfinite(value) else _no_number(value)
     if len(inside) > _MOST_DEPTH or id(value) in inside:
@@ -85,7 +107,7 @@ def _form(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> A
     except _Endless:
         raise
     except Exception:  # noqa: BLE001 - properties and serializers are a user's code
-        return type_name(value)
+        return other(value)
 
 
 def _form_of_object(  # noqa: PLR0911 - one a kind
@@ -99,7 +121,7 @@ def _form_of_object(  # noqa: PLR0911 - one a kind
         items = cast("Mapping[Any, Any]", value).items()
         return {_key(key, other): _form(item, other, inside) for key, item in items}
     if isinstance(value, bytes | bytearray | memoryview):
-        return _bytes(value)
+        return _bytes(cast("bytes", value), other)
     if isinstance(value, Sequence | AbstractSet | ValuesView):
         return _list(cast("Sequence[Any]", value), other, inside)
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
@@ -110,7 +132,7 @@ def _form_of_object(  # noqa: PLR0911 - one a kind
 def _list(value: Sequence[Any], other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
     # One that is not Python's own may be endless for practical purposes, as a range is.
     if len(value) > _MOST_NUMBERS and not isinstance(value, _OWNED):
-        return f"<{type(value).__name__} of {len(value)} items>"
+        return _named(f"<{type(value).__name__} of {len(value)} items>", value, other)
     return [_form(item, other, inside) for item in value]
 
 
@@ -132,15 +154,15 @@ def _declared(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) 
 
 def _parts(value: Any) -> dict[str, Any] | None:
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    if hasattr(type(value), "model_fields"):
+        return {each.name: getattr(value, each.name) for each in fields(cast("Any", value))}
+    if hasattr(cast("Any", type(value)), "model_fields"):
         return {**value.__dict__, **(value.model_extra or {})}
     return None
 
 
 def _array(value: Any, other: Callable[[Any], str], inside: tuple[int, ...]) -> Any:
     if getattr(value, "size", 1) > _MOST_NUMBERS:
-        return f"<{value.dtype} array of shape {tuple(value.shape)}>"
+        return _named(f"<{value.dtype} array of shape {tuple(value.shape)}>", value, other)
     held = value.tolist()
     # An array of one object may hand out that object, or itself.
     return other(value) if held is value else _form(held, other, inside)
@@ -153,13 +175,13 @@ def _key(key: Any, other: Callable[[Any], str]) -> str:
     return form if isinstance(form, str) else json.dumps(form, ensure_ascii=False)
 
 
-def _bytes(value: bytes | bytearray | memoryview) -> str:
-    if len(value) > _MOST_BYTES and type(value) is not bytes:
-        return f"<{len(value)} bytes>"
-    try:
-        return bytes(value).decode()
-    except UnicodeDecodeError:
-        return f"<{len(value)} bytes>"
+def _bytes(value: bytes | bytearray | memoryview, other: Callable[[Any], str]) -> str:
+    if len(value) <= _MOST_BYTES or type(value) is bytes:
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            pass
+    return _named(f"<{len(value)} bytes>", value, other)
 
 
 def _no_number(value: float) -> str:
@@ -182,16 +204,16 @@ def _may_change(value: Any, depth: int) -> bool:
         value = value.values()
     elif not isinstance(value, _OWNED):
         return True
-    for item in value:
+    for item in cast("list[Any]", value):
         if type(item) not in PLAIN and (depth > _MOST_DEPTH or _may_change(item, depth + 1)):
             return True
     return False
 
 
-def digits(value: int) -> str:
+def _digits(value: int, other: Callable[[Any], str]) -> str:
     """Return a number in decimal, however long; of an enormous one only how long it is."""
-    if value.bit_length() > _MOST_BITS:
-        return f"<integer of {value.bit_length()} bits>"
+    if value.bit_length() > _MOST_BITS or isinstance(other, _Exact):
+        return _named(f"<integer of {value.bit_length()} bits>", value, other)
     from pydantic_core import to_json  # which knows no limit
 
     return to_json(value).decode()

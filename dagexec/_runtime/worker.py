@@ -363,7 +363,7 @@ class Worker:
             if type(value) is CoroutineType:
                 # Most steps of a call that never waits are saved here.
                 try:
-                    waits_for = enter(value.send, None)
+                    waits_for = enter(cast("Any", value).send, None)
                 except StopIteration as end:
                     value = end.value
                 else:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, Protocol, TypeGuard, cast
 
+from dagexec._core.json_form import exact_form
 from dagexec._core.refs import Ref, holds_each, references, resolve
 
 _TEXT: Final = 60  # characters of one string that are shown
@@ -83,6 +84,38 @@ def known(args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _unreachable(ref: Ref) -> Any:  # pragma: no cover - there is no reference left to look up
     raise AssertionError(ref)
+
+
+def fitted(
+    validate: Callable[[Mapping[str, Any]], dict[str, Any] | list[str]], args: Mapping[str, Any]
+) -> dict[str, Any] | list[str]:
+    """Return what `validate` returns of the arguments, or of their JSON forms if only those fit.
+
+    What a model would copy fits by reference too: a date where a text is wanted, one model where
+    another is. An argument that fits as the object that it is stays that object.
+    """
+    found = validate(args)
+    if isinstance(found, dict):
+        return found
+    forms = {
+        name: form for name, value in args.items() if not _equal(form := exact_form(value), value)
+    }
+    if not forms or isinstance(validate({**args, **forms}), list):
+        return found
+    for name in tuple(forms):
+        form = forms.pop(name)
+        if isinstance(validate({**args, **forms}), list):
+            forms[name] = form
+    return validate({**args, **forms})
+
+
+def _equal(form: Any, value: Any) -> bool:
+    if form is value:
+        return True
+    try:
+        return type(form) is type(value) and bool(form == value)
+    except Exception:  # noqa: BLE001 - an array, say, whose comparison is no truth
+        return False
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:

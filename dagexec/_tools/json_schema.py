@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from jsonschema.validators import Draft202012Validator, validator_for
-from pydantic_core import to_jsonable_python
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema
 
+from dagexec._core.json_form import exact_form
 from dagexec._errors import ToolDefinitionError
 from dagexec._tools.arguments import (
     at,
@@ -96,10 +96,11 @@ class SchemaArguments:
         """Return the arguments as they are, or what is wrong."""
         values = dict(args)
         found = self._errors(lambda: self._validator.iter_errors(values))
-        if found and not self._errors(lambda: self._validator.iter_errors(_as_json(values))):
-            # What other calls returned need not be JSON; it fits if its JSON form does.
+        if not found:
             return values
-        return found or values
+        # What other calls returned need not be JSON; it fits if its JSON form does.
+        forms = {name: exact_form(value) for name, value in values.items()}
+        return found if self._errors(lambda: self._validator.iter_errors(forms)) else values
 
     def problems(self, args: Mapping[str, Any]) -> list[str]:
         """Return what is wrong with the arguments that are known, and with the names of all."""
@@ -253,13 +254,3 @@ def _refs(schema: Any) -> Iterable[str]:
     elif is_list(schema):
         for item in schema:
             yield from _refs(item)
-
-
-def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        try:
-            converted[name] = to_jsonable_python(value)
-        except Exception:  # noqa: BLE001 - no JSON form: checked as what it is
-            converted[name] = value
-    return converted

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from io import IOBase
 from time import monotonic
 from typing import Any, Final, cast
@@ -166,8 +166,8 @@ async def _one(item: Any, depth: int) -> Any:
         msg = f"the tool returned what is still to be awaited or read after {_DEPTH} times"
         raise DagexecError(msg)
     if inspect.isawaitable(item):
-        found = await cast("Awaitable[Any]", item)
-    elif hasattr(type(item), "__anext__"):
+        found = await item
+    elif hasattr(cast("Any", type(item)), "__anext__"):
         found = await _all_of_async(item)
     else:
         found = await _all_of(item)

@@ -24,7 +24,7 @@ from typing import (
 
 from dagexec._core.secrets import declare
 from dagexec._errors import ArgumentError, ToolDefinitionError
-from dagexec._tools.arguments import Arguments, explain, shorten
+from dagexec._tools.arguments import Arguments, explain, fitted, shorten
 from dagexec._tools.functions import binding, own_name, refuse_generators, unwrapped
 from dagexec._tools.json_text import unpacked
 from dagexec._tools.options import (
@@ -139,7 +139,7 @@ class Tool(Generic[P, R]):
 
         Raises ArgumentError, whose text tells a model what is wrong and what is allowed.
         """
-        found = _not_an_object(args) or self._arguments.validate(args)
+        found = _not_an_object(args) or fitted(self._arguments.validate, args)
         if isinstance(found, dict):
             return found
         # Only where they do not fit as they are: texts that are JSON may be meant as what they say.

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextvars import copy_context
 from types import CoroutineType
 from typing import Any, Final, Unpack, cast
@@ -25,11 +25,14 @@ from langchain_core.tools import base as base_module
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
+from pydantic import ValidationError
 
 from dagexec import Tool, ToolDefinitionError, current_call
 from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
+from dagexec._tools.arguments import fitted
 from dagexec._tools.options import ToolOptions
+from dagexec._tools.settle import collected, settled
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, TrackedCall
@@ -92,11 +95,33 @@ def _twin_class(kind: type[BaseTool]) -> type[BaseTool]:
     members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__}
     run = _lean_run if given._run is structured._run else given._run  # noqa: SLF001
     members["_run"] = _answering(given._run, _noting(run))  # noqa: SLF001
+    members["_parse_input"] = _parsing(given._parse_input)  # noqa: SLF001
     # LangChain looks whether the class has its own.
     if given._arun is not base._arun:  # noqa: SLF001
         arun = _lean_arun if given._arun is structured._arun else given._arun  # noqa: SLF001
         members["_arun"] = _answering(given._arun, _anoting(arun))  # noqa: SLF001
     return type(kind.__name__, (kind,), members)
+
+
+def _parsing(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return LangChain's check of arguments, which takes what fits in its JSON form only too."""
+
+    def parse(self: BaseTool, tool_input: Any, tool_call_id: str | None) -> Any:
+        def attempt(args: Mapping[str, Any]) -> Any:
+            try:
+                return inner(self, dict(args), tool_call_id)
+            except ValidationError:
+                return []
+
+        try:
+            return inner(self, tool_input, tool_call_id)
+        except ValidationError:
+            found = fitted(attempt, tool_input) if isinstance(tool_input, dict) else []
+            if isinstance(found, list):
+                raise
+            return found
+
+    return parse
 
 
 def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,6 +130,8 @@ def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
             value = inner(self, *args, **kwargs)
         except Asked as asked:
             raise _interrupt_of(asked) from asked
+        content, put_back = _content_of(self, value)
+        value = put_back(_collected(content))
         _note(self, value)
         return value
 
@@ -117,10 +144,29 @@ def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
             value = await inner(self, *args, **kwargs)
         except Asked as asked:
             raise _interrupt_of(asked) from asked
+        content, put_back = _content_of(self, value)
+        content = settled(content)
+        value = put_back(await content if isinstance(content, CoroutineType) else content)
         _note(self, value)
         return value
 
     return arun
+
+
+def _content_of(tool: BaseTool, value: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Return what the model sees of a value, and what makes a value of it again."""
+    if tool.response_format == "content_and_artifact" and isinstance(value, tuple) and value:
+        content, *rest = cast("tuple[Any, ...]", value)
+        return content, lambda content: (content, *rest)
+    return value, lambda content: content
+
+
+def _collected(value: Any) -> Any:
+    """Read what can be read once, in the thread of a synchronous tool."""
+    thread = enclosing_thread_call()
+    if thread is None:
+        return collected(value, lambda: False, ends=False)
+    return collected(value, lambda: thread.abandoned, ends=current_call().deadline is not None)
 
 
 def _interrupt_of(asked: Asked) -> BaseException:
