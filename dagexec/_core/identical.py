@@ -132,7 +132,8 @@ def _held(value: Any) -> dict[str, Any]:
     else:
         msg = f"nobody knows when two objects of type {kind.__name__} are the same"
         raise TypeError(msg)
-    if not set(names).issuperset(getattr(value, "__dict__", ())):
+    more: dict[str, Any] = getattr(cast("Any", value), "__dict__", {})
+    if not set(names).issuperset(more):
         msg = f"this {kind.__name__} holds more than its fields"
         raise TypeError(msg)
-    return {name: getattr(value, name) for name in names}
+    return {name: getattr(cast("Any", value), name) for name in names}

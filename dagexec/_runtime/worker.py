@@ -361,14 +361,15 @@ class Worker:
             value = call_in_place(partial(enter, tool.function, **arguments))
         while True:
             if type(value) is CoroutineType:
+                coroutine: CoroutineType[Any, Any, Any] = value
                 # Most steps of a call that never waits are saved here.
                 try:
-                    waits_for = enter(cast("Any", value).send, None)
+                    waits_for = enter(coroutine.send, None)
                 except StopIteration as end:
                     value = end.value
                 else:
                     self._has_waited = True
-                    value = await self._go_on(context, value, waits_for)
+                    value = await self._go_on(context, coroutine, waits_for)
             if type(value) in PLAIN:
                 return value
             value = settled(value)
