@@ -18,6 +18,7 @@ from typing import Any
 
 from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import run_in_loop, run_in_thread
+from dagexec._core.braces import Braces
 from dagexec._core.earlier_calls import (
     MARKS,
     CannotRun,
@@ -71,6 +72,7 @@ __all__ = [
     "Action",
     "Added",
     "Asked",
+    "Braces",
     "CannotRun",
     "Closed",
     "Conclude",

@@ -62,6 +62,7 @@ LOWLEVEL = [
     "Action",
     "Added",
     "Asked",
+    "Braces",
     "CannotRun",
     "Closed",
     "Conclude",

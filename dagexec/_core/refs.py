@@ -20,8 +20,10 @@ from string import Formatter
 from types import EllipsisType
 from typing import Any, Final, TypeAlias, cast, final
 
+from dagexec._core.braces import Braces
 from dagexec._core.copies import PLAIN, own
 from dagexec._core.json_form import as_text
+from dagexec._core.room import Room
 from dagexec._errors import BadReference
 
 # `...` stands for each item of a list, `[*]` in JSON.
@@ -33,8 +35,7 @@ MAX_DEPTH: Final = 100
 _NAME = re.compile(r"[^.\[\]]+")
 _INDEX = re.compile(r"\[(-?\d+|\*)\]")
 _KEY = re.compile(r'\[("(?:[^"\\]|\\.)*")\]')
-# In a template a reference ends at the first `}` outside of a quoted key.
-_PLACEHOLDER = re.compile(r'\$(?:\$|\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})')
+_DOLLAR = re.compile(r"(?:\$\$)+|\$\{")
 # What would end a reference inside a template, or begin a quoted part there, if it was not quoted.
 _BREAKING = frozenset("{}\"'")
 _SHOWN_KEYS = 8
@@ -98,14 +99,15 @@ class Ref:
         head = _NAME.match(text) or _KEY.match(text)
         if head is None:
             msg = (
-                f'{text!r} is no reference: write the id of a call and a path, as "1.items[0].url"'
+                f"{_cut(text)!r} is no reference: write the id of a call and a path, as"
+                ' "1.items[0].url"'
             )
             raise BadReference(msg)
         try:
             call = json.loads(head[1]) if head.re is _KEY else head[0]
             path = _parse_path(text, head.end())
         except ValueError as error:  # an escape that JSON has not, a position of 5000 digits
-            msg = f"{text[:_SHOWN_TEXT]!r} is no reference: {error}"
+            msg = f"{_cut(text)!r} is no reference: {error}"
             raise BadReference(msg) from None
         return cls(call, path)
 
@@ -139,9 +141,18 @@ def _segment(part: str | int | EllipsisType) -> str:
     return f".{part}" if plain else f"[{json.dumps(part)}]"
 
 
+def _cut(text: str, begin: int = 0) -> str:
+    """Return what is shown of a text in a message."""
+    end = begin + _SHOWN_TEXT
+    return text[begin:end] + ("…" if len(text) > end else "")
+
+
 def _parse_path(text: str, position: int) -> Path:
     path: list[str | int | EllipsisType] = []
     while position < len(text):
+        if len(path) == MAX_DEPTH:
+            msg = f"{_cut(text)!r} is no reference: a path has at most {MAX_DEPTH} parts"
+            raise BadReference(msg)
         if text[position] == "." and (match := _NAME.match(text, position + 1)):
             path.append(match[0])
         elif match := _INDEX.match(text, position):
@@ -150,7 +161,7 @@ def _parse_path(text: str, position: int) -> Path:
             path.append(json.loads(match[1]))
         else:
             msg = (
-                f"{text!r} is no reference: cannot read {text[position:]!r};"
+                f"{_cut(text)!r} is no reference: cannot read {_cut(text, position)!r};"
                 ' a path is made of .name, [0], [-1], [*] and ["any key"]'
             )
             raise BadReference(msg)
@@ -203,11 +214,22 @@ class Template:
     def parse(cls, text: str) -> Template:
         """Read the JSON form, `Compare ${1} with ${2.name}`, in which `$$` is a dollar sign."""
         parts: list[str | Ref] = []
+        braces = Braces(text)
         position = 0
-        for match in _PLACEHOLDER.finditer(text):
-            parts.append(text[position : match.start()])
-            parts.append("$" if match[1] is None else Ref.parse(match[1]))
-            position = match.end()
+        refs: dict[str, Ref] = {}
+        for found in _DOLLAR.finditer(text):
+            begin = found.end()
+            if begin <= position:  # inside of the reference before it
+                continue
+            if text[begin - 1] == "$":
+                parts.append(text[position : found.start()] + "$" * (len(found[0]) // 2))
+                position = begin
+            elif (end := braces.end(begin)) >= 0:
+                body = text[begin:end]
+                if body not in refs:
+                    refs[body] = Ref.parse(body)
+                parts += (text[position : found.start()], refs[body])
+                position = end + 1
         parts.append(text[position:])
         return cls.from_parts(parts)
 
@@ -235,12 +257,17 @@ class Template:
 def _merged(parts: Sequence[str | Ref]) -> tuple[str | Ref, ...]:
     """Join neighbouring texts, so that equal templates compare equal."""
     merged: list[str | Ref] = []
+    texts: list[str] = []
     for part in parts:
-        last = merged[-1] if merged else None
-        if isinstance(part, str) and isinstance(last, str):
-            merged[-1] = last + part
-        elif part != "":
-            merged.append(part)
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        if text := "".join(texts):
+            merged.append(text)
+        texts = []
+        merged.append(part)
+    if text := "".join(texts):
+        merged.append(text)
     return tuple(merged)
 
 
@@ -384,33 +411,72 @@ def holds_each(value: Any) -> bool:
     return False
 
 
-def resolve(value: Any, lookup: Callable[[Ref], Any]) -> Any:  # noqa: C901, PLR0911 - one a kind
+def resolve(value: Any, lookup: Callable[[Ref], Any], room: Room | None = None) -> Any:
     """Put values in the place of references, in one pass; what goes in is never read again.
 
-    The containers in what is returned are its reader's own. Errors: whatever `lookup` raises.
+    The containers in what is returned are its reader's own. Errors: BadReference where templates
+    come to more than `MAX_TEXT`; whatever `lookup` raises.
     """
     kind = cast("type[Any]", type(value))
     if kind in PLAIN:
         return value
     if kind is Ref:
+        if room is not None:
+            return _owned(value, lookup, room)
         found = lookup(value)
         return found if type(found) in PLAIN else own(found)
-    if kind is Template:
-        return "".join(
-            part if isinstance(part, str) else as_text(lookup(part)) for part in value.parts
-        )
     if kind is Literal:
         return own(value.value)
     if kind is Each:
         msg = "a call with $each runs once for each item, and has no arguments of its own"
         raise BadReference(msg)
-    if kind is dict:
-        return {key: resolve(item, lookup) for key, item in value.items()}
-    if kind is list:
-        return [resolve(item, lookup) for item in value]
-    if kind is tuple:
-        return tuple(resolve(item, lookup) for item in value)
+    if kind in _FILLED:
+        return _resolved(value, lookup, room or Room())
     return own(value)
+
+
+_FILLED: Final = frozenset({Template, dict, list, tuple})
+
+
+def _resolved(value: Any, lookup: Callable[[Ref], Any], room: Room) -> Any:
+    kind = cast("type[Any]", type(value))
+    if kind is Template:
+        return _filled(value, lookup, room)
+    if kind is dict:
+        return {key: resolve(item, lookup, room) for key, item in value.items()}
+    if kind is list:
+        return [resolve(item, lookup, room) for item in value]
+    return tuple(resolve(item, lookup, room) for item in value)
+
+
+def _owned(ref: Ref, lookup: Callable[[Ref], Any], room: Room) -> Any:
+    """Return a value for the call alone: one copy, however often the call refers to it."""
+    lasting = ref.default is MISSING  # defaults may have no hash
+    if lasting and room.copies and (ref.call, ref.path) in room.copies:
+        return room.copies[ref.call, ref.path]
+    found = lookup(ref)
+    if type(found) in PLAIN:
+        return found
+    copied = own(found)
+    if lasting:
+        room.copies[ref.call, ref.path] = copied
+    return copied
+
+
+def _filled(template: Template, lookup: Callable[[Ref], Any], room: Room) -> str:
+    texts: list[str] = []
+    known: dict[Ref, str] = {}
+    for part in template.parts:
+        if isinstance(part, str):
+            text = part
+        elif part.default is not MISSING:  # which may have no hash
+            text = as_text(lookup(part))
+        else:
+            if part not in known:
+                known[part] = as_text(lookup(part))
+            text = known[part]
+        texts.append(room.take(text))
+    return "".join(texts)
 
 
 def follow(value: Any, path: Path) -> Any:

@@ -146,8 +146,7 @@ class LLMCompilerPlanner(Planner):
         if not again or any(each.answered for each in last) or len(last) != len(given.calls):
             reply = self._begin()
             reply.forget = self._numbers.forget
-            for line in found.text.splitlines(keepends=True):  # a buffer that stays short
-                reply.feed(line)
+            reply.feed(found.text)
             reply.close()
         self._reply.cut = found.cut
         calls = without_faults(self._reply.calls)

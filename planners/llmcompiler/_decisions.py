@@ -16,7 +16,6 @@ from planners.llmcompiler._literals import Arguments, Malformed
 _DECIDES: Final = re.compile(r"""[ \t]*\{\s*["'](?:thought|action|answer|decision)["']\s*:""")
 _ACTION: Final = re.compile(r"""["'](?:action|decision)["']\s*:\s*["'](\w+)""")
 _ANSWER: Final = re.compile(r"""["']answer["']\s*:\s*["']?(.*)""", re.DOTALL)
-_END: Final = re.compile(r"""["']?[\s}]*\Z""")
 _ENDS: Final = ("<END_OF_PLAN>", "<END_OF_RESPONSE>", "```")
 
 
@@ -63,7 +62,15 @@ def spoilt(text: str) -> Decision:
     if action is not None and action[1].lower() == "replan":
         return Decision("replan")
     answer = _ANSWER.search(text)
-    return Decision("finish", _END.sub("", text if answer is None else answer[1]).strip())
+    return Decision("finish", _without_end(text if answer is None else answer[1]))
+
+
+def _without_end(text: str) -> str:
+    """Return an answer without what closes it and its object."""
+    end = len(text)
+    while end and (text[end - 1] == "}" or text[end - 1].isspace()):
+        end -= 1
+    return text[: end - (text[end - 1 : end] in ('"', "'"))].strip()
 
 
 def answer_in(text: str, *, bracketed: bool) -> str:

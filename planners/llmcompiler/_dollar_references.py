@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from math import inf, isnan
 from typing import Any, Final, cast
 
 from dagexec import BadReference, Call, DagexecError, Ref, Template
-from dagexec.lowlevel import MARKS
+from dagexec.lowlevel import MARKS, Braces
 from planners._core.edge import is_dict, is_list
 
 _NUMBER: Final = r"([1-9][0-9]{0,8})"
-# The path of a reference in braces ends at the first `}` outside of a quoted key.
+# The path of a reference in braces ends where `Braces` says.
 _DOLLAR: Final = re.compile(
-    rf"\$(?:(\$)|{_NUMBER}(?![0-9]|\.[0-9]|,[0-9]{{3}}(?![0-9]))"
-    rf'|\{{{_NUMBER}((?:[.\[](?:[^}}"]|"(?:[^"\\]|\\.)*")*)?)\}})',
-    re.DOTALL,
+    rf"\$(?:(\$)|{_NUMBER}(?![0-9]|\.[0-9]|,[0-9]{{3}}(?![0-9]))|\{{{_NUMBER}(?=[.\[}}]))"
 )
+# What a text could have for the label of a line.
+_LABEL: Final = re.compile(r"(?<!\$)\$\{?([0-9][0-9.]{0,60}[A-Za-z]?)")
 _PLAIN: Final = re.compile(r"[1-9][0-9]{0,8}")
 _NAME: Final = re.compile(r"[^\W\d][\w.$-]*")
 _HIGHEST: Final = 10**9
@@ -50,18 +50,13 @@ def unreadable(label: str) -> BadReference:
     )
 
 
-def refuse(value: Any, labels: Iterable[str]) -> None:
+def refuse(value: Any, labels: Container[str]) -> None:
     """Raise BadReference if a text refers to one of these labels, which are no numbers of calls."""
-    odd = [re.escape(label) for label in labels if not _PLAIN.fullmatch(label)]
-    if not odd:
-        return
-    pattern = re.compile(rf"(?<!\$)\$\{{?({'|'.join(odd)})(?![0-9A-Za-z])")
     level: list[Any] = [value]
     while level:
         for text in level:
-            found = pattern.search(text) if isinstance(text, str) else None
-            if found is not None:
-                raise unreadable(found[1])
+            if isinstance(text, str) and "$" in text:
+                _refuse(text, labels)
         level = [
             item
             for node in level
@@ -69,18 +64,36 @@ def refuse(value: Any, labels: Iterable[str]) -> None:
         ]
 
 
+def _refuse(text: str, labels: Container[str]) -> None:
+    for found in _LABEL.finditer(text):
+        word, following = found[1], text[found.end() : found.end() + 1]
+        for end in range(len(word), 0, -1):
+            label = word[:end]
+            if (word[end:] or following)[:1].isalnum() or _PLAIN.fullmatch(label):
+                continue
+            if label in labels:
+                raise unreadable(label)
+
+
 def _text(text: str, exists: Callable[[int], bool]) -> str | dict[str, str]:
     if "$" not in text:
         return text
     parts: list[str | Ref] = []
     position = 0
+    braces = Braces(text)
+    behind = 0
     for match in _DOLLAR.finditer(text):
-        dollar, bare, braced, path = match.groups()
+        dollar, bare, braced = match.groups()
+        end = braces.end(match.end()) if braced else match.end()
+        if match.start() < behind or end < 0:  # inside of the one before, or never closed
+            continue
+        behind = end + bool(braced)
         if dollar is None and not exists(int(bare or braced)):
             continue
+        path = text[match.end() : end] if braced else ""
         parts.append(text[position : match.start()])
-        position = match.end()
-        parts.append("$" if dollar else _reference(bare or braced, path or ""))
+        position = behind
+        parts.append("$" if dollar else _reference(bare or braced, path))
     parts.append(text[position:])
     found = [part for part in parts if part != ""]
     if len(found) == 1 and isinstance(found[0], Ref):

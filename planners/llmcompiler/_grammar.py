@@ -22,25 +22,32 @@ from planners.llmcompiler._ascii import in_ascii, visible
 from planners.llmcompiler._decisions import Decision, answer_in, decision_of, looks_like_one, spoilt
 from planners.llmcompiler._items import Item, Join, Mentioned, Numbered, Thought, Unsaid
 from planners.llmcompiler._line_heads import (
-    BARE,
-    BROKEN,
     END,
-    HEAD,
     TAIL,
     Mentions,
+    bare,
     behind_texts,
+    broken,
     listed,
     loose,
+    numbered,
 )
 from planners.llmcompiler._literals import Arguments, Malformed
 from planners.llmcompiler._thoughts import OPENING, Block, stray, tag_in
+from planners.llmcompiler._window import Window
 
 JOIN: Final = "join"
 
-_ACTION: Final = re.compile(r"(?:^|.*?\b(?i:action):)[ \t]*\**[ \t]*((?i:finish|replan))[ \t]*\(")
-_ANSWER: Final = re.compile(r"[ \t]*\**(?i:final answer)\**:\**[ \t]*")
+_ACTION: Final = re.compile(
+    r"(?:^|.*?\b((?i:action):))[ \t]*+\**+[ \t]*+((?i:finish|replan))[ \t]*+\("
+)
+_ANSWER: Final = re.compile(r"[ \t]*+\**+(?i:final answer)\**+:\**+[ \t]*+")
 # Characters of a label in a message.
 _LONGEST: Final = 12
+# Characters of objects that cannot be read, before what begins like one is taken for prose.
+_PATIENCE: Final = 50_000
+# Empty lines, or one without what a call, a decision, a tag or a number in it would need.
+_PLAINLY: Final = re.compile(r"(?:[ \t\r]*+\n)++|[^\n(<\[{:0-9\x80-\U0010ffff]++\n")
 _FENCE: Final = re.compile(r"[ \t]*```[\w-]*[ \t]*\r?")
 
 
@@ -53,6 +60,7 @@ class Reader:
     def __init__(self, names: Collection[str] = ()) -> None:
         """Begin before the first character."""
         self._names = names
+        self._window = Window()
         self._buffer = ""
         self._at = 0
         self._state: Callable[[bool], bool] = self._line
@@ -66,10 +74,13 @@ class Reader:
         self._block: Block
         self._mentions = Mentions(names)
         self._mentioned = False
+        # Characters of objects that could not be read: each costs one line and may reach further.
+        self._wasted = 0
 
     def feed(self, text: str) -> list[Item]:
         """Take a piece of the text; return what it completes."""
-        self._buffer += text
+        if not self._window.add(text, len(self._buffer)):
+            return []
         return self._run(final=False)
 
     def close(self) -> list[Item]:
@@ -77,9 +88,16 @@ class Reader:
         return self._run(final=True)
 
     def _run(self, *, final: bool) -> list[Item]:
-        while self._state(final):
-            if self._at:
-                self._buffer, self._at = self._buffer[self._at :], 0
+        window = self._window
+        window.open()
+        more = True
+        while more:
+            # Only when all of the text is in the buffer is its end the text's end.
+            while self._state(final and not window):
+                if self._at:
+                    self._buffer, self._at = window.kept(self._buffer, self._at), 0
+            more = bool(window)
+            self._buffer += window.take(len(self._buffer))
         items, self._items = self._items, []
         return items
 
@@ -90,6 +108,11 @@ class Reader:
     def _line(self, final: bool) -> bool:  # noqa: FBT001 - the states share one signature
         """At the beginning of a line."""
         text = self._buffer = visible(self._buffer)
+        plainly = _PLAINLY.match(text)
+        if plainly is not None:
+            self._at = plainly.end()
+            self._take_prose(plainly[0])
+            return True
         if self._begins(text):
             return True
         end = text.find("\n")
@@ -110,22 +133,26 @@ class Reader:
             self._block, self._at = Block(opening[1]), opening.end()
             self._state = self._thinking
             return True
-        if text.lstrip(" \t").startswith("{") and not self._calls and not self._joined:
+        if text.lstrip(" \t").startswith("{") and self._may_be_object(text):
             begin = text.index("{") + 1
             self._arguments = Arguments(begin, "dict")
             self._state = self._object
             return True
-        head = HEAD.match(plain)
+        head = numbered(plain)
         if head is not None and (not head[3] or self._known(head[2])):
             self._buffer = plain
             self._begin_call(int(head[1]), head[2], head.end())
             return True
-        bare = BARE.match(plain)
-        if bare is not None and self._known(bare[1]):
+        named = bare(plain)
+        if named is not None and self._known(named[1]):
             self._buffer = plain
-            self._begin_call(None, bare[1], bare.end())
+            self._begin_call(None, named[1], named.end())
             return True
         return False
+
+    def _may_be_object(self, text: str) -> bool:
+        patient = self._wasted < _PATIENCE or looks_like_one(text.lstrip(" \t"))
+        return patient and not self._calls and not self._joined
 
     def _thinking(self, final: bool) -> bool:  # noqa: FBT001
         """In a block of thoughts."""
@@ -161,6 +188,11 @@ class Reader:
         self._state = self._line
         return True
 
+    def _taken_back(self, *, final: bool) -> bool:
+        """Go on behind a closing tag without an opening one, as soon as its line is whole."""
+        end = len(self._buffer) if final else self._buffer.rfind("\n") + 1
+        return self._unsaid(0, end)
+
     def _known(self, name: str) -> bool:
         return name in self._names or name.lower() == JOIN
 
@@ -177,9 +209,9 @@ class Reader:
             return
         if not stripped or _FENCE.fullmatch(line):
             return
-        broken = BROKEN.match(in_ascii(line))
-        if broken is not None and self._known(broken[2]):
-            self._broken(int(broken[1]), broken[2])
+        lacking = broken(in_ascii(line))
+        if lacking is not None and self._known(lacking[2]):
+            self._broken(int(lacking[1]), lacking[2])
             return
         if not self._calls and not self._joined and self._decision(line):
             return
@@ -187,6 +219,13 @@ class Reader:
         thought = stripped.removeprefix("Thought:").strip()
         self._thoughts.append(thought)
         self._items.append(Thought(thought, listed(in_ascii(line))))
+
+    def _take_prose(self, text: str) -> None:
+        """Take a line, or empty lines, of which nothing else can be made."""
+        thought = text.strip()
+        if thought and not _FENCE.fullmatch(text.removesuffix("\n")):
+            self._thoughts.append(thought)
+            self._items.append(Thought(thought))
 
     def _loose(self, line: str) -> bool:
         """Take a call that is not written as it was asked for; True if the line begins one."""
@@ -212,7 +251,7 @@ class Reader:
     def _decision(self, line: str) -> bool:
         """Take a decision in words; True if the line is one."""
         action = _ACTION.match(line)
-        if action is not None and action[1].lower() == "replan":
+        if action is not None and action[2].lower() == "replan":
             reason = line[action.end() :].strip().removesuffix("**").removesuffix(")")
             self._decide(Decision("replan", thought=reason))
             return True
@@ -220,8 +259,8 @@ class Reader:
         begin = action or answer
         if begin is None:
             return False
-        before = line[: begin.start(1)] if action is not None else ""
-        thought = re.sub(r"(?i)\W*\baction:\W*$", "", before).removeprefix("Thought:").strip()
+        before = line[: max(action.start(1), 0)] if action is not None else ""
+        thought = _without_marks(before).removeprefix("Thought:").strip()
         if thought:
             self._thoughts.append(thought)
         self._at = begin.end()  # both patterns begin where the line does
@@ -231,10 +270,10 @@ class Reader:
 
     def _answer(self, final: bool) -> bool:  # noqa: FBT001
         """In an answer in words: all that is left belongs to it."""
+        if self._taken_back(final=final):
+            return True
         if not final:
             return False
-        if self._unsaid(0):
-            return True
         self._decide(Decision("finish", answer_in(self._buffer, bracketed=self._bracketed)))
         self._at = len(self._buffer)
         self._state = self._over
@@ -264,12 +303,15 @@ class Reader:
         if found.action == "finish":
             self._state = self._over
         elif isinstance(plan, str) and plan.strip():  # as structured output has to have it
-            self._buffer, self._at = f"{plan}\n{self._buffer[self._at :]}", 0
+            self._window.put_back(self._buffer[self._at :])
+            self._window.put_back(f"{plan}\n")
+            self._buffer, self._at = "", 0
             self._state = self._line
 
     def _spoilt_object(self) -> None:
         """Go on behind an object that cannot be read."""
         text = self._buffer
+        self._wasted += self._arguments.at
         if looks_like_one(text.lstrip(" \t")):
             # A decision that was cut off or is not quite JSON. No line of it is a call.
             self._state = self._spoilt_decision
@@ -289,10 +331,10 @@ class Reader:
         return True
 
     def _spoilt_decision(self, final: bool) -> bool:  # noqa: FBT001
+        if self._taken_back(final=final):
+            return True
         if not final:
             return False
-        if self._unsaid(0):
-            return True
         self._decide(spoilt(self._buffer))
         self._at = len(self._buffer)
         self._state = self._over
@@ -348,7 +390,7 @@ class Reader:
         mark = text.find(END)
         if mark >= 0 and (mark < end or end < 0):
             end = mark
-        following = HEAD.match(in_ascii(text.lstrip(" \t;,")))
+        following = numbered(in_ascii(text.lstrip(" \t;,")))
         if following is not None and not following[3]:
             end = len(text) - len(text.lstrip(" \t;,"))
         elif end < 0 and not final:
@@ -404,7 +446,7 @@ class Reader:
 
     def _over(self, final: bool) -> bool:  # noqa: FBT001
         """Behind the end mark or an answer: nothing counts any more, unless all was thought."""
-        if final and self._unsaid(0):
+        if self._taken_back(final=final):
             return True
         if final:
             self._buffer = ""
@@ -424,3 +466,11 @@ class Reader:
     def _decide(self, found: Decision) -> None:
         thought = found.thought or "\n".join(self._thoughts)
         self._items.append(replace(found, thought=thought))
+
+
+def _without_marks(text: str) -> str:
+    """Return a text without what is no letter, digit or underscore at its end."""
+    end = len(text)
+    while end and not (text[end - 1].isalnum() or text[end - 1] == "_"):
+        end -= 1
+    return text[:end]

@@ -20,37 +20,56 @@ END: Final = "<END_OF_PLAN>"
 
 _TOOL: Final = r"(?=[^\s(]*[A-Za-z_])[A-Za-z0-9_.:/-]*[A-Za-z0-9_]"
 # A bullet, a box to tick, a tag round the plan.
-_BULLET: Final = r"[ \t]*(?:[-*>+•◦▪‣●][ \t]+)?(?:\[[ xX]?\][ \t]+)?(?:<[A-Za-z_]+>[ \t]*)?"
+_BULLET: Final = r"[ \t]*+(?:[-*>+•◦▪‣●][ \t]++)?(?:\[[ xX]?\][ \t]++)?(?:<[A-Za-z_]++>[ \t]*+)?"
 # Bold, italics and code round a tool's name.
 _MARKS: Final = r"[*`]{0,4}"
 # `result = `, `result: str = ` and the like.
-_NAMED: Final = r"\$?[A-Za-z_][\w.]*(?:[ \t]*:[ \t]*[\w.\[\], |]{1,40}?)?[ \t]*:?=[ \t]*"
-HEAD: Final = re.compile(rf"{_BULLET}[*`]*([0-9]{{1,9}})[.):]\**[ \t]*`?({_TOOL})([*`]+|[ \t]*)\(")
-BARE: Final = re.compile(rf"{_BULLET}(?:{_NAMED})?({_TOOL})\(")
+_NAMED: Final = r"\$?[A-Za-z_][\w.]*+(?:[ \t]*+:[ \t]*+[\w.\[\], |]{1,40}?)?[ \t]*+:?=[ \t]*+"
+_HEAD: Final = re.compile(
+    rf"{_BULLET}[*`]*+([0-9]{{1,9}})[.):]\**+[ \t]*+`?({_TOOL})([*`]++|[ \t]*+)\("
+)
+_BARE: Final = re.compile(rf"{_BULLET}(?:{_NAMED})?({_TOOL})\(")
 # A number and a tool's name, and then not its arguments in brackets.
-BROKEN: Final = re.compile(rf"[ \t]*([0-9]{{1,9}})[.):][ \t]*({_TOOL})[ \t]*(?:$|[\"'\[{{:$])")
+_BROKEN: Final = re.compile(rf"[ \t]*+([0-9]{{1,9}})[.):][ \t]*+({_TOOL})[ \t]*+(?:$|[\"'\[{{:$])")
 # What may follow a call on its line.
-TAIL: Final = re.compile(r"[ \t]*[;,.]?[ \t]*[*`]*[ \t]*(?:(?:#|//|->|→).*)?\r?")
+TAIL: Final = re.compile(r"[ \t]*+[;,.]?+[ \t]*+[*`]*+[ \t]*+(?:(?:#|//|->|→).*+)?\r?")
 _ASSIGNED: Final = re.compile(
-    rf"{_BULLET}[*`]*([0-9]{{1,9}})[.):]\**[ \t]*`?"
-    rf"(?:{_NAMED})?(?:await[ \t]+)?{_MARKS}({_TOOL}){_MARKS}\("
+    rf"{_BULLET}[*`]*+([0-9]{{1,9}})[.):]\**+[ \t]*+`?"
+    rf"(?:{_NAMED})?(?:await[ \t]++)?{_MARKS}({_TOOL}){_MARKS}\("
 )
 # A label is what stands where the number should: 2a, 2.1, or a number without end.
 _LABELLED: Final = (
-    rf"{_BULLET}(?:\#+[ \t]+)?[*`]*(?:(?i:step|call|task|action)[ \t]*)?"
-    r"[\[($#]?([0-9]+(?:\.[0-9]+)*[A-Za-z]?)\**"
-    r"(?:[\])]?[ \t]*(?:[.):=>–—-]{1,2})\**[ \t]*|[\])]?[ \t]+)`?"  # noqa: RUF001 - as written
+    rf"{_BULLET}(?:\#++[ \t]++)?[*`]*+(?:(?i:step|call|task|action)[ \t]*+)?"
+    r"[\[($#]?([0-9]++(?:\.[0-9]++){0,8}[A-Za-z]?)\**+"
+    r"(?:[\])]?[ \t]*+(?:[.):=>–—-]{1,2})\**+[ \t]*+|[\])]?[ \t]++)`?"  # noqa: RUF001 - as written
 )
-_LOOSE: Final = re.compile(rf"{_LABELLED}(?:{_NAMED})?(?:await[ \t]+)?{_MARKS}({_TOOL}){_MARKS}\(")
-_LISTED: Final = re.compile(rf"{_LABELLED}[^(\n]*[\w`][ \t]*\(")
+_LOOSE: Final = re.compile(rf"{_LABELLED}(?:{_NAMED})?(?:await[ \t]++)?{_MARKS}({_TOOL}){_MARKS}\(")
+_LABEL: Final = re.compile(_LABELLED)
+# Characters of a line that are read as its head. Behind them no call begins.
+_LONGEST: Final = 600
 _TRIPLE: Final = re.compile(r"""\n|"{3}|'{3}""")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 def looks_like_plan(text: str) -> bool:
     """Whether a line of a text begins a numbered call."""
-    heads = (HEAD.match(line) for line in text.splitlines())
+    heads = (numbered(line) for line in text.splitlines())
     return any(head is not None and not head[3] for head in heads)
+
+
+def numbered(text: str) -> re.Match[str] | None:
+    """Match a number (1), a name (2), marks behind it (3) and a bracket; None for other texts."""
+    return _HEAD.match(text, 0, _LONGEST)
+
+
+def bare(text: str) -> re.Match[str] | None:
+    """Match a name (1) and a bracket without a number; None for other texts."""
+    return _BARE.match(text, 0, _LONGEST)
+
+
+def broken(line: str) -> re.Match[str] | None:
+    """Match a number (1) and a name (2) that no bracket follows; None for other lines."""
+    return _BROKEN.match(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +92,10 @@ def loose(line: str, known: Callable[[str], bool]) -> Loose | None:
     Behind a number with its mark anything is a call. Elsewhere, in `Step 1: search("x") finds`
     or `2 search() calls`, what follows the closing bracket tells a call from words about one.
     """
-    assigned = _ASSIGNED.match(line)
+    assigned = _ASSIGNED.match(line, 0, _LONGEST)
     if assigned is not None and known(assigned[2]):
         return Loose(assigned[1], assigned[2], assigned.end())
-    found = _LOOSE.match(line)
+    found = _LOOSE.match(line, 0, _LONGEST)
     if found is None or not known(found[2]):
         return None
     arguments = Arguments(found.end())
@@ -94,8 +113,12 @@ def listed(line: str) -> str:
 
     It has a number, and a word before a bracket.
     """
-    found = _LISTED.match(line)
-    return "" if found is None else found[1]
+    found = _LABEL.match(line, 0, _LONGEST)
+    if found is None:
+        return ""
+    bracket = line.find("(", found.end())
+    before = line[found.end() : max(bracket, 0)].rstrip(" \t")[-1:]
+    return found[1] if before.isalnum() or before in ("_", "`") else ""
 
 
 def behind_texts(text: str, *, final: bool) -> tuple[int, int] | None:
@@ -116,18 +139,45 @@ def behind_texts(text: str, *, final: bool) -> tuple[int, int] | None:
         position = len(text) if close < 0 else close + 3
 
 
+_IN_NAMES: Final = "A-Za-z0-9_.:/-"
+# What could be a name, whole, and a mark behind it. A word is read once, whatever follows it.
+_BEFORE_MARK: Final = re.compile(
+    rf"(?<![{_IN_NAMES}])([{_IN_NAMES}]++)"
+    r"(?:[*`][*_`]{0,3}+|[^\S\n]{1,8}+[*_`]{0,4}+)?+[^\S\n]{0,8}+(?=([^\w\s]))"
+)
+_BOUNDARY: Final = re.compile(r"[.:/-]")
+_LONGEST_NAME: Final = 128
+_MOST_MARKS: Final = 4
+
+
 class Mentions:
     """Finds tools' names before brackets of any kind, in lines of which no call was made."""
 
     def __init__(self, names: Collection[str]) -> None:
         """Look for these names."""
-        either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-        pattern = rf"(?<!\w)(?:{either})[^\S\n]{{0,8}}[*_`]{{0,4}}[^\S\n]{{0,8}}([^\w\s])"
-        self._pattern = re.compile(pattern, re.IGNORECASE) if names else None
+        self._names = frozenset(name.lower() for name in names)
 
     def __call__(self, text: str) -> bool:
         """Whether a text has one."""
-        if self._pattern is None:
+        if not self._names:
             return False
-        found = self._pattern.finditer(plain(text))
-        return any(unicodedata.category(each[1]) in ("Ps", "Pi") for each in found)
+        text = plain(text)
+        return any(
+            unicodedata.category(found[2]) in ("Ps", "Pi")
+            and self._ends(found[1], text[found.start() - 1 : found.start()])
+            for found in _BEFORE_MARK.finditer(text)
+        )
+
+    def _ends(self, word: str, before: str) -> bool:
+        """Whether a word ends with a name, behind what is no part of a word itself."""
+        word = word[-_LONGEST_NAME - _MOST_MARKS - 1 :].lower()
+        for marks in range(_MOST_MARKS + 1):  # `_` is a mark as well as a part of names
+            if marks and word[-1:] != "_":
+                return False
+            word = word[:-1] if marks else word
+            if word in self._names and not before.isalnum():
+                return True
+            starts = (found.end() for found in _BOUNDARY.finditer(word))
+            if any(word[at:] in self._names for at in starts):
+                return True
+        return False

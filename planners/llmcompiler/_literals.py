@@ -49,7 +49,7 @@ _BASED: Final = re.compile(r"[+-]?0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][+-]?[0-9]+)?")
 _ESCAPE: Final = re.compile(
     r"\\(?:(\r?\n)|([0-7]{1,3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})"
-    r"|N\{([^}\n]*)\}|(.))",
+    r"|N\{([^}\n]{0,100})\}|(.))",  # no character's name is longer
     re.DOTALL,
 )
 _PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")

@@ -99,7 +99,7 @@ class Reply:
 
     def __init__(self, call: Callable[[Numbered], Call], names: Iterable[str] = ()) -> None:
         """Begin; `call` makes a call of a plan from what the model wrote."""
-        self.text = ""
+        self._pieces: list[str] = []
         self.calls: list[Call] = []
         self.decided: Decision | None = None
         self.joined = False
@@ -108,6 +108,8 @@ class Reply:
         self.late: list[str] = []
         # What lines that are no calls have for numbers: nothing can refer to them.
         self.lost: dict[str, None] = {}
+        # Where the next call without a number may find one that is free.
+        self._free = 0
         # Whether a line names a tool before a bracket and was not read as a call.
         self.mentioned = False
         # Whether the model was asked to go on after it, where it has no calls.
@@ -121,7 +123,7 @@ class Reply:
 
     def feed(self, text: str) -> list[Call]:
         """Take a piece of the text; return the calls that are complete now."""
-        self.text += text
+        self._pieces.append(text)
         return self._take(self._reader.feed(text))
 
     def close(self) -> list[Call]:
@@ -129,11 +131,21 @@ class Reply:
         self.closed = True
         return self._take(self._reader.close())
 
+    @property
+    def text(self) -> str:
+        """What has arrived of the reply."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
     def lose(self, label: str, following: int) -> None:
         """Note that a call has no number, but this label, or the one that would have followed."""
-        while not label:
-            label = "" if str(following) in self.lost else str(following)
-            following += 1
+        if not label:
+            # Until calls are taken back, what is below stays taken.
+            self._free = max(self._free, following)
+            while str(self._free) in self.lost:
+                self._free += 1
+            label = str(self._free)
         self.lost[label] = None
 
     def _take(self, items: Iterable[Item]) -> list[Call]:
@@ -171,6 +183,7 @@ class Reply:
             self.forget()
         self.lost |= dict.fromkeys(call.id for call in self.calls)
         self.calls, self.late = [], []
+        self._free = 0
         self.decided, self.joined = None, False
 
 

@@ -7,7 +7,10 @@ alone, and all before it was thought. A tag in quotes or backticks is a word abo
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NAMES: Final = "(think|thinking|thoughts?|reasoning)"
 # Characters of a closing tag.
@@ -51,7 +54,21 @@ def tag_in(line: str) -> int:
 
 
 def stray(text: str) -> int:
-    """Return the end of the first closing tag without an opening one; -1 if there is none."""
+    """Return the end of the first closing tag without an opening one; -1 if there is none.
+
+    Of several on one line it is the last one.
+    """
+    found = _strays(text)
+    first = last = next(found, -1)
+    while last >= 0 and (following := next(found, -1)) >= 0:
+        if "\n" in text[last:following]:
+            break
+        last = following
+    return max(first, last)
+
+
+def _strays(text: str) -> Iterator[int]:
+    """Yield the end of each closing tag without an opening one behind the tag before it."""
     open_ = 0
     for tag in _TAG.finditer(text):
         if not tag[1]:
@@ -59,13 +76,11 @@ def stray(text: str) -> int:
         elif open_:
             open_ -= 1
         else:
-            return tag.end()
-    return -1
+            yield tag.end()
 
 
 def spoken(text: str) -> str:
     """Return a text that is no plan without the thoughts in it."""
     text = _BLOCK.sub("", text)
-    while (end := stray(text)) >= 0:
-        text = text[end:]
-    return text.strip()
+    *_, end = (0, *_strays(text))
+    return text[end:].strip()

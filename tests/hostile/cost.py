@@ -1,0 +1,38 @@
+"""What reading a text costs, in processor time of the thread: other programs change it little."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHORT: Final = 12_000
+LONG: Final = 4 * SHORT
+# Four times the text may take this many times as long: a square would be 16.
+_GROWTH: Final = 9
+# Seconds below which growth says nothing, and those that the long text may take at most.
+_NOTHING: Final = 0.25
+_LONGEST: Final = 5.0
+
+
+def attack(before: str, unit: str, behind: str, length: int) -> str:
+    """Return a text of about this length that repeats one piece."""
+    return before + unit * (length // len(unit)) + behind
+
+
+def seconds(read: Callable[[], object]) -> float:
+    """Return what a call costs; its errors are its own affair."""
+    begin = time.thread_time()
+    read()
+    return time.thread_time() - begin
+
+
+def assert_linear(read: Callable[[str], object], before: str, unit: str, behind: str) -> None:
+    """Fail where a text of four times the length costs far more than four times as much."""
+    long = seconds(lambda: read(attack(before, unit, behind, LONG)))
+    assert long < _LONGEST, f"{long:.2f} s for {LONG} characters"
+    if long > _NOTHING:
+        short = seconds(lambda: read(attack(before, unit, behind, SHORT)))
+        assert long < _GROWTH * short, f"{short:.3f} s, and {long:.3f} s for four times as much"
