@@ -31,7 +31,7 @@ from dagexec._core.events import Progress, Retrying, Waiting
 from dagexec._core.identical import Identical, frozen, shared, speaks_for_all
 from dagexec._core.json_form import as_text
 from dagexec._core.outcome_json import outcome_body
-from dagexec._core.refs import follow
+from dagexec._core.paths import follow
 from dagexec._core.scheduler import (
     Abort,
     Action,

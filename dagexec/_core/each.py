@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from dagexec._core.outcomes import Done, Failed, Outcome
+from dagexec._core.paths import json_of
 from dagexec._core.plan import Call
-from dagexec._core.refs import MISSING, Each, Literal, Ref, json_of
+from dagexec._core.refs import MISSING, Each, Literal, Ref
 from dagexec._errors import BadReference, CallError
 
 # Items whose failure is told in the error of their call; the others are counted.

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from dagexec._core.json_form import as_text
+from dagexec._core.paths import follow, json_of
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import MISSING, Each, Ref, Template, follow, json_of
+from dagexec._core.refs import MISSING, Each, Ref, Template
 from dagexec._errors import BadReference
 
 C = TypeVar("C")

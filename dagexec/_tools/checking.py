@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from dagexec._core.each import calls_of, count_of, item_id, item_of
 from dagexec._core.events import Spread
 from dagexec._core.outcomes import Outcome
+from dagexec._core.paths import follow
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import MISSING, Ref, follow, resolve
+from dagexec._core.refs import MISSING, Ref, resolve
 from dagexec._core.scheduler import Scheduler
 from dagexec._core.secrets import SHOWN
 from dagexec._errors import ArgumentError, BadReference, CallError, DagexecError, PlanError, Problem

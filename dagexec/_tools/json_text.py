@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
-from dagexec._core.refs import json_of
+from dagexec._core.paths import json_of
 from dagexec._tools.arguments import is_list, is_object
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagexec import Call, Executor, Plan, Ref, tool
-from dagexec._core.refs import decode, encode, follow
+from dagexec._core.paths import follow
+from dagexec._core.refs import decode, encode
 from dagexec._errors import BadReference
 
 VALUE = {"id": "a", "items": [{"n": 1, "tags": ["x"]}, {"n": 2, "tags": []}], "0": "zero"}
