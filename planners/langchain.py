@@ -87,7 +87,7 @@ def _sayable(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     known = cast("dict[str, Any]", node)
-    if known.get("required") in (["$ref"], ["$template"]) and "properties" in known:
+    if known.get("required") in (["$ref"], ["$template"], ["$each"]) and "properties" in known:
         rest = {key: value for key, value in known.items() if key != "properties"}
         return {**rest, "additionalProperties": {"type": "string"}}
     return {key: _sayable(value) for key, value in known.items()}

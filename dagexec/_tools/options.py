@@ -64,7 +64,8 @@ class ToolOptions(TypedDict, total=False):
     returns `Done(value)`, `Deny(reason)` if it did not happen and shall not, `Approve()` to run it
     again, or None if it does not know. `retry` and `limits` are those of `dagexec.limits`; `cost`
     is what a call takes from a limit. `uses` are named resources of the executor that the call
-    holds while it runs, with how many of each: `{"gpu": 1}`.
+    holds while it runs, with how many of each: `{"gpu": 1}`. `limit` is how many characters of a
+    result a model is shown, None for its planner's.
     """
 
     name: str | None
@@ -81,6 +82,7 @@ class ToolOptions(TypedDict, total=False):
     runs: Runs | None
     secret: str | Iterable[str]
     uses: Mapping[str, int]
+    limit: int | None
 
 
 def name_of(name: object, function: object) -> str:
@@ -154,6 +156,14 @@ def runs_of(name: str, runs: object, function: object) -> Runs:
         msg = f"runs={runs!r} of {name!r}: an async function runs in the event loop, runs='async'"
         raise ToolDefinitionError(msg)
     return runs
+
+
+def limit_of(name: str, limit: object) -> int | None:
+    """Return how many characters of its results a model is shown."""
+    if limit is None or (type(limit) is int and limit > 0):
+        return limit
+    msg = f"limit={limit!r} of {name!r} is no number of characters, from 1 on, or None"
+    raise ToolDefinitionError(msg)
 
 
 def uses_of(name: str, uses: object) -> dict[str, int]:

@@ -35,6 +35,7 @@ from dagexec._tools.options import (
     approval_of,
     effect_of,
     judging_of,
+    limit_of,
     name_of,
     reconcile_of,
     runs_of,
@@ -77,6 +78,7 @@ class Tool(Generic[P, R]):
     runs: Runs
     secret: tuple[str, ...]
     uses: dict[str, int]
+    limit: int | None
     function: Callable[..., Any]
     needs_context: str | None
     raw: Callable[..., Any]
@@ -347,6 +349,7 @@ def _define(
         runs=runs_of(name, options.get("runs"), raw),
         secret=arguments.secret,
         uses=uses_of(name, options.get("uses", {})),
+        limit=limit_of(name, options.get("limit")),
         function=arguments.adapted(raw),
         needs_context=arguments.context,
         raw=raw,

@@ -69,6 +69,8 @@ class Record:
     repeats: Record | None = None
     problem: str | None = None
     outcome: Outcome | None = None
+    # Of a call that ran once for each item of a list: what became of the items, in order.
+    items: tuple[Outcome, ...] = ()
     answered: bool = False
     # The model began to write it and the stream broke off: it is no part of the conversation.
     void: bool = False
@@ -202,7 +204,7 @@ class CallLog(EarlierCalls[Record]):
         elif self._placeholders is not None and raw.kind != "custom":
             self._refuse_placeholder(args, record, tool, self._placeholders)
         call = Call(record.id, tool.name, args)
-        if call.refs:
+        if call.refs or call.each:
             found = self.substituted(call.args, record)
             call = Call(record.id, tool.name, found)
         problems = tool.problems(call.args)
@@ -264,6 +266,12 @@ class CallLog(EarlierCalls[Record]):
             return Ref(other.id, ref.path, ref.default)
         outcome = other.outcome
         if outcome is None or outcome.status != "done":
+            index = ref.path[0] if ref.path else None
+            # One item of a call that failed for others.
+            if isinstance(index, int) and 0 <= index < len(other.items):
+                item = other.items[index]
+                if item.status == "done":
+                    return value_at(item.value, Ref(ref.call, ref.path[1:], ref.default))
             state = "has no result" if outcome is None else f"is {outcome.status}: no result"
             raise CannotRun(
                 f"Call {other.number} ({other.raw.name}) {state} to refer to."

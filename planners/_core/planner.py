@@ -7,19 +7,27 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from dagexec import CallError, DagexecError, Failed, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.cutting import cut
 from planners._core.edge import described, is_dict
-from planners._core.render import cut, failure_text, value_text
+from planners._core.render import failure_text, value_text
 from planners._core.reply_stream import ReplyStream
 from planners._core.stream import Assembler, CallStream, Replayed
 from planners._core.widen import Dialect, NotStrict, strict
 
 _log = logging.getLogger("planners")
+
+# Characters of an item's value that are shown, however many items there are.
+_LEAST: Final = 200
+EACH: Final = """\
+To run a call once for each item of a list, write {"$each": "1.orders"} for an argument, or \
+{"$each": "1.orders[*].id"} for a part of each item: one call instead of many. Its result is the \
+list of their results. Several $each in one call go side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,9 @@ class Planner(ABC):
         references: whether the model may refer to other calls' results in arguments. Switch it
             off for servers that take a property named `$ref` for a JSON pointer (Moonshot's
             does) and answer 400.
-        limit: characters of a result that the model sees; None for all. The whole value can
-            still be passed on by reference.
+        limit: characters of a result that the model sees, beginning and end of a longer one; None
+            for all. The whole value can still be passed on by reference. A tool's own `limit` takes
+            its place.
         strict: whether the provider has to keep to the schema. Tools whose schema cannot be
             strict, because an argument takes any value or any keys, are sent without it.
         show_errors: whether the model sees type and message of the exceptions that tools raise.
@@ -93,7 +102,7 @@ class Planner(ABC):
     @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
-        return INSTRUCTIONS if self._references else ""
+        return f"{INSTRUCTIONS}\n\n{EACH}" if self._references else ""
 
     @property
     def calls(self) -> CallLog:
@@ -170,6 +179,7 @@ class Planner(ABC):
         records = self._log.turn_of(report)
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
+            record.items = _items(report, record.id) or record.items
             if record.taken_back and record.outcome is not None:
                 record.outcome = Failed(CallError(record.problem or ""))
             record.answered = True
@@ -253,14 +263,39 @@ class Planner(ABC):
                 record.raw, self._headed(number, "not run", self._unanswered(record)), done=False
             )
         if outcome.status == "done":
-            text = cut(value_text(outcome.value, outcome.form), self._limit, number)
+            limit = self._limit_of(record)
+            text = cut(value_text(outcome.value, outcome.form), limit, number)
             return Answer(record.raw, self._headed(number, "", text), done=True)
         if outcome.status in ("cancelled", "pending") and record.problem is not None:
             # A call of a streamed reply, which was cut off after it: it says more than "stopped".
             return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=self._limit)
+        if record.items:
+            text = self._of_items(record, text)
         state = outcome.status.replace("_", " ")
         return Answer(record.raw, self._headed(number, state, text), done=False)
+
+    def _limit_of(self, record: Record) -> int | None:
+        """Return how many characters of a result are shown: the tool's own, else the planner's."""
+        tool = self._by_name.get(record.raw.name)
+        return self._limit if tool is None or tool.limit is None else tool.limit
+
+    def _of_items(self, record: Record, text: str) -> str:
+        """Return what became of each item of a call, with values or errors."""
+        limit = self._limit_of(record)
+        share = None if limit is None else max(_LEAST, limit // len(record.items))
+        lost = sum(item.status != "done" for item in record.items)
+        if record.outcome is not None and record.outcome.status == "failed":
+            text = f"{lost} of {len(record.items)} items failed."
+        lines = [text]
+        for index, item in enumerate(record.items):
+            state = item.status.replace("_", " ")
+            if item.status == "done":
+                told = cut(value_text(item.value, item.form), share, None)
+            else:
+                told = failure_text(item, named=self._named, show=self._show_errors, limit=share)
+            lines.append(f"[{index}{'' if state == 'done' else f': {state}'}] {told}")
+        return cut("\n".join(lines), limit, None)
 
     @staticmethod
     def _headed(number: int | None, state: str, text: str) -> str:
@@ -277,6 +312,9 @@ class Planner(ABC):
         return f"This call was not run, or was broken off. {MAYBE}"
 
     def _named(self, id_: str) -> str:
+        head, _, index = id_.removesuffix("]").rpartition("[")
+        if head:
+            return f"item {index} of {self._named(head)}"
         for record in self._log.records:
             if record.id == id_:
                 name = record.raw.name
@@ -289,3 +327,11 @@ class Planner(ABC):
             f"{cls.__name__} cannot read {described(response)}: it takes the response of its"
             " API, as the SDK's object or as a dict"
         )
+
+
+def _items(report: Mapping[str, Outcome], id_: str) -> tuple[Outcome, ...]:
+    """Return the outcomes of the calls for the items of a call."""
+    found: list[Outcome] = []
+    while (item := report.get(f"{id_}[{len(found)}]")) is not None:
+        found.append(item)
+    return tuple(found)

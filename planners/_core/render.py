@@ -7,6 +7,7 @@ from typing import Any
 
 from dagexec import CallError, DagexecError, Outcome
 from dagexec.lowlevel import MAYBE, as_text, text_of, too_late
+from planners._core.cutting import cut
 
 
 def value_text(value: Any, form: Any = None) -> str:
@@ -20,14 +21,6 @@ def value_text(value: Any, form: Any = None) -> str:
 def encodable(text: str) -> str:
     """Return a text that UTF-8 can encode: half a surrogate pair would break the next request."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def cut(text: str, limit: int | None, number: int | None) -> str:
-    """Return a text of at most `limit` characters and a note if there was more."""
-    if limit is None or len(text) <= limit:
-        return text
-    whole = "" if number is None else f'; {{"$ref": "{number}"}} passes the whole value on'
-    return f"{text[:limit]}\n[cut: {limit} of {len(text)} characters shown{whole}]"
 
 
 def error_text(error: BaseException | None, *, show: bool) -> str:

@@ -23,6 +23,7 @@ from dagexec import BadReference, Call, DagexecError, Outcome, Plan, Tool
 from dagexec.lowlevel import order_conflicts, without_faults
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.cutting import IN_TEXT, cut
 from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
 from planners._core.widen import OPENAI, Dialect
@@ -337,16 +338,13 @@ class LLMCompilerPlanner(Planner):
         if outcome is None:
             return f"[{head}, not run]\n{self._unanswered(record)}"
         if outcome.status == "done":
-            return f"[{head}]\n{self._shown(value_text(outcome.value, outcome.form), record)}"
+            number = record.number if self._references and record.number else None
+            text = value_text(outcome.value, outcome.form)
+            return f"[{head}]\n{cut(text, self._limit_of(record), number, IN_TEXT)}"
         text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
-        return f"[{head}, {outcome.status.replace('_', ' ')}]\n{self._shown(text, None)}"
-
-    def _shown(self, text: str, record: Record | None) -> str:
-        if self._limit is None or len(text) <= self._limit:
-            return text
-        can_refer = self._references and record is not None
-        rest = f"; ${record.number} is the whole value" if can_refer and record else ""
-        return f"{text[: self._limit]}\n[cut: {self._limit} of {len(text)} characters shown{rest}]"
+        if record.items:
+            text = self._of_items(record, text)
+        return f"[{head}, {outcome.status.replace('_', ' ')}]\n{cut(text, self._limit, None)}"
 
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
