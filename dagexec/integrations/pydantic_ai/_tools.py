@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any
 
 import pydantic_ai
 from pydantic_ai import ModelRetry
 
 from dagexec import ArgumentError, Tool, current_call
+from dagexec._tools.settle import settled
 from dagexec.lowlevel import run_in_thread
 
 
@@ -26,7 +28,10 @@ def to_pydantic_ai(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
         if tool.needs_context is not None:
             checked[tool.needs_context] = current_call()
         if tool.runs == "async":
-            return await tool.function(**checked)
-        return await run_in_thread(lambda: tool.function(**checked))
+            value = await tool.function(**checked)
+        else:
+            value = await run_in_thread(lambda: tool.function(**checked))
+        value = settled(value)
+        return await value if isinstance(value, CoroutineType) else value
 
     return pydantic_ai.Tool[Any].from_schema(run, tool.name, tool.description, tool.parameters)
