@@ -30,6 +30,7 @@ from dagexec._core.earlier_calls import (
 from dagexec._core.events import Progress, Retrying, Waiting
 from dagexec._core.identical import Identical, frozen, shared, speaks_for_all
 from dagexec._core.json_form import as_text
+from dagexec._core.nested import shown_question
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.paths import follow
 from dagexec._core.scheduler import (
@@ -113,6 +114,7 @@ __all__ = [
     "schemas",
     "secret_call",
     "shared",
+    "shown_question",
     "speaks_for_all",
     "spread_of",
     "text_of",

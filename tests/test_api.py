@@ -103,6 +103,7 @@ LOWLEVEL = [
     "schemas",
     "secret_call",
     "shared",
+    "shown_question",
     "speaks_for_all",
     "spread_of",
     "text_of",

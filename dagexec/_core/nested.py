@@ -114,6 +114,13 @@ def is_nested(question: object) -> bool:
     )
 
 
+def shown_question(question: Any) -> Any:
+    """Return a question as a text tells it: without the paths to what waits inside a call."""
+    if not is_nested(question):
+        return question
+    return {wait["name"]: wait["question"] for wait in question[_KEY]}
+
+
 def waits_in(outcome: Outcome) -> list[Wait]:
     """Return what a call waits for that was asked inside runs of its own; nothing for others."""
     if not awaits_answer(outcome) or not is_nested(outcome.question):

@@ -6,13 +6,16 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, final
 
 import anyio
 
-from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec._core.nested import APPROVAL, DOUBT, QUESTION, awaits_answer, kind_of, waits_in
+from dagexec._core.outcomes import Approve, Deny, Done, Edit
 from dagexec._core.report import Report
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
@@ -22,8 +25,14 @@ from dagexec.journal import SqliteJournal
 
 _ANSWER: Final = (
     "to a call that waits: ID=approve, ID=deny or ID=deny:REASON, ID=edit:{JSON}, ID=done:JSON; to"
-    " one that asked: ID=VALUE, as JSON or as plain text, or ID=value:JSON"
+    " one that asked: ID=VALUE, as JSON or as plain text, or ID=value:JSON; what waits"
+    " inside a call has the ID CALL/NAME"
 )
+_HINTS: Final = {
+    APPROVAL: "approve, deny:REASON, edit:{JSON}, done:JSON",
+    DOUBT: "approve to run it again, deny:REASON, done:JSON",
+    QUESTION: "value",
+}
 _WORDS: Final = ("approve", "deny", "edit", "done", "value")
 
 
@@ -114,30 +123,45 @@ def show_run(options: Namespace, terminal: Terminal) -> int:
     picture = report.timeline if options.timeline else report.diagram
     forms = {"text": picture.to_text, "mermaid": picture.to_mermaid, "svg": picture.to_svg}
     terminal.write(forms[options.form]())
-    for name, outcome in _waiting(report).items():
-        terminal.note(f"{name}: {_question(outcome)}")
+    for name, place in _waiting(report).items():
+        terminal.note(f"{name}: {place}")
     return 0
 
 
-def _waiting(report: Report) -> dict[str, Outcome]:
-    """Return the calls that wait for an answer."""
-    return {
-        name: outcome
-        for name, outcome in report.items()
-        if outcome.status in ("pending", "in_doubt") and outcome.because is None
-    }
+def _waiting(report: Report) -> dict[str, _Place]:
+    """Return where an answer is waited for, by what it is called here.
+
+    A call that waits for calls of a run of its own has a place for each, `call/name`.
+    """
+    found: dict[str, _Place] = {}
+    for call, outcome in report.items():
+        if not awaits_answer(outcome):
+            continue
+        waits = waits_in(outcome)
+        for wait in waits:
+            place = _Place(call, wait["name"], wait["for"], wait["question"])
+            found[f"{call}/{wait['name']}"] = place
+        if not waits:
+            found[call] = _Place(call, None, kind_of(outcome), outcome.question)
+    return found
 
 
-def _asks(outcome: Outcome) -> bool:
-    return outcome.status == "pending" and outcome.started is not None
+@final
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an answer is waited for: a call, or one inside it with its name."""
 
+    call: str
+    name: str | None
+    kind: str
+    question: Any
 
-def _question(outcome: Outcome) -> str:
-    if outcome.status == "in_doubt":
-        return "in doubt: it was running when its process ended, and may have taken effect"
-    if isinstance(outcome.question, str):
-        return outcome.question
-    return json.dumps(outcome.question, ensure_ascii=False, default=str)
+    def __str__(self) -> str:
+        if self.kind == DOUBT:
+            return "in doubt: it was running when its process ended, and may have taken effect"
+        if isinstance(self.question, str):
+            return self.question
+        return json.dumps(self.question, ensure_ascii=False, default=str)
 
 
 def resume(options: Namespace, terminal: Terminal) -> int:
@@ -153,17 +177,36 @@ def resume(options: Namespace, terminal: Terminal) -> int:
     with _existing(options.journal) as journal:
         executor = Executor(load_tools(options.tools), journal=journal, timeouts=timeouts)
         waiting = _waiting(_report(journal, options.run))
-        answers = {
-            name: _answer(text, asks=name in waiting and _asks(waiting[name]), name=name)
+        said = {
+            name: _answer(text, asks=_kind(name, waiting) == QUESTION, name=name)
             for name, text in texts.items()
         }
         if sys.stdin.isatty() and not options.no_input:
-            answers |= _ask(terminal, {n: o for n, o in waiting.items() if n not in answers})
-        report = anyio.run(executor.resume, options.run, answers)
+            said |= _ask(terminal, {n: o for n, o in waiting.items() if n not in said})
+        report = anyio.run(executor.resume, options.run, _by_call(said, waiting))
     terminal.write_json(report.to_dict())
-    for name, outcome in _waiting(report).items():
-        terminal.note(f"{name}: {_question(outcome)}")
+    for name, place in _waiting(report).items():
+        terminal.note(f"{name}: {place}")
     return 0 if report.ok else 1
+
+
+def _kind(name: str, waiting: Mapping[str, _Place]) -> str:
+    """Return what an answer of this name is for; a call's name stands for a single place in it."""
+    kinds = [place.kind for label, place in waiting.items() if name in (label, place.call)]
+    return kinds[0] if len(kinds) == 1 else ""
+
+
+def _by_call(said: Mapping[str, object], waiting: Mapping[str, _Place]) -> dict[str, object]:
+    """Return answers as `Executor.resume` takes them."""
+    answers: dict[str, object] = {}
+    inner: dict[str, dict[str, object]] = {}
+    for label, answer in said.items():
+        place = waiting.get(label)
+        if place is None or place.name is None:
+            answers[label] = answer
+        else:
+            inner.setdefault(place.call, {})[place.name] = answer
+    return {**answers, **inner}
 
 
 def _answer(text: str, *, asks: bool, name: str) -> object:
@@ -195,22 +238,19 @@ def _value(text: str) -> Any:
         return text
 
 
-def _ask(terminal: Terminal, waiting: dict[str, Outcome]) -> dict[str, object]:
+def _ask(terminal: Terminal, waiting: Mapping[str, _Place]) -> dict[str, object]:
     """Ask at the terminal; an empty line leaves a call waiting."""
     answers: dict[str, object] = {}
-    for name, outcome in waiting.items():
-        terminal.note(f"{name}: {_question(outcome)}")
-        hint = "value" if _asks(outcome) else "approve, deny:REASON, edit:{JSON}, done:JSON"
-        if outcome.status == "in_doubt":
-            hint = "approve to run it again, deny:REASON, done:JSON"
+    for name, place in waiting.items():
+        terminal.note(f"{name}: {place}")
         while name not in answers:
-            terminal.err.write(f"  {hint}, or nothing to leave it: ")
+            terminal.err.write(f"  {_HINTS[place.kind]}, or nothing to leave it: ")
             terminal.err.flush()
             text = sys.stdin.readline().strip()
             if not text:
                 break
             try:
-                answers[name] = _answer(text, asks=_asks(outcome), name=name)
+                answers[name] = _answer(text, asks=place.kind == QUESTION, name=name)
             except UsageError as error:
                 terminal.note(str(error))
     return answers

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dagexec import CallError, DagexecError, Outcome
-from dagexec.lowlevel import MAYBE, as_text, text_of, too_late
+from dagexec.lowlevel import MAYBE, as_text, shown_question, text_of, too_late
 from planners._core.cutting import cut
 
 
@@ -64,7 +64,8 @@ def _what_happened(outcome: Outcome, named: Callable[[str], str], *, show: bool)
         case "pending" if outcome.because is not None:
             text = f"Not run yet: {named(outcome.because)} waits for a person's answer."
         case "pending":
-            text = f"Not run yet: a person has to answer first: {value_text(outcome.question)}"
+            asked = value_text(shown_question(outcome.question))
+            text = f"Not run yet: a person has to answer first: {asked}"
         case _:
             text = (
                 "The program broke off while this call ran, and nobody knows whether it took"

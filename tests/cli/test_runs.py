@@ -132,3 +132,43 @@ def test_the_id_of_a_conversation(place):
         assert "'t' is a conversation and no run; its runs: 't.1'" in told.stderr
     assert "its runs: none yet" in command(place, "show", "t2").stderr
     assert "\nt waiting " in command(place, "runs").stdout
+
+
+NESTED = """
+from dagexec import Call, Executor, ask, tool
+
+@tool(approval=True)
+async def pay(amount: int) -> str:
+    return f"paid {amount}"
+
+@tool
+async def form(what: str) -> str:
+    return f"{what}: {await ask(f'which {what}?')}"
+
+@tool
+async def agent(amount: int) -> dict:
+    from dagexec.journal import SqliteJournal
+    calls = [Call("p", "pay", {"amount": amount}), Call("f", "form", {"what": "hat"})]
+    inner = Executor([pay, form], journal=SqliteJournal("runs.db"))
+    report = await inner.run(calls)
+    report.raise_for_failures()
+    return report.outputs
+"""
+
+
+def test_what_waits_inside_a_call(tmp_path):
+    """It is shown with its name, and answered by it; in another process each time."""
+    (tmp_path / "tools.py").write_text(NESTED)
+    plan = {"calls": [{"id": "a", "tool": "agent", "args": {"amount": 5}}]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command(tmp_path, "run", "plan.json", "--tools", "tools.py", "--run-id", "r1")
+    told = command(tmp_path, "show", "r1")
+    assert 'a/p: {"approve": "pay", "args": {"amount": 5}}' in told.stderr
+    assert "a/f: which hat?" in told.stderr
+    told = command(tmp_path, "resume", "r1", "--tools", "tools.py", "--answer", "a/f=red")
+    assert "a/p:" in told.stderr
+    assert "a/f:" not in told.stderr
+    told = command(tmp_path, "resume", "r1", "--tools", "tools.py", "--answer", "a=approve")
+    assert told.returncode == 0, told.stderr
+    assert '"paid 5"' in told.stdout
+    assert '"hat: red"' in told.stdout

@@ -130,6 +130,10 @@ def test_long_values_are_cut(wire):
         (Cancelled(), ["run was stopped"]),
         (Cancelled(because="2", started=0.0, maybe=True), ["because of call 2 (act)", MAYBE]),
         (Pending("Really?"), ["a person has to answer first: Really?"]),
+        (
+            Pending({"nested": [{"name": "p", "for": "approval", "question": "Pay?", "path": []}]}),
+            ['answer first: {"p":"Pay?"}'],
+        ),
         (Pending(because="2"), ["call 2 (act) waits for a person"]),
         (InDoubt(), ["[call 1: in doubt]", "nobody knows"]),
     ],
