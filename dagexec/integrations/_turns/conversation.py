@@ -96,6 +96,11 @@ class Conversation(EarlierCalls[Spoken]):
         # The ids in the plan of calls that stand there by another name.
         self.aliases: dict[str, str] = {}
 
+    @property
+    def keys(self) -> Mapping[str, Spoken]:
+        """The calls of this turn by their keys."""
+        return self._keys
+
     def named(self, key: str) -> str:
         """Return how the model knows a call of this turn."""
         call = self._keys.get(key)

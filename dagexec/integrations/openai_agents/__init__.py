@@ -1,0 +1,66 @@
+'''OpenAI Agents SDK: the function tools of a turn, run as a graph.
+
+The SDK starts all function calls of a reply at once. A call that needs another's result waits for a
+turn of its own, through the model. Only an async tool can have a timeout, nothing limits how many
+calls of one tool run, and two calls that write the same file race. `dag_agent` changes that in one
+line:
+
+    import asyncio
+    from agents import Agent, Runner, function_tool
+    from dagexec import Timeouts
+    from dagexec.integrations.openai_agents import dag_agent
+
+    @function_tool
+    async def search(query: str) -> list[str]:
+        """Search the web."""
+
+    @function_tool
+    async def save(path: str, text: str) -> None:
+        """Write a file."""
+
+    agent = dag_agent(
+        Agent(name="Librarian", instructions="Be brief.", tools=[search, save]),
+        timeouts=Timeouts(call=30, turn=120),
+        concurrency=8,
+        options={
+            "search": {"effect": "read", "timeout": 5},
+            "save": {"writes": "file:{path}"},
+        },
+    )
+    print(Runner.run_sync(agent, "Find papers on jellyfish, save the first title").final_output)
+
+The model may now write both calls in one reply, the second with `{"$ref": "1[0]"}` as its text: the
+tools' schemas take references, the instructions say how, and each result begins with its number.
+Two calls that write the same file run in the model's order. A call that takes longer than its limit
+costs its own result and those of calls that need it, and the model is told.
+
+What stays: `Runner.run`, `run_streamed` and `run_sync`, handoffs, input and output guardrails of
+tools, `needs_approval` with interruptions and resumed states, `failure_error_function`, timeouts of
+tools, agents as tools, MCP servers, hooks, sessions, tracing. Hosted tools are untouched. The agent
+that was given stays as it is: the result is a copy. An agent that is handed over to is not changed;
+wrap it too.
+
+What differs: schemas are sent without strict mode, which has no words for references. A call with
+references in its arguments needs approval if its tool may need it, since nobody can look at the
+values yet. Values go from call to call as JSON, which is what the SDK's tools take. A function tool
+without a failure policy of its own that raises is answered, as others are; `errors="raise"` ends
+the run as before. A tool of dagexec cannot `ask` here. With `references=False` schemas,
+instructions and results stay as they are.
+
+It needs `pip install 'dagexec[openai-agents]'`, and asyncio, as the SDK does.
+'''
+
+from importlib import import_module
+
+from dagexec._errors import MissingExtra
+
+try:
+    import_module("agents.tool_context")
+except ImportError as error:
+    _MSG = "The OpenAI Agents SDK is not installed: pip install 'dagexec[openai-agents]'"
+    raise MissingExtra(_MSG) from error
+
+from dagexec.integrations.openai_agents._agent import dag_agent
+from dagexec.integrations.openai_agents._tools import to_function_tool
+
+__all__ = ["dag_agent", "to_function_tool"]
