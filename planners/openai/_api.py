@@ -22,7 +22,7 @@ from planners._core.edge import (
 )
 from planners.openai._items import CALLS
 from planners.openai._parts import content
-from planners.openai._servers import ending
+from planners.openai._servers import ending, worst_end
 
 _CHAT_CALLS: Final = ("function", "custom", None)
 
@@ -138,7 +138,8 @@ def choice_of(response: Any) -> Any:
         return first
     calls = plain(other)["message"]["tool_calls"]
     message = {**(plain(get(first, "message")) or {}), "tool_calls": calls}
-    return {"message": message, "finish_reason": get(other, "finish_reason")}
+    reason = worst_end(get(other, "finish_reason"), get(first, "finish_reason"))
+    return {"message": message, "finish_reason": reason}
 
 
 def is_legacy(call: Any) -> bool:

@@ -17,7 +17,7 @@ from planners._core.call_log import RawCall
 from planners._core.edge import get, is_dict, is_list, items, mended, plain, said, text
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 from planners.openai._parts import merge
-from planners.openai._servers import is_good_end
+from planners.openai._servers import is_good_end, worst_end
 
 # The events that the SDK's `stream()` adds to the chunks; they say the same once more.
 _WRAPPER: Final = ("content.", "refusal.", "tool_calls.", "logprobs.")
@@ -53,7 +53,7 @@ class _Call:
     @property
     def is_closed(self) -> bool:
         """Whether it is complete if nothing more comes."""
-        return self.end.closed or self.arguments.strip() == "{}"
+        return self.end.closed or self.end.hollow
 
     @property
     def is_ghost(self) -> bool:
@@ -158,7 +158,7 @@ class ChatAssembler(Assembler):
             message["tool_calls"] = calls
         if given is None and "function_call" in first.message:
             message["function_call"] = first.message["function_call"]
-        reason = (calling.reason or first.reason) if given is None else None
+        reason = worst_end(calling.reason, first.reason) if given is None else None
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         found: dict[str, Any] = {"object": "chat.completion", **self._head, "choices": [choice]}
         return mended(found)
@@ -172,6 +172,8 @@ class _Choice:
         self.message: dict[str, Any] = {"role": "assistant", "content": None}
         self.reason: str | None = None
         self.all: list[_Call] = []
+        # What is not said of a call that has begun is said of the next one.
+        self._next = _Call()
         self._names = names
         # The call that fragments with an index belong to.
         self._at: dict[object, _Call] = {}
@@ -199,22 +201,19 @@ class _Choice:
     def _fragment(self, fragment: Any) -> Iterator[tuple[_Call, str]]:
         inner = get(fragment, "custom") or get(fragment, "function")
         id_, name = said(fragment, "id"), said(inner, "name")
-        piece = get(inner, "arguments", get(inner, "input", ""))
-        if not isinstance(piece, str):  # some servers send the object itself
-            piece = json.dumps(plain(piece))
+        piece = _text(get(inner, "arguments", get(inner, "input", "")))
         index = get(fragment, "index")
         call = self._owner(index, id_, name, piece)
-        if call is None:
-            if not id_ and not name and not piece.strip() and self.all:
-                call = self.all[-1]  # more about the last one
-            else:
-                call = _Call()
-                if self.all:
-                    yield self.all[-1], "ended"
-                self.all.append(call)
-                call.id = id_
-                yield call, "begun"
-        if index is not None:
+        if call is None and (id_ or name or piece.strip()):
+            call, self._next = self._next, _Call()
+            if self.all:
+                yield self.all[-1], "ended"
+            self.all.append(call)
+            call.id = id_
+            yield call, "begun"
+        if call is None:  # more about the last one, or about the first that comes
+            call = self.all[-1] if self.all else self._next
+        elif index is not None:
             self._at[index] = call
         if id_:
             self._ids.setdefault(id_, call)
@@ -235,13 +234,17 @@ class _Choice:
         """Whether a fragment is more of this call, and not the first of another."""
         if not name:
             return True
-        complete = call.end.closed and call.arguments.strip() != "{}"
         if id_ and call.id and id_ != call.id:
             # A new id and a name: another call, if this one can be over; some servers make an id
             # for each fragment.
-            return name == call.name and bool(call.arguments.strip()) and not call.end.closed
+            return name == call.name and not call.is_closed
         if name == call.name:
-            return not complete or not piece.strip() or piece == call.arguments
+            return not call.end.closed or not piece.strip() or piece == call.arguments
         # The rest of a name, or that of another call.
         known = call.name in self._names and name in self._names
         return not call.arguments.strip() and not known
+
+
+def _text(piece: Any) -> str:
+    """Return a piece of arguments as text; some servers send the object itself."""
+    return piece if isinstance(piece, str) else json.dumps(plain(piece))

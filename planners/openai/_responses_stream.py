@@ -36,6 +36,8 @@ class _Item:
         self.begun = False
         # The API has said its last word on it.
         self.whole = False
+        # Its arguments are complete, as an event of theirs says.
+        self.said_all = False
         # Deltas came that may be those of another item.
         self.doubtful = False
         self.read: RawCall | None = None
@@ -103,7 +105,9 @@ class ResponsesAssembler(Assembler):
         for body in output if is_list(output) else ():
             if not is_dict(body):
                 continue
-            item = next((each for each in waiting if _is_same(each.body, body)), None)
+            same = [each for each in waiting if _is_same(each.body, body)]
+            sure = [each for each in same if not set(_ids(each.body)).isdisjoint(_ids(body))]
+            item = next(iter(sure or same), None)
             if item is None:
                 item = self._add(None, copy.deepcopy(body))
             else:
@@ -156,6 +160,12 @@ class ResponsesAssembler(Assembler):
         if index is not None:
             placed = [item for at in self._at.values() for item in at]
             named = [item for item in named if item not in placed]
+        else:
+            named += [
+                item
+                for item in self._items
+                if not item.whole and not _differ(item.body, body, "id")
+            ]
         here = reversed(self._at.get(index, ())) if index is not None else ()
         return next((item for item in (*here, *named) if _can_be(item.body, body)), None)
 
@@ -191,6 +201,7 @@ class ResponsesAssembler(Assembler):
             item.body[name] = (item.body.get(name) or "") + piece
             item.end.feed(piece)
         elif kind.endswith(".done") and get(event, name) is not None:
+            item.said_all = True
             last = {key: said(event, key) for key in ("name", "call_id")}
             item.take({"type": item.body["type"], name: arguments_of(get(event, name)), **last})
 
@@ -262,10 +273,13 @@ def _ids(body: dict[str, Any]) -> list[str]:
 
 def _can_be(known: dict[str, Any], body: dict[str, Any]) -> bool:
     """Whether a body can be another form of an item at its place or with its id."""
-    one, other = said(known, "call_id"), said(body, "call_id")
-    return known.get("type") == body.get("type", known.get("type")) and (
-        one == other or not one or not other
-    )
+    return not _differ(known, body, "type", "call_id", "name")
+
+
+def _differ(known: dict[str, Any], body: dict[str, Any], *names: str) -> bool:
+    """Whether two forms of an item both say something, and not the same."""
+    both = ((said(known, name), said(body, name)) for name in names)
+    return any(one and other and one != other for one, other in both)
 
 
 def _is_same(known: dict[str, Any], body: dict[str, Any]) -> bool:
@@ -284,8 +298,10 @@ def _ended(item: _Item) -> dict[str, Any]:
     body = item.body
     if item.doubtful:
         return {**body, item.name or "": "(parts of two calls, and nothing says of which)"}
-    closed = item.end.closed or not is_call(body)
-    return {**body, "status": "completed"} if closed and body.get("status") in _UNENDED else body
+    if item.whole or body.get("status") not in _UNENDED:
+        return body
+    closed = item.end.closed or item.said_all or not is_call(body)
+    return {**body, "status": "completed" if closed else "incomplete"}
 
 
 def _stands_alone(body: dict[str, Any]) -> bool:

@@ -81,6 +81,12 @@ def is_good_end(reason: str) -> bool:
     return ending(reason) in ("answered", "calls")
 
 
+def worst_end(*reasons: str | None) -> str | None:
+    """Return the reason that counts of several choices: the first bad one, else the first."""
+    given = [reason for reason in reasons if reason is not None]
+    return next((each for each in given if not is_good_end(each)), given[0] if given else None)
+
+
 # Texts of a message that come piece by piece; the others are said again with each chunk.
 GROWING: Final = frozenset(
     {"content", "refusal", "reasoning", "reasoning_content", "reasoning_text", "thinking", "text"}

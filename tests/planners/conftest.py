@@ -26,6 +26,12 @@ def load(name):
 
 
 @pytest.fixture(scope="session")
+def load_helper():
+    """Return what imports a helper module of this folder."""
+    return load
+
+
+@pytest.fixture(scope="session")
 def nestful():
     """Return the generator of nested plans."""
     return load("nestful")
