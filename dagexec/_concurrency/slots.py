@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, final
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, final
 from weakref import ref
 
-from anyio import Event
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from anyio import CancelScope, Event, get_cancelled_exc_class
 
 
 class Waiter(Protocol):
-    """Who waits for a slot."""
+    """Whatever waits for a slot."""
 
     def grant(self) -> None:
         """Take over a slot that was given back; must not wait or raise."""
+
+
+class Holder(Protocol):
+    """Whatever runs the call that a slot is held for: a worker."""
+
+    def is_ending(self) -> bool:
+        """Whether the end of the call was asked for, from outside of its tool."""
+        ...
+
+    def patience(self) -> AbstractContextManager[CancelScope]:
+        """Return a shielded scope that ends when the end of the call is asked for."""
+        ...
 
 
 @final
@@ -32,10 +43,12 @@ class Slots:
 
     def __init__(self, total: float, loop: object) -> None:
         """Start with `total` slots free, of calls in `loop`; infinity for no limit."""
+        # Below zero while calls that end hold some on credit. When nothing runs it is `total`.
         self.free = total
         # The event loop whose tasks it wakes; from any other it must not be touched. Weak, because
         # an executor keeps its slots by loop as long as the loop lives.
         self.loop = ref(loop)
+        # In the order of their turns. Nobody waits while a slot is free.
         self.waiters: deque[Waiter] = deque()
 
     def take(self) -> bool:
@@ -69,19 +82,30 @@ class Lease:
     Without this, calls that wait for nested runs would fill all slots and wait for ever.
     """
 
-    __slots__ = ("_returning", "held", "nested", "slots")
+    __slots__ = ("_holder", "_is_over", "_turn", "call", "held", "nested", "slots")
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, holder: Holder) -> None:
         """Hold a slot that has just been taken."""
         self.slots = slots
+        self._holder = holder
+        # The call that it is held for at this moment; any other has no part in it.
+        self.call: object = None
         self.held = True
         # How many runs the call waits for; a tool may start several side by side.
         self.nested = 0
-        # Whether it stands in the queue for its slot.
-        self._returning = False
+        # While the call stands in the queue for its slot.
+        self._turn: _Turn | None = None
+        # Whether it was given back for good. A run that the call left behind changes nothing then.
+        self._is_over = False
 
     def end(self) -> None:
-        """Give the slot back for good, unless it is not held."""
+        """Give the slot back for good, whether the call waits for a run or for its turn."""
+        self._is_over = True
+        if self._turn is not None:
+            self._turn.leave()
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self.held:
             self.held = False
             self.slots.give()
@@ -89,7 +113,8 @@ class Lease:
     async def __aenter__(self) -> None:
         """Begin to wait for a nested run."""
         self.nested += 1
-        self.end()
+        if not self._is_over:
+            self._give_back()
 
     async def __aexit__(
         self,
@@ -99,51 +124,80 @@ class Lease:
     ) -> None:
         """End the wait; take the slot again, in turn.
 
-        An error on its way out does not wait: the tool may catch it and go on, so it counts again
-        at once.
+        Also where an error is on its way out, or the tool has cut its nested run off: it may go on,
+        and must not do so beside those that have the slots. A call that is to end does not wait:
+        its slot counts again at once, on credit.
         """
         self.nested -= 1
-        if self.nested or self.held or self._returning:
+        if self._is_over or self.nested or self.held or self._turn is not None:
             return
-        self._returning = True
-        try:
-            if exc is not None:
+        if not self.slots.take():
+            cannot_wait = exc is not None and not isinstance(
+                exc, (Exception, get_cancelled_exc_class())
+            )
+            if cannot_wait or self._holder.is_ending():
                 self.slots.take_on_credit()
-            elif not self.slots.take():
-                await _Turn(self.slots).wait()
-        except BaseException:
-            self.slots.take_on_credit()
-            raise
+            else:
+                await self._queue_up()
+                return
+        self.held = True
+
+    async def _queue_up(self) -> None:
+        turn = self._turn = _Turn(self.slots)
+        try:
+            await self._wait(turn)
         finally:
-            self._returning = False
-            self.held = True
-            if self.nested:  # another run was begun meanwhile
-                self.end()
+            self._turn = None
+            if not self._is_over:
+                if not turn.granted:
+                    turn.leave()
+                    self.slots.take_on_credit()
+                self.held = True
+                if self.nested:  # another run was begun meanwhile
+                    self._give_back()
+
+    async def _wait(self, turn: _Turn) -> None:
+        cancelled = get_cancelled_exc_class()
+        try:
+            await turn.event.wait()
+        except cancelled:
+            if self._holder.is_ending():
+                raise
+            # The tool did it, with a scope or a request of its own.
+            with self._holder.patience() as scope:
+                while not (turn.event.is_set() or scope.cancel_called):
+                    try:
+                        await turn.event.wait()
+                    except cancelled:
+                        continue
+            raise
 
 
 @final
 class _Turn:
-    """One place in the queue, for a task that waits."""
+    """One place in the queue, for a call that takes its slot again."""
 
-    __slots__ = ("_event", "_slots")
+    __slots__ = ("_slots", "event", "granted")
 
     def __init__(self, slots: Slots) -> None:
+        """Stand in front of new calls: one that has begun frees more by ending than they do."""
         self._slots = slots
-        self._event = Event()
+        self.granted = False
+        self.event = Event()
+        slots.waiters.appendleft(self)
 
     def grant(self) -> None:
-        self._event.set()
+        """Take over a slot."""
+        self.granted = True
+        self.event.set()
 
-    async def wait(self) -> None:
-        # In front of new calls: one that has begun frees more by ending than they do by starting.
-        self._slots.waiters.appendleft(self)
-        try:
-            await self._event.wait()
-        except BaseException:
-            self._slots.withdraw(self)
-            if self._event.is_set():  # granted and cancelled at the same instant
-                self._slots.give()
-            raise
+    def leave(self) -> None:
+        """Leave the queue; what was granted meanwhile goes on to the next."""
+        self._slots.withdraw(self)
+        if self.granted:
+            self.granted = False
+            self._slots.give()
+        self.event.set()
 
 
 UNLIMITED = math.inf

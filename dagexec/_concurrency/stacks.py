@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from dagexec._concurrency.contexts import go_on
+from dagexec._concurrency.requests import judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Whose frames say how something waits, and not what for.
 _PLUMBING: Final = ("anyio", "asyncio", "trio", "dagexec", "threading", "queue", "concurrent")
 _LONGEST: Final = 200
+# They drive a coroutine by hand, so the interpreter does not know the link.
+_DRIVERS: Final = (go_on.__code__, judged.__code__)
 
 
 @final
@@ -78,8 +81,7 @@ def awaits_of(coroutine: object) -> Iterator[Frame]:
         frame, below, runs = _look_into(current)
         if frame is not None:
             yield Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=runs)
-            if frame.f_code is go_on.__code__:
-                # It drives a coroutine by hand, so the interpreter does not know the link.
+            if frame.f_code in _DRIVERS:
                 below = frame.f_locals.get("coroutine")
         if below is None:
             return

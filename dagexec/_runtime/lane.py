@@ -92,6 +92,15 @@ class Lane:
         self.group = None
         self.run.slots.withdraw(self)
 
+    def give_back_unused(self) -> None:
+        """Give back the slots of workers that never took a step: their tasks were cancelled before.
+
+        To be called when the group has ended.
+        """
+        while self.starting:
+            self.starting -= 1
+            self.run.slots.give()
+
     # ------------------------------------------------------------------------------ calls that come
 
     def launch(self, action: Launch) -> None:
@@ -211,11 +220,13 @@ class Layers:
         above, run = self._above, self._above.run
         with anyio.move_on_after(self._seconds) as lane.scope:
             lane.surroundings = run.surroundings(lane.scope)
-            lane.surroundings.group = above.surroundings.group
-            async with create_task_group() as group:
-                with lane.open(group):
-                    lane.recruit()
-                    await lane.ended.wait()
+            try:
+                async with create_task_group() as group:
+                    with lane.open(group):
+                        lane.recruit()
+                        await lane.ended.wait()
+            finally:
+                lane.give_back_unused()
         if lane.unsettled and not above.is_over():
             run.note(Expired(lane.layer or 0))
 

@@ -145,7 +145,8 @@ class LimitedWorker(Worker):
         run.start_call(call.id, self._started)
         self._call = call
         self._tool = tool
-        self._requests_before = self._requests()
+        if self._lease is not None:
+            self._lease.call = call
 
     def _conclude(self, outcome: Outcome) -> None:
         if outcome.status == "done" and self._call is not None:
@@ -299,7 +300,7 @@ class LimitedWorker(Worker):
         nested = self._lane.surroundings.nested
         if nested is not None:
             nested.pop(call.id, None)  # the runs of the attempt before
-        outer, armed = self._scope, self._deadline
+        before = self._scope, self._deadline
         outcome: Outcome | None = None
         try:
             with CancelScope(deadline=deadline) as scope:
@@ -312,13 +313,18 @@ class LimitedWorker(Worker):
                     outcome = self._outcome_of(error)
                 else:
                     outcome = Done(value, form=snapshot(value))
+        except self._run.cancelled as error:
+            if not self._is_own_deadline(error):
+                raise
         finally:
-            self._scope, self._deadline = outer, armed
+            self._scope, self._deadline = before
         if outcome is None:
             msg = f"tool {tool.name!r} did not end within {seconds:g} s"
             outcome = TimedOut("call", error=CallTimeout(msg, "call"))
         if self._was_cancelled:
             self._find_swallowed()
+        if self._task is not None and self._task.cancelling() > self._requests_before:
+            await self._drop_requests()
         return outcome
 
     def _wait_before_next(

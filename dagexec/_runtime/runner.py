@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 from anyio import create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._concurrency.capacities import Capacities
+from dagexec._concurrency.requests import judged
 from dagexec._concurrency.signals import bare
 from dagexec._concurrency.slots import Slots
 from dagexec._core.outcomes import STATUSES
@@ -112,37 +115,46 @@ class Runner:
 
     async def _drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         if self._sequential is not None:
-            await self._sequential.drive(plan, source, self.new_worker)
-            return
-        lane, recorder = self.lane, self.parts.recorder
-        async with create_task_group() as group:
-            with lane.open(group):
-                lane.surroundings.group = group
-                if recorder is not None:
-                    await recorder.begin(plan)
-                if source is not None:
-                    group.start_soon(Intake(self.state, recorder).read, source)
-                if recorder is not None:
-                    await recorder.deliver(lane.ended)
-                else:
-                    await self._until_ended(lane, plan)
-                self.state.watchdog.end()
-
-    async def _until_ended(self, lane: Lane, plan: Plan | None) -> None:
-        if plan is not None:
-            # The task of the run itself is the first worker: a chain needs no other.
-            lane.takes_next = 1
-            self.state.feed(*map(Added, plan.calls), Closed())
-            lane.takes_next = 0
-            if lane.queue and self.state.slots.take():
-                await self.work(lane, started=False)
+            work = self._sequential.drive(plan, source, self.new_worker)
+            if self.state.cancelled is asyncio.CancelledError:
+                await judged(work, self._sequential.is_meant)
             else:
-                lane.recruit()
-        if lane.ended.is_set():
+                await work
+            return
+        lane = self.lane
+        try:
+            async with create_task_group() as group:
+                with lane.open(group):
+                    try:
+                        await self._until_ended(plan, source)
+                    except self.state.cancelled:
+                        lane.reason()  # so that each call knows it, whatever its tool swallows
+                        group.cancel_scope.cancel()
+                        await self.state.watchdog.outlast()
+                        raise
+        finally:
+            lane.give_back_unused()
+
+    async def _until_ended(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
+        """Wait for the end, in the task of the caller.
+
+        No tool runs here: a request to cancel the caller must not end in a tool that swallows it.
+        """
+        lane, recorder, group = self.lane, self.parts.recorder, self.lane.group
+        assert group is not None  # noqa: S101 - open
+        if recorder is not None:
+            await recorder.begin(plan)
+        elif plan is not None:
+            self.state.feed(*map(Added, plan.calls), Closed())
+        if source is not None:
+            group.start_soon(Intake(self.state, recorder).read, source)
+        if recorder is not None:
+            await self.state.watchdog.wait(partial(recorder.deliver, lane.ended))
+        elif lane.ended.is_set():
             # What waiting would do but for a turn of the event loop, which the group takes.
             await checkpoint_if_cancelled()
         else:
-            await lane.ended.wait()
+            await self.state.watchdog.wait(lane.ended.wait)
 
     def _finish(self) -> None:
         self.lane.ended.set()
@@ -162,11 +174,10 @@ class Runner:
 
     # ---------------------------------------------------------------------------------- one worker
 
-    async def work(self, lane: Lane, *, started: bool = True) -> None:
+    async def work(self, lane: Lane) -> None:
         """Run calls of a lane, one after the other, with a slot that was taken for it."""
-        if started:
-            lane.starting -= 1
-            lane.recruit(besides=1)
+        lane.starting -= 1
+        lane.recruit(besides=1)
         worker = self.new_worker(lane)
         worker.running = worker.run()
         try:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, final
 
 from anyio.lowlevel import checkpoint
 
+from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import Added, Closed, Launch
 from dagexec._runtime.intake import Intake, Listens
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.worker import Worker
+from dagexec._tools.context import call_of
 
 if TYPE_CHECKING:
     from dagexec._runtime.recorder import Recorder
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class Sequential:
     """Runs the calls of one run in plan order: to debug, without slots and threads."""
 
-    __slots__ = ("_lane", "_ready", "_recorder", "_run")
+    __slots__ = ("_lane", "_ready", "_recorder", "_run", "_worker")
 
     def __init__(self, lane: Lane, recorder: Recorder | None) -> None:
         """Begin without calls."""
@@ -32,11 +34,26 @@ class Sequential:
         self._recorder = recorder
         # The launched calls, a heap by their places in the plan.
         self._ready: list[tuple[float, str]] = []
+        # Set before the first call starts.
+        self._worker: Worker | None = None
 
     def launch(self, action: Launch) -> None:
         """Take calls that became ready."""
         for name in action.calls:
             heapq.heappush(self._ready, (self._run.machine.place(name), name))
+
+    def is_meant(self) -> bool:
+        """Whether a request to cancel the caller's task, made in this context, is to reach it.
+
+        On asyncio, where a tool may cancel the task that it runs in. What comes from elsewhere is
+        meant for the caller: it ends the run, and reaches the tool again and again from now on.
+        """
+        asking = call_of(self._run.run_id)
+        if asking is None:
+            self._run.interrupt(Cancelled())
+            return True
+        running = None if self._worker is None else self._worker.look()
+        return running is not None and asking == running[0].id
 
     async def drive(
         self,
@@ -53,7 +70,7 @@ class Sequential:
             await recorder.begin(plan)
         elif plan is not None:
             run.feed(*map(Added, plan.calls), Closed())
-        worker = new_worker(lane)
+        worker = self._worker = new_worker(lane)
         if source is not None:
             work = partial(self._work, worker) if isinstance(source, Listens) else None
             await Intake(run, recorder, work).read(source)

@@ -127,6 +127,8 @@ class RunState:
         self.fatal: BaseException | None = None
         # Whether the run ends by what is no outcome: a journal keeps it open then.
         self.interrupted = False
+        # Scopes in which calls wait although their tools were cancelled: they end with the run.
+        self.shields: dict[CancelScope, None] = {}
         # Threads that were left behind, and the calls that they were for.
         self.abandoned = 0
         self.left_behind: list[str] = []
@@ -163,6 +165,7 @@ class RunState:
             self._context,
             (self.scope, *inner),
             self._enter,
+            in_place=self.settings.sequential,
             tell=telling_from_anywhere(self.progress) if self.observers else None,
             given=self.given,
             starts=self.starts,
@@ -226,7 +229,12 @@ class RunState:
     def _abort(self, action: Abort) -> None:
         if action.outcome.scope != "layer":  # a layer's scope is cancelled by its own deadline
             self.verdict = self.verdict or action.outcome
-            self.scope.cancel()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self.scope.cancel()
+        for each in tuple(self.shields):
+            each.cancel()
 
     # ---------------------------------------------------------------------------- those who look on
 
@@ -260,7 +268,7 @@ class RunState:
         self.verdict = self.verdict or outcome
         if self.begun:
             self.note(Stop(outcome))
-        self.scope.cancel()
+        self._cancel()
 
     def interrupt(self, outcome: Outcome) -> None:
         """End the run by what is no outcome of a call: a journal keeps it open, to be resumed."""

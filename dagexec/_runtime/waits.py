@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any, Final, TypeVar, final
 
 from dagexec._concurrency.contexts import go_on
+from dagexec._concurrency.requests import judged
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.stacks import Frame, Place, awaits_of, thread_frames
 from dagexec._concurrency.threads import ThreadCall
@@ -33,7 +34,7 @@ _TRIES: Final = 20
 # Below this code begins the tool's own.
 _INVOKE: Final = Worker._invoke.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 # How a call is driven; the same in each.
-_HIDDEN: Final = (_INVOKE, Worker._go_on.__code__, go_on.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+_HIDDEN: Final = (_INVOKE, Worker._go_on.__code__, go_on.__code__, judged.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 @final

@@ -1,19 +1,19 @@
 """The watchdog: names in the log what goes on after its end was asked for.
 
 A run waits for an async tool that keeps its cancellation for itself, or that hides from it in a
-shielded scope. It cannot do otherwise, but it must not do so silently. One task for each run, begun
-when a call first waits for something, sleeps until the nearest deadline has been over for `GRACE`.
+shielded scope. It cannot do otherwise, but it must not do so silently. The task of the run itself,
+which does nothing but wait, wakes when the nearest deadline has been over for `GRACE`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, final
 
 import anyio
 from anyio import CancelScope
-from anyio.abc import TaskGroup
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -38,23 +38,21 @@ class Watched(Protocol):
 class Watchdog:
     """Watches over the calls of one run that wait for something."""
 
-    __slots__ = ("_calls", "_end", "_shield", "_sleep", "_wakes")
+    __slots__ = ("_calls", "_shield", "_sleep", "_wakes")
 
     def __init__(self) -> None:
-        """Start with no calls and no task."""
+        """Start with no calls."""
         # By worker: the point on the clock at which its call is overdue; None once it was named.
         self._calls: dict[Watched, float | None] = {}
-        # The scope of the task, which begins with the first call that waits.
-        self._end: CancelScope | None = None
+        # The scope in which the run waits, whose deadline is `_wakes`, and what hides it from the
+        # end of the run: set while the calls of a cancelled run are waited for.
         self._sleep: CancelScope | None = None
         self._shield: CancelScope | None = None
+        # When the first of the calls is overdue.
         self._wakes = math.inf
 
-    def watch(self, worker: Watched, deadline: float, group: TaskGroup) -> None:
+    def watch(self, worker: Watched, deadline: float) -> None:
         """Watch a call that has to end at `deadline`, until `release`."""
-        if self._end is None:
-            self._end = CancelScope()
-            group.start_soon(self._run, self._end)
         self._calls[worker] = math.inf
         self.expect(worker, deadline)
 
@@ -75,30 +73,27 @@ class Watchdog:
         if not self._calls and self._shield is not None:
             self._shield.cancel()
 
-    def end(self) -> None:
-        """End with the run."""
-        if self._end is not None:
-            self._end.cancel()
+    async def wait(self, waiting: Callable[[], Awaitable[object]]) -> None:
+        """Wait, and name what is overdue; `waiting` may be left and begun again."""
+        while True:
+            with CancelScope(deadline=self._wakes) as self._sleep:
+                await waiting()
+                return
+            self._look()
 
-    async def _run(self, end: CancelScope) -> None:
-        with end:
-            try:
-                while True:
-                    await self._wait()
-            except BaseException:
-                # Cancelled with the run, or with what is round it; each call has been, too.
-                with CancelScope(shield=True) as self._shield:
-                    now = anyio.current_time()
-                    for worker in self._calls:
-                        self.expect(worker, now)
-                    while self._calls:
-                        await self._wait()
-                raise
+    async def outlast(self) -> None:
+        """Wait for the calls of a run that was cancelled; each of them has been, too."""
+        now = anyio.current_time()
+        for worker in self._calls:
+            self.expect(worker, now)
+        with CancelScope(shield=True) as self._shield:
+            while self._calls:
+                with CancelScope(deadline=self._wakes) as self._sleep:
+                    await anyio.sleep_forever()
+                self._look()
 
-    async def _wait(self) -> None:
-        """Sleep until a call is overdue, and name it."""
-        with CancelScope(deadline=self._wakes) as self._sleep:
-            await anyio.sleep_forever()
+    def _look(self) -> None:
+        """Name each call that is overdue."""
         now = anyio.current_time()
         for worker, due in self._calls.items():
             if due is not None and due <= now:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from anyio.lowlevel import checkpoint
 
 from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.loops import leave_loop
+from dagexec._concurrency.requests import judged
 from dagexec._concurrency.signals import Asked, CancelledCall, bare
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.threads import ThreadCall, call_in_place
@@ -38,7 +40,7 @@ from dagexec._runtime.parts import Parts
 from dagexec._runtime.settings import Reserve
 from dagexec._runtime.state import RunState
 from dagexec._tools.checking import spread_of
-from dagexec._tools.context import Facts, Trial, context_of
+from dagexec._tools.context import Facts, Trial, call_of, context_of
 from dagexec._tools.settle import collected, settled
 from dagexec._tools.tool import Tool
 
@@ -89,6 +91,7 @@ class Worker:
         "_requests_before",
         "_run",
         "_scope",
+        "_shares_task",
         "_since",
         "_started",
         "_task",
@@ -103,12 +106,14 @@ class Worker:
         self._lane = lane
         self._parts = parts
         # Held while the worker lives, but for the time that a call waits for a run of its own.
-        self._lease = None if run.settings.sequential else Lease(run.slots)
+        self._lease = None if run.settings.sequential else Lease(run.slots, self)
         # asyncio's task, which counts the requests to cancel it; trio's scopes say it all.
         asynchronous = run.cancelled is asyncio.CancelledError
-        self._task = asyncio.current_task() if asynchronous else None
-        # How many requests there were when the call that runs began.
-        self._requests_before = 0
+        task = self._task = asyncio.current_task() if asynchronous else None
+        # How many requests there were before the first call: 0 in a task of the run's own.
+        self._requests_before = 0 if task is None else task.cancelling()
+        # Whether a call ran in the task before; what it left behind may want to cancel it.
+        self._shares_task = False
         # Round the calls of one burst; set when a burst begins.
         self._scope: CancelScope
         # The deadline of the scope, a point on the event loop's clock: that of the call that runs,
@@ -143,11 +148,21 @@ class Worker:
     # ----------------------------------------------------------------------- one call after another
 
     async def run(self) -> None:
-        """Run calls until the queue is empty, the lane has ended or the slot is owed."""
+        """Run calls until the queue is empty, the lane has ended or the slot is owed.
+
+        On asyncio also until a call has waited: its task may be known to what it has begun, and be
+        cancelled late. The next call gets a task of its own.
+        """
         lane = self._lane
         try:
             while await self.burst():
                 await checkpoint()
+        except self._run.cancelled:
+            if self._task is None or self._is_cancelled():
+                raise
+            # Meant for a call that is over.
+            self._requeue()
+            await self._drop_requests()
         finally:
             if self._lease is not None:
                 self._lease.end()
@@ -156,24 +171,40 @@ class Worker:
 
     async def burst(self) -> bool:
         """Run some calls of the queue under one scope; return whether to go on with it."""
+        more = False
         try:
-            more = False
             self._deadline = math.inf
             with CancelScope() as self._scope:
                 more = await self._serve()
-        except BaseException:
-            if self._call is not None:
-                self._end(self._lane.reason())
-            raise
+        except BaseException as error:
+            if not self._is_own_deadline(error):
+                if self._call is not None:
+                    self._end(self._lane.reason())
+                raise
         if self._call is not None:
             # The deadline threw the tool out, and the scope kept the cancellation.
             self._end(self._timed_out())
-            more = not self._must_yield()
+            more = self._task is None and not self._must_yield()
         elif self._scope.cancelled_caught:
             self._requeue()
         if self._was_cancelled:
             self._find_swallowed()
+        if self._task is not None and self._task.cancelling() > self._requests_before:
+            await self._drop_requests()
+            more = False
         return more
+
+    def _is_own_deadline(self, error: BaseException) -> bool:
+        """Whether a scope has let through what was its own.
+
+        So it does when the tool has left a request to cancel its task, which it had met itself.
+        """
+        return (
+            self._task is not None
+            and isinstance(error, asyncio.CancelledError)
+            and self._scope.cancel_called
+            and not self._is_cancelled()
+        )
 
     def _requeue(self) -> None:
         """Requeue a call that never started because the previous call's deadline fired."""
@@ -181,10 +212,10 @@ class Worker:
         if not lane.is_over() and run.machine.state(self._last_taken[0]) is State.READY:
             lane.queue.appendleft(self._last_taken)
 
-    async def _serve(self) -> bool:
+    async def _serve(self) -> bool:  # noqa: C901 - each frame costs
         """Run calls until the scope is used up; return whether to go on with a new one."""
         lane, run = self._lane, self._run
-        queue, slots, ready = lane.queue, run.slots, run.machine.ready
+        queue, slots, ready, task = lane.queue, run.slots, run.machine.ready, self._task
         reserves = run.settings.reserves
         for _ in range(BURST):
             if not queue or lane.is_over():
@@ -198,10 +229,21 @@ class Worker:
             if (slots.waiters or slots.free < 0) and self._must_yield():
                 return False
             if self._has_waited:
+                if self._gives_up_task():
+                    return False
                 self._has_waited = False
                 if self._scope.cancel_called:
                     break
+            elif task is not None and task.cancelling() > self._requests_before:
+                return False
         return True
+
+    def _gives_up_task(self) -> bool:
+        """Whether the task, or the slot, belongs to the call that has just waited in it."""
+        lease = self._lease
+        if lease is None:
+            return False
+        return self._task is not None or lease.nested > 0 or not lease.held
 
     def _must_yield(self) -> bool:
         """Whether to give up the slot.
@@ -247,8 +289,8 @@ class Worker:
         self._arm(math.inf if timeout is None else now + timeout)
         self._call = call
         self._tool = tool
-        if self._task is not None:
-            self._requests_before = self._task.cancelling()
+        if self._lease is not None:
+            self._lease.call = call
         try:
             value = await self._invoke(call, tool, arguments)
             if self._lane.surroundings.nested is not None:
@@ -262,6 +304,7 @@ class Worker:
             if type(value) not in PLAIN and (form := snapshot(value)) is not None:
                 outcome = replace(outcome, form=form)
             self._lane.settle(name, outcome)
+        self._shares_task = True
         if self._was_cancelled and not self._scope.cancel_called:
             self._find_swallowed()
 
@@ -344,7 +387,7 @@ class Worker:
         context = around.context.copy()
         enter = context.run
         thread = None
-        if tool.runs == "thread" and around.group is not None:
+        if tool.runs == "thread" and not around.in_place:
             thread = ThreadCall()
         facts: Facts = (call, around, self._lease, self._deadline, thread, trial)
         enter(around.enter, facts)
@@ -354,7 +397,8 @@ class Worker:
             self._has_waited = True
             leave_loop(context)
             called = partial(_collected, thread, self._nearest(), tool.function, arguments)
-            value = await self._in_thread(thread, partial(enter, called))
+            waiting = self._in_thread(thread, partial(enter, called))
+            value = await (judged(waiting, self._is_meant) if self._is_judging() else waiting)
         elif tool.runs == "async":
             value = enter(tool.function, **arguments)
         else:  # in the sequential mode
@@ -377,11 +421,12 @@ class Worker:
                 return value
 
     async def _go_on(self, context: Context, coroutine: Any, waits_for: Any) -> Any:
-        watchdog, around = self._run.watchdog, self._lane.surroundings
-        if around.group is not None:
-            watchdog.watch(self, self._nearest(), around.group)
+        watchdog = self._run.watchdog
+        if not self._lane.surroundings.in_place:
+            watchdog.watch(self, self._nearest())
         try:
-            return await go_on(context, coroutine, waits_for, self._on_throw)
+            rest = go_on(context, coroutine, waits_for, self._on_throw)
+            return await (judged(rest, self._is_meant) if self._is_judging() else rest)
         finally:
             watchdog.release(self)
 
@@ -462,7 +507,7 @@ class Worker:
             case CancelledCall():
                 # check() in a tool that nobody waits for any more; no other call can end so
                 return Cancelled()
-            case asyncio.CancelledError() if self._is_own():
+            case asyncio.CancelledError() if self._task is None or not self._is_cancelled():
                 msg = f"tool {self._tool.name!r} ended with a CancelledError of its own"
                 own = CallCancelled(msg)
                 own.__cause__ = decisive
@@ -475,20 +520,12 @@ class Worker:
                 run.end_by(decisive, because)
                 return because
 
-    def _is_own(self) -> bool:
-        """Whether the tool raised asyncio's cancellation although nobody had cancelled it."""
-        return self._requests() <= self._requests_before
-
     def _timed_out(self, error: Exception | None = None) -> Outcome:
         timeout = self._tool.timeout or self._run.settings.call_timeout
         took = f" of {timeout:g} s" if timeout and error is None else ""
         late = CallTimeout(f"tool {self._tool.name!r} did not end within its timeout{took}", "call")
         late.__cause__ = error
         return TimedOut("call", error=late)
-
-    def _requests(self) -> int:
-        """Return how many requests to cancel its task asyncio counts; 0 on trio."""
-        return 0 if self._task is None else self._task.cancelling()
 
     # ----------------------------------------------------------- tools that keep their cancellation
 
@@ -504,17 +541,57 @@ class Worker:
 
     def is_cancelled(self) -> bool:
         """Whether a scope is cancelled: the call's, the run's, or one round the code that asks."""
+        return self.is_ending() or anyio.current_effective_deadline() == -math.inf
+
+    def is_ending(self) -> bool:
+        """Whether the end of the call was asked for, from outside of its tool."""
         scopes = (self._scope, *self._lane.surroundings.scopes)
-        stopped = any(scope.cancel_called for scope in scopes)
-        return stopped or anyio.current_effective_deadline() == -math.inf
+        return any(scope.cancel_called for scope in scopes)
+
+    @contextmanager
+    def patience(self) -> Iterator[CancelScope]:
+        """Return a shielded scope that ends when the end of the call is asked for."""
+        scopes = self._lane.surroundings.scopes
+        deadline = min([self._deadline, *(scope.deadline for scope in scopes)])
+        with CancelScope(deadline=deadline, shield=True) as scope:
+            self._run.shields[scope] = None
+            try:
+                yield scope
+            finally:
+                del self._run.shields[scope]
+
+    def _is_cancelled(self) -> bool:
+        """Whether a scope round the code of this worker is cancelled; not by a tool, then."""
+        return self._lane.is_over() or anyio.current_effective_deadline() == -math.inf
 
     def _find_swallowed(self) -> None:
         """Find out whose cancellation the tool swallowed."""
         self._was_cancelled = False
-        kept = (
-            anyio.current_effective_deadline() == -math.inf
-            or self._requests() > self._requests_before
-        )
-        if kept and not self._lane.is_over():
+        if not self._lane.is_over() and anyio.current_effective_deadline() == -math.inf:
             # The tool took a cancellation for itself that was the caller's.
             self._run.interrupt(Cancelled())
+
+    # ------------------------------------------------- asyncio: requests to cancel the task itself
+
+    def _is_judging(self) -> bool:
+        """Whether a request to cancel the task may be meant for a call that is over."""
+        return self._shares_task and self._task is not None and self._lease is not None
+
+    def _is_meant(self) -> bool:
+        """Whether a request that is made in this context is meant for the call that runs."""
+        asking = call_of(self._run.run_id)
+        return asking is None or (self._call is not None and asking == self._call.id)
+
+    async def _drop_requests(self) -> None:
+        """Take back what a tool has asked of its own task: it must not end what comes after it."""
+        task = self._task
+        assert task is not None  # noqa: S101 - only asyncio counts requests
+        if self._is_cancelled():
+            return  # they are the run's, or those of its caller
+        while task.cancelling() > self._requests_before:
+            task.uncancel()
+        try:
+            await asyncio.sleep(0)  # one that has not arrived yet arrives here
+        except asyncio.CancelledError:
+            if self._is_cancelled():
+                raise

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from contextvars import Context, ContextVar, Token
+from contextvars import Context, ContextVar, Token, copy_context
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias, final
 
 from anyio import CancelScope
-from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency.signals import Asked, CancelledCall
@@ -127,8 +126,8 @@ class Surroundings:
     context: Context
     scopes: tuple[CancelScope, ...]
     enter: Callable[[Facts], None]
-    # Where a watch over a call can be started; None where there is no task but the caller's.
-    group: TaskGroup | None = None
+    # Whether a synchronous tool runs in the event loop's own thread.
+    in_place: bool = False
     # Takes a call's progress to those who look on, from any thread; None where nobody does.
     tell: Callable[[Progress], object] | None = None
     # With a journal: what people answered, and how often each call was started.
@@ -178,8 +177,8 @@ def enclosing_lease() -> Lease | None:
     facts = _current.get(None)
     if facts is None:
         return None
-    _, _, lease, _, _, _ = facts
-    if lease is None:
+    call, _, lease, _, _, _ = facts
+    if lease is None or lease.call is not call:  # it may be over, and this be what it left behind
         return None
     return lease if lease.slots.loop() is current_token().native_token else None
 
@@ -210,6 +209,14 @@ def enclosing_calls(context: Context) -> Iterator[tuple[str, str]]:
         call, surroundings, *_ = facts
         yield surroundings.run_id, call.id
         facts = surroundings.context.get(_current)
+
+
+def call_of(run_id: str) -> str | None:
+    """Return the call of this run that this code runs for, also from a run inside of it."""
+    for run, call in enclosing_calls(copy_context()):
+        if run == run_id:
+            return call
+    return None
 
 
 def enter_call(facts: Facts) -> None:
