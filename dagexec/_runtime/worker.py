@@ -551,9 +551,7 @@ class Worker:
     @contextmanager
     def patience(self) -> Iterator[CancelScope]:
         """Return a shielded scope that ends when the end of the call is asked for."""
-        scopes = self._lane.surroundings.scopes
-        deadline = min([self._deadline, *(scope.deadline for scope in scopes)])
-        with CancelScope(deadline=deadline, shield=True) as scope:
+        with CancelScope(deadline=self._nearest(), shield=True) as scope:
             self._run.shields[scope] = None
             try:
                 yield scope
