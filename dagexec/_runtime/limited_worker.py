@@ -290,7 +290,7 @@ class LimitedWorker(Worker):
             return False
         return True
 
-    async def _try(
+    async def _try(  # noqa: C901 - each frame costs
         self, call: Call, tool: Tool[..., Any], arguments: dict[str, Any], trial: _Trial
     ) -> Outcome:
         """Run the tool once, under a scope of its own."""
