@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
-from anyio import CancelScope
+from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
@@ -27,12 +28,17 @@ class LoopTask:
     """Runs an async function in a task of the running event loop.
 
     Its error does not pass to anybody by itself: it is kept as `error`, and logged. The task ends
-    with the loop at the latest. It sees none of the ContextVars of the code that starts it, which
-    would make it part of a call.
+    with the loop at the latest. It sees the ContextVars of `context`, by default none: those of the
+    code that starts it would make it part of a call.
     """
 
-    def __init__(self, name: str, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Start it; must be called in the event loop."""
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], Coroutine[Any, Any, object]],
+        context: Context | None = None,
+    ) -> None:
+        """Start it, with its first step in a later turn; must be called in the event loop."""
         self.name = name
         self.error: BaseException | None = None
         self.ended = anyio.Event()
@@ -40,16 +46,36 @@ class LoopTask:
         self._scope = CancelScope()
         self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only a weak reference
         self.loop = loop = current_token().native_token
+        context = Context() if context is None else context
         if isinstance(loop, asyncio.AbstractEventLoop):
-            self._task = loop.create_task(self._run(), name=name, context=Context())
+            # Not by the loop's factory: an eager one would begin at once.
+            self._task = asyncio.Task(self._run(), loop=loop, name=name, context=context)
+            # Also of a task that is cancelled before its first step.
+            self._task.add_done_callback(self._note_end)
         else:
             import trio
 
-            trio.lowlevel.spawn_system_task(self._run, name=name, context=Context())
+            trio.lowlevel.spawn_system_task(self._run, name=name, context=context)
 
     def cancel(self) -> None:
         """Cancel the function; to be called in the same event loop."""
         self._scope.cancel()
+
+    async def outlast(self) -> None:
+        """Wait for its end; what cancels the wait cancels it, and goes on when it has ended."""
+        cancelled = get_cancelled_exc_class()
+        try:
+            await self.ended.wait()
+        except cancelled:
+            self.cancel()
+            with CancelScope(shield=True):
+                while not self.ended.is_set():
+                    with suppress(cancelled):  # asyncio's own goes through a shield
+                        await self.ended.wait()
+            raise
+
+    def _note_end(self, _task: object) -> None:
+        self.ended.set()
 
     async def _run(self) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, final
@@ -82,12 +83,12 @@ class Lease:
     Without this, calls that wait for nested runs would fill all slots and wait for ever.
     """
 
-    __slots__ = ("_holder", "_is_over", "_turn", "call", "held", "nested", "slots")
+    __slots__ = ("_is_over", "_turn", "call", "held", "holder", "nested", "slots")
 
     def __init__(self, slots: Slots, holder: Holder) -> None:
         """Hold a slot that has just been taken."""
         self.slots = slots
-        self._holder = holder
+        self.holder = holder
         # The call that it is held for at this moment; any other has no part in it.
         self.call: object = None
         self.held = True
@@ -135,7 +136,7 @@ class Lease:
             cannot_wait = exc is not None and not isinstance(
                 exc, (Exception, get_cancelled_exc_class())
             )
-            if cannot_wait or self._holder.is_ending():
+            if cannot_wait or self.holder.is_ending():
                 self.slots.take_on_credit()
             else:
                 await self._queue_up()
@@ -145,7 +146,7 @@ class Lease:
     async def _queue_up(self) -> None:
         turn = self._turn = _Turn(self.slots)
         try:
-            await self._wait(turn)
+            await persist(turn.event.wait, self.holder)
         finally:
             self._turn = None
             if not self._is_over:
@@ -155,22 +156,6 @@ class Lease:
                 self.held = True
                 if self.nested:  # another run was begun meanwhile
                     self._give_back()
-
-    async def _wait(self, turn: _Turn) -> None:
-        cancelled = get_cancelled_exc_class()
-        try:
-            await turn.event.wait()
-        except cancelled:
-            if self._holder.is_ending():
-                raise
-            # The tool did it, with a scope or a request of its own.
-            with self._holder.patience() as scope:
-                while not (turn.event.is_set() or scope.cancel_called):
-                    try:
-                        await turn.event.wait()
-                    except cancelled:
-                        continue
-            raise
 
 
 @final
@@ -198,6 +183,26 @@ class _Turn:
             self.granted = False
             self._slots.give()
         self.event.set()
+
+
+async def persist(waiting: Callable[[], Awaitable[object]], holder: Holder) -> None:
+    """Wait until a call may go on, also where its tool has cut itself off; not when it is to end.
+
+    What cut it off is raised after that. `waiting` may be left and begun again.
+    """
+    cancelled = get_cancelled_exc_class()
+    try:
+        await waiting()
+    except cancelled:
+        if not holder.is_ending():
+            with holder.patience() as scope:
+                while not scope.cancel_called:
+                    try:
+                        await waiting()
+                    except cancelled:  # asyncio's own goes through a shield
+                        continue
+                    break
+        raise
 
 
 UNLIMITED = math.inf

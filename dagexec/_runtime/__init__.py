@@ -20,8 +20,9 @@ The life of one call:
 
 What is shared stands below, what uses it above, in stairs that import-linter holds:
 
-    observers settings watchdog history < state < lane intake resumption < recorder sharing holdings
-    < parts < worker < limited_worker sequential < runner < waits < run listener < executor
+    observers settings watchdog history < state < lane intake resumption
+    < recorder sharing holdings < parts < invoker < worker < limited_worker sequential
+    < runner < waits < run listener < executor
 
 `state` is what all parts of a run share and knows none of them; `runner` makes the parts, tells the
 state once what happens at a launch, an outcome and the end, and drives. Read `state` first, then

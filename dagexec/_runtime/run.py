@@ -6,13 +6,14 @@ import math
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from dagexec._concurrency.loop_task import LoopTask
 from dagexec._core.events import Notice
 from dagexec._core.nested import waits_of
 from dagexec._core.outcomes import Cancelled, Outcome
@@ -67,7 +68,7 @@ class Run(ShowsItself):
         self._prepared = prepared
         self._recorder = recorder
         self._runner: Runner | None = None
-        self._group: TaskGroup | None = None
+        self._task: LoopTask | None = None
         self._waiting = AsyncExitStack()
         self._error: BaseException | None = None
         self._send: MemoryObjectSendStream[Event | Action | Notice] | None = None
@@ -197,9 +198,8 @@ class Run(ShowsItself):
         for block in given_back_meanwhile():
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
             await self._waiting.enter_async_context(block)
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._group.start_soon(self._drive_in_background)
+        # Not in this task: an async generator is left, or closed, by another than entered it.
+        self._task = LoopTask(f"run {self.id}", self._drive_in_background, copy_context())
         if "ipykernel" in sys.modules and not inside_a_call():
             from dagexec._pictures.notebook import view_of
 
@@ -225,26 +225,17 @@ class Run(ShowsItself):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         """Wait for the run; an error in the block cancels it first."""
         async with self._waiting:
-            return await self._leave(kind, error, traceback)
+            await self._leave(error)
 
-    async def _leave(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        assert self._group is not None  # noqa: S101 - entered
+    async def _leave(self, error: BaseException | None) -> None:
+        assert self._task is not None  # noqa: S101 - entered
         try:
-            try:
-                swallowed = await self._group.__aexit__(kind, error, traceback)
-            except BaseExceptionGroup:
-                # The group wraps the block's error; it goes on by itself, as from any other block.
-                if error is None:
-                    raise
-                return False
+            if error is not None:
+                self._task.cancel()
+            await self._task.outlast()
         finally:
             if self._receive is not None:
                 self._receive.close()
@@ -254,7 +245,6 @@ class Run(ShowsItself):
                 self._view.close()
         if self._error is not None and error is None:
             raise self._error
-        return swallowed
 
     def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
         """Iterate over the events; ends with the run."""

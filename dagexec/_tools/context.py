@@ -198,7 +198,7 @@ def given_back_meanwhile() -> list[AbstractAsyncContextManager[None]]:
     if trial is not None:
         _, permit = trial
         if permit is not None:
-            blocks.append(permit.rest())
+            blocks.append(permit.rest(None if lease is None else lease.holder))
     return blocks
 
 

@@ -9,9 +9,17 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, final
 
-from anyio import CancelScope, Event, current_time, move_on_after, sleep
+from anyio import (
+    CancelScope,
+    Event,
+    current_time,
+    get_cancelled_exc_class,
+    move_on_after,
+    sleep,
+)
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from dagexec._concurrency.slots import Holder, persist
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._counted import Counted
@@ -280,11 +288,12 @@ class Permit:
         await self.wait()
 
     @asynccontextmanager
-    async def rest(self) -> AsyncGenerator[None]:
+    async def rest(self, holder: Holder | None) -> AsyncGenerator[None]:
         """Give the slot back for this block, and take it again in turn.
 
         For a call that waits for a run of its own, whose calls may need the slot. Nothing is
-        charged again. An error on its way out does not wait: the slot counts again at once.
+        charged again. It waits for its turn also where the tool cut the run off, and may go on; if
+        the call itself is to end, the slot counts again at once.
         """
         if not self._limiters[0].is_here:
             yield  # a thread's own event loop cannot give back what is counted in another
@@ -294,13 +303,21 @@ class Permit:
             machine.release(self._ticket)
             self._wake()
         try:
-            yield
-            if self._resting == 1 and self._ticket.held is not None:
-                await self._return()
+            try:
+                yield
+            except (Exception, get_cancelled_exc_class()):
+                if holder is not None and self._returns() and not holder.is_ending():
+                    await persist(self._return, holder)
+                raise
+            if self._returns():
+                await (persist(self._return, holder) if holder else self._return())
         finally:
             self._resting -= 1
             if not self._resting:
                 machine.regain(self._ticket)
+
+    def _returns(self) -> bool:
+        return self._resting == 1 and self._ticket.held is not None
 
     async def _return(self) -> None:
         asks: list[tuple[Ledger, Needs]] = [(ledger, {}) for ledger, _ in self._ticket.asks]
