@@ -30,6 +30,8 @@ SEES_TREE: Final = sys.platform == "linux"
 _UNKILLABLE: Final = 5.0
 # How often in a row nothing must be found, to be sure that nothing is there.
 _SURE: Final = 2
+# How many processes may end by themselves meanwhile, on a busy machine, until they count no more.
+_DOUBTS: Final = 50
 
 
 def tagged(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -141,30 +143,75 @@ def kill_tree(leader: int, tag: str) -> bool:
     if not SEES_TREE:
         signal_tree(leader, tag, kill=True)
         return True
-    end = monotonic() + _UNKILLABLE
+    hunt = _Hunt(leader, tag)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(leader, signal.SIGSTOP)
-    _kill_all(leader, tag, end, spare=leader)
+    hunt.run(spare=leader)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-    return _kill_all(leader, tag, end)
+    return hunt.run()
 
 
-def _kill_all(leader: int, tag: str, end: float, *, spare: int = 0) -> bool:
-    """Kill what is found of a tree until nothing is found twice; return whether that came to be."""
-    empty = 0
-    while empty < _SURE:
-        # The newest first: what forks and ends in a chain is caught only at once.
-        found = [pid for pid in reversed(members(leader, tag)) if pid != spare]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        empty = 0 if found else empty + 1
-        if monotonic() > end:
-            return False
-        if empty < _SURE:
-            sleep(0.002)
-    return True
+@final
+class _Hunt:
+    """Finds and kills the processes of one tree, until none is there.
+
+    What forks and ends in a chain is there at every moment, and never for long. So each process is
+    killed the moment it is found, the newest first, and one that went away before it could be
+    looked at may have left another behind.
+    """
+
+    def __init__(self, leader: int, tag: str) -> None:
+        first = stat(leader)  # also of one that has ended and is not reaped yet
+        self._leader = leader
+        self._tag = tag
+        self._began = first.began if first is not None else 0
+        self._end = monotonic() + _UNKILLABLE
+        self._found = {leader}
+        # Those that were there before it began: they need no second look.
+        self._others = {os.getpid()}
+
+    def run(self, *, spare: int = 0) -> bool:
+        """Kill all but `spare`; return whether nothing else was left in time."""
+        empty = gone = 0
+        while empty < _SURE:
+            killed, vanished = self._scan(spare)
+            gone += vanished
+            quiet = not killed and (not vanished or gone > _DOUBTS)
+            empty = empty + 1 if quiet else 0
+            if monotonic() > self._end:
+                return False
+            if not killed and empty < _SURE:
+                sleep(0.002)
+        return True
+
+    def _scan(self, spare: int) -> tuple[bool, bool]:
+        """Return whether something was killed, and whether something went away by itself."""
+        killed = vanished = False
+        pids = {int(name) for name in os.listdir(_PROC) if name.isdecimal()}  # noqa: PTH208 - names, not paths: this is the hot part
+        for pid in sorted(pids - self._others, reverse=True):
+            each = stat(pid)
+            if each is None:
+                vanished = True
+            elif each.began < self._began:
+                self._others.add(pid)
+            elif each.state not in "ZX" and pid != spare and self._belongs(pid, each):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                killed = True
+        return killed, vanished
+
+    def _belongs(self, pid: int, each: Stat) -> bool:
+        leader = self._leader
+        if (
+            pid in self._found
+            or leader in (pid, each.group, each.session)
+            or each.parent in self._found
+            or _has_tag(pid, self._tag)
+        ):
+            self._found.add(pid)
+            return True
+        return False
 
 
 def _signal_windows(leader: int, *, kill: bool) -> bool:
