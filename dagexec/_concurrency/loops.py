@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
@@ -15,7 +15,7 @@ from anyio import CancelScope
 from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
 T = TypeVar("T")
@@ -53,6 +53,28 @@ def leave_loop(context: Context) -> None:
         context.run(sniffio.current_async_library_cvar.set, None)
 
 
+@contextmanager
+def outside_of_asyncio() -> Generator[None]:
+    """Let code in the thread of asyncio's loop find none there, as it would in its own thread.
+
+    It may then say `asyncio.run`. Nothing else runs in the loop meanwhile.
+    """
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - asyncio's word to those who write loops
+    if loop is None:
+        yield
+        return
+    # Since Python 3.12; 3.14 lets no other task run in a thread while one is known there.
+    swap: Callable[..., Any] | None = getattr(asyncio.tasks, "_swap_current_task", None)
+    task = None if swap is None else swap(loop, None)
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+        if swap is not None:
+            swap(loop, task)
+
+
 def run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]], backend: str = "asyncio") -> T:
     """Run an async function in an event loop of its own, in a copy of this context."""
     context = copy_context()
@@ -60,12 +82,11 @@ def run_in_new_loop(function: Callable[[], Coroutine[Any, Any, T]], backend: str
     return context.run(lambda: anyio.run(function, backend=backend))
 
 
-def run_beside(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_beside(function: Callable[[], Coroutine[Any, Any, T]], backend: str) -> T:
     """Run an async function in a loop and a thread of its own; this event loop stops meanwhile.
 
     What interrupts the wait, such as KeyboardInterrupt, cancels it first.
     """
-    asynchronous = isinstance(current_token().native_token, asyncio.AbstractEventLoop)
     inside: list[tuple[CancelScope, Any]] = []
     # Not `Thread.join`, which takes a thread for ended when it was interrupted (CPython 3.11).
     ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -78,7 +99,7 @@ def run_beside(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     def work() -> None:
         try:
-            value = run_in_new_loop(cancellable, "asyncio" if asynchronous else "trio")
+            value = run_in_new_loop(cancellable, backend)
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             ended.put((None, error))
         else:
@@ -90,6 +111,7 @@ def run_beside(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         value, error = ended.get()
     except BaseException:
         for scope, loop in inside:
+            asynchronous = backend == "asyncio"
             soon = loop.call_soon_threadsafe if asynchronous else loop.run_sync_soon
             with suppress(RuntimeError):  # the loop has ended by itself
                 soon(scope.cancel)

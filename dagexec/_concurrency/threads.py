@@ -11,6 +11,7 @@ runs in the task that waits for the thread, so it is inside the same deadline an
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -25,7 +26,7 @@ from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
 from dagexec._concurrency.contexts import in_context
-from dagexec._concurrency.loops import leave_loop, run_beside
+from dagexec._concurrency.loops import leave_loop, outside_of_asyncio, run_beside
 from dagexec._concurrency.signals import CancelledCall
 from dagexec._errors import DagexecError
 
@@ -211,8 +212,9 @@ def run_in_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     Raises DagexecError in any other thread, CancelledCall if nobody waits for the tool any more.
     """
     thread = enclosing_thread_call()
-    if thread is None and in_place():
-        return run_beside(function)
+    backend = in_place()
+    if thread is None and backend is not None:
+        return run_beside(function, backend)
     if thread is None:
         msg = "run_in_loop() works in the thread of a synchronous tool that dagexec runs"
         raise DagexecError(msg)
@@ -226,16 +228,19 @@ def enclosing_thread_call() -> ThreadCall | None:
 
 def call_in_place(function: Callable[[], T]) -> T:
     """Call a synchronous tool in the event loop's own thread, as the sequential mode does."""
-    _here.in_place = True
+    asynchronous = isinstance(current_token().native_token, asyncio.AbstractEventLoop)
+    _here.in_place = "asyncio" if asynchronous else "trio"
     try:
-        return function()
+        with outside_of_asyncio():
+            return function()
     finally:
-        _here.in_place = False
+        _here.in_place = None
 
 
-def in_place() -> bool:
-    """Whether a synchronous tool runs in this thread, which is an event loop's."""
-    return getattr(_here, "in_place", False)
+def in_place() -> str | None:
+    """Return the kind of event loop in whose thread a synchronous tool runs here, else None."""
+    found: str | None = getattr(_here, "in_place", None)
+    return found
 
 
 _here = threading.local()

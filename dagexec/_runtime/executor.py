@@ -218,8 +218,9 @@ class Executor:
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
-        if in_place():
-            return run_beside(lambda: self.run(plan, run_id=run_id))
+        backend = in_place()
+        if backend is not None:
+            return run_beside(lambda: self.run(plan, run_id=run_id), backend)
         if in_event_loop():
             msg = "run_sync() cannot wait inside an event loop; write: await executor.run(plan)"
             raise DagexecError(msg)

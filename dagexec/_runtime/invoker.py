@@ -137,6 +137,7 @@ class Invoker:
         elif tool.runs == "async":
             value = enter(tool.function, **arguments)
         else:  # in the sequential mode
+            leave_loop(context)
             value = call_in_place(partial(enter, tool.function, **arguments))
         while True:
             if type(value) is CoroutineType:

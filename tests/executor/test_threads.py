@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -234,3 +235,28 @@ anyio.run(main, backend={backend!r})
     assert 1 <= took < LONG
     assert ended - returned < LONG
     assert "'active'" in done.stderr or '"active"' in done.stderr
+
+
+@pytest.mark.parametrize("run", [asyncio.run, anyio.run], ids=["asyncio.run", "anyio.run"])
+@pytest.mark.parametrize("concurrency", [0, pytest.param(2, marks=pytest.mark.real_time)])
+async def test_a_synchronous_tool_may_run_a_loop_of_its_own(run, concurrency, anyio_backend_name):
+    """In the sequential mode too, where it runs in the thread of the run's own loop."""
+    if concurrency == 0 and anyio_backend_name == "trio" and run is anyio.run:
+        pytest.skip("anyio allows no loop inside of trio's")
+
+    @tool(effect="read")
+    def fetch(x: int) -> int:
+        async def inner() -> int:
+            await (anyio if run is anyio.run else asyncio).sleep(0)
+            return x + 1
+
+        return run(inner) if run is anyio.run else run(inner())
+
+    @tool(effect="read")
+    async def after(x: int) -> int:
+        await anyio.sleep(0.01)
+        return x + 1
+
+    plan = [Call("a", "fetch", {"x": 1}), Call("b", "after", {"x": Ref("a")})]
+    report = await Executor([fetch, after], concurrency=concurrency).run(plan)
+    assert report.outputs == {"a": 2, "b": 3}
