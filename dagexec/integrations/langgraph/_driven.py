@@ -32,7 +32,7 @@ from dagexec.integrations.langgraph._tools import fitting_name, own_tool
 from dagexec.limits import Retry
 
 # What LangChain keeps, or what only a tool of an `Executor` can have.
-_NOT_HERE: Final = ("runs", "name", "description")
+_NOT_HERE: Final = ("runs", "name", "description", "limit")
 # Wrong arguments and refusals of people: another attempt would find the same.
 _FINAL: Final = (ArgumentError, Denied, ToolInvocationError)
 

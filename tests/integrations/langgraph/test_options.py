@@ -309,6 +309,8 @@ OPTIONS: dict[str, list[Any]] = {
             capacities={"gpu": 1},
         )
     ],
+    # What a planner shows of a result; here LangChain makes the text, and a reference needs it all.
+    "limit": [lambda: Scenario(plain(limit=1), {"x": 12345})],
 }
 CASES = [(name, number) for name, found in OPTIONS.items() for number in range(len(found))]
 
@@ -338,6 +340,7 @@ def test_what_the_executor_runs_has_all_options():
         "reconcile": print,
         "secret": "key",
         "uses": {"gpu": 1},
+        "limit": 100,
     }
     made = plain(**options)(Seen())
     node = DagToolNode([made], capacities={"gpu": 1})
