@@ -129,7 +129,9 @@ def _item(each: Each, index: int) -> Ref | Literal:
     else:
         path = (*path, index)
     default: Any = ref.default
-    listed: Any = default if isinstance(default, list | tuple) else ()
+    listed: Sequence[Any] = ()
+    if isinstance(default, list | tuple):
+        listed = cast("Sequence[Any]", default)
     return Ref(ref.call, path, listed[index] if index < len(listed) else MISSING)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
+from dagexec._core.each import eaches
 from dagexec._core.json_form import as_text
 from dagexec._core.paths import follow, json_of
 from dagexec._core.plan import Call, Plan
@@ -34,6 +35,9 @@ class EarlierCalls(ABC, Generic[C]):
 
     `C` is whatever a subclass knows of a call.
     """
+
+    # Whether a call may be run once for each item of a list: not where a framework runs each call.
+    runs_each: ClassVar[bool] = False
 
     @abstractmethod
     def known(self, name: str) -> C | None:
@@ -71,6 +75,8 @@ class EarlierCalls(ABC, Generic[C]):
         `texts` names the arguments that take a text. Raises CannotRun with all that is wrong.
         """
         problems: dict[str, None] = {}
+        if not self.runs_each and next(eaches(args), None) is not None:
+            raise CannotRun("$each cannot be used here: write a call for each item of the list.")
 
         def found(ref: Ref, *, text: bool) -> Any:
             try:

@@ -66,6 +66,7 @@ from dagexec._core.states import (
     TRANSITIONS,
     UNANSWERED,
     UNSTARTED,
+    USUAL,
     Node,
     Refused,
     State,
@@ -109,8 +110,8 @@ class Scheduler:
         self._expected: dict[str, list[tuple[Node, bool]]] = {}
         # Whether a call ever depended on one that had not arrived: without that, no cycle.
         self._looks_ahead = False
-        # Whether a call became calls for its items.
-        self._has_items = False
+        # The calls for the items of each call that has become those.
+        self._items: dict[str, tuple[Node, ...]] = {}
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
         self._free: list[Node] = []
         self._layers: list[list[Node]] = []
@@ -131,6 +132,7 @@ class Scheduler:
             Expired: self._on_expired,
             Stop: self._on_stop,
             Reopened: self._on_reopened,
+            Spread: self._on_spread,
         }
 
     # What a driver may read. All of it is derived from the events so far.
@@ -158,21 +160,20 @@ class Scheduler:
     @property
     def calls(self) -> Iterator[Call]:
         """The calls that have arrived, in order; those for items stand behind their call."""
-        for node in self._nodes.values():
-            if type(node.index) is int:
-                yield node.call
-                if node.items:
-                    # As if they had been written in its place.
-                    yield from (item.call for item in node.items)
+        nodes = self._nodes.values()
+        if not self._items:
+            return (node.call for node in nodes)
+        # As if they had been written in the place of the call that they are of.
+        return (node.call for node in sorted(nodes, key=_by_index))
 
     def items(self, name: str) -> list[Call]:
         """Return the calls for the items of a call, none as long as it has not become those."""
-        return [item.call for item in self._nodes[name].items or ()]
+        return [item.call for item in self._items.get(name, ())]
 
     @property
     def has_items(self) -> bool:
         """Whether a call became calls for its items."""
-        return self._has_items
+        return bool(self._items)
 
     def knows(self, name: str) -> bool:
         """Whether a call with this id has arrived."""
@@ -198,7 +199,7 @@ class Scheduler:
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the dependencies of a call, or its items, that have not ended, or not arrived."""
         node = self._nodes[name]
-        items = [item.call.id for item in node.items or ()]
+        items = [item.call.id for item in self._items.get(name, ())]
         needed = items or (*node.call.needs, *node.call.waits)
         return tuple(each for each in needed if each not in self._outcomes)
 
@@ -211,17 +212,14 @@ class Scheduler:
         """
         actions: list[Action] = []
         # Every call has two events that come alone, so what they do not need is left out.
-        if len(events) == 1 and (kind := type(event := events[0])) in TRANSITIONS:
+        if len(events) == 1 and (kind := type(event := events[0])) in USUAL:
             node = allowed(event, self._nodes)  # type: ignore[arg-type]
             if kind is Started:
                 node.state = TRANSITIONS[kind][1]
                 return actions  # nothing follows from it
             self._actions = actions
             self._active -= 1
-            if kind is Settled:
-                self._settle(node, event.outcome)  # type: ignore[union-attr]
-            else:
-                self._spread(node, event)  # type: ignore[arg-type]
+            self._settle(node, event.outcome)  # type: ignore[union-attr]
         else:
             check_batch(
                 events,
@@ -287,7 +285,7 @@ class Scheduler:
             self._looks_ahead = True
             node.missing += 1
             return
-        if source.items and self._depend_on_items(node, source, lost, hard=hard):
+        if self._items and self._depend_on_items(node, source, lost, hard=hard):
             return
         outcome = self._outcomes.get(name)
         if outcome is not None:
@@ -306,9 +304,9 @@ class Scheduler:
 
     def _depend_on_items(self, node: Node, source: Node, lost: list[str], *, hard: bool) -> bool:
         """Add dependencies on single items of a call; return whether that is all it refers to."""
-        items = source.items or ()
+        items = self._items.get(source.call.id, ())
         targets = item_targets(node.call, source.call.id)
-        if targets is None or any(index >= len(items) for index in targets):
+        if not items or targets is None or any(index >= len(items) for index in targets):
             return False
         for index in targets:
             self._depend(node, items[index].call.id, lost, hard=hard)
@@ -356,9 +354,10 @@ class Scheduler:
             return []
         return cycles(node.call for node in self._nodes.values() if node.missing)
 
-    def _spread(self, parent: Node, event: Spread) -> None:
+    def _on_spread(self, event: Spread) -> None:
         """Put a call for each item behind a ready call, which waits for them."""
-        self._has_items = True
+        parent = self._nodes[event.call]
+        self._active -= 1
         parent.state = State.WAITING
         for layer in self._layers:
             if parent in layer:
@@ -370,7 +369,7 @@ class Scheduler:
             self._nodes[call.id] = item
             item.dependants = [(parent, False)]
             items.append(item)
-        parent.items = tuple(items)
+        self._items[event.call] = tuple(items)
         parent.missing = len(items)
         self._retarget(parent)
         for item in items:
@@ -382,7 +381,7 @@ class Scheduler:
 
     def _retarget(self, parent: Node) -> None:
         """Let those that refer to single items wait for these instead of for the whole call."""
-        items = parent.items or ()
+        items = self._items[parent.call.id]
         kept: list[tuple[Node, bool]] = []
         for dependant, hard in parent.dependants:
             targets = item_targets(dependant.call, parent.call.id)
@@ -448,15 +447,18 @@ class Scheduler:
             node.missing -= 1
             if node.missing:
                 continue
-            if node.state is not State.WAITING or (node.items and self._gather(node)):
+            if node.state is not State.WAITING:
                 nodes.extend(_take_dependants(node))
-            elif not node.items:
+            elif not self._items or node.call.id not in self._items:
                 node.state = State.HELD
                 self._free.append(node)
+            elif self._gather(node):
+                nodes.extend(_take_dependants(node))
 
     def _gather(self, node: Node) -> bool:
         """Conclude a call whose items have all ended; return whether all are done."""
-        found = [(item.call.id, self._outcomes[item.call.id]) for item in node.items or ()]
+        items = self._items[node.call.id]
+        found = [(item.call.id, self._outcomes[item.call.id]) for item in items]
         outcome = gathered(found)
         self._record(node, outcome)
         if outcome.status == "done":

@@ -34,6 +34,8 @@ TRANSITIONS: Final[dict[type[Event], tuple[tuple[State, ...], State]]] = {
     Settled: ((State.RUNNING, State.READY, State.STOPPING), State.SETTLED),
     Spread: ((State.READY,), State.WAITING),
 }
+# Those that every call has; they come alone and are taken by the shortest way.
+USUAL: Final = (Started, Settled)
 LAUNCHED: Final = (State.READY, State.RUNNING, State.STOPPING)
 UNSTARTED: Final = (State.WAITING, State.HELD, State.READY)
 LOST: Final = ("failed", "timed_out", "cancelled", "skipped")
@@ -46,7 +48,7 @@ UNANSWERED: Final = ("pending", "in_doubt")
 class Node:
     """A call and where it stands."""
 
-    __slots__ = ("call", "dependants", "eager", "index", "items", "missing", "state")
+    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
 
     def __init__(self, call: Call, index: float, *, eager: bool) -> None:
         """Take a call that has arrived; nothing is missing yet."""
@@ -54,8 +56,6 @@ class Node:
         # Position in the order of arrival: the only tie-break there is. The calls for the items of
         # another stand between it and the next one, so theirs is no whole number.
         self.index = index
-        # The calls for its items, once it has become those.
-        self.items: tuple[Node, ...] | None = None
         self.eager = eager
         self.state = State.WAITING
         # How many of its dependencies have not ended, or have been lost and still keep an order.

@@ -189,13 +189,13 @@ class Worker(Invoker):
     async def _one(self, call: Call, since: float) -> None:  # noqa: C901 - each frame costs
         """Run one call to its outcome, and tell the machine."""
         run, name = self._run, call.id
-        if call.each:
-            self._spread(call)
-            return
         tool = run.settings.tools[call.tool]
         arguments = run.prepared.pop(name, None)
         parts = self._parts
         if arguments is None or tool.approval or parts.admits_all:
+            if call.each:
+                self._spread(call)
+                return
             arguments = parts.admit(self._lane, call, tool, arguments, since)
             if arguments is None:
                 return
@@ -238,7 +238,7 @@ class Worker(Invoker):
         run, settings = self._run, self._run.settings
         try:
             tool = settings.tools[call.tool]
-            event = spread_of(call, tool, run.machine, settings.max_items)
+            event = spread_of(call, run.machine, settings.max_items, tool)
         except Exception as error:  # noqa: BLE001 - a tool made the values that are looked into
             self._lane.settle(call.id, Failed(error, ended=run.now()))
             return

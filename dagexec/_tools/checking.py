@@ -84,13 +84,15 @@ def problems_of(
     tool = tools.get(call.tool)
     if tool is None:
         return [unknown_tool(call, tools)]
-    if call.refs or call.each:
+    if call.refs:
         return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
-    args: dict[str, Any] = resolve(dict(call.args), _no_reference) if call.args else {}
     try:
+        args: dict[str, Any] = resolve(dict(call.args), _no_reference) if call.args else {}
         prepared[call.id] = tool.validate(args)
     except ArgumentError as error:
         return [Problem("bad_arguments", call.id, str(error))]
+    except BadReference:  # it runs for each item of a list that is given
+        return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
     return []
 
 
@@ -119,15 +121,20 @@ def resolved(call: Call, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     return values
 
 
-def spread_of(call: Call, tool: Tool[..., Any], machine: Scheduler, most: int) -> Spread:
-    """Return what a ready call with `Each` arguments becomes; raise CallError if it cannot."""
+def spread_of(
+    call: Call, machine: Scheduler, most: int, tool: Tool[..., Any] | None = None
+) -> Spread:
+    """Return what a ready call with `Each` arguments becomes; raise CallError if it cannot.
+
+    With the tool, items that conflict on a resource are put in order.
+    """
     outcomes = machine.outcomes
     count = count_of(call, partial(_looked_up, outcomes), most)
     for index in range(count):
         if machine.knows(item_id(call.id, index)):
             msg = f"its items cannot be named: there is a call {item_id(call.id, index)!r} already"
             raise CallError(msg)
-    if not tool.templates:
+    if tool is None or not tool.templates:
         return Spread(call.id, count)
     conflicts = Conflicts()
     ordered: list[tuple[int, int]] = []

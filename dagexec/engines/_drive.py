@@ -29,6 +29,7 @@ from dagexec.lowlevel import (
     Reopened,
     Scheduler,
     Settled,
+    Spread,
     Started,
     State,
     Stop,
@@ -36,6 +37,7 @@ from dagexec.lowlevel import (
     resolved,
     shared,
     speaks_for_all,
+    spread_of,
     to_event,
     to_record,
 )
@@ -236,6 +238,9 @@ class Drive:
 
     def _launch(self, name: str, layer: int, ready: float) -> None:
         call = self.machine.call(name)
+        if call.each:
+            self._spread(call)
+            return
         try:
             args = resolved(call, self.machine.outcomes)
         except Exception as error:  # noqa: BLE001 - values that a tool made are looked into
@@ -250,6 +255,20 @@ class Drive:
             until, scope = own, "layer"
         out = self.out[name] = Out(name, layer, ready, args, until, scope)
         self.launches.append(out)
+
+    def _spread(self, call: Call) -> None:
+        """Put a call for each item in the place of one that is ready."""
+        try:
+            event = spread_of(call, self.machine, self._spec.get("max_items", 1000))
+        except Exception as error:  # noqa: BLE001 - a tool made the values that are looked into
+            failed = Failed(error, ended=self._now - self._zero)
+            self._settled.append((call.id, failed))
+            return
+        if call.tool in self._spec.get("ordered", ()):
+            # Which resources the items name is known to the tools alone: one after the other.
+            pairs = tuple((index - 1, index) for index in range(1, event.count))
+            event = Spread(event.call, event.count, pairs)
+        self._feed(event)
 
     def _follows(self, name: str, args: dict[str, Any], layer: int, ready: float) -> bool:
         """Whether an identical call of a pure tool runs or ran, whose outcome this one gets."""

@@ -86,6 +86,8 @@ class Record:
 class CallLog(EarlierCalls[Record]):
     """The calls of one conversation, in the order in which the model wrote them."""
 
+    runs_each = True
+
     def __init__(
         self, tools: Mapping[str, Tool[..., Any]], *, references: bool, placeholders: bool = True
     ) -> None:

@@ -190,3 +190,32 @@ def check_the_next_round(calls: list[Call], settings: dict[str, Any], drive: Dri
     after.begin(500.0, answers)
     assert {*launched(after)} <= {*waiting}
     assert all(after.of(name).answers for name in waiting)
+
+
+def test_a_call_for_each_item():
+    """Launched with the items; the list of their values goes on; a replay says the same."""
+    calls = [
+        Call("a", "t"),
+        Call("b", "write", {"x": {"$each": "a.items"}}),
+        Call("c", "t", {"x": Ref("b")}),
+        Call("d", "t", {"x": Ref("b", (0,))}),
+    ]
+    drive = begun(calls, ordered=[])
+    drive.take(101.0, [("a", result(Done({"items": [1, 2]})))])
+    assert [(out.name, out.args) for out in drive.launches] == [
+        ("b[0]", {"x": 1}),
+        ("b[1]", {"x": 2}),
+    ]
+    drive.take(102.0, [("b[0]", result(Done("x")))])
+    assert [(out.name, out.args) for out in drive.launches] == [("d", {"x": "x"})]
+    again = Drive(spec(calls), drive.result())
+    assert again.machine.state("b[1]") is drive.machine.state("b[1]")
+    drive.take(103.0, [("b[1]", result(Done("y"))), ("d", result(Done(0)))])
+    assert [(out.name, out.args) for out in drive.launches] == [("c", {"x": ["x", "y"]})]
+    chained = begun(calls, ordered=["write"])
+    chained.take(101.0, [("a", result(Done({"items": [1, 2]})))])
+    assert launched(chained) == ["b[0]"]
+    failed = begun(calls)
+    failed.take(101.0, [("a", result(Done({"items": 3})))])
+    assert "takes a list" in str(failed.machine.outcomes["b"].error)
+    assert failed.machine.outcomes["c"].because == "b"

@@ -35,8 +35,10 @@ from dagexec._core.scheduler import (
     Finish,
     Launch,
     Refused,
+    Reopened,
     Scheduler,
     Settled,
+    Spread,
     Started,
     State,
     Stop,
@@ -707,3 +709,141 @@ def test_default_values_of_events():
     """A call is eager unless it is said, and a start without a time is at the run's."""
     assert Added(call("a")).eager
     assert Started("a").at == pytest.approx(0.0)
+
+
+# ------------------------------------------------------------------------- a call for each item
+
+
+def spread_machine(count=2, **options):
+    """Return a machine in which "e" has become that many calls, and the actions of that."""
+    machine = Scheduler(**options)
+    machine.receive(
+        Added(Call("s", "t")),
+        Added(Call("e", "t", {"x": {"$each": "s"}})),
+        Added(Call("all", "t", {"x": {"$ref": "e"}})),
+        Added(Call("one", "t", {"x": {"$ref": "e[1]"}})),
+        Closed(),
+    )
+    machine.receive(Settled("s", Done(list(range(count)))))
+    return machine, machine.receive(Spread("e", count))
+
+
+def test_a_call_becomes_one_for_each_item():
+    """They are launched together in the place of the call, which waits for them."""
+    machine, actions = spread_machine()
+    assert actions == [Launch(2, ("e[0]", "e[1]"))]
+    assert machine.state("e") is State.WAITING
+    assert machine.missing("e") == ("e[0]", "e[1]")
+    assert [call.id for call in machine.calls] == ["s", "e", "e[0]", "e[1]", "all", "one"]
+    assert machine.place("e") < machine.place("e[0]") < machine.place("e[1]") < machine.place("all")
+    assert machine.call("e[1]").args == {"x": Ref("s", (1,))}
+    assert machine.receive(Settled("e[1]", Done("b"))) == [Launch(3, ("one",))]
+    actions = machine.receive(Settled("e[0]", Done("a")))
+    assert actions == [Conclude("e", Done(["a", "b"])), Launch(4, ("all",))]
+
+
+def test_an_item_that_is_lost_fails_the_call_when_all_have_ended():
+    """Its dependants are skipped, those of other items are not."""
+    machine, _ = spread_machine()
+    machine.receive(Settled("e[0]", Failed(ValueError())))
+    assert machine.state("e") is State.WAITING
+    machine.receive(Started("e[1]"))
+    actions = machine.receive(Settled("e[1]", Done("b")))
+    assert concluded(actions)["e"].status == "failed"
+    assert concluded(actions)["all"] == Skipped("e")
+    assert Launch(3, ("one",)) in actions
+
+
+def test_no_items_at_all():
+    """An empty list, at once."""
+    _, actions = spread_machine(0)
+    assert actions[0] == Conclude("e", Done([]))
+    assert Launch(2, ("all", "one")) in actions
+
+
+@pytest.mark.parametrize("outcome", [TimedOut("workflow"), Cancelled()])
+def test_a_stop_ends_items_and_their_call(outcome):
+    """What runs is aborted, the call is what the stop says; items that end later change nothing."""
+    machine, _ = spread_machine()
+    machine.receive(Started("e[0]"))
+    actions = machine.receive(Stop(outcome))
+    assert concluded(actions)["e"] == outcome
+    assert concluded(actions)["e[1]"] == outcome
+    actions = machine.receive(Settled("e[0]", Done(1)))
+    assert actions == [Finish()]
+    assert machine.outcomes["e"] == outcome
+
+
+def test_a_layer_that_expires_leaves_the_call_to_its_items():
+    """The layer in which the call was ready is not that of its items."""
+    machine, _ = spread_machine()
+    assert machine.receive(Expired(1)) == []
+    actions = machine.receive(Expired(2))
+    assert concluded(actions)["e[0]"].status == "timed_out"
+    assert concluded(actions)["e"].status == "failed"
+
+
+def test_items_that_wait_for_a_person():
+    """So does the call, and goes on with the answers."""
+    machine, _ = spread_machine()
+    machine.receive(Settled("e[0]", Done("a")))
+    actions = machine.receive(Settled("e[1]", Pending("?")))
+    assert concluded(actions)["e"] == Pending(because="e[1]")
+    assert concluded(actions)["all"] == Pending(because="e[1]")
+    machine.receive(Reopened("e[1]"))
+    assert machine.state("e") is State.WAITING
+    actions = machine.receive(Settled("e[1]", Done("b")))
+    assert machine.outcomes["e"] == Done(["a", "b"])
+
+
+def test_a_failure_that_stops_the_run_stops_items_too():
+    """With `on_failure="stop"`."""
+    machine, _ = spread_machine(on_failure="stop")
+    actions = machine.receive(Settled("e[0]", Failed(ValueError())))
+    assert {name: each.status for name, each in concluded(actions).items()} == dict.fromkeys(
+        ("e", "e[1]", "all", "one"), "cancelled"
+    )
+
+
+def test_calls_that_come_later_know_the_items():
+    """In a stream: they wait for the item that they refer to, or are skipped for it."""
+    machine = Scheduler()
+    machine.receive(Added(Call("e", "t", {"x": {"$each": [1, 2]}})))
+    machine.receive(Spread("e", 2, ((0, 1),)))
+    assert machine.state("e[1]") is State.WAITING
+    machine.receive(Settled("e[0]", Failed(ValueError())))
+    machine.receive(Added(Call("late", "t", {"x": {"$ref": "e[0]"}})))
+    assert machine.outcomes["late"] == Skipped("e[0]")
+    machine.receive(Added(Call("later", "t", {"x": {"$ref": "e[1]"}})))
+    machine.receive(Added(Call("far", "t", {"x": {"$ref": "e[7]"}})))
+    actions = machine.receive(Settled("e[1]", Done(2)))
+    assert Launch(3, ("later",)) in actions
+    assert machine.outcomes["far"] == Skipped("e")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Spread("s", 1),
+        Spread("no", 1),
+        Spread("e", -1),
+        Spread("e", 2, ((1, 0),)),
+        Spread("e", 2, ((0, 2),)),
+        Spread("e", 1),
+    ],
+    ids=str,
+)
+def test_spreads_that_are_refused(event):
+    """A call without a list, unknown or not ready, numbers that are wrong, an id that is taken."""
+    machine = Scheduler()
+    taken = [Added(Call("e[0]", "t"))] if event == Spread("e", 1) else []
+    machine.receive(
+        Added(Call("s", "t")), Added(Call("e", "t", {"x": {"$each": [1]}})), *taken, Closed()
+    )
+    before = [call.id for call in machine.calls]
+    with pytest.raises(Refused):
+        machine.receive(event)
+    assert [call.id for call in machine.calls] == before
+    with pytest.raises(Refused):
+        machine.receive(Settled("s", Done()), Spread("e", 1))
+    assert machine.state("s") is State.READY

@@ -270,6 +270,7 @@ class DbosEngine:
             "effects": {
                 name: str(tool.effect) for name, tool in self.tools.items() if name in used
             },
+            "ordered": [name for name, tool in self.tools.items() if tool.reads or tool.writes],
         }
 
     async def _known(self, process: Process, run_id: str) -> int:
