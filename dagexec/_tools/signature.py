@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -293,9 +293,7 @@ def _take(
     kind = parameter.kind
     if kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
         read.positional.append((parameter.name, parameter.default))
-    annotation = parameter.annotation
-    if not is_context(annotation):
-        annotation = resolved(function, target, parameter)
+    annotation = _annotation_of(function, target, parameter)
     if is_context(annotation):
         _take_context(read, function, parameter)
     elif kind is parameter.VAR_KEYWORD:
@@ -309,9 +307,26 @@ def _take(
     elif kind is parameter.VAR_POSITIONAL:
         read.rest = parameter.name
         several = parameter.replace(kind=parameter.KEYWORD_ONLY, default=())
+        if get_origin(annotation) is Annotated:
+            description = _documented(get_args(annotation)[1:]) or description
         _add(read, function, several, list[annotation], description)  # type: ignore[valid-type]
     else:
         _add(read, function, parameter, annotation, description)
+
+
+def _annotation_of(function: Callable[..., Any], target: Any, parameter: inspect.Parameter) -> Any:
+    """Return a parameter's annotation with its names looked up.
+
+    One that reads `CallContext` may name another class of that name; where the name leads nowhere,
+    it was imported for type checkers only, and then it is dagexec's.
+    """
+    annotation = parameter.annotation
+    if annotation is not _EMPTY and is_context(annotation):
+        try:
+            return resolved(function, target, parameter)
+        except ToolDefinitionError:
+            return annotation
+    return resolved(function, target, parameter)
 
 
 def _take_context(read: _Read, function: object, parameter: inspect.Parameter) -> None:
@@ -342,7 +357,8 @@ def _add(
         raise ToolDefinitionError(msg)
     own_default = default is not _EMPTY
     filled = not own_default and not info.is_required()
-    named = Field(alias=alias, validation_alias=alias, description=info.description or description)
+    text = info.description or _documented(info.metadata) or description
+    named = Field(alias=alias, validation_alias=alias, description=text)
     annotation = Annotated[annotation, named]
     name = f"p{len(read.parameters)}"
     # A default of the function is filled in by the function: never copied, and any object.
@@ -354,6 +370,15 @@ def _add(
         read.defaults[alias] = default
     elif filled and info.default is not PydanticUndefined:
         read.defaults[alias] = info.default
+
+
+def _documented(metadata: Iterable[Any]) -> str | None:
+    """Return the text of `Annotated[str, "text"]`, or of PEP 727's `Doc("text")`."""
+    for each in metadata:
+        text: object = each if isinstance(each, str) else getattr(each, "documentation", None)
+        if isinstance(text, str):
+            return text
+    return None
 
 
 def _absent() -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
+from typing_extensions import Doc
 
 from dagexec._core.refs import Literal as Quoted
 from dagexec._core.refs import Ref, Template
@@ -790,3 +791,52 @@ def test_no_parameters():
         made = Tool.from_schema("f", schema, dict)
         assert made.parameters == {"type": "object", "properties": {}}
         assert made.validate({}) == {}
+
+
+class _Other:
+    class CallContext(BaseModel):
+        """A user's own class, whose name is not reserved."""
+
+        caller: str
+
+
+@pytest.mark.parametrize("annotation", [_Other.CallContext, "CallContext", "CallContext | None"])
+def test_a_class_of_the_same_name_is_an_argument(annotation):
+    """Only dagexec's own is the call's context, however the annotation is written."""
+    CallContext = _Other.CallContext  # noqa: N806
+
+    def f(a: int, ctx=None):
+        return a, ctx, CallContext
+
+    f.__annotations__["ctx"] = annotation
+    made = tool(f)
+    assert made.needs_context is None
+    assert list(made.parameters["properties"]) == ["a", "ctx"]
+    checked = made.validate({"a": 1, "ctx": {"caller": "x"}})
+    assert checked["ctx"] == CallContext(caller="x")
+
+
+def test_texts_in_annotations_are_descriptions():
+    """A plain text and PEP 727's Doc; what a Field says comes first, the docstring last."""
+
+    @tool
+    def f(
+        a: Annotated[str, "the a"],
+        b: Annotated[int, Doc("the b")],
+        c: Annotated[str, "plain", Field(description="field's")],
+        d: Annotated[list[str] | None, 3, "the d"] = None,
+        *rest: Annotated[int, "the rest"],
+        e: str = "",
+    ):
+        """Do it.
+
+        Args:
+            a: hidden by the annotation
+            e: the docstring's
+        """
+
+    texts = {name: part.get("description") for name, part in f.parameters["properties"].items()}
+    assert texts == {
+        "a": "the a", "b": "the b", "c": "field's", "d": "the d", "rest": "the rest",
+        "e": "the docstring's",
+    }  # fmt: skip
