@@ -80,7 +80,8 @@ class Executor:
         on_failure: "skip" costs a failure its dependants, "stop" ends the run.
         barrier: Whether a layer waits until the one before has ended.
         journal: Where runs are recorded, to be resumed after a crash and with answers
-            (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own.
+            (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own,
+            or once its call waits for a person.
         in_doubt: What becomes of a write that was running when its process ended, where its tool's
             `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
             context and arguments that returns an answer, or None to ask.
@@ -255,7 +256,9 @@ class Executor:
 
         `answers` are by call id: `Approve()`, `Deny("why")`, `Edit({...})` or `Done(value)` for a
         call that waits to be approved; a value, or `Deny`, for one that asked; `Approve()`, `Deny`
-        or `Done(value)` for one in doubt. Calls without an answer go on waiting. `plan` is needed
+        or `Done(value)` for one in doubt. A call that waits for calls in a run of its own lists
+        them in its question, `{"nested": [...]}`; its answer is a dict by their names, or the
+        answer itself if there is one. Calls without an answer go on waiting. `plan` is needed
         only for arguments that are secret, which a journal does not keep.
 
         Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
