@@ -13,13 +13,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+ADK := .venv-adk
 EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,trio
 
-# What the reference describes: the packages by their public names, and the public modules.
+# What the reference describes: the packages by their public names, and the public modules. That for
+# the ADK cannot be imported beside the others.
 modules = $(subst /,.,$(patsubst %/__init__.py,%,$(patsubst %.py,%,$(wildcard $(1)))))
 PUBLIC := lowlevel doctor limits processes journal testing
 REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
-  $(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py) \
+  $(filter-out dagexec.integrations.adk,$(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py)) \
   $(call modules,dagexec/engines/[!_]*/__init__.py) \
   planners planners.openai planners.anthropic planners.llmcompiler
 
@@ -77,6 +79,17 @@ demo: $(STAMP) ## Run the demonstration: no key, no network
 .PHONY: test
 test: $(STAMP) ## Run the tests with coverage (ALL=1: the slow ones too)
 	$(BIN)/python -m pytest --cov $(SELECT) $(THRESHOLD) $(ARGS)
+
+# Of what the ADK needs, one library is bounded below what the extra otel needs.
+.PHONY: adk
+adk: $(ADK)/.installed ## Run the tests of the adapter for Google ADK, in an environment of their own
+	$(ADK)/bin/python -m pytest tests/integrations/adk tests/integrations/turns $(SELECT) $(ARGS)
+
+$(ADK)/.installed: pyproject.toml | $(STAMP)
+	$(BIN)/python -m venv $(ADK)
+	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --group adk --editable '.[adk,trio]'
+	@touch $@
 
 .PHONY: mock
 mock: $(STAMP) ## Install the mock of the providers' APIs, for tests/planners/test_aimock.py
@@ -139,6 +152,6 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) $(BENCH) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) $(BENCH) $(ADK) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
