@@ -51,6 +51,16 @@ class Api(ABC):
     def ending(self, response: Any) -> Ending:
         """Return why a reply ended."""
 
+    def carried(self, response: Any) -> dict[str, Any]:
+        """Return arguments that the next request must have because of a reply."""
+        del response
+        return {}
+
+    def is_shortened(self, response: Any) -> bool:
+        """Whether the model has lost sight of earlier parts of the conversation."""
+        del response
+        return False
+
     def fault(self, response: Any) -> str | None:
         """Return what went wrong, as the end of a sentence, of an error in a reply's place."""
         error = get(response, "error")
@@ -68,6 +78,10 @@ class Api(ABC):
         self, *, model: str, system: str, messages: list[Any], tools: list[Any]
     ) -> dict[str, Any]:
         """Return the arguments of `create`."""
+
+    def ready(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return a request with what its own arguments make necessary."""
+        return request
 
     def streaming(self, *, usage: bool) -> dict[str, Any]:
         """Return what makes a request stream; with `usage`, its end says what it used."""

@@ -45,6 +45,8 @@ class RawCall:
     kind: str = "function"
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str | None = None
+    # Code in the provider's sandbox made it: arguments are data, and a program reads the answer.
+    from_code: bool = False
 
     def says_the_same(self, other: RawCall) -> bool:
         """Whether another form of a call is one of the same tool with the same arguments."""
@@ -99,21 +101,50 @@ class CallLog(EarlierCalls[Record]):
         self._turn = 0
         # Whether a `Dialogue` keeps the messages that these calls belong to.
         self.owned = False
+        # Calls up to this number are out of the model's sight: it may count from 1 again.
+        self.hidden = 0
+        # Whether the model has seen no number since then.
+        self.lost_count = False
         # Whether calls may still follow in the reply that is being read.
         self._growing = False
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
 
-    def turn(self, raws: Sequence[RawCall]) -> tuple[Call, ...]:
+    def turn(self, raws: Sequence[RawCall], *, shortened: bool = False) -> tuple[Call, ...]:
         """Take the calls of a whole reply; a reply that is read a second time keeps its numbers."""
         last = self.last()
         if not last or last[0].answered or [record.raw for record in last] != list(raws):
             self.begin()
             last = [self.add(raw) for raw in raws]
+        if shortened:
+            self.shorten()
         calls = without_faults([self.call(record) for record in last])
         for record, call in zip(last, calls, strict=True):
             record.problem = call.problem
         return tuple(order_conflicts(calls, self._tools))
+
+    def hide(self, number: int) -> None:
+        """Take calls up to a number for out of the model's sight: nothing can refer to them."""
+        if number > self.hidden:
+            self.hidden, self.lost_count = number, True
+
+    def shorten(self) -> None:
+        """Take all calls before this turn for out of the model's sight."""
+        self.hide(max((each.number for each in self.records if each.turn < self._turn), default=0))
+
+    @property
+    def next_number(self) -> str:
+        """A text for the model that has lost count."""
+        return (
+            "Earlier parts of the conversation are out of your sight. The numbers of your calls go"
+            f" on all the same: your next call is call {len(self.records) + 1}."
+        )
+
+    def adopt(self, count: int) -> None:
+        """Number calls from behind `count` earlier ones, which nothing is known of."""
+        for number in range(len(self.records) + 1, count + 1):
+            raw = RawCall("", "an earlier call", None)
+            self.records.append(Record(number, 0, raw, answered=True))
 
     @property
     def number_of_turn(self) -> int:
@@ -201,7 +232,7 @@ class CallLog(EarlierCalls[Record]):
             args: dict[str, Any] = {_text_parameter(tool): mended(str(raw.arguments or ""))}
         else:
             args = arguments.of_tool(raw.arguments, tool)
-        if not self._references:
+        if not self._references or raw.from_code:
             args = {key: _plain(item) for key, item in args.items()}
         elif self._placeholders is not None and raw.kind != "custom":
             self._refuse_placeholder(args, record, tool, self._placeholders)
@@ -264,6 +295,7 @@ class CallLog(EarlierCalls[Record]):
     def target(self, ref: Ref, call: Record, other: Record, *, text: bool) -> Any:
         """Return a reference inside the turn, or the value that an earlier turn left."""
         del text
+        self._refuse_hidden(ref, call, other)
         if other.turn == call.turn:
             return Ref(other.id, ref.path, ref.default)
         outcome = other.outcome
@@ -280,6 +312,21 @@ class CallLog(EarlierCalls[Record]):
                 " Call it again, or pass a value."
             )
         return value_at(outcome.value, ref)
+
+    def _refuse_hidden(self, ref: Ref, call: Record, other: Record) -> None:
+        """Refuse a number that could be read in two ways, or that the model cannot know."""
+        number = number_of(ref.call)
+        if number is None or not self.hidden:
+            return
+        first = next((each.number for each in self.records if each.turn == call.turn), 1)
+        counted_anew = self.lost_count and number <= call.number - first
+        if other.number <= self.hidden or counted_anew:
+            raise CannotRun(
+                f"It is not clear which call {number} is: earlier parts of the conversation are out"
+                " of your sight, and the numbers of the calls go on. This call is call"
+                f" {call.number}; the first one of this reply is call {first}. Write the call again"
+                f" with the number that you mean, from {self.hidden + 1} on, or with a value."
+            )
 
     def missing(self, ref: Ref, call: Record) -> Any:
         """Leave a number beyond the last call for later, where calls may follow."""

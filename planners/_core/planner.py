@@ -15,7 +15,7 @@ from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.cutting import cut
 from planners._core.edge import described, is_dict
-from planners._core.render import failure_text, value_text
+from planners._core.render import failure_text, json_text, value_text
 from planners._core.reply_stream import ReplyStream
 from planners._core.stream import Assembler, CallStream, Replayed
 from planners._core.widen import Dialect, NotStrict, strict
@@ -102,7 +102,10 @@ class Planner(ABC):
     @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
-        return f"{INSTRUCTIONS}\n\n{EACH}" if self._references else ""
+        if not self._references:
+            return ""
+        lost = (self._log.next_number,) if self._log.lost_count else ()
+        return "\n\n".join((INSTRUCTIONS, EACH, *lost))
 
     @property
     def calls(self) -> CallLog:
@@ -123,7 +126,8 @@ class Planner(ABC):
 
         Errors: DagexecError where `response` is not a reply of this API.
         """
-        return Plan(self._log.turn(self._read(response)))
+        raws = self._read(response)
+        return Plan(self._log.turn(raws, shortened=self.api.is_shortened(response)))
 
     def stream(
         self,
@@ -148,6 +152,7 @@ class Planner(ABC):
             self._log,
             read=self._read,
             refused=self._refused,
+            is_shortened=self.api.is_shortened,
             on_event=on_event,
         )
 
@@ -157,7 +162,12 @@ class Planner(ABC):
         `heard` and `whole` are what the earlier stream says of itself, and `response` its reply.
         """
         stream = CallStream(
-            (), Replayed(response), self._log, read=self._read, refused=self._refused
+            (),
+            Replayed(response, shortened=self.api.is_shortened(response)),
+            self._log,
+            read=self._read,
+            refused=self._refused,
+            is_shortened=self.api.is_shortened,
         )
         stream.replay(heard, whole=whole)
         return stream
@@ -183,6 +193,8 @@ class Planner(ABC):
             if record.taken_back and record.outcome is not None:
                 record.outcome = Failed(CallError(record.problem or ""))
             record.answered = True
+        if records and self._references:
+            self._log.lost_count = False  # the answers say their numbers
         return self._rendered(records)
 
     def close_out(self) -> list[Any]:
@@ -257,6 +269,8 @@ class Planner(ABC):
 
     def _answer(self, record: Record) -> Answer:
         outcome = record.outcome
+        if record.raw.from_code:
+            return self._answer_to_code(record)
         number = record.number if self._references else None
         if outcome is None:
             return Answer(
@@ -274,6 +288,17 @@ class Planner(ABC):
             text = self._of_items(record, text)
         state = outcome.status.replace("_", " ")
         return Answer(record.raw, self._headed(number, state, text), done=False)
+
+    def _answer_to_code(self, record: Record) -> Answer:
+        """Return an answer for a program: JSON, all of it, without number or prose around it."""
+        outcome = record.outcome
+        if outcome is not None and outcome.status == "done":
+            return Answer(record.raw, json_text(outcome.value), done=True)
+        if outcome is None or (outcome.status != "failed" and record.problem is not None):
+            text = self._unanswered(record)
+        else:
+            text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
+        return Answer(record.raw, json_text({"error": text}), done=False)
 
     def _limit_of(self, record: Record) -> int | None:
         """Return how many characters of a result are shown: the tool's own, else the planner's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,16 @@ def value_text(value: Any, form: Any = None) -> str:
     `form` is that of the call's outcome.
     """
     return encodable(as_text(value, form, quoted=True))
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; a text that is JSON already is left as it is."""
+    text = value_text(value)
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return json.dumps(text, ensure_ascii=False)
+    return text
 
 
 def encodable(text: str) -> str:

@@ -60,6 +60,8 @@ class Assembler(ABC):
         self.ended = False
         # Whether any event was one of this API.
         self.recognised = False
+        # Whether the model lost sight of earlier calls, as far as can be seen by now.
+        self.shortened = False
 
     @abstractmethod
     def feed(self, event: Any) -> Iterable[Progress]:
@@ -82,9 +84,10 @@ class Assembler(ABC):
 class Replayed(Assembler):
     """A reply that another assembler has put together; its events are what was `heard` of it."""
 
-    def __init__(self, response: dict[str, Any]) -> None:
+    def __init__(self, response: dict[str, Any], *, shortened: bool) -> None:
         """Take the reply as it was put together."""
         super().__init__()
+        self.shortened = shortened
         self.ended = self.recognised = True
         self._response = response
 
@@ -198,6 +201,7 @@ class CallStream(ReplyStream):
         *,
         read: Read,
         refused: Callable[[object], DagexecError],
+        is_shortened: Callable[[Any], bool],
         on_event: Callable[[Any], object] | None = None,
     ) -> None:
         """Read nothing yet."""
@@ -206,6 +210,7 @@ class CallStream(ReplyStream):
         self._log = log
         self._read = read
         self._refused = refused
+        self._is_shortened = is_shortened
         self._records: dict[object, Record] = {}
         self._given: dict[int, Call] = {}
         # How many calls had begun before each.
@@ -218,6 +223,8 @@ class CallStream(ReplyStream):
 
     def _take(self, event: Any) -> None:
         for progress in self._assembler.feed(event):
+            if self._assembler.shortened:
+                self._log.shorten()
             if isinstance(progress, Begun):
                 self._places[progress.key] = at = len(self._places)
                 self.heard.append({"call": at, "begun": progress.id})
@@ -253,6 +260,8 @@ class CallStream(ReplyStream):
             raise ended_early()
         self._over = self.whole = True
         self.response = self._assembler.response()
+        if self._is_shortened(self.response):
+            self._log.shorten()
         raws = self._read(self.response) if self.response is not None else []
         for record, raw in zip(self._ordered(raws), raws, strict=True):
             if record.number not in self._given:

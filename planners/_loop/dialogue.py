@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final, final
 from uuid import uuid4
@@ -14,6 +15,7 @@ from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.planner import Planner
 
 _VERSION: Final = 1
+_NUMBERED: Final = re.compile(r"\[call (\d{1,9})[\]:,]")
 
 
 @final
@@ -45,6 +47,9 @@ class Dialogue:
         self.system = system
         self.id = id or uuid4().hex
         self.turns = 0
+        # What the next request must have because of the last reply.
+        self.carried: dict[str, Any] = {}
+        self.adopt()
         # The answers of each turn with calls, as they stand in `messages`.
         self._answers: list[list[Any]] = []
 
@@ -54,6 +59,31 @@ class Dialogue:
         own = self.planner.instructions
         own = "" if own in self.system else own
         return "\n\n".join(part for part in (self.system, own) if part)
+
+    def adopt(self) -> None:
+        """Number calls from behind those of messages that were exchanged elsewhere."""
+        calls = self.planner.calls
+        if self.messages and not calls.records:
+            ids = {str(at[key]) for at, key in self.planner.api.places(self.messages)}
+            calls.adopt(max(len(ids), *self._seen(self.messages), 0))
+
+    @staticmethod
+    def _seen(messages: Iterable[Any]) -> set[int]:
+        """Return the numbers of calls that answers in messages begin with."""
+        text = json.dumps(list(messages), default=_plain)
+        return {int(found) for found in _NUMBERED.findall(text)}
+
+    def look(self, messages: Any) -> None:
+        """See which answers a request still holds: what the model does not see has no number."""
+        calls = self.planner.calls
+        told = [
+            each.number
+            for each in calls.records
+            if each.answered and not each.void and not each.raw.from_code and each.turn
+        ]
+        if told and isinstance(messages, list):
+            seen = self._seen(messages)
+            calls.hide(max((number for number in told if number not in seen), default=0))
 
     def say(self, text: str) -> None:
         """Add a message of the user."""
@@ -66,6 +96,7 @@ class Dialogue:
         only for its calls.
         """
         said = self.planner.reply(response)
+        self.carried |= self.planner.api.carried(response)
         planner = self.planner
         answers = planner.close_out() if report is None else planner.results(report)
         if answers and report is not None:
@@ -132,6 +163,8 @@ class Dialogue:
             "answers": [self._place(answers) for answers in self._answers],
             "reports": [report.to_dict() for report in self.reports],
             "calls": [_record_body(record) for record in self.planner.calls.records],
+            "hidden": self.planner.calls.hidden,
+            "carried": self.carried,
         }
 
     def _place(self, answers: list[Any]) -> list[int]:
@@ -167,11 +200,14 @@ class Dialogue:
 
     @classmethod
     def _restored(cls, body: dict[str, Any], planner: Planner) -> Dialogue:
-        found = cls(planner, system=body["system"], messages=body["messages"], id=body["id"])
+        found = cls(planner, system=body["system"], id=body["id"])
+        found.messages = body["messages"]
+        found.carried = body.get("carried", {})
         found.turns = body["turns"]
         found.reports = [Report.from_json(json.dumps(report)) for report in body["reports"]]
         found._answers = [found.messages[start:end] for start, end in body["answers"]]
         _restore(found.planner.calls, body["calls"], found.reports)
+        found.planner.calls.hidden = body.get("hidden", 0)
         return found
 
 
@@ -205,7 +241,9 @@ def _record_body(record: Record) -> dict[str, Any]:
         "refused": raw.problem,
         "problem": record.problem,
         "void": record.void,
-        "lost": record.outcome is not None and not _holds(record.outcome.value),
+        "from_code": raw.from_code,
+        "lost": record.outcome is not None
+        and (record.taken_back or not _holds(record.outcome.value)),
     }
     return body | {name: value for name, value in rest.items() if value}
 
@@ -232,6 +270,7 @@ def _restore(calls: CallLog, bodies: list[dict[str, Any]], reports: list[Report]
             body["kind"],
             body.get("echo", {}),
             body.get("refused"),
+            body.get("from_code", False),
         )
         record = calls.add(raw)
         record.problem = body.get("problem")

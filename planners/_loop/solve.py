@@ -110,6 +110,7 @@ async def solve(
         conversation.say(question)
     elif question is not None:
         conversation.messages += question
+        conversation.adopt()
     if not conversation.messages:
         raise DagexecError("there is nothing to ask: give a question, or a conversation with one")
     loop = _Loop(
@@ -242,16 +243,16 @@ class _Loop:
 
     def _request(self) -> dict[str, Any]:
         talk = self.conversation
+        talk.look(talk.messages)
         tools = [*talk.planner.tools, *self.options.get("tools", ())]
         request = talk.planner.api.request(
             model=self.model, system=talk.instructions, messages=talk.messages, tools=tools
         )
-        rest = {name: value for name, value in self.options.items() if name != "tools"}
-        if not self.streams:
-            return {**request, **rest}
+        rest = talk.carried | {k: v for k, v in self.options.items() if k != "tools"}
         # Without a limiter nobody asks what a reply used.
-        streaming = talk.planner.api.streaming(usage=self.asking.limiter is not None)
-        return {**request, **streaming, **rest}
+        usage = self.asking.limiter is not None
+        streaming = talk.planner.api.streaming(usage=usage) if self.streams else {}
+        return talk.planner.api.ready({**request, **streaming, **rest})
 
     def _solution(self, status: Status, scope: str | None = None) -> Solution:
         last = self.last
@@ -274,6 +275,8 @@ class _Loop:
         before, after = self.hooks
         if before is not None:
             await _by(deadlines, _called(before, turn))
+            request = turn.request
+            self.conversation.look(request.get("messages", request.get("input")))
         timeout = self.executor.timeouts.turn
         end = math.inf if timeout is None else anyio.current_time() + timeout
         own = _Deadlines(deadlines.workflow, end)

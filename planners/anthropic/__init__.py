@@ -95,7 +95,9 @@ def _call(block: Any, problem: str | None) -> RawCall:
     name = get(block, "toolset_name")
     echo = {"toolset_name": name} if name else {}
     id_ = said(block, "id")
-    return RawCall(id_, text(block, "name"), get(block, "input"), echo=echo, problem=problem)
+    code = get(get(block, "caller"), "type", "direct") != "direct"
+    args = get(block, "input")
+    return RawCall(id_, text(block, "name"), args, echo=echo, problem=problem, from_code=code)
 
 
 def _block(answer: Answer) -> dict[str, Any]:

@@ -83,6 +83,17 @@ class MessagesApi(Api):
         reason = get(response, "stop_reason")
         return "answered" if reason is None else _ENDS.get(reason, "cut_off")
 
+    def carried(self, response: Any) -> dict[str, Any]:
+        """Return the container of code execution, without which its calls cannot be answered."""
+        id_ = text(get(response, "container"), "id")
+        return {"container": id_} if id_ else {}
+
+    def is_shortened(self, response: Any) -> bool:
+        """Whether there was a compaction, or the context was edited."""
+        edits = items(get(response, "context_management"), "applied_edits")
+        blocks = items(response, "content")
+        return bool(edits) or any(get(block, "type") == "compaction" for block in blocks)
+
     def reason(self, response: Any) -> str:
         """Return `stop_reason`."""
         return text(response, "stop_reason")

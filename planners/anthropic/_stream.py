@@ -103,6 +103,7 @@ class MessagesAssembler(Assembler):
             return
         # That the model went on shows that the blocks before are whole, not cut off.
         yield from self._look_again()
+        self.shortened = self.shortened or body.get("type") == "compaction"
         block = _Block(dict(body))
         self._blocks.append(block)
         self._at.setdefault(get(event, "index"), []).append(block)

@@ -56,6 +56,10 @@ class Numbers(CallLog):
             self.forget()
         super().begin()
 
+    def adopt(self, count: int) -> None:
+        """Number calls from behind `count` earlier ones, which nothing is known of."""
+        self._highest = max(self._highest, count)
+
     def forget(self) -> None:
         """Forget the calls of this turn, numbers and all."""
         last = self.last()

@@ -213,7 +213,9 @@ def _response_call(item: Any, cut: str | None) -> RawCall | None:
     echoed = _ECHOED if kind == "function" else _ECHOED[:1]
     echo = {name: plain(value) for name in echoed if (value := get(item, name)) is not None}
     id_ = said(item, "call_id") or said(item, "id")
-    return RawCall(id_, text(item, "name"), get(item, body), kind, echo, problem=cut)
+    code = get(get(item, "caller"), "type", "direct") != "direct"
+    name, args = text(item, "name"), get(item, body)
+    return RawCall(id_, name, args, kind, echo, problem=cut, from_code=code)
 
 
 def _missing() -> MissingExtra:

@@ -35,6 +35,9 @@ def _sent(body: dict[str, Any], *left_out: str) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None and key not in left_out}
 
 
+_REASONING: Final = "reasoning.encrypted_content"
+
+
 class ChatApi(Api):
     """Chat Completions."""
 
@@ -190,6 +193,28 @@ class ResponsesApi(Api):
         parts = [part for item in _output(response) for part in items(item, "content")]
         refused = any(get(part, "type") == "refusal" for part in parts)
         return "refused" if refused else "answered"
+
+    def ready(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask for the reasoning itself where the server keeps none: it has to come back.
+
+        What it did not give can then not be sent back.
+        """
+        if request.get("store") is not False:
+            return request
+        include = list(request.get("include") or ())
+        if _REASONING not in include:
+            include.append(_REASONING)
+        kept = [
+            item
+            for item in listed(request.get("input"))
+            if get(item, "type") != "reasoning" or get(item, "encrypted_content")
+        ]
+        return {**request, "input": kept or request.get("input"), "include": include}
+
+    def is_shortened(self, response: Any) -> bool:
+        """Whether there was a compaction."""
+        kinds = ("compaction", "compaction_summary", "context_compaction")
+        return any(get(item, "type") in kinds for item in _output(response))
 
     def reason(self, response: Any) -> str:
         """Return the status and what it says of an incomplete response."""

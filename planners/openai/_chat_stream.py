@@ -118,7 +118,8 @@ class ChatAssembler(Assembler):
             changed = list(into.feed(choice))
             if into is self._first:
                 yield from self._progress(changed)
-        self.ended = self._calling().reason is not None
+        first = self._first
+        self.ended = (self._calling().reason or (first and first.reason)) is not None
 
     @property
     def _first(self) -> _Choice | None:

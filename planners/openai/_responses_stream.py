@@ -126,6 +126,7 @@ class ResponsesAssembler(Assembler):
         if item is None:
             item = self._add(index, body)
         item.take(body)
+        self.shortened = self.shortened or "compaction" in str(item.body.get("type"))
         self._name(item, index)
         item.whole = item.whole or done
         if done:
