@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 T = TypeVar("T")
+
+
+def _same(begun: float, coroutine: object) -> None:
+    """Take no notice of how long a step took."""
 
 
 async def in_context(context: Context, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -31,30 +36,38 @@ def go_on(
     coroutine: Coroutine[Any, Any, Any],
     waits_for: Any,
     on_throw: Callable[[BaseException], object] = bool,
+    *,
+    on_step: Callable[[float, object], object] = _same,
+    slow: float = float("inf"),
 ) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine that has been run up to its first wait, which is `waits_for`.
 
-    `on_throw` is told of each exception that is thrown into it. Otherwise it does what `await` does
-    (PEP 380).
+    `on_throw` is told of each exception that is thrown into it, `on_step` when a step began that
+    took more than `slow` seconds. Otherwise it does what `await` does (PEP 380).
     """
     run = context.run
     try:
         while True:
+            step = coroutine.send
             try:
-                answer = yield waits_for
+                given = yield waits_for
             except GeneratorExit:
                 run(coroutine.close)
                 raise
             except BaseException as error:  # noqa: BLE001 - a cancellation too goes to the tool
                 on_throw(error)
-                waits_for = run(coroutine.throw, error)
+                step, given = coroutine.throw, error
             else:
                 # trio sends its exceptions wrapped (outcome.Error); asyncio sends None.
-                sent = None if answer is None else getattr(answer, "error", None)
-                if sent is None:
-                    waits_for = run(coroutine.send, answer)
-                    continue
-                on_throw(sent)
-                waits_for = run(coroutine.send, answer)
+                sent = None if given is None else getattr(given, "error", None)
+                if sent is not None:
+                    on_throw(sent)
+            begun = monotonic()
+            try:
+                waits_for = run(step, given)
+            finally:
+                del given
+                if monotonic() - begun > slow:
+                    on_step(begun, coroutine)
     except StopIteration as end:
         return end.value

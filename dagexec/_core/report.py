@@ -31,10 +31,11 @@ class Report(ShowsItself, Results):
     """The outcomes of a run by call id, in plan order.
 
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
-    thread when their deadline passed. While the run is live, calls that have not ended are not in
-    it; `underway` says where they are. `setup` has the timeouts that the run had, None where it is
-    not known. `marks` are the waits for limits and the failed attempts of calls, where they were
-    watched.
+    thread when their deadline passed. `blocked` counts steps of async tools that blocked the event
+    loop for more than 0.1 s, as `time.sleep` does; they took `blocked_seconds` in all. While the
+    run is live, calls that have not ended are not in it; `underway` says where they are. `setup`
+    has the timeouts that the run had, None where it is not known. `marks` are the waits for limits
+    and the failed attempts of calls, where they were watched.
     """
 
     __slots__ = ()
@@ -108,6 +109,8 @@ class Report(ShowsItself, Results):
                 for name, each in self._outcomes.items()
             },
         }
+        if self.blocked:
+            body["blocked"] = {"count": self.blocked, "seconds": self.blocked_seconds}
         if self.underway:
             body["underway"] = {
                 name: {"state": each.state, "ready": each.ready, "started": each.started}
@@ -151,6 +154,8 @@ class Report(ShowsItself, Results):
                 run_id=body["run_id"],
                 elapsed=body["elapsed"],
                 abandoned=body["abandoned"],
+                blocked=body.get("blocked", {}).get("count", 0),
+                blocked_seconds=body.get("blocked", {}).get("seconds", 0.0),
                 underway={
                     name: Underway(**each) for name, each in body.get("underway", {}).items()
                 },

@@ -90,6 +90,8 @@ class Results(Mapping[str, Outcome]):
     __slots__ = (
         "_outcomes",
         "abandoned",
+        "blocked",
+        "blocked_seconds",
         "elapsed",
         "marks",
         "plan",
@@ -107,6 +109,8 @@ class Results(Mapping[str, Outcome]):
         run_id: str = "",
         elapsed: float = 0.0,
         abandoned: int = 0,
+        blocked: int = 0,
+        blocked_seconds: float = 0.0,
         underway: Mapping[str, Underway] | None = None,
         setup: Setup | None = None,
         marks: Mapping[str, tuple[Mark, ...]] | None = None,
@@ -117,6 +121,8 @@ class Results(Mapping[str, Outcome]):
         self.run_id = run_id
         self.elapsed = elapsed
         self.abandoned = abandoned
+        self.blocked = blocked
+        self.blocked_seconds = blocked_seconds
         self.underway: Mapping[str, Underway] = {} if underway is None else underway
         self.setup = setup
         self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
@@ -149,7 +155,10 @@ class Results(Mapping[str, Outcome]):
         unfinished = len(self.plan) - len(self._outcomes)
         parts += [f"{unfinished} unfinished"] if unfinished else []
         total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
-        return f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
+        text = f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
+        if not self.blocked:
+            return text
+        return f"{text}, {self.blocked_seconds:.2f} s of it with the event loop blocked"
 
     @property
     def ok(self) -> bool:

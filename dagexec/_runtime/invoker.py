@@ -27,6 +27,7 @@ from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.loops import leave_loop
 from dagexec._concurrency.requests import judged
 from dagexec._concurrency.slots import Lease
+from dagexec._concurrency.steps import SLOW, clock
 from dagexec._concurrency.threads import ThreadCall, call_in_place
 from dagexec._core.copies import PLAIN
 from dagexec._core.outcomes import Cancelled
@@ -111,7 +112,7 @@ class Invoker:
 
     # ------------------------------------------------------------------------------ the tool itself
 
-    async def _invoke(  # noqa: C901 - each frame costs
+    async def _invoke(  # noqa: C901, PLR0912 - each frame costs
         self,
         call: Call,
         tool: Tool[..., Any],
@@ -143,8 +144,13 @@ class Invoker:
             if type(value) is CoroutineType:
                 coroutine: CoroutineType[Any, Any, Any] = value
                 # Most steps of a call that never waits are saved here.
+                begun = clock()
                 try:
-                    waits_for = enter(coroutine.send, None)
+                    try:
+                        waits_for = enter(coroutine.send, None)
+                    finally:
+                        if clock() - begun > SLOW:
+                            self._on_slow(begun, coroutine)
                 except StopIteration as end:
                     value = end.value
                 else:
@@ -161,10 +167,17 @@ class Invoker:
         if not self._lane.surroundings.in_place:
             watchdog.watch(self, self._nearest())
         try:
-            rest = go_on(context, coroutine, waits_for, self._on_throw)
+            rest = go_on(
+                context, coroutine, waits_for, self._on_throw, on_step=self._on_slow, slow=SLOW
+            )
             return await (judged(rest, self._is_meant) if self._is_judging() else rest)
         finally:
             watchdog.release(self)
+
+    def _on_slow(self, begun: float, coroutine: object) -> None:
+        """Take note of a step of the tool that blocked the event loop, from `begun` until now."""
+        run = self._run
+        run.blocking.note(self.names, begun, run.thread, coroutine)
 
     def _nearest(self) -> float:
         """Return the next of all deadlines that bound the call, a point on the loop's clock."""

@@ -185,7 +185,7 @@ class Lane:
         if stopped is not None:
             return stopped
         if self.scope is not None and self.scope.cancel_called:
-            return late("layer")
+            return late("layer", self.run.blocking.during(self.run.now()))
         return self.run.stopped_by_caller()
 
 

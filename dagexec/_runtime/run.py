@@ -93,6 +93,8 @@ class Run(ShowsItself):
             run_id=self.id,
             elapsed=run.so_far(),
             abandoned=run.abandoned,
+            blocked=run.blocking.count,
+            blocked_seconds=run.blocking.seconds,
             underway=None if seen is None else dict(seen.underway),
             setup=run.settings.setup,
             marks=None if seen is None else dict(seen.marks),

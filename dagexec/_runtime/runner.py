@@ -17,6 +17,7 @@ from dagexec._concurrency.capacities import Capacities
 from dagexec._concurrency.requests import judged
 from dagexec._concurrency.signals import bare
 from dagexec._concurrency.slots import Slots
+from dagexec._concurrency.steps import looks_at, looks_away
 from dagexec._core.outcomes import STATUSES
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import Added, Closed
@@ -97,6 +98,8 @@ class Runner:
         state, recorder = self.state, self.parts.recorder
         live[self] = None
         state.begin()
+        if self._sequential is None:  # which has no threads
+            looks_at(state.thread)
         self.lane.surroundings = state.surroundings()
         state.retell()
         try:
@@ -164,6 +167,8 @@ class Runner:
     def _end(self) -> None:
         del live[self]
         state = self.state
+        if self._sequential is None:
+            looks_away(state.thread)
         if not state.machine.finished:
             state.stop(self.lane.reason())
         state.elapsed = state.now()

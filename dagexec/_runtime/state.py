@@ -38,6 +38,7 @@ from dagexec._core.scheduler import (
     Stop,
 )
 from dagexec._errors import CallTimeout
+from dagexec._runtime.blocking import Blocking
 from dagexec._runtime.observers import (
     Observer,
     entering,
@@ -77,6 +78,7 @@ class RunState:
         self.given: Mapping[str, Replies] | None = None
         self.starts: Mapping[str, int] | None = None
         self.watchdog = Watchdog()
+        self.blocking = Blocking()
         self._init_clock()
         self._init_hooks()
         self._init_ending()
@@ -283,7 +285,7 @@ class RunState:
     def stopped_by(self) -> Outcome | None:
         """Return what has stopped the run, its own deadline included; None if nothing has."""
         if self.verdict is None and self.scope.cancel_called:
-            self.verdict = late(self.settings.run_scope)
+            self.verdict = late(self.settings.run_scope, self.blocking.during(self.now()))
             self.note(Stop(self.verdict))
         return self.verdict
 
@@ -295,6 +297,7 @@ class RunState:
         return self.verdict
 
 
-def late(scope: str) -> TimedOut:
-    """Return the outcome of what the deadline of this scope ended."""
-    return TimedOut(scope, error=CallTimeout(f"the deadline of the {scope} expired", scope))
+def late(scope: str, besides: str = "") -> TimedOut:
+    """Return the outcome of what the deadline of this scope ended, and what there is to say."""
+    text = f"the deadline of the {scope} expired{besides}"
+    return TimedOut(scope, error=CallTimeout(text, scope))

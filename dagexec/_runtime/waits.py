@@ -19,6 +19,7 @@ from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.requests import judged
 from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.stacks import Frame, Place, awaits_of, thread_frames
+from dagexec._concurrency.steps import SLOW, clock
 from dagexec._concurrency.threads import ThreadCall
 from dagexec._core.plan import Call
 from dagexec._core.scheduler import State
@@ -34,6 +35,7 @@ _TRIES: Final = 20
 # Below this code begins the tool's own.
 _INVOKE: Final = Worker._invoke.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 # How a call is driven; the same in each.
+_STEPS: Final = (_INVOKE, go_on.__code__)
 _HIDDEN: Final = (_INVOKE, Worker._go_on.__code__, go_on.__code__, judged.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
@@ -269,7 +271,7 @@ def _running(
     if held is not None:
         holds.append(held.words)
     waits: list[str] = []
-    frames, thread = _frames(runner, worker, waits)
+    frames, thread = _frames(runner, worker, waits, holds)
     native = None
     if thread is not None and thread.ident is not None:
         native = _native(thread.ident)
@@ -291,11 +293,12 @@ def _running(
 
 
 def _frames(
-    runner: Runner, worker: Worker, waits: list[str]
+    runner: Runner, worker: Worker, waits: list[str], holds: list[str]
 ) -> tuple[list[Frame], ThreadCall | None]:
     """Return the frames from the tool's first on, and the thread it runs in, if it does.
 
-    What they show to be waited for is added to `waits`.
+    What they show to be waited for is added to `waits`, and the event loop to `holds` if a step of
+    the tool has blocked it for too long by now.
     """
     found = _until_a_run(worker.running, waits)
     thread = next(
@@ -304,7 +307,11 @@ def _frames(
     if thread is not None and thread.ident is not None:
         frames = _below(thread_frames(thread.ident), ThreadCall.execute.__code__)
     elif found and found[-1].runs:  # the event loop is in it at this moment
-        frames = _below(thread_frames(runner.state.thread), _INVOKE)
+        stack = thread_frames(runner.state.thread)
+        frames = _below(stack, _INVOKE)
+        begun = next((each.local("begun") for each in stack[::-1] if each.code in _STEPS), None)
+        if begun is not None and clock() - begun > SLOW:
+            holds.append(f"the event loop for {clock() - begun:.1f} s")
     else:
         frames = _below(found, _INVOKE)
     if any(each.code is Lease.__aexit__.__code__ for each in found):

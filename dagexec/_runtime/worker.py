@@ -372,6 +372,8 @@ class Worker(Invoker):
     def _timed_out(self, error: Exception | None = None) -> Outcome:
         timeout = self._tool.timeout or self._run.settings.call_timeout
         took = f" of {timeout:g} s" if timeout and error is None else ""
-        late = CallTimeout(f"tool {self._tool.name!r} did not end within its timeout{took}", "call")
+        run = self._run
+        text = f"tool {self._tool.name!r} did not end within its timeout{took}"
+        late = CallTimeout(text + run.blocking.during(run.now() - self._started), "call")
         late.__cause__ = error
         return TimedOut("call", error=late)

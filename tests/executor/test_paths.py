@@ -110,7 +110,7 @@ def test_text_and_object_are_entered_alike(value, data):
 @pytest.mark.anyio
 async def test_a_run_with_such_paths():
     """In arguments and templates; the text is read once for all of them."""
-    from dagexec._core import refs
+    from dagexec._core import paths
 
     @tool(effect="read")
     async def get() -> str:
@@ -120,10 +120,10 @@ async def test_a_run_with_such_paths():
     async def put(value: object) -> object:
         return value
 
-    refs._read.cache_clear()
+    paths._read.cache_clear()
     calls = [Call("1", "get"), Call("t", "put", {"value": {"$template": "<${1.items[-1].n}>"}})]
     calls += [Call(f"{n}", "put", {"value": {"$ref": "1.items[*].n"}}) for n in range(2, 30)]
     report = await Executor([get, put]).run(Plan(calls))
     assert report["t"].value == "<2>"
     assert report["2"].value == [1, 2]
-    assert refs._read.cache_info().misses == 1
+    assert paths._read.cache_info().misses == 1

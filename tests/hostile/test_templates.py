@@ -103,9 +103,9 @@ def test_a_value_that_is_referred_to_often_is_copied_once() -> None:
     assert found["x"][0] is found["x"][-1] is found["y"]
 
 
-async def test_ten_calls_that_ask_for_ten_gigabytes_are_refused(anyio_backend_name: str) -> None:
+@pytest.mark.anyio
+async def test_ten_calls_that_ask_for_ten_gigabytes_are_refused() -> None:
     """Each multiplies the one before: the first that is too large fails, and says why."""
-    del anyio_backend_name
 
     @tool(effect="read")
     async def echo(text: str) -> str:

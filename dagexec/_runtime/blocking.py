@@ -1,0 +1,109 @@
+"""Calls that block their event loop: named in the log, counted, and told to those who waited.
+
+The commonest mistake of all: `time.sleep` or `requests.get` in an async tool. No deadline can end
+such a step, and everything else in the loop stands still for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, final
+
+from dagexec._concurrency.stacks import Place
+from dagexec._concurrency.steps import clock, place_of
+
+_log: Final = logging.getLogger("dagexec")
+
+# Seconds within which a tool and a line are named once, and how many are remembered.
+_AGAIN: Final = 60.0
+_MOST: Final = 1000
+_named: Final[dict[tuple[str, str, int], float]] = {}
+# Blocked steps of a run that are remembered for those who waited.
+_KEPT: Final = 50
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that was too long; times on the real clock."""
+
+    call: str
+    tool: str
+    begun: float
+    ended: float
+    place: Place | None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.begun
+
+    def __str__(self) -> str:
+        """Return it as part of a sentence."""
+        where = "" if self.place is None else f" at {self.place.file}:{self.place.line}"
+        return (
+            f"call {self.call!r} (tool {self.tool!r}) blocked the event loop"
+            f" for {self.seconds:.2f} s{where}"
+        )
+
+
+@final
+class Blocking:
+    """The steps of one run that blocked its event loop."""
+
+    __slots__ = ("_last", "count", "seconds")
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.count = 0
+        self.seconds = 0.0
+        self._last: deque[Step] = deque(maxlen=_KEPT)
+
+    def note(self, names: tuple[str, str], begun: float, thread: int, coroutine: object) -> None:
+        """Count a step of a call of a tool that began at `begun`, and name it in the log."""
+        ended = clock()
+        step = Step(*names, begun, ended, place_of(thread, begun, coroutine))
+        self.count += 1
+        self.seconds += step.seconds
+        self._last.append(step)
+        if _is_news(step):
+            text = (
+                "%s: meanwhile nothing else ran and no deadline was kept; await an async library,"
+                " or make the tool a plain `def`, which runs in a thread"
+            )
+            _log.warning(text, step, extra={"dagexec": _facts(step)})
+
+    def during(self, seconds: float) -> str:
+        """Return what to add to the error of what has timed out after this many seconds."""
+        since = clock() - seconds
+        steps = [step for step in self._last if step.ended > since]
+        if not steps:
+            return ""
+        longest = max(steps, key=lambda step: step.seconds)
+        more = f", and {len(steps) - 1} more such steps" if len(steps) > 1 else ""
+        return f"; meanwhile {longest}{more}"
+
+
+def _is_news(step: Step) -> bool:
+    """Whether this tool has not been named for this line within the last minute."""
+    place = step.place
+    key = (step.tool, "" if place is None else place.file, 0 if place is None else place.line)
+    if step.ended - _named.get(key, -_AGAIN) < _AGAIN:
+        return False
+    if len(_named) >= _MOST:
+        _named.clear()
+    _named[key] = step.ended
+    return True
+
+
+def _facts(step: Step) -> dict[str, object]:
+    place = step.place
+    return {
+        "call": step.call,
+        "tool": step.tool,
+        "seconds": round(step.seconds, 3),
+        "file": None if place is None else place.file,
+        "line": None if place is None else place.line,
+    }

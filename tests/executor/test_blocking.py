@@ -1,0 +1,193 @@
+"""Blocking code in an async tool: no deadline can end it, and it must not go unnoticed."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from dagexec import Call, Executor, Plan, Report, Timeouts, tool
+from dagexec._concurrency import steps
+from dagexec._runtime import blocking
+from dagexec.limits import Retry
+
+pytestmark = pytest.mark.anyio
+
+
+@tool(effect="read")
+async def blocks(seconds: float = 0.3) -> str:
+    """Block before the first wait."""
+    time.sleep(seconds)  # the line that is named
+    return "done"
+
+
+@tool(effect="read")
+async def blocks_late(seconds: float = 0.3) -> str:
+    """Block behind a wait, below another function."""
+    await anyio.sleep(0.01)
+    _work(seconds)
+    await anyio.sleep(0)
+    return "done"
+
+
+def _work(seconds: float) -> None:
+    time.sleep(seconds)  # so is this one
+
+
+@tool(effect="read")
+async def blocks_and_fails() -> str:
+    """Block, and raise."""
+    time.sleep(0.2)
+    raise ValueError("no")
+
+
+@tool(effect="read")
+async def waits(seconds: float = 0.05) -> str:
+    """Wait as one should."""
+    await anyio.sleep(seconds)
+    return "done"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "_named", {})
+
+
+def _line_of(text: str) -> int:
+    lines = Path(__file__).read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+TOOLS = [blocks, blocks_late, blocks_and_fails, waits]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize(
+    ("name", "text"), [("blocks", "the line that is named"), ("blocks_late", "so is this one")]
+)
+async def test_a_step_that_blocks_is_named_with_its_line(
+    name: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tool, call, seconds, file and line; counted in the report, which says so in its line."""
+    report = await Executor(TOOLS).run(Plan([Call("a", name), Call("b", "waits")]))
+    records = [record for record in caplog.records if "blocked the event loop" in record.message]
+    assert len(records) == 1
+    assert records[0].levelno == logging.WARNING
+    facts = records[0].dagexec  # type: ignore[attr-defined]
+    assert (facts["call"], facts["tool"]) == ("a", name)
+    assert (facts["file"], facts["line"]) == (__file__, _line_of(text))
+    assert 0.25 < facts["seconds"] < 3
+    assert f"{__file__}:{facts['line']}" in records[0].message
+    assert report.blocked == 1
+    assert 0.25 < report.blocked_seconds < 3
+    assert "with the event loop blocked" in str(report)
+    again = Report.from_json(report.to_json())
+    assert (again.blocked, again.blocked_seconds) == (1, report.blocked_seconds)
+
+
+@pytest.mark.real_time
+async def test_a_neighbour_that_timed_out_meanwhile_says_so() -> None:
+    """Its own timeout or the run's: the error names the call that is guilty."""
+    calls = [Call("slow", "waits", {"seconds": 0.2}), Call("guilty", "blocks", {"seconds": 0.8})]
+    for timeouts in (Timeouts(call=0.5), Timeouts(workflow=0.5), Timeouts(layer=0.5)):
+        calls[0] = Call("slow", "waits", {"seconds": 1.5})
+        report = await Executor(TOOLS, timeouts=timeouts).run(Plan(calls))
+        assert report["slow"].status == "timed_out"
+        assert "call 'guilty' (tool 'blocks') blocked the event loop" in str(report["slow"].error)
+        assert __file__ in str(report["slow"].error)
+
+
+@pytest.mark.real_time
+async def test_a_step_that_raises_counts_too() -> None:
+    """And each attempt of a call that is tried again."""
+    failing = tool(effect="read", retry=Retry(2, base=0.01))(blocks_and_fails.function)
+    report = await Executor([failing]).run(Plan([Call("a", "blocks_and_fails")]))
+    assert report["a"].status == "failed"
+    assert report.blocked == 2
+
+
+@pytest.mark.real_time
+async def test_a_line_is_named_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    """A loop over a thousand calls does not flood the log; each still counts."""
+    calls = [Call(str(number), "blocks", {"seconds": 0.15}) for number in range(3)]
+    report = await Executor(TOOLS).run(Plan(calls))
+    assert report.blocked == 3
+    assert sum("blocked the event loop" in record.message for record in caplog.records) == 1
+
+
+async def test_waiting_is_no_blocking(caplog: pytest.LogCaptureFixture) -> None:
+    """An hour of virtual time takes no real time: no alarm."""
+    report = await Executor(TOOLS).run(Plan([Call("a", "waits", {"seconds": 3600})]))
+    assert (report.blocked, report.blocked_seconds) == (0, 0.0)
+    assert "blocked" not in str(report)
+    assert "blocked" not in report.to_dict()
+    assert not caplog.records
+
+
+@pytest.mark.real_time
+async def test_a_sync_tool_may_block(caplog: pytest.LogCaptureFixture) -> None:
+    """It has a thread of its own."""
+
+    @tool(effect="read")
+    def sleeps() -> str:
+        time.sleep(0.2)
+        return "done"
+
+    report = await Executor([sleeps]).run(Plan([Call("a", "sleeps")]))
+    assert report.blocked == 0
+    assert not caplog.records
+
+
+@pytest.mark.real_time
+async def test_whoever_looks_on_sees_it_while_it_lasts() -> None:
+    """From another thread, as the doctor does."""
+    executor = Executor(TOOLS)
+    seen: list[str] = []
+
+    def look() -> None:
+        for _ in range(12):
+            time.sleep(0.05)
+            seen.append(str(executor.snapshot()))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    await executor.run(Plan([Call("a", "blocks_late", {"seconds": 0.5})]))
+    looker.join()
+    assert any("holds a slot, the event loop for 0." in text for text in seen)
+    assert any(f"{__file__}:{_line_of('so is this one')}" in text for text in seen)
+
+
+@pytest.mark.real_time
+async def test_the_thread_that_looks_ends_when_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing of a loop is kept."""
+    monkeypatch.setattr(steps, "_IDLE", 0.05)
+    sampler = steps.Sampler()
+    monkeypatch.setattr(steps, "sampler", sampler)
+    await Executor(TOOLS).run(Plan([Call("a", "waits")]))
+    thread = sampler._thread
+    assert thread is not None
+    await anyio.sleep(0.01)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert not sampler._loops
+    assert not sampler._seen
+    gc.collect()
+
+
+@pytest.mark.real_time
+async def test_without_concurrency_there_is_no_such_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The step is counted all the same, and told by where it ended."""
+    sampler = steps.Sampler()
+    monkeypatch.setattr(steps, "sampler", sampler)
+    report = await Executor(TOOLS, concurrency=0).run(Plan([Call("a", "blocks")]))
+    assert report.blocked == 1
+    assert sampler._thread is None
