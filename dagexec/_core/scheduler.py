@@ -39,7 +39,7 @@ Rules that hold for every driver:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from dagexec._core.each import calls_of, gathered, item_targets
@@ -60,7 +60,8 @@ from dagexec._core.events import (
     Stop,
 )
 from dagexec._core.outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
-from dagexec._core.plan import Call, cycles, unknown_reference
+from dagexec._core.plan import cycles, unknown_reference
+from dagexec._core.standing import Standing, blame, by_index
 from dagexec._core.states import (
     LOST,
     TRANSITIONS,
@@ -98,32 +99,26 @@ __all__ = [
 
 
 @final
-class Scheduler:
+class Scheduler(Standing):
     """The machine. `on_failure` is "skip" or "stop"; with `barrier` layers never overlap."""
 
     def __init__(self, *, on_failure: str = "skip", barrier: bool = False) -> None:
         """Start with no calls, open for `Added`."""
+        super().__init__()
         self.stops_on_failure = on_failure == "stop"
         self._barrier = barrier
-        self._nodes: dict[str, Node] = {}
         # Calls that others depend on and that have not arrived.
         self._expected: dict[str, list[tuple[Node, bool]]] = {}
         # Whether a call ever depended on one that had not arrived: without that, no cycle.
         self._looks_ahead = False
-        # The calls for the items of each call that has become those.
-        self._items: dict[str, tuple[Node, ...]] = {}
         # Nothing is missing for these; they wait for the end of the batch, stream or layer.
         self._free: list[Node] = []
         self._layers: list[list[Node]] = []
-        self._outcomes: dict[str, Outcome] = {}
         # Calls that became pending because of another.
         self._suspended: list[Node] = []
         # Calls launched and not settled. Zero with calls left means that only a person, or a call
         # that has not arrived, can free them.
         self._active = 0
-        self._closed = False
-        self._stopped = False
-        self._finished = False
         self._actions: list[Action] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             Added: self._on_added,
@@ -134,74 +129,6 @@ class Scheduler:
             Reopened: self._on_reopened,
             Spread: self._on_spread,
         }
-
-    # What a driver may read. All of it is derived from the events so far.
-
-    @property
-    def finished(self) -> bool:
-        """Whether every call has its outcome and no call can come."""
-        return self._finished
-
-    @property
-    def closed(self) -> bool:
-        """Whether the plan is complete."""
-        return self._closed
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the run was stopped."""
-        return self._stopped
-
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """The outcomes so far, in the order in which calls ended. Not to be changed."""
-        return self._outcomes
-
-    @property
-    def calls(self) -> Iterator[Call]:
-        """The calls that have arrived, in order; those for items stand behind their call."""
-        nodes = self._nodes.values()
-        if not self._items:
-            return (node.call for node in nodes)
-        # As if they had been written in the place of the call that they are of.
-        return (node.call for node in sorted(nodes, key=_by_index))
-
-    def items(self, name: str) -> list[Call]:
-        """Return the calls for the items of a call, none as long as it has not become those."""
-        return [item.call for item in self._items.get(name, ())]
-
-    @property
-    def has_items(self) -> bool:
-        """Whether a call became calls for its items."""
-        return bool(self._items)
-
-    def knows(self, name: str) -> bool:
-        """Whether a call with this id has arrived."""
-        return name in self._nodes
-
-    def place(self, name: str) -> float:
-        """Return where a call stands in the order of arrival; raise KeyError for an unknown one."""
-        return self._nodes[name].index
-
-    def call(self, name: str) -> Call:
-        """Return the call with this id; raise KeyError for an unknown one."""
-        return self._nodes[name].call
-
-    def state(self, name: str) -> State:
-        """Return the state of a call; raise KeyError for an unknown one."""
-        return self._nodes[name].state
-
-    def ready(self, name: str) -> Call | None:
-        """Return the call with this id if it is ready, else None; raise KeyError if unknown."""
-        node = self._nodes[name]
-        return node.call if node.state is State.READY else None
-
-    def missing(self, name: str) -> tuple[str, ...]:
-        """Return the dependencies of a call, or its items, that have not ended, or not arrived."""
-        node = self._nodes[name]
-        items = [item.call.id for item in self._items.get(name, ())]
-        needed = items or (*node.call.needs, *node.call.waits)
-        return tuple(each for each in needed if each not in self._outcomes)
 
     def receive(self, *events: Event) -> list[Action]:
         """Take a batch of events and return what to do now.
@@ -545,7 +472,7 @@ class Scheduler:
         if not layer:
             return
         if len(layer) > 1:
-            layer.sort(key=_by_index)
+            layer.sort(key=by_index)
         names: list[str] = []
         for node in layer:
             node.state = State.READY
@@ -584,10 +511,6 @@ class Scheduler:
                 waiting.append((dependant, culprit))
 
 
-def _by_index(node: Node) -> float:
-    return node.index
-
-
 def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
     """Whether a lost call may still hold a dependant back; a default is there at once."""
     return hard or source.call.id in dependant.call.ordered
@@ -596,8 +519,3 @@ def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
 def _take_dependants(node: Node) -> list[Node]:
     dependants, node.dependants = node.dependants, ()
     return [dependant for dependant, _ in dependants]
-
-
-def blame(name: str, outcome: Outcome) -> str:
-    """Return the call that failed first, given one that was lost: itself, unless it was skipped."""
-    return outcome.because if outcome.status in ("skipped", "pending") and outcome.because else name

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = (Path("dagexec/_scheduler.py"), Path("dagexec/_states.py"))
+TARGETS = tuple(
+    Path("dagexec/_core", name) for name in ("scheduler.py", "standing.py", "states.py")
+)
 TIMEOUT = 60.0  # seconds; a mutant that hangs is killed
 FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
