@@ -76,7 +76,6 @@ from dagexec._core.states import (
 )
 from dagexec._errors import BadReference, CallError, Problem
 
-# The machine and all that is said to it and by it.
 __all__ = [
     "Abort",
     "Action",
