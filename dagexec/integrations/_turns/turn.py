@@ -15,7 +15,18 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
-from dagexec import Call, CallError, Cancelled, Executor, Failed, Outcome, Pending, Plan, Report
+from dagexec import (
+    Call,
+    CallError,
+    Cancelled,
+    Executor,
+    Failed,
+    Outcome,
+    Pending,
+    Plan,
+    Report,
+    TimedOut,
+)
 from dagexec.integrations._turns.conversation import Conversation, Spoken
 from dagexec.integrations._turns.crew import Crew
 from dagexec.integrations._turns.rendezvous import (
@@ -39,6 +50,10 @@ Handler = Callable[[dict[str, Any] | None], Coroutine[Any, Any, Any]]
 # Seconds after which nobody waits any longer for a call that a framework has not started, while
 # all the others wait for it: whoever was to start it has forgotten it without a word.
 PATIENCE: Final = 30.0
+
+# Seconds for which a plan stays open while none of its calls is there: a framework that starts only
+# so many at a time, or that a guardrail holds up, starts the next ones soon, or it never will.
+LINGER: Final = 0.05
 
 _TURN: Final[ContextVar[Turn]] = ContextVar("dagexec_turn")
 _UNSET: Final = object()
@@ -146,6 +161,9 @@ class Turn:
         self._over: Outcome | None = None
         self._moved = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        # When the first call came, and whether the plan was ended because nobody was there.
+        self._began: float | None = None
+        self._resting = False
         self._one_by_one = asyncio.Lock()
         self._base: Context = copy_context()
 
@@ -185,8 +203,11 @@ class Turn:
         if self._over is not None:
             ticket.settle(self._over)
             return ticket
-        if self._driver is None or self._driver.done():
-            self._start()
+        if self._resting and self._driver is not None:
+            await _until_done(self._driver)
+        if (self._driver is None or self._driver.done()) and not self._start():
+            ticket.settle(TimedOut("turn"))
+            return ticket
         self._tickets[key] = ticket
         self._present += 1
         try:
@@ -199,6 +220,9 @@ class Turn:
             raise
         finally:
             self._present -= 1
+            source = self._source
+            if self._present == 0 and source is not None and not self._rendezvous.closed:
+                source.loop.call_later(LINGER, self._rest, source)
         await self._leave_last()
         return ticket
 
@@ -212,7 +236,14 @@ class Turn:
 
     # ------------------------------------------------------------------------------------ the run
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Begin a plan; return False if the time of the turn is over."""
+        loop = asyncio.get_running_loop()
+        self._began = loop.time() if self._began is None else self._began
+        executor = self._within(loop.time() - self._began)
+        if executor is None:
+            return False
+        self._resting = False
         if self._driver is not None:
             # The plan before has ended; what is known of it counts as a value now.
             self._rendezvous.restart()
@@ -223,11 +254,30 @@ class Turn:
                 if self._rendezvous.state(key) in (State.EXPECTED, State.GONE):
                     self._calls[key] = self.conversation.plan_call(call, self._names[call.tool])
         self._source = _Source()
-        self._driver = asyncio.get_running_loop().create_task(
-            self._drive(self._source), name="dagexec turn"
-        )
+        driving = self._drive(executor, self._source)
+        self._driver = loop.create_task(driving, name="dagexec turn")
+        return True
 
-    async def _drive(self, source: _Source) -> None:
+    def _within(self, elapsed: float) -> Executor | None:
+        """Return the executor with what is left of the turn's time, None if nothing is."""
+        times = self.executor.timeouts
+        if elapsed == 0 or (times.turn is None and times.workflow is None):
+            return self.executor
+        left = {
+            scope: None if limit is None else limit - elapsed
+            for scope, limit in (("turn", times.turn), ("workflow", times.workflow))
+        }
+        if any(limit is not None and limit <= 0 for limit in left.values()):
+            return None
+        return self.executor.within(replace(times, **left))
+
+    def _rest(self, source: _Source) -> None:
+        """End a plan of which no call is there any more; what comes later begins another."""
+        if self._present == 0 and source is self._source and not self._rendezvous.closed:
+            self._resting = True
+            source.end()
+
+    async def _drive(self, executor: Executor, source: _Source) -> None:
         loop = asyncio.get_running_loop()
         _TURN.set(self)
         self._base = copy_context()
@@ -235,9 +285,9 @@ class Turn:
         self._timer = loop.call_later(PATIENCE, self._look_late)
         end: Outcome = Cancelled()
         try:
-            report = await self.executor.run(source)
+            report = await executor.run(source)
             self._crew.report(report)
-            if not self._rendezvous.closed:
+            if not self._rendezvous.closed and not self._resting:
                 end = self._over = _verdict(report)
         except Exception as error:  # noqa: BLE001 - each call that waits gets it
             end = self._over = Failed(error)

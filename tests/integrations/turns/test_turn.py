@@ -263,6 +263,23 @@ async def test_a_turn_that_is_closed_leaves_nothing():
     assert not left_over()
 
 
+async def test_a_plan_ends_while_nobody_is_there():
+    """And goes on with another one, which knows what was left; the turn's limit is one."""
+    one = turn(
+        ("slow", {}),
+        ("slow", {"x": {"$ref": "1.slept"}}),
+        ("slow", {"x": {"$ref": "1"}}),
+        timeouts=Timeouts(call=None, turn=5),
+    )
+    assert (await done(one, "1", slow)).ok
+    await asyncio.sleep(1)
+    assert not left_over()
+    assert (await done(one, "2", slow)).value == {"slept": 1.0, "x": 1.0}
+    await asyncio.sleep(3)
+    late = await done(one, "3", slow)
+    assert (late.status, late.scope) == ("timed_out", "turn")
+
+
 async def test_nobody_runs_when_all_have_ended():
     """The last to leave has waited for the run."""
     one = turn(("slow", {}), ("slow", {}))
