@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagexec import Call, Done, Executor, Plan, tool
-from dagexec._core.refs import Ref, follow
+from dagexec._core.paths import follow
+from dagexec._core.refs import Ref
 from planners._core.cutting import cut
 from planners.openai import ChatPlanner
 

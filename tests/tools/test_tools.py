@@ -800,7 +800,11 @@ class _Other:
         caller: str
 
 
-@pytest.mark.parametrize("annotation", [_Other.CallContext, "CallContext", "CallContext | None"])
+@pytest.mark.parametrize(
+    "annotation",
+    [_Other.CallContext, "CallContext", "CallContext | None"],
+    ids=["class", "text", "optional"],
+)
 def test_a_class_of_the_same_name_is_an_argument(annotation):
     """Only dagexec's own is the call's context, however the annotation is written."""
     CallContext = _Other.CallContext  # noqa: N806
