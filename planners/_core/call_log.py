@@ -7,7 +7,7 @@ that a later turn can refer to an earlier result. Whatever is wrong with a call 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -70,6 +70,8 @@ class Record:
     raw: RawCall
     repeats: Record | None = None
     problem: str | None = None
+    # The call as the plan has it, None for one that cannot run.
+    call: Call | None = None
     outcome: Outcome | None = None
     # Of a call that ran once for each item of a list: what became of the items, in order.
     items: tuple[Outcome, ...] = ()
@@ -194,16 +196,11 @@ class CallLog(EarlierCalls[Record]):
 
     def last(self) -> list[Record]:
         """Return the calls of the last turn."""
-        return self._of(self._turn)
+        return self.of_turn(self._turn)
 
-    def _of(self, turn: int) -> list[Record]:
+    def of_turn(self, turn: int) -> list[Record]:
+        """Return the calls of a turn."""
         return [record for record in self.records if record.turn == turn and not record.void]
-
-    def turn_of(self, ids: Iterable[str]) -> list[Record]:
-        """Return the calls of the turn that a report belongs to; of the last one if it has none."""
-        known = {record.id: record for record in self.records}
-        turn = next((known[id_].turn for id_ in ids if id_ in known), self._turn)
-        return self._of(turn)
 
     def call(self, record: Record, *, complete: bool = True) -> Call:
         """Return a call as a plan takes it.
@@ -213,11 +210,14 @@ class CallLog(EarlierCalls[Record]):
         """
         self._growing = not complete
         try:
-            return self._checked(record)
+            call = self._checked(record)
         except PlanError as error:
             text = "\n".join(problem.message for problem in error.problems)
         except CannotRun as error:
             text = str(error)
+        else:
+            record.call = call
+            return call
         return Call(record.id, record.raw.name or _NAMELESS, problem=text)
 
     def _checked(self, record: Record) -> Call:

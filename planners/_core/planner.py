@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Self
 from dagexec import CallError, DagexecError, Failed, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
 from planners._core.api import Api
+from planners._core.belonging import records_of
 from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.cutting import cut
 from planners._core.edge import described, is_dict
@@ -185,8 +186,19 @@ class Planner(ABC):
         Every call of the turn is answered once, also those that the report says nothing of. A
         report of the same turn can be rendered again, after `resume` for instance. Empty if the
         turn had no calls.
+
+        Raises DagexecError for the report of an older turn or of other calls, and for what is none.
         """
-        records = self._log.turn_of(report)
+        return self._answered(records_of(self._log, report), report)
+
+    def answers_of(self, report: Mapping[str, Outcome]) -> list[Any]:
+        """Return the answers of the turn that a report belongs to, an older one perhaps, once more.
+
+        For who replaces them where they stand, as `Dialogue.update` does; raises like `results`.
+        """
+        return self._answered(records_of(self._log, report, older=True), report)
+
+    def _answered(self, records: list[Record], report: Mapping[str, Outcome]) -> list[Any]:
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
             record.items = _items(report, record.id) or record.items

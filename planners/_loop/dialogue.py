@@ -142,7 +142,7 @@ class Dialogue:
         start, end = self._place(self._answers[at])
         if start == end:
             raise DagexecError("the answers of this turn are not in `messages` any more")
-        new = self.planner.results(report)
+        new = self.planner.answers_of(report)
         places = self.planner.api.places
         for (known, _), (answer, key) in zip(places(self._answers[at]), places(new), strict=True):
             answer[key] = known[key]
