@@ -406,7 +406,9 @@ def holds_each(value: Any) -> bool:
     return False
 
 
-def resolve(value: Any, lookup: Callable[[Ref], Any], room: Room | None = None) -> Any:
+def resolve(  # noqa: PLR0911 - one a kind
+    value: Any, lookup: Callable[[Ref], Any], room: Room | None = None
+) -> Any:
     """Put values in the place of references, in one pass; what goes in is never read again.
 
     The containers in what is returned are its reader's own. Errors: BadReference where templates
@@ -416,10 +418,12 @@ def resolve(value: Any, lookup: Callable[[Ref], Any], room: Room | None = None) 
     if kind in PLAIN:
         return value
     if kind is Ref:
-        if room is not None:
+        if room is not None and room.copies is not None:
             return _owned(value, lookup, room)
         found = lookup(value)
-        return found if type(found) in PLAIN else own(found)
+        if type(found) in PLAIN:
+            return found
+        return own(found) if room is None else _kept(value, own(found), room)
     if kind is Literal:
         return own(value.value)
     if kind is Each:
@@ -446,14 +450,16 @@ def _resolved(value: Any, lookup: Callable[[Ref], Any], room: Room) -> Any:
 
 def _owned(ref: Ref, lookup: Callable[[Ref], Any], room: Room) -> Any:
     """Return a value for the call alone: one copy, however often the call refers to it."""
-    lasting = ref.default is MISSING  # defaults may have no hash
-    if lasting and room.copies and (ref.call, ref.path) in room.copies:
-        return room.copies[ref.call, ref.path]
+    copies = room.copies or {}
+    if ref.default is MISSING and (ref.call, ref.path) in copies:
+        return copies[ref.call, ref.path]
     found = lookup(ref)
-    if type(found) in PLAIN:
-        return found
-    copied = own(found)
-    if lasting:
+    return found if type(found) in PLAIN else _kept(ref, own(found), room)
+
+
+def _kept(ref: Ref, copied: Any, room: Room) -> Any:
+    if ref.default is MISSING:  # defaults may have no hash
+        room.copies = room.copies or {}
         room.copies[ref.call, ref.path] = copied
     return copied
 

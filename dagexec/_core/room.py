@@ -19,7 +19,7 @@ class Room:
     def __init__(self) -> None:
         """Begin with all of it."""
         # The copies of values that the call refers to, by id and path of the reference.
-        self.copies: dict[tuple[Any, ...], Any] = {}
+        self.copies: dict[tuple[Any, ...], Any] | None = None
         self._left = MAX_TEXT
 
     def take(self, text: str) -> str:

@@ -174,7 +174,7 @@ def type_word(schema: object, root: Mapping[str, Any], depth: int = 4) -> str:
         return shorten(schema["const"])
     alternatives = schema.get("anyOf") or schema.get("oneOf")
     if is_list(alternatives):
-        words = [type_word(item, root, depth - 1) for item in alternatives]
+        words = [type_word(item, root, depth - 1) for item in alternatives[:_EXPECTED]]
         return " or ".join(dict.fromkeys(words))
     return _typed(schema, root, depth)
 
@@ -268,8 +268,12 @@ def without_titles(schema: Any) -> Any:
     return short
 
 
-def holds_secret(schema: Any, root: Mapping[str, Any], seen: tuple[str, ...] = ()) -> bool:
-    """Say whether a schema has a part that is marked as a password, as pydantic's secrets are."""
+def holds_secret(schema: Any, root: Mapping[str, Any], seen: set[str] | None = None) -> bool:
+    """Say whether a schema has a part that is marked as a password, as pydantic's secrets are.
+
+    `seen` are the definitions that were looked into: once is enough.
+    """
+    seen = set() if seen is None else seen
     if is_list(schema):
         return any(holds_secret(item, root, seen) for item in schema)
     if not is_object(schema):
@@ -277,10 +281,8 @@ def holds_secret(schema: Any, root: Mapping[str, Any], seen: tuple[str, ...] = (
     if schema.get("format") == "password":
         return True
     ref = schema.get("$ref")
-    if (
-        isinstance(ref, str)
-        and ref not in seen
-        and holds_secret(_definition(ref, root), root, (*seen, ref))
-    ):
-        return True
+    if isinstance(ref, str) and ref not in seen:
+        seen.add(ref)
+        if holds_secret(_definition(ref, root), root, seen):
+            return True
     return any(holds_secret(item, root, seen) for item in schema.values())

@@ -8,7 +8,7 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema.validators import Draft202012Validator, validator_for
+from jsonschema.validators import Draft202012Validator, extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema
@@ -27,6 +27,7 @@ from dagexec._tools.arguments import (
     type_word,
     unknown,
 )
+from dagexec._tools.patterns import MOST_STEPS, Steps, TooManySteps, keywords
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -58,7 +59,7 @@ class SchemaArguments:
     Defaults are left to the callee. A `$ref` is followed inside the schema only, never fetched.
     """
 
-    __slots__ = ("_schema", "_validator", "defaults", "judging", "open", "secret")
+    __slots__ = ("_schema", "_steps", "_validator", "defaults", "judging", "open", "secret")
     description = ""
     context = None
 
@@ -72,7 +73,8 @@ class SchemaArguments:
         """Check the schema; raise ToolDefinitionError if it cannot describe arguments."""
         self.judging = judging
         self._schema = _as_object(name, schema)
-        self._validator = _validator(name, self._schema)
+        self._steps = Steps()
+        self._validator = _validator(name, self._schema, self._steps)
         self.open = self._schema.get("additionalProperties", True) is not False
         parts = self._schema["properties"]
         marked = [key for key, part in parts.items() if holds_secret(part, self._schema)]
@@ -95,6 +97,7 @@ class SchemaArguments:
     def validate(self, args: Mapping[str, Any]) -> dict[str, Any] | list[str]:
         """Return the arguments as they are, or what is wrong."""
         values = dict(args)
+        self._steps.begin(values)
         found = self._errors(lambda: self._validator.iter_errors(values))
         if not found:
             return values
@@ -110,6 +113,7 @@ class SchemaArguments:
             return found if isinstance(found, list) else []
         parts = self._schema["properties"]
         problems: list[str] = []
+        self._steps.begin(values)
         for name, value in values.items():
             if name in parts:
                 problems += self._errors(partial(self._validator.descend, value, parts[name], name))
@@ -122,6 +126,10 @@ class SchemaArguments:
     def _errors(self, find: Callable[[], Iterable[ValidationError]]) -> list[str]:
         try:
             return [text for error in find() if self._counts(error) for text in self._texts(error)]
+        except TooManySteps:
+            return [f"the tool's schema needs more than {MOST_STEPS:,} steps to check them"]
+        except RecursionError:
+            return ["they are nested too deep for the tool's schema; write them flatter"]
         except Unresolvable as error:
             return [f"the tool's schema refers to {error.ref!r}, which is not part of it"]
         except Exception as error:  # noqa: BLE001 - a foreign schema's regular expression, say
@@ -206,7 +214,11 @@ def _extra(error: ValidationError, found: dict[str, Any]) -> list[str]:
 
 
 def _as_object(name: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    copied: dict[str, Any] = deepcopy(dict(schema or {}))
+    try:
+        copied: dict[str, Any] = deepcopy(dict(schema or {}))
+    except RecursionError:
+        msg = f"the parameters of {name!r} are described by a schema that is nested too deep"
+        raise ToolDefinitionError(msg) from None
     if copied.setdefault("type", "object") != "object":
         msg = (
             f"the parameters of {name!r} are described as {shorten(copied['type'])};"
@@ -217,12 +229,16 @@ def _as_object(name: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     return copied
 
 
-def _validator(name: str, schema: dict[str, Any]) -> Any:
+def _validator(name: str, schema: dict[str, Any], steps: Steps) -> Any:
     # Any: the library's protocol of validators leaves `descend` out.
     kind: Any = validator_for(schema, default=Draft202012Validator)
     fault = None
+    text = ""
     try:
         kind.check_schema(schema)
+        text = json.dumps(schema, default=str)
+    except RecursionError:
+        fault = "it is nested too deep"
     except Exception as error:  # noqa: BLE001 - whatever is wrong, it is no schema
         fault = getattr(error, "message", None) or str(error)
     if fault is not None:
@@ -230,7 +246,7 @@ def _validator(name: str, schema: dict[str, Any]) -> Any:
         raise ToolDefinitionError(msg)
     # An empty registry retrieves nothing; the library's own default would fetch remote ones.
     registry: Registry[Schema] = Registry()
-    if "$id" not in json.dumps(schema, default=str):
+    if "$id" not in text:
         resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
         for ref in _refs(schema):
             try:
@@ -241,7 +257,10 @@ def _validator(name: str, schema: dict[str, Any]) -> Any:
                     " dagexec fetches nothing: put it under $defs"
                 )
                 raise ToolDefinitionError(msg) from None
-    return kind(schema, registry=registry)
+    changed = keywords(kind, steps, patterned="patternProperties" in text)
+    # Any: as above, and the library's own types of it are partly unknown.
+    careful: Any = extend(kind, changed)  # type: ignore[no-untyped-call]
+    return careful(schema, registry=registry)
 
 
 def _refs(schema: Any) -> Iterable[str]:

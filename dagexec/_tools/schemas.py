@@ -133,11 +133,24 @@ def resolved(schema: Any, root: Mapping[str, Any]) -> Any:
     return schema
 
 
-def accepts(schema: Any, kind: str, root: Mapping[str, Any], depth: int = 0) -> bool:
-    """Whether a value of a JSON type, `null` or `string`, can be valid; True if it is not clear."""
+def accepts(
+    schema: Any, kind: str, root: Mapping[str, Any], known: dict[int, bool] | None = None
+) -> bool:
+    """Whether a value of a JSON type, `null` or `string`, can be valid; True if it is not clear.
+
+    `known` has what was found for parts of the schema, by their identity.
+    """
     node = resolved(schema, root)
-    if not is_dict(node) or depth > 20:  # noqa: PLR2004 - a schema that never ends
+    if not is_dict(node):
         return node is not False
+    known = {} if known is None else known
+    if id(node) not in known:
+        known[id(node)] = True  # of a schema that leads back to itself it is not clear
+        known[id(node)] = _accepts(node, kind, root, known)
+    return known[id(node)]
+
+
+def _accepts(node: Schema, kind: str, root: Mapping[str, Any], known: dict[int, bool]) -> bool:
     fits: list[bool] = []
     if "type" in node:
         fits.append(has_type(node, kind))
@@ -147,7 +160,7 @@ def accepts(schema: Any, kind: str, root: Mapping[str, Any], depth: int = 0) -> 
         fits.append(_is(node["const"], kind))
     for key, join in (("anyOf", any), ("oneOf", any), ("allOf", all)):
         if is_list(node.get(key)):
-            fits.append(join(accepts(part, kind, root, depth + 1) for part in node[key]))
+            fits.append(join(accepts(part, kind, root, known) for part in node[key]))
     return all(fits)
 
 

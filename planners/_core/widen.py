@@ -152,15 +152,22 @@ def _kept(node: Schema, dialect: Dialect) -> Schema:
 
 
 def _recursive(defs: Schema) -> bool:
+    straight: set[str] = set()  # definitions that lead to no circle
+
     def leads(part: Any, path: frozenset[str]) -> bool:
         if not is_dict(part):
             return False
         if "$ref" in part:
             name = str(part["$ref"]).removeprefix("#/$defs/")
-            known = name in defs and name not in path
-            return leads(defs[name], path | {name}) if known else True
+            return name not in straight and (name not in defs or circles(name, path))
         found: list[bool] = []
         schemas.children(part, lambda inner: found.append(leads(inner, path)))
         return any(found)
 
-    return any(leads(part, frozenset({name})) for name, part in defs.items())
+    def circles(name: str, path: frozenset[str]) -> bool:
+        if name in path or leads(defs[name], path | {name}):
+            return True
+        straight.add(name)
+        return False
+
+    return any(name not in straight and circles(name, frozenset()) for name in defs)
