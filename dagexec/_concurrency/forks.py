@@ -8,10 +8,15 @@ runs. `subprocess` does not fork in this sense: its child runs no Python of the 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, NoReturn, Protocol
 from weakref import WeakSet
+
+_log: Final = logging.getLogger("dagexec")
 
 
 class Inherits(Protocol):
@@ -65,6 +70,22 @@ def catch_up() -> None:
     """Do what was put off until a run begins."""
     while _later:
         _later.pop()()
+
+
+def end_child(*_: object) -> NoReturn:
+    """End this process, a child that a tool has forked and that came back out of the tool.
+
+    It is no part of the run: to go on would do again what the parent does too.
+    """
+    _log.error(
+        "a tool forked, and process %d, the child, came back out of it; it ends here. A child ends"
+        " itself, with os._exit() or as multiprocessing's do",
+        os.getpid(),
+    )
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(1)
 
 
 def _before() -> None:

@@ -121,7 +121,7 @@ class ThreadCall:
         except BaseException as error:  # noqa: BLE001 - handed to the task that waits
             self.result = (None, error)
         finally:
-            del _here.call
+            _here.__dict__.pop("call", None)  # a forked child has forgotten it
         self.done = True
 
     def tell(self) -> None:
@@ -250,7 +250,9 @@ _idle: deque[SimpleQueue[ThreadCall]] = deque()
 def _forget() -> None:
     """Forget the parent's threads, and the call whose tool forked: its loop turns no more here."""
     _idle.clear()
+    inside = enclosing_thread_call() is not None
     _here.__dict__.clear()
+    _here.forked = inside
 
 
 forks.in_child(_forget)
@@ -276,6 +278,8 @@ def _serve(queue: SimpleQueue[ThreadCall]) -> None:
                 continue
             return
         call.execute()
+        if getattr(_here, "forked", False):
+            forks.end_child()
         _idle.append(queue)
         call.tell()
         del call  # values must not live on in an idle thread

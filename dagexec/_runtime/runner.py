@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 from anyio import create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from dagexec._concurrency import forks
 from dagexec._concurrency.capacities import Capacities
 from dagexec._concurrency.requests import judged
 from dagexec._concurrency.signals import bare
@@ -39,6 +40,16 @@ _log: Final = logging.getLogger("dagexec")
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
+
+
+def _leave_runs() -> None:
+    """Let a forked child that comes back into a run of its parent's end there."""
+    for runner in live:
+        runner.state.record = runner.state.record_spread = forks.end_child
+    live.clear()
+
+
+forks.in_child(_leave_runs)
 
 
 @final
@@ -165,7 +176,7 @@ class Runner:
             self.parts.recorder.wake()
 
     def _end(self) -> None:
-        del live[self]
+        live.pop(self, None)
         state = self.state
         if self._sequential is None:
             looks_away(state.thread)

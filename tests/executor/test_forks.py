@@ -154,3 +154,47 @@ def test_the_doctor_finds_the_child_and_not_the_parent_in_it(monkeypatch, tmp_pa
     assert in_fork(child) == str(expected)
     assert path.exists()
     assert listener.listen() == path
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+@pytest.mark.parametrize("how", ["return", "raise"])
+async def test_a_child_that_comes_back_out_of_a_tool_ends(tmp_path, kind, how):
+    """It would do again what its parent does: each write once, each call one outcome."""
+    path, children = tmp_path / "written", []
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            if how == "raise":
+                raise ValueError
+            return 0
+        children.append(pid)
+        return pid
+
+    @tool(name="forks")
+    def forks_sync() -> int:
+        """Fork in a thread."""
+        return fork()
+
+    @tool(name="forks")
+    async def forks_async() -> int:
+        """Fork in the loop."""
+        await anyio.sleep(0)
+        return fork()
+
+    @tool
+    async def write(n: int) -> int:
+        """Write something down, twice would be wrong."""
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{n}\n")
+        await anyio.sleep(0.01)
+        return n
+
+    executor = Executor([forks_sync if kind == "sync" else forks_async, write])
+    calls = [Call("f", "forks"), *[Call(str(n), "write", {"n": n}, after=("f",)) for n in range(3)]]
+    async with executor.start(calls) as run:
+        pass
+    assert run.report.ok
+    _, status = await run_in_thread(lambda: os.waitpid(children[0], 0))
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert sorted(path.read_text().split()) == ["0", "1", "2"]
