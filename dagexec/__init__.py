@@ -14,6 +14,7 @@ why a process hangs. `engines` and `integrations` join dagexec to other librarie
 command. Begin with `_core/scheduler.py`, then `_runtime/state.py`.
 """
 
+from dagexec._core.media import Media
 from dagexec._core.outcomes import (
     Approve,
     Cancelled,
@@ -72,6 +73,7 @@ __all__ = [
     "Failed",
     "InDoubt",
     "JournalError",
+    "Media",
     "MissingExtra",
     "Outcome",
     "Pending",

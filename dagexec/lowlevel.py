@@ -30,6 +30,7 @@ from dagexec._core.earlier_calls import (
 from dagexec._core.events import Progress, Retrying, Waiting
 from dagexec._core.identical import Identical, frozen, shared, speaks_for_all
 from dagexec._core.json_form import as_text
+from dagexec._core.media import as_media, parts_of
 from dagexec._core.nested import shown_question
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.paths import follow
@@ -95,6 +96,7 @@ __all__ = [
     "Stop",
     "Waiting",
     "answer_entry",
+    "as_media",
     "as_text",
     "as_tools",
     "check_answer",
@@ -106,6 +108,7 @@ __all__ = [
     "order_conflicts",
     "outcome_body",
     "outcome_of",
+    "parts_of",
     "repeats",
     "resolved",
     "run_in_loop",

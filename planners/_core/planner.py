@@ -9,13 +9,14 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
-from dagexec import CallError, DagexecError, Failed, Outcome, Plan, Tool
-from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, schemas, widened
+from dagexec import CallError, DagexecError, Failed, Media, Outcome, Plan, Tool
+from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, parts_of, schemas, widened
 from planners._core.api import Api
 from planners._core.belonging import records_of
 from planners._core.call_log import CallLog, RawCall, Record
 from planners._core.cutting import cut
 from planners._core.edge import described, is_dict
+from planners._core.media import block_of
 from planners._core.render import failure_text, json_text, value_text
 from planners._core.reply_stream import ReplyStream
 from planners._core.stream import Assembler, CallStream, Replayed
@@ -38,6 +39,8 @@ class Answer:
     raw: RawCall
     text: str
     done: bool
+    # Blocks of the API that follow the text.
+    blocks: tuple[dict[str, Any], ...] = ()
 
 
 class Planner(ABC):
@@ -276,7 +279,7 @@ class Planner(ABC):
             # The API takes one answer for an id, so this one has to speak for both calls.
             answer = answers[first.number]
             text = f"{answer.text}\n\n{self._answer(record).text}"
-            answers[first.number] = Answer(answer.raw, text, answer.done)
+            answers[first.number] = Answer(answer.raw, text, answer.done, answer.blocks)
         return self._answers(list(answers.values())) if answers else []
 
     def _answer(self, record: Record) -> Answer:
@@ -290,8 +293,14 @@ class Planner(ABC):
             )
         if outcome.status == "done":
             limit = self._limit_of(record)
-            text = cut(value_text(outcome.value, outcome.form), limit, number)
-            return Answer(record.raw, self._headed(number, "", text), done=True)
+            parts = parts_of(outcome.value)
+            if parts is None:
+                text = value_text(outcome.value, outcome.form)
+                blocks: tuple[dict[str, Any], ...] = ()
+            else:
+                text, blocks = self._in_parts(parts)
+            text = self._headed(number, "", cut(text, limit, number))
+            return Answer(record.raw, text, done=True, blocks=blocks)
         if outcome.status in ("cancelled", "pending") and record.problem is not None:
             # A call of a streamed reply, which was cut off after it: it says more than "stopped".
             return Answer(record.raw, self._headed(number, "not run", record.problem), done=False)
@@ -311,6 +320,19 @@ class Planner(ABC):
         else:
             text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
         return Answer(record.raw, json_text({"error": text}), done=False)
+
+    def _in_parts(self, parts: Sequence[Any]) -> tuple[str, tuple[dict[str, Any], ...]]:
+        """Return the text of a value with media in it, and the blocks that show those."""
+        texts: list[str] = []
+        blocks: list[dict[str, Any]] = []
+        for part in parts:
+            block = block_of(part, self.api.name) if isinstance(part, Media) else None
+            if isinstance(block, dict):
+                blocks.append(block)
+                texts.append(str(part))
+            else:
+                texts.append(value_text(part) if block is None else block)
+        return "\n".join(texts), tuple(blocks)
 
     def _limit_of(self, record: Record) -> int | None:
         """Return how many characters of a result are shown: the tool's own, else the planner's."""

@@ -101,7 +101,10 @@ def _call(block: Any, problem: str | None) -> RawCall:
 
 
 def _block(answer: Answer) -> dict[str, Any]:
-    block = {"type": "tool_result", "tool_use_id": answer.raw.id, "content": answer.text}
+    content: Any = answer.text
+    if answer.blocks:
+        content = [{"type": "text", "text": answer.text}, *answer.blocks]
+    block = {"type": "tool_result", "tool_use_id": answer.raw.id, "content": content}
     error: dict[str, Any] = {} if answer.done else {"is_error": True}
     return {**block, **error, **answer.raw.echo}
 

@@ -110,7 +110,14 @@ class ChatPlanner(Planner):
         return {"type": "function", "function": function}
 
     def _answers(self, answers: Sequence[Answer]) -> list[Any]:
-        return [_chat_answer(answer) for answer in answers]
+        # A tool message holds text only; what shows its media comes behind the whole batch.
+        shown: list[dict[str, Any]] = []
+        for answer in answers:
+            if answer.blocks:
+                head = answer.text.partition("\n")[0] if self._references else answer.raw.name
+                shown += [{"type": "text", "text": f"Media of {head}:"}, *answer.blocks]
+        behind = [{"role": "user", "content": shown}] if shown else []
+        return [*map(_chat_answer, answers), *behind]
 
 
 def _chat_call(call: Any, cut: str | None) -> RawCall:
@@ -187,7 +194,11 @@ class ResponsesPlanner(Planner):
             {
                 "type": _OUTPUTS[answer.raw.kind],
                 "call_id": answer.raw.id,
-                "output": answer.text,
+                "output": (
+                    [{"type": "input_text", "text": answer.text}, *answer.blocks]
+                    if answer.blocks
+                    else answer.text
+                ),
                 **answer.raw.echo,
             }
             for answer in answers

@@ -27,7 +27,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import tool_node as stock
 from pydantic import ValidationError
 
-from dagexec import Tool, ToolDefinitionError, current_call
+from dagexec import Media, Tool, ToolDefinitionError, current_call
 from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
 from dagexec._tools.arguments import fitted
@@ -36,6 +36,7 @@ from dagexec._tools.settle import collected, settled
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, TrackedCall
+from dagexec.lowlevel import as_text, parts_of
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _LONGEST: Final = 128
@@ -133,7 +134,7 @@ def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
         content, put_back = _content_of(self, value)
         value = put_back(_collected(content))
         _note(self, value)
-        return value
+        return _as_content(self, value)
 
     return run
 
@@ -148,7 +149,7 @@ def _anoting(inner: Callable[..., Any]) -> Callable[..., Any]:
         content = settled(content)
         value = put_back(await content if isinstance(content, CoroutineType) else content)
         _note(self, value)
-        return value
+        return _as_content(self, value)
 
     return arun
 
@@ -177,6 +178,25 @@ def _interrupt_of(asked: Asked) -> BaseException:
     if tracked.people.asks is None:
         tracked.people.asks = (QUESTION, asked.question)
     return GraphInterrupt(())
+
+
+def _as_content(tool: BaseTool, value: Any) -> Any:
+    """Return a value with media in it as LangChain's content blocks, any other as it is."""
+    if tool.response_format == "content_and_artifact":
+        return value
+    items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if all(isinstance(item, dict | str) for item in items):
+        return value  # blocks already
+    parts = parts_of(value)
+    return value if parts is None else [_block(part) for part in parts]
+
+
+def _block(part: Any) -> dict[str, Any]:
+    if not isinstance(part, Media):
+        return {"type": "text", "text": as_text(part)}
+    kind = "image" if part.type.startswith("image/") else "file"
+    place = {"url": part.url} if part.data is None else {"base64": part.base64}
+    return {"type": kind, **place, "mime_type": part.type}
 
 
 def _note(tool: BaseTool, value: Any) -> None:

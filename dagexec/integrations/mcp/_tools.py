@@ -15,6 +15,7 @@ from dagexec._errors import CallError, DagexecError, ToolDefinitionError
 from dagexec._tools.context import CallContext, current_call
 from dagexec._tools.tool import Effect, Tool
 from dagexec.integrations.mcp._connection import Connection
+from dagexec.integrations.mcp._contents import part_of
 from dagexec.integrations.mcp._elicitation import answering, pages_of
 from dagexec.integrations.mcp._servers import named_servers
 from dagexec.integrations.mcp._session import How
@@ -270,12 +271,20 @@ class _Remote:
             text = "\n".join(text for each in result.content if (text := getattr(each, "text", "")))
             raise ToolReportedError(text or f"{self._name!r} failed without a reason")
         structured: Any = result.structured_content
-        if structured is not None:
-            return structured["result"] if self._wrapped and "result" in structured else structured
-        texts = [each.text for each in result.content if each.type == "text"]
-        if len(texts) == len(result.content):
-            return "\n".join(texts)
-        return [each.model_dump(by_alias=True, exclude_none=True) for each in result.content]
+        if structured is not None and self._wrapped and "result" in structured:
+            structured = structured["result"]
+        if structured is None:
+            texts = [each.text for each in result.content if each.type == "text"]
+            if len(texts) == len(result.content):
+                return "\n".join(texts)
+            parts = [part_of(each) for each in result.content]
+        else:
+            # Text beside it is its JSON for those who know no structure: one value.
+            media = [part_of(each) for each in result.content if each.type != "text"]
+            if not media:
+                return structured
+            parts = [structured, *media]
+        return parts[0] if len(parts) == 1 else parts
 
 
 async def _tell(
