@@ -152,6 +152,7 @@ class Rendezvous:
         "_dependants",
         "_entered",
         "_expected",
+        "_grouped",
         "_groups",
         "_inside",
         "_lacking",
@@ -171,6 +172,7 @@ class Rendezvous:
         # the one whose turn it is can be taken from the end when none of it is expected any more.
         self._expected = Counter(each.group for each in self._announced.values())
         self._groups = sorted(self._expected, reverse=True)
+        self._grouped = len(self._groups) > 1
         # The calls that are inside, in the order in which they came.
         self._inside: dict[str, None] = {}
         # What the plan holds something for, and of that what stands there as lacking.
@@ -271,6 +273,8 @@ class Rendezvous:
         """Whether the framework may start another call before one that is inside has ended."""
         if self._limit is not None and len(self._inside) >= self._limit:
             return False
+        if not self._grouped:
+            return True
         return all(self._announced[name].group >= self._groups[-1] for name in self._inside)
 
     def _give_up(self, actions: list[Action]) -> None:

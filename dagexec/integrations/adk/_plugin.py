@@ -106,8 +106,8 @@ class DagPlugin(BasePlugin):
         self._crew.own(tools)
         self._own = [OwnTool(each) for each in tools]
         self._references = references
-        # The turns of the last replies, by the events of the session that hold these.
-        self._turns: OrderedDict[str, Turn] = OrderedDict()
+        # The turns of the last calls, by their sessions and ids.
+        self._turns: OrderedDict[tuple[str, str], Turn] = OrderedDict()
 
     # -------------------------------------------------------------------------------- the request
 
@@ -130,25 +130,30 @@ class DagPlugin(BasePlugin):
 
     # ------------------------------------------------------------------------------------ one call
 
-    def _turn(self, tool_context: Any) -> Turn | None:
-        """Return the turn of a call, which stands in the last event that has it."""
+    def _turn(self, tool_context: Any, *, known: bool = False) -> Turn | None:
+        """Return the turn of a call, which stands in the last event that has it.
+
+        An id may be used again in a later event; with `known` the call has been handed in.
+        """
         id_ = tool_context.function_call_id
-        found = list(spoken(tool_context.session.events))
+        session = tool_context.session
+        turn = self._turns.get((session.id, id_))
+        if turn is not None and (known or turn.admits(id_)):
+            return turn
+        found = list(spoken(session.events))
         for place in range(len(found) - 1, -1, -1):
-            event, calls = found[place]
+            calls = found[place][1]
             if any(call.key == id_ for call in calls):
                 break
         else:
             return None
-        turn = self._turns.get(event.id)
-        if turn is None:
-            before = [call for _, earlier in found[:place] for call in earlier]
-            conversation = Conversation(calls, lambda: before, references=self._references)
-            turn = Turn(self._crew, conversation, value=value_of, asks=(_Waits,))
-            turn.leave(call.key for call in calls if call.tool in _STEERING)
-            self._turns[event.id] = turn
-            while len(self._turns) > _KEPT:
-                self._turns.popitem(last=False)
+        before = [call for _, earlier in found[:place] for call in earlier]
+        conversation = Conversation(calls, lambda: before, references=self._references)
+        turn = Turn(self._crew, conversation, value=value_of, asks=(_Waits,))
+        turn.leave(call.key for call in calls if call.tool in _STEERING)
+        self._turns.update(((session.id, call.key), turn) for call in calls)
+        while len(self._turns) > _KEPT and next(iter(self._turns.values())) is not turn:
+            self._turns.popitem(last=False)
         return turn
 
     async def _run(self, tool: BaseTool, *, args: dict[str, Any], tool_context: Any) -> Any:
@@ -227,7 +232,7 @@ class DagPlugin(BasePlugin):
         """Take note of a call that a callback has answered: it will not come."""
         del tool_args, result
         if hasattr(tool, "_dagexec"):
-            turn = self._turn(tool_context)
+            turn = self._turn(tool_context, known=True)
             if turn is not None:
                 turn.leave([tool_context.function_call_id])
 
@@ -236,7 +241,7 @@ class DagPlugin(BasePlugin):
     ) -> dict[str, Any] | None:
         """Answer for a tool that raised, if the agent has nobody who does."""
         del tool_args
-        turn = self._turn(tool_context)
+        turn = self._turn(tool_context, known=True)
         if turn is not None:
             turn.leave([tool_context.function_call_id])  # an unknown tool never comes
         agent = tool_context._invocation_context.agent  # noqa: SLF001

@@ -277,7 +277,7 @@ class _Hooks(AgentHooks[Any]):
 
     def __init__(self, desk: _Desk, own: AgentHooks[Any] | None) -> None:
         self._desk = desk
-        self._own: Any = own or AgentHooks[Any]()
+        self._own: Any = AgentHooks[Any]() if own is None else own
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)

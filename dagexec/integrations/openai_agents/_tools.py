@@ -74,7 +74,7 @@ def handed_in(
     if tool.tool_input_guardrails:
         guards = [_watched(guard, leave) for guard in tool.tool_input_guardrails]
         one.tool_input_guardrails = guards
-    if tool.needs_approval:
+    if tool.needs_approval is True or callable(tool.needs_approval):
         one.needs_approval = _approval(tool, leave)
     if answers or has_policy(tool):
         handler = getattr(tool.on_invoke_tool, "_on_handled_error", None)

@@ -78,6 +78,8 @@ class _Run:
     # The calls whose arguments fit and which have not been started; and of those that hold
     # references, what validates them once the values are there.
     valid: set[str] = field(default_factory=set[str])
+    # The groups of the turn of which a call has been started.
+    begun: set[int] = field(default_factory=set[int])
     validators: dict[str, Callable[[Any], Any]] = field(
         default_factory=dict[str, Callable[[Any], Any]]
     )
@@ -225,6 +227,7 @@ class Dag(AbstractCapability[AgentDepsT]):
             references=self._settings.references,
         )
         run.response = response
+        run.begun.clear()
         run.turn = Turn(
             self._crew,
             conversation,
@@ -295,11 +298,14 @@ class Dag(AbstractCapability[AgentDepsT]):
         if turn is None or not turn.admits(id_):
             return await handler(args)
         groups = turn.groups
-        turn.leave(
-            other
-            for other, group in groups.items()
-            if group <= groups[id_] and other not in run.valid
-        )
+        if groups[id_] not in run.begun:
+            # What is started with this call has been validated, or it will not come.
+            run.begun.add(groups[id_])
+            turn.leave(
+                other
+                for other, group in groups.items()
+                if group <= groups[id_] and other not in run.valid
+            )
         run.valid.discard(id_)
         validate = run.validators.pop(id_, None)
         judge = self._crew.judge(call.tool_name)
