@@ -66,9 +66,13 @@ class _Wait(asyncio.Future[Any]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Pass a request on that is meant; of any other nothing remains."""
-        if not (isinstance(msg, str) and msg.startswith(_BY_A_SCOPE)) and not self._judge():
-            if self._task is not None:
-                self._task.uncancel()
+        task = self._task
+        by_a_scope = isinstance(msg, str) and msg.startswith(_BY_A_SCOPE)
+        # The task itself passes on what was asked for before it began to wait.
+        is_late = asyncio.current_task() is task
+        if not by_a_scope and not is_late and not self._judge():
+            if task is not None:
+                task.uncancel()
             return True
         self._message = msg
         if self._waits_for is None:
