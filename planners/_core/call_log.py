@@ -109,6 +109,8 @@ class CallLog(EarlierCalls[Record]):
         self.lost_count = False
         # Whether calls may still follow in the reply that is being read.
         self._growing = False
+        # The namespace in which the model has called a tool that does not name its own.
+        self._spaces: dict[str, str] = {}
         self._aliases: dict[str, Record] = {}
         self._own: set[str] = set()
 
@@ -227,7 +229,7 @@ class CallLog(EarlierCalls[Record]):
             raise CannotRun(raw.problem)
         if record.repeats is not None:
             raise CannotRun(_repeated(record.repeats))
-        tool = self._tool(raw.name or _NAMELESS)
+        tool = self._tool(raw.name or _NAMELESS, str(raw.echo.get("namespace") or ""))
         if raw.kind == "custom":
             args: dict[str, Any] = {_text_parameter(tool): mended(str(raw.arguments or ""))}
         else:
@@ -267,8 +269,17 @@ class CallLog(EarlierCalls[Record]):
     def _found(self, name: str) -> Tool[..., Any] | None:
         return self._tools.get(name) or self._tools.get(bare(name))
 
-    def _tool(self, name: str) -> Tool[..., Any]:
+    def _tool(self, name: str, space: str) -> Tool[..., Any]:
+        """Return the tool of a name; a namespace is part of the name, or must be the only one."""
+        for join in (".", "__", "_", "-") if space else ():
+            if (tool := self._tools.get(f"{space}{join}{name}")) is not None:
+                return tool
         tool = self._found(name)
+        if tool is not None and space and self._spaces.setdefault(tool.name, space) != space:
+            raise CannotRun(
+                f"Not run: the name {name!r} is one of two namespaces, {self._spaces[tool.name]!r}"
+                f" and {space!r}, and there is one tool for it. Use the first one."
+            )
         if tool is not None:
             return tool
         close = get_close_matches(name, self._tools, n=1, cutoff=0.5)

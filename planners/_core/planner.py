@@ -41,6 +41,7 @@ class Answer:
     done: bool
     # Blocks of the API that follow the text.
     blocks: tuple[dict[str, Any], ...] = ()
+    value: Any = None
 
 
 class Planner(ABC):

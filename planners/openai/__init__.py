@@ -8,22 +8,30 @@ is the table of what servers do differently.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from dagexec import DagexecError, MissingExtra, Tool
 from planners._core.api import Api
-from planners._core.call_log import RawCall
+from planners._core.call_log import RawCall, Record
 from planners._core.edge import get, is_list, items, listed, plain, said, text, worded
 from planners._core.planner import Answer, Planner
+from planners._core.render import failure_text, value_text
 from planners._core.stream import Assembler
 from planners._core.widen import OPENAI, Dialect
 from planners.openai._api import ChatApi, ResponsesApi, choice_of, is_legacy
 from planners.openai._chat_stream import ChatAssembler
+from planners.openai._client_items import (
+    CLIENT_ITEMS,
+    client_call,
+    is_client_item,
+    mcp_approval,
+    waiting,
+)
 from planners.openai._responses_stream import ResponsesAssembler
 from planners.openai._servers import is_good_end
 
-__all__ = ["ChatPlanner", "ResponsesPlanner"]
+__all__ = ["ChatPlanner", "ResponsesPlanner", "mcp_approval"]
 
 _CUT: Final = "Not run: the reply was cut off ({why}). {what}"
 _SHORTER: Final = "Write the calls again, fewer or shorter ones at a time."
@@ -139,12 +147,35 @@ class ResponsesPlanner(Planner):
     """For the Responses API; `plan` takes a response or a list of its output items.
 
     Answers are paired by `call_id`. Items that the API itself acts on (web search, MCP, code
-    interpreter and so on), and those that need more than a tool, such as computer use, are left
-    alone.
+    interpreter and so on) are left alone. Those that the client has to answer without being a tool
+    of its own need a tool that takes them: `handles={"shell_call": "run"}` gives `shell_call` to
+    the tool `run`, with the fields of its action as arguments. So it is with `local_shell_call`,
+    `apply_patch_call`, `computer_call`, and `tool_search_call` where the client executes it. The
+    tool's definition is not sent: put the provider's own among `solve(tools=...)`. A request for an
+    MCP approval is a call of `mcp_approval`, which waits for a person like any other.
     """
 
     dialect: ClassVar[Dialect] = OPENAI
     api: ClassVar[Api] = ResponsesApi()
+
+    def __init__(
+        self,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]],
+        *,
+        handles: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        """Take the options of every planner too."""
+        super().__init__(tools, **options)
+        self._handles = dict(handles or {})
+        for kind, name in self._handles.items():
+            if kind not in CLIENT_ITEMS or name not in self._by_name:
+                raise DagexecError(
+                    f"handles={{{kind!r}: {name!r}}}: it takes {', '.join(CLIENT_ITEMS)}, each with"
+                    f" the name of a tool: {', '.join(self._by_name)}"
+                )
+        unsent = {*self._handles.values(), mcp_approval.name}
+        self._definitions = [each for each in self._definitions if each["name"] not in unsent]
 
     @classmethod
     def recognises(cls, payload: Any) -> bool:
@@ -174,11 +205,27 @@ class ResponsesPlanner(Planner):
         if status not in (None, "completed"):
             detail = get(get(response, "incomplete_details"), "reason")
             cut = _cut(f"status {status}" + (f": {detail}" if detail else ""))
-        calls = [_response_call(item, cut) for item in output]
+        calls = [self._call(item, cut) for item in waiting(output)]
         return [call for call in calls if call is not None]
 
+    def _call(self, item: Any, cut: str | None = None) -> RawCall | None:
+        if is_client_item(item):
+            return client_call(item, self._handles, self._by_name, cut)
+        return _response_call(item, cut)
+
     def _assembler(self) -> Assembler:
-        return ResponsesAssembler(lambda item: _response_call(item, None))
+        return ResponsesAssembler(self._call)
+
+    def _answer(self, record: Record) -> Answer:
+        raw, outcome = record.raw, record.outcome
+        if raw.kind not in CLIENT_ITEMS:
+            return super()._answer(record)
+        if outcome is not None and outcome.status == "done":
+            return Answer(raw, value_text(outcome.value), done=True, value=outcome.value)
+        if outcome is None or (outcome.status != "failed" and record.problem is not None):
+            return Answer(raw, self._unanswered(record), done=False)
+        text = failure_text(outcome, named=self._named, show=self._show_errors, limit=None)
+        return Answer(raw, text, done=False)
 
     def _definition(
         self, tool: Tool[..., Any], schema: dict[str, Any], *, strict: bool
@@ -190,19 +237,7 @@ class ResponsesPlanner(Planner):
         return {**definition, "parameters": schema, "strict": strict}
 
     def _answers(self, answers: Sequence[Answer]) -> list[Any]:
-        return [
-            {
-                "type": _OUTPUTS[answer.raw.kind],
-                "call_id": answer.raw.id,
-                "output": (
-                    [{"type": "input_text", "text": answer.text}, *answer.blocks]
-                    if answer.blocks
-                    else answer.text
-                ),
-                **answer.raw.echo,
-            }
-            for answer in answers
-        ]
+        return [_output(answer) for answer in answers]
 
 
 _RESPONSE_KINDS: Final = {
@@ -227,6 +262,16 @@ def _response_call(item: Any, cut: str | None) -> RawCall | None:
     code = get(get(item, "caller"), "type", "direct") != "direct"
     name, args = text(item, "name"), get(item, body)
     return RawCall(id_, name, args, kind, echo, problem=cut, from_code=code)
+
+
+def _output(answer: Answer) -> dict[str, Any]:
+    raw = answer.raw
+    if raw.kind in CLIENT_ITEMS:
+        found = CLIENT_ITEMS[raw.kind].output(raw, answer.value, answer.text, answer.done)
+        return {**found, **raw.echo}
+    parts = [{"type": "input_text", "text": answer.text}, *answer.blocks]
+    output = parts if answer.blocks else answer.text
+    return {"type": _OUTPUTS[raw.kind], "call_id": raw.id, "output": output, **raw.echo}
 
 
 def _missing() -> MissingExtra:

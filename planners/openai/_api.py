@@ -20,6 +20,7 @@ from planners._core.edge import (
     said,
     text,
 )
+from planners.openai._client_items import CLIENT_ITEMS
 from planners.openai._items import CALLS
 from planners.openai._parts import content
 from planners.openai._servers import ending, worst_end
@@ -168,7 +169,9 @@ class ResponsesApi(Api):
     def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield each `call_id`."""
         for item in messages:
-            if is_dict(item) and str(item.get("type")).removesuffix("_output") in CALLS:
+            kind = str(get(item, "type")).removesuffix("_output")
+            kind = "tool_search_call" if kind == "tool_search" else kind
+            if is_dict(item) and "call_id" in item and (kind in CALLS or kind in CLIENT_ITEMS):
                 yield item, "call_id"
 
     def text(self, response: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 from planners._core.call_log import RawCall
 from planners._core.edge import get, is_dict, is_list, mended, plain, said, text
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
+from planners.openai._client_items import is_client_item, waiting
 from planners.openai._items import CALLS, arguments_of, is_call
 
 _ENDS: Final = {"response.completed": "completed", "response.incomplete": "incomplete"}
@@ -135,7 +136,7 @@ class ResponsesAssembler(Assembler):
             *self._early.pop(("at", index), ()),
             *(each for id_ in _ids(item.body) for each in self._early.pop(("id", id_), ())),
         ]
-        if is_call(item.body) and not item.begun:
+        if _is_answered(item.body) and not item.begun:
             item.begun = True
             yield Begun(item, said(item.body, "call_id") or said(item.body, "id"))
         for kind, delta in early:
@@ -210,6 +211,9 @@ class ResponsesAssembler(Assembler):
         """Say that a call is complete if it is."""
         if not item.begun or item.doubtful:
             return
+        if is_client_item(item.body):
+            yield from self._look_at_client(item)
+            return
         closed = item.end.closed
         if item.body.get("type") == "function_call" and not closed:
             closed = JsonEnd().feed(item.body.get("arguments") or "")
@@ -231,9 +235,20 @@ class ResponsesAssembler(Assembler):
             item.read = raw
             yield Written(item, raw, ended=item.whole)
 
+    def _look_at_client(self, item: _Item) -> Iterator[Progress]:
+        if item.whole:
+            item.read = item.read or self._read(item.body)
+            if item.read is not None:
+                yield Written(item, item.read)
+
     def keys(self) -> list[object] | None:
         """Return the items that are calls."""
-        return [item for item in self._items if is_call(item.body)]
+        kept = waiting([item.body for item in self._items])
+        return [
+            item
+            for item in self._items
+            if is_call(item.body) or (is_client_item(item.body) and item.body in kept)
+        ]
 
     def response(self, given: Collection[object] | None = None) -> dict[str, Any] | None:
         """Return a `response`; the items of the stream are its output."""
@@ -266,6 +281,10 @@ class ResponsesAssembler(Assembler):
             if item.body.get("type") == "message" and item.body.get("content")
         ]
         return [{key: value for key, value in body.items() if key != "id"} for body in kept]
+
+
+def _is_answered(body: dict[str, Any]) -> bool:
+    return is_call(body) or is_client_item(body)
 
 
 def _ids(body: dict[str, Any]) -> list[str]:
