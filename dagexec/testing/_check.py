@@ -5,6 +5,7 @@ The texts are the providers' own where they are known (from public issues), else
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,21 @@ def _check_calls(at: int, calls: Any, ids: list[str]) -> list[str]:
             problems.append(
                 f"Invalid type for messages[{at}]: the arguments of a call are a string"
             )
+        elif "arguments" in inner and not _is_object(text):
+            problems.append(f"messages[{at}]: the arguments of a call are no JSON object")
     return problems
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is a JSON object: vLLM, llama.cpp, Ollama and others read it and refuse."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return isinstance(json.loads(text, parse_constant=refuse), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_tool_message(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Self
 
 from dagexec import CallError, DagexecError, Failed, Media, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, parts_of, schemas, widened
+from planners._core import text_calls
 from planners._core.api import Api
 from planners._core.belonging import records_of
 from planners._core.call_log import CallLog, RawCall, Record
@@ -64,6 +65,8 @@ class Planner(ABC):
         placeholders: whether a call is refused that has a placeholder such as "<result of call 1>"
             for an argument, with an answer that shows how to refer to a result. Never without
             `references`.
+        text_calls: whether a reply that is nothing but calls written as text, because its server
+            parses none, has these calls. Their answers are a message of the user's.
 
     A tool's value goes back as text, also where the API knows images and files.
     """
@@ -80,6 +83,7 @@ class Planner(ABC):
         strict: bool = False,
         show_errors: bool = True,
         placeholders: bool = True,
+        text_calls: bool = False,
     ) -> None:
         """Make the definitions; raise ToolDefinitionError for what cannot be a tool."""
         if limit is not None and limit < 1:
@@ -91,6 +95,7 @@ class Planner(ABC):
         self._strict = strict
         self._show_errors = show_errors
         self._placeholders = placeholders
+        self._text_calls = text_calls
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
         self._log = self._new_log()
 
@@ -131,7 +136,7 @@ class Planner(ABC):
 
         Errors: DagexecError where `response` is not a reply of this API.
         """
-        raws = self._read(response)
+        raws = self._calls_of(response)
         return Plan(self._log.turn(raws, shortened=self.api.is_shortened(response)))
 
     def stream(
@@ -155,7 +160,7 @@ class Planner(ABC):
             sdk_stream,
             self._assembler(),
             self._log,
-            read=self._read,
+            read=self._calls_of,
             refused=self._refused,
             is_shortened=self.api.is_shortened,
             on_event=on_event,
@@ -170,7 +175,7 @@ class Planner(ABC):
             (),
             Replayed(response, shortened=self.api.is_shortened(response)),
             self._log,
-            read=self._read,
+            read=self._calls_of,
             refused=self._refused,
             is_shortened=self.api.is_shortened,
         )
@@ -223,6 +228,21 @@ class Planner(ABC):
         for record in records:
             record.answered = True
         return self._rendered(records)
+
+    def looks_like_calls(self, response: Any) -> bool:
+        """Whether a reply without calls is nothing but text that looks like some."""
+        return bool(self._definitions) and bool(self._in_text(response))
+
+    def _in_text(self, response: Any) -> list[RawCall]:
+        """Return the calls that the text of a reply consists of."""
+        if self.api.ending(response) not in ("answered", "calls"):
+            return []
+        found = text_calls.read(self.api.text(response), self._by_name)
+        return [RawCall("", name, args, "text") for name, args in found]
+
+    def _calls_of(self, response: Any) -> list[RawCall]:
+        raws = self._read(response)
+        return raws or (self._in_text(response) if self._text_calls else [])
 
     def _new_log(self) -> CallLog:
         return CallLog(self._by_name, references=self._references, placeholders=self._placeholders)
@@ -281,7 +301,10 @@ class Planner(ABC):
             answer = answers[first.number]
             text = f"{answer.text}\n\n{self._answer(record).text}"
             answers[first.number] = Answer(answer.raw, text, answer.done, answer.blocks)
-        return self._answers(list(answers.values())) if answers else []
+        found = list(answers.values())
+        if found and found[0].raw.kind == "text":
+            return self.api.question("\n\n".join(answer.text for answer in found))
+        return self._answers(found) if found else []
 
     def _answer(self, record: Record) -> Answer:
         outcome = record.outcome

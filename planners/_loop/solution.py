@@ -7,13 +7,17 @@ from typing import Any, Final, Literal, Self, TypeAlias, final
 from dagexec import DagexecError, Report
 from planners._loop.dialogue import Dialogue
 
-Status: TypeAlias = Literal["done", "timed_out", "max_turns", "pending", "cut_off", "refused"]
+Status: TypeAlias = Literal[
+    "done", "timed_out", "max_turns", "pending", "cut_off", "refused", "text_calls"
+]
 
 _WHY: Final = {
     "timed_out": "the deadline of the {scope} expired",
     "max_turns": "the model had not answered after {turns} turns (max_turns)",
     "pending": "calls wait for a person; see the last report",
     "cut_off": "the last reply was cut off: give it more tokens",
+    "text_calls": "the answer looks like calls that the server did not parse; a planner with"
+    " text_calls=True runs them",
     "refused": "the model or a filter of the provider refused to answer",
 }
 
@@ -64,7 +68,8 @@ class Solution(str):
     Attributes:
         text: the same as a plain string.
         status: "done"; else "timed_out" (with `scope`), "max_turns", "pending" (calls wait for a
-            person), "cut_off" (the reply was too long) or "refused".
+            person), "cut_off" (the reply was too long) or "refused", or "text_calls" (the answer
+            looks like calls that the server did not parse).
         scope: "turn" or "workflow", the deadline that expired; else None.
         reports: of this `solve`, one for each turn that had calls.
         turns: how many replies the model gave.

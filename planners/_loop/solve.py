@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from planners._loop.solution import Solution, Status, Turn
 
 if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser
     from dagexec.limits import Limiter
+
+_log = logging.getLogger("planners")
 
 T = TypeVar("T")
 
@@ -416,7 +419,15 @@ class _Loop:
             return "pending" if waits and not self.broken else None
         ending = self._ending(turn)
         if ending == "answered":
-            return "done"
+            if not self.conversation.planner.looks_like_calls(turn.response):
+                return "done"
+            _log.warning(
+                "the model's answer looks like calls that its server did not parse: %.80r;"
+                " %s(..., text_calls=True) runs them",
+                turn.text,
+                type(self.conversation.planner).__name__,
+            )
+            return "text_calls"
         if ending in ("cut_off", "refused"):
             return "refused" if ending == "refused" else "cut_off"
         if ending == "failed" or self.empty > 1:
