@@ -77,6 +77,9 @@ class MessagesAssembler(Assembler):
         self._read = read
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
         self._blocks: list[_Block] = []
+        self._open: list[_Block] = []
+        # Calls that have not been said to be complete.
+        self._unended: list[_Block] = []
         # The blocks that began at an index.
         self._at: dict[object, list[_Block]] = {}
 
@@ -106,8 +109,10 @@ class MessagesAssembler(Assembler):
         self.shortened = self.shortened or body.get("type") == "compaction"
         block = _Block(dict(body))
         self._blocks.append(block)
+        self._open.append(block)
         self._at.setdefault(get(event, "index"), []).append(block)
         if block.is_call:
+            self._unended.append(block)
             yield Begun(block, said(block.body, "id"))
 
     def _on_block(self, kind: str, event: Any) -> Iterator[Progress]:
@@ -121,20 +126,21 @@ class MessagesAssembler(Assembler):
         for block in found:
             if kind == "content_block_stop":
                 block.stopped = True
+                self._open.remove(block)
             else:
                 _add(block, delta)
             yield from self._look(block)
 
     def _owners(self, index: Any, *, stop: bool) -> list[_Block]:
         """Return the blocks that an event at an index can be about."""
-        open_ = [block for block in self._blocks if not block.stopped]
+        open_ = self._open
         here = self._at.get(index, [])
         mine = [block for block in here if not block.stopped]
         if mine or stop:
             return mine[-1:] if stop else mine
         if here:  # behind the end of its block: more of it, unless it can be another's
             return [here[-1], *open_]
-        return open_ or self._blocks[-1:]
+        return list(open_) or self._blocks[-1:]
 
     def _look(self, block: _Block) -> Iterator[Progress]:
         """Say that a call is complete if it is, as far as can be seen."""
@@ -147,9 +153,12 @@ class MessagesAssembler(Assembler):
 
     def _look_again(self) -> Iterator[Progress]:
         """Take calls that have stopped for complete, though their input is no closed object."""
-        for block in self._blocks:
-            if block.stopped and block.is_call:
+        waiting, self._unended = self._unended, []
+        for block in waiting:
+            if block.stopped:
                 yield from self._written(block, ended=True)
+            else:
+                self._unended.append(block)
 
     def _written(self, block: _Block, *, ended: bool) -> Iterator[Progress]:
         if block.read is None or block.changed:

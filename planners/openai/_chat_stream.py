@@ -25,6 +25,7 @@ _KINDS: Final = {"function": "arguments", "custom": "input"}
 _HEAD: Final = ("id", "created", "model", "usage", "service_tier", "system_fingerprint")
 # Of a fragment; what else it has goes back with its call.
 _OWN: Final = frozenset({"index", "id", "type", *_KINDS})
+_NOTHING_MORE: Final = frozenset({"role", "tool_calls"})
 _SAID: Final = frozenset({"name", *_KINDS.values()})
 
 
@@ -76,9 +77,10 @@ class _Call:
         rest = plain(fragment)
         if is_dict(rest):
             inner = rest.get(self.kind)
-            if is_dict(inner):
+            if is_dict(inner) and not _SAID.issuperset(inner):
                 merge(self.inner, inner, leave=_SAID)
-            merge(self.rest, rest, leave=_OWN)
+            if not _OWN.issuperset(rest):
+                merge(self.rest, rest, leave=_OWN)
         if piece:
             self.pieces.append(piece)
         closed = self.end.feed(piece) if piece else self.end.closed
@@ -108,18 +110,25 @@ class ChatAssembler(Assembler):
             raise stream_error(error)
         if not is_list(choices):
             return
-        found = {name: get(event, name) for name in _HEAD}
-        self._head |= {name: plain(value) for name, value in found.items() if value is not None}
+        for name in _HEAD:
+            if (found := get(event, name)) is not None:
+                self._head[name] = found if isinstance(found, str) else plain(found)
         for choice in choices:
-            index = get(choice, "index", 0)
-            into = self._choices.get(index)
-            if into is None:
-                into = self._choices[index] = _Choice(self._names)
-            changed = list(into.feed(choice))
-            if into is self._first:
-                yield from self._progress(changed)
-        first = self._first
-        self.ended = (self._calling().reason or (first and first.reason)) is not None
+            yield from self._on_choice(choice)
+
+    def _on_choice(self, choice: Any) -> Iterator[Progress]:
+        into = self._choice(get(choice, "index", 0))
+        changed = list(into.feed(choice))
+        if changed and into is self._first:
+            yield from self._progress(changed)
+        if into.reason is not None and not self.ended:
+            self.ended = into in (self._first, self._calling())
+
+    def _choice(self, index: object) -> _Choice:
+        found = self._choices.get(index)
+        if found is None:
+            found = self._choices[index] = _Choice(self._names)
+        return found
 
     @property
     def _first(self) -> _Choice | None:
@@ -191,8 +200,8 @@ class _Choice:
         for fragment in items(delta, "tool_calls"):
             yield from self._fragment(fragment)
         found = plain(delta)
-        if is_dict(found):
-            merge(self.message, found, leave=("role", "tool_calls"))
+        if is_dict(found) and not _NOTHING_MORE.issuperset(found):
+            merge(self.message, found, leave=_NOTHING_MORE)
         reason = said(choice, "finish_reason")
         if reason and (self.reason is None or is_good_end(self.reason)):  # a bad end stays one
             self.reason = reason

@@ -35,6 +35,8 @@ class _Item:
         self.body = body
         self.end = JsonEnd()
         self.begun = False
+        # An event has said where it stands.
+        self.placed = False
         # The API has said its last word on it.
         self.whole = False
         # Its arguments are complete, as an event of theirs says.
@@ -102,17 +104,18 @@ class ResponsesAssembler(Assembler):
         if self._response.get("status") in _UNENDED:
             self._response["status"] = status
         output = self._response.get("output")
-        waiting = list(self._items)
+        waiting = dict.fromkeys(self._items)
         for body in output if is_list(output) else ():
             if not is_dict(body):
                 continue
-            same = [each for each in waiting if _is_same(each.body, body)]
-            sure = [each for each in same if not set(_ids(each.body)).isdisjoint(_ids(body))]
-            item = next(iter(sure or same), None)
+            sure = (self._ids.get(id_) for id_ in _ids(body))
+            item = next((each for each in sure if each in waiting), None) or next(
+                (each for each in waiting if _is_same(each.body, body)), None
+            )
             if item is None:
                 item = self._add(None, copy.deepcopy(body))
             else:
-                waiting.remove(item)
+                del waiting[item]
             item.take(copy.deepcopy(body))
             item.whole, item.doubtful = True, False
         for item in self._items:
@@ -153,6 +156,7 @@ class ResponsesAssembler(Assembler):
     def _name(self, item: _Item, index: Any) -> None:
         if index is not None and item not in self._at.setdefault(index, []):
             self._at[index].append(item)
+            item.placed = True
         for id_ in _ids(item.body):
             self._ids.setdefault(id_, item)
 
@@ -160,10 +164,9 @@ class ResponsesAssembler(Assembler):
         """Return the item that a body is another form of."""
         named = [self._ids[id_] for id_ in _ids(body) if id_ in self._ids]
         if index is not None:
-            placed = [item for at in self._at.values() for item in at]
-            named = [item for item in named if item not in placed]
-        else:
-            named += [
+            named = [item for item in named if not item.placed]
+        elif not named:
+            named = [
                 item
                 for item in self._items
                 if not item.whole and not _differ(item.body, body, "id")
@@ -186,7 +189,8 @@ class ResponsesAssembler(Assembler):
             self._early.setdefault(key, []).append((kind, event))
             return
         self._into(item, kind, event)
-        yield from self._look(item, whole=item.whole)
+        if item.end.closed or item.said_all:
+            yield from self._look(item, whole=item.whole)
 
     @staticmethod
     def _into(item: _Item, kind: str, event: Any) -> None:
