@@ -11,8 +11,12 @@ from typing import Any, Final, Literal, cast, final
 
 from dagexec import DagexecError, Executor, Report, Timeouts, Tool, ToolDefinitionError, tool
 from dagexec._runtime.observers import Observer
+from dagexec._tools.json_schema import SchemaArguments
 from dagexec._tools.options import ToolOptions
 from dagexec.limits import Retry
+
+# Read from the disk now, not in the event loop by the first turn.
+_READ: Final = (SchemaArguments,)
 
 _log: Final = logging.getLogger("dagexec")
 
