@@ -28,12 +28,13 @@ from dagexec._core.earlier_calls import (
     without_faults,
 )
 from dagexec._core.events import Progress, Retrying, Waiting
-from dagexec._core.identical import Identical, frozen, shared, speaks_for_all
+from dagexec._core.identical import Identical, shared, speaks_for_all
 from dagexec._core.json_form import as_text
 from dagexec._core.media import as_media, parts_of
 from dagexec._core.nested import shown_question
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.paths import follow
+from dagexec._core.sameness import frozen
 from dagexec._core.scheduler import (
     Abort,
     Action,

@@ -21,13 +21,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
-from datetime import date, time, timedelta, tzinfo
-from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
-from pathlib import PurePath
+from functools import cache
 from typing import Any, Final, cast
-from uuid import UUID
 
 from dagexec._core.copies import PLAIN
 
@@ -43,8 +39,6 @@ _MOST_BYTES: Final = 1_000_000
 _LISTS: Final = (list, tuple, deque)
 _OWNED: Final = (*_LISTS, set, frozenset)
 _UNQUOTED: Final = (str, bytes, bytearray, dict, *_OWNED)
-# What cannot change, besides what is plain.
-_FIXED: Final = (Enum, date, time, timedelta, tzinfo, Decimal, Fraction, UUID, PurePath, range)
 
 
 def type_name(value: object) -> str:
@@ -196,9 +190,21 @@ def snapshot(value: Any) -> Any:
     return json_form(value, _shown) if _may_change(value, 0) else None
 
 
+@cache
+def _fixed() -> tuple[type, ...]:
+    """Return the types that cannot change, besides what is plain; `import dagexec` needs none."""
+    from datetime import date, time, timedelta, tzinfo
+    from decimal import Decimal
+    from fractions import Fraction
+    from pathlib import PurePath
+    from uuid import UUID
+
+    return (Enum, date, time, timedelta, tzinfo, Decimal, Fraction, UUID, PurePath, range)
+
+
 def _may_change(value: Any, depth: int) -> bool:
     kind = cast("type[Any]", type(value))
-    if kind in PLAIN or isinstance(value, _FIXED):
+    if kind in PLAIN or isinstance(value, _fixed()):
         return False
     if kind is dict:
         value = value.values()

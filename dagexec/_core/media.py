@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast, final
-from urllib.parse import urlsplit
 
 from dagexec._errors import DagexecError
 
@@ -60,6 +58,10 @@ class Media:
             raise DagexecError(msg)
         if not self.type:
             found = None if self.data is None else magic_type(self.data)
+            # A program without media needs neither.
+            import mimetypes
+            from urllib.parse import urlsplit
+
             for named in ("" if self.url is None else urlsplit(self.url).path, self.name or ""):
                 found = found or mimetypes.guess_type(named)[0]
             change(self, "type", found or _UNKNOWN)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec._core.json_form import json_form
@@ -20,6 +19,8 @@ from dagexec._pictures.glyphs import json_text
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dagexec._pictures.svg import ThemeName
     from dagexec._pictures.timeline import Timeline
 
@@ -82,6 +83,8 @@ class Report(ShowsItself, Results):
 
     def save_html(self, path: str | PathLike[str], *, values: bool = True) -> Path:
         """Write `to_html` to a file and return its path; raise OSError where that fails."""
+        from pathlib import Path
+
         file = Path(path)
         file.write_text(self.to_html(values=values), encoding="utf-8")
         return file

@@ -25,7 +25,6 @@ from dagexec._core.whereabouts import Whereabouts
 from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
-from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.intake import Listens, SourceError
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.runner import Runner
@@ -33,6 +32,7 @@ from dagexec._tools.context import given_back_meanwhile, inside_a_call, note_nes
 
 if TYPE_CHECKING:
     from dagexec._pictures.notebook import View
+    from dagexec._pictures.timeline import Timeline
     from dagexec._runtime.recorder import Recorder
     from dagexec._runtime.waits import RunWaits
 

@@ -16,7 +16,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from dagexec import Done, Failed, Pending
-from dagexec._core.identical import Identical, frozen, shared
+from dagexec._core.identical import Identical, shared
+from dagexec._core.sameness import frozen
 
 
 class Grade(IntEnum):
