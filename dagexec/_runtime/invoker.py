@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
@@ -122,6 +122,7 @@ class Invoker:
         around = self._lane.surroundings
         context = around.context.copy()
         enter = context.run
+        value: Any
         thread = None
         if tool.runs == "thread" and not around.in_place:
             thread = ThreadCall()
@@ -141,8 +142,8 @@ class Invoker:
             leave_loop(context)
             value = call_in_place(partial(enter, tool.function, **arguments))
         while True:
-            if type(value) is CoroutineType:
-                coroutine: CoroutineType[Any, Any, Any] = value
+            if type(value) is CoroutineType:  # pyright: ignore[reportUnknownArgumentType]
+                coroutine: Any = value  # pyright: ignore[reportUnknownVariableType]
                 # Most steps of a call that never waits are saved here.
                 begun = clock()
                 try:
@@ -167,7 +168,7 @@ class Invoker:
         if not self._lane.surroundings.in_place:
             watchdog.watch(self, self._nearest())
         try:
-            rest = go_on(
+            rest: Any = go_on(
                 context, coroutine, waits_for, self._on_throw, on_step=self._on_slow, slow=SLOW
             )
             return await (judged(rest, self._is_meant) if self._is_judging() else rest)
@@ -223,7 +224,7 @@ class Invoker:
         return any(scope.cancel_called for scope in scopes)
 
     @contextmanager
-    def patience(self) -> Iterator[CancelScope]:
+    def patience(self) -> Generator[CancelScope]:
         """Return a shielded scope that ends when the end of the call is asked for."""
         with CancelScope(deadline=self._nearest(), shield=True) as scope:
             self._run.shields[scope] = None

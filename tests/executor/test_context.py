@@ -133,8 +133,8 @@ async def test_concurrency_0_runs_in_the_callers_task_in_plan_order():
 
     @tool
     def blocking(n: int) -> None:
-        """Note the thread."""
-        seen.append((n, anyio.get_current_task().id, threading.current_thread()))
+        """Note the thread; a synchronous tool sees no event loop, as in a thread of its own."""
+        seen.append((n, None, threading.current_thread()))
 
     calls = [
         Call("0", "in_loop", {"n": 0}),
@@ -146,7 +146,7 @@ async def test_concurrency_0_runs_in_the_callers_task_in_plan_order():
     report = await Executor([in_loop, blocking], concurrency=0).run(Plan(calls))
     assert report.ok
     assert [n for n, _, _ in seen] == [0, 2, 3, 1, 4]
-    assert {task for _, task, _ in seen} == {anyio.get_current_task().id}
+    assert {task for _, task, _ in seen} == {anyio.get_current_task().id, None}
     assert {thread for _, _, thread in seen} == {threading.current_thread()}
     assert report.elapsed == pytest.approx(2, abs=1e-9)
 
