@@ -8,11 +8,9 @@ It needs asyncio, as the frameworks do.
 from __future__ import annotations
 
 import asyncio
-import types
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, final
 
 from dagexec import (
@@ -27,7 +25,7 @@ from dagexec import (
     Report,
     TimedOut,
 )
-from dagexec.integrations._turns.conversation import Conversation, Spoken
+from dagexec.integrations._turns.conversation import Conversation
 from dagexec.integrations._turns.crew import Crew
 from dagexec.integrations._turns.rendezvous import (
     Action,
@@ -42,10 +40,9 @@ from dagexec.integrations._turns.rendezvous import (
     Rendezvous,
     State,
 )
+from dagexec.integrations._turns.source import Source, until_done
+from dagexec.integrations._turns.ticket import Handler, Ticket, stepped
 from dagexec.lowlevel import Asked, Conclude, Settled, current_id
-
-Handler = Callable[[dict[str, Any] | None], Coroutine[Any, Any, Any]]
-"""Runs a call as the framework does; gets arguments only where references stood in them."""
 
 # Seconds after which nobody waits any longer for a call that a framework has not started, while
 # all the others wait for it: whoever was to start it has forgotten it without a word.
@@ -57,40 +54,6 @@ LINGER: Final = 0.05
 
 _TURN: Final[ContextVar[Turn]] = ContextVar("dagexec_turn")
 _UNSET: Final = object()
-
-
-@final
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A call that has come: how it is run, and what became of it."""
-
-    spoken: Spoken
-    handler: Handler
-    context: Context
-    ended: asyncio.Future[None]
-    outcome: Outcome | None = None
-    # What the handler returned or raised last, as the framework knows it.
-    raw: Any = None
-    error: BaseException | None = None
-    # What the running handler waits for; it is withdrawn when the framework cancels the call.
-    waits_for: Any = None
-    withdrawn: bool = False
-    running: bool = False
-
-    def settle(self, outcome: Outcome) -> None:
-        """Keep the outcome, and wake who waits for it."""
-        self.outcome = outcome
-        if outcome.status == "done":
-            self.spoken.value = outcome.value
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def withdraw(self) -> None:
-        """End the call: whoever started it has been cancelled."""
-        self.withdrawn = True
-        cancel = getattr(self.waits_for, "cancel", None)
-        if self.running and cancel is not None:
-            cancel()
 
 
 @final
@@ -151,7 +114,7 @@ class Turn:
         self._tickets: dict[str, Ticket] = {}
         # The ids in the plan of calls that entered it by another name.
         self._keys: dict[str, str] = {}
-        self._source: _Source | None = None
+        self._source: Source | None = None
         self._driver: asyncio.Task[None] | None = None
         # How many of the framework's tasks wait for an outcome.
         self._present = 0
@@ -204,7 +167,7 @@ class Turn:
             ticket.settle(self._over)
             return ticket
         if self._resting and self._driver is not None:
-            await _until_done(self._driver)
+            await until_done(self._driver)
         if (self._driver is None or self._driver.done()) and not self._start():
             ticket.settle(TimedOut("turn"))
             return ticket
@@ -232,7 +195,7 @@ class Turn:
             self.leave(list(self._calls))
             if not self._rendezvous.closed:
                 self._driver.cancel()
-            await _until_done(self._driver)
+            await until_done(self._driver)
 
     # ------------------------------------------------------------------------------------ the run
 
@@ -253,7 +216,7 @@ class Turn:
             for key, call in self._spoken.items():
                 if self._rendezvous.state(key) in (State.EXPECTED, State.GONE):
                     self._calls[key] = self.conversation.plan_call(call, self._names[call.tool])
-        self._source = _Source()
+        self._source = Source()
         driving = self._drive(executor, self._source)
         self._driver = loop.create_task(driving, name="dagexec turn")
         return True
@@ -271,13 +234,13 @@ class Turn:
             return None
         return self.executor.within(replace(times, **left))
 
-    def _rest(self, source: _Source) -> None:
+    def _rest(self, source: Source) -> None:
         """End a plan of which no call is there any more; what comes later begins another."""
         if self._present == 0 and source is self._source and not self._rendezvous.closed:
             self._resting = True
             source.end()
 
-    async def _drive(self, executor: Executor, source: _Source) -> None:
+    async def _drive(self, executor: Executor, source: Source) -> None:
         loop = asyncio.get_running_loop()
         _TURN.set(self)
         self._base = copy_context()
@@ -387,7 +350,7 @@ class Turn:
         ticket.running = True
         given = args if self.conversation.refers(ticket.spoken) else None
         try:
-            ticket.raw = raw = await _stepped(ticket, ticket.handler(given))
+            ticket.raw = raw = await stepped(ticket, ticket.handler(given))
         except self._asks as asking:
             ticket.error = asking
             raise Asked(str(asking)) from asking
@@ -410,12 +373,12 @@ class Turn:
                 ticket.withdraw()
         if self._present == 1 and self._driver is not None and not self._driver.done():
             self._driver.cancel()
-            await _until_done(self._driver)
+            await until_done(self._driver)
 
     async def _leave_last(self) -> None:
         """Wait for the end of the run, if that was the last call of the turn."""
         if self._present == 0 and self._rendezvous.closed and self._driver is not None:
-            await _until_done(self._driver)
+            await until_done(self._driver)
 
     async def _run_alone(self, ticket: Ticket) -> Ticket:
         """Run a call by itself, one after the other, where there are no tasks: to debug."""
@@ -446,41 +409,6 @@ class _Withdrawn(CallError):
     """The framework cancelled a call before it began."""
 
 
-@final
-@dataclass(slots=True)
-class _Source:
-    """The calls of a plan as they come. Nothing takes them back, so each starts at once."""
-
-    certain = True
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    _calls: deque[Call] = field(default_factory=deque[Call])
-    _ended: bool = False
-    _waiter: asyncio.Future[None] | None = None
-
-    def put(self, call: Call) -> None:
-        self._calls.append(call)
-        self._wake()
-
-    def end(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __aiter__(self) -> AsyncIterator[Call]:
-        return self
-
-    async def __anext__(self) -> Call:
-        while not self._calls:
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiter = self.loop.create_future()
-            await self._waiter
-        return self._calls.popleft()
-
-
 def _within(calls: dict[str, Call], call: Call) -> tuple[str, ...]:
     if call.problem is not None:
         return ()
@@ -496,48 +424,3 @@ def _verdict(report: Report) -> Outcome:
         if outcome.status == "cancelled":
             return Cancelled(because=outcome.because)
     return Cancelled()
-
-
-@types.coroutine
-def _stepped(ticket: Ticket, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Await a handler with each of its steps run in the context of its ticket.
-
-    A withdrawn one is cancelled as `Task.cancel` does it: what it waits for is cancelled, and
-    where it waits for nothing that can be, the next step raises.
-    """
-    run = ticket.context.run
-    step: Callable[..., Any] = coroutine.send
-    given: Any = None
-    told = False
-    try:
-        while True:
-            ticket.waits_for = waits_for = run(step, given)
-            try:
-                given = yield waits_for
-                step = coroutine.send
-            except GeneratorExit:
-                run(coroutine.close)
-                raise
-            except BaseException as error:  # noqa: BLE001 - a cancellation too goes to the handler
-                step, given = coroutine.throw, error
-                told = told or isinstance(error, asyncio.CancelledError)
-            if ticket.withdrawn and not told:
-                told = True
-                step, given = coroutine.throw, asyncio.CancelledError()
-    except StopIteration as end:
-        return end.value
-
-
-async def _until_done(task: asyncio.Task[Any]) -> None:
-    """Wait for a task, whatever it raises; a cancellation meanwhile passes through at the end."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            task.cancel()
-    if not task.cancelled():
-        task.exception()
-    if cancelled is not None:
-        raise cancelled

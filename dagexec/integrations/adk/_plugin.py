@@ -24,7 +24,8 @@ from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
 from dagexec.integrations._turns.conversation import Conversation, Spoken
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings, needs_approval
-from dagexec.integrations._turns.turn import Ticket, Turn
+from dagexec.integrations._turns.ticket import Ticket
+from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.adk._contents import show, spoken, value_of
 from dagexec.lowlevel import CannotRun, run_in_thread
 

@@ -22,7 +22,8 @@ from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
 from dagexec.integrations._turns.conversation import Conversation, Spoken, read_arguments
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings, needs_approval
-from dagexec.integrations._turns.turn import Ticket, Turn
+from dagexec.integrations._turns.ticket import Ticket
+from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.openai_agents._runs import CALL, Run, Runs, get
 from dagexec.integrations.openai_agents._tools import bare, handed_in, to_function_tool
 from dagexec.lowlevel import INSTRUCTIONS

@@ -38,7 +38,8 @@ from dagexec.integrations._turns.crew import (
     Settings,
     needs_approval,
 )
-from dagexec.integrations._turns.turn import Ticket, Turn
+from dagexec.integrations._turns.ticket import Ticket
+from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.pydantic_ai._messages import (
     ModelSide,
     calls_of,
