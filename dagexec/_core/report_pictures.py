@@ -108,7 +108,7 @@ def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str
         started,
         ended,
         tuple(_waits(ready, started, marks, ended or 0.0)) if ready is not None else (),
-        tuple(_tries(started, ended, marks)),
+        tuple(_tries(started, ended, marks, ok=outcome.status == "done")),
         attempts=outcome.attempts,
         limit=limit,
     )
@@ -134,15 +134,17 @@ def _waits(
             yield Wait("retry", mark.at, min(until, mark.at + mark.delay))
 
 
-def _tries(started: float | None, ended: float | None, marks: tuple[Mark, ...]) -> Iterator[Try]:
-    """Return the attempts of a call, if there was more than one."""
+def _tries(
+    started: float | None, ended: float | None, marks: tuple[Mark, ...], *, ok: bool
+) -> Iterator[Try]:
+    """Return the attempts of a call, if it had several; `ok` is whether the last one did it."""
     begun = started
     for mark in marks:
         if mark.kind == "retry" and begun is not None:
             yield Try(begun, mark.at, ok=False)
             begun = mark.at + mark.delay
     if begun is not None and begun != started:
-        yield Try(begun, None if ended is None else max(begun, ended))
+        yield Try(begun, None if ended is None else max(begun, ended), ok=ok)
 
 
 def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
@@ -162,7 +164,7 @@ def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
         each.started,
         None,
         waits,
-        tuple(_tries(each.started, None, marks)),
+        tuple(_tries(each.started, None, marks, ok=True)),
         attempts=int(each.started is not None) + sum(mark.kind == "retry" for mark in marks),
         limit=limit,
     )

@@ -185,6 +185,7 @@ class Runner:
         state.elapsed = state.now()
         if self.parts.holdings is not None:
             self.parts.holdings.end()
+        _log_lost(state)
         _log_end(state, self.parts.holdings)
         state.ended = True
 
@@ -213,6 +214,26 @@ def _limited_worker() -> type[Worker]:
     from dagexec._runtime.limited_worker import LimitedWorker
 
     return LimitedWorker
+
+
+def _log_lost(run: RunState) -> None:
+    """Name each call that failed or timed out, without its arguments or the error's text."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    for name, outcome in run.machine.outcomes.items():
+        if outcome.status in ("failed", "timed_out"):
+            kind = type(outcome.error).__name__ if outcome.error else "no error"
+            facts = {
+                "run_id": run.run_id,
+                "call": name,
+                "tool": run.machine.call(name).tool,
+                "status": outcome.status,
+                "error": kind,
+            }
+            text = "call %r: tool %r %s (%s)"
+            _log.info(
+                text, name, facts["tool"], outcome.status, kind, extra={"dagexec_call": facts}
+            )
 
 
 def _log_end(run: RunState, holdings: Holdings | None) -> None:

@@ -121,8 +121,8 @@ async def test_a_line_is_named_once_in_a_while(caplog: pytest.LogCaptureFixture)
 
 
 async def test_waiting_is_no_blocking(caplog: pytest.LogCaptureFixture) -> None:
-    """An hour of virtual time takes no real time: no alarm."""
-    report = await Executor(TOOLS).run(Plan([Call("a", "waits", {"seconds": 3600})]))
+    """Virtual time takes no real time: no alarm."""
+    report = await Executor(TOOLS).run(Plan([Call("a", "waits", {"seconds": 25})]))
     assert (report.blocked, report.blocked_seconds) == (0, 0.0)
     assert "blocked" not in str(report)
     assert "blocked" not in report.to_dict()
@@ -191,3 +191,25 @@ async def test_without_concurrency_there_is_no_such_thread(
     report = await Executor(TOOLS, concurrency=0).run(Plan([Call("a", "blocks")]))
     assert report.blocked == 1
     assert sampler._thread is None
+
+
+async def test_a_call_that_failed_or_timed_out_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Id, tool, status and the error's type; no argument and no text of the error."""
+    caplog.set_level(logging.INFO, "dagexec")
+
+    @tool(effect="read", timeout=1)
+    async def fails(secret: str) -> str:
+        await anyio.sleep(5 if secret == "s3cret-slow" else 0)
+        raise ValueError(secret)
+
+    given = {"a": "s3cret", "b": "s3cret-slow"}
+    calls = [Call(name, "fails", {"secret": text}) for name, text in given.items()]
+    await Executor([fails]).run(Plan(calls))
+    lines = [record.getMessage() for record in caplog.records[:-1]]
+    assert lines == [
+        "call 'a': tool 'fails' failed (ValueError)",
+        "call 'b': tool 'fails' timed_out (CallTimeout)",
+    ]
+    assert "s3cret" not in caplog.text
