@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 import pydantic_ai
 from pydantic_ai import ModelRetry
@@ -31,7 +31,9 @@ def to_pydantic_ai(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
             value = await tool.function(**checked)
         else:
             value = await run_in_thread(lambda: tool.function(**checked))
-        value = settled(value)
-        return await value if isinstance(value, CoroutineType) else value
+        result: Any = settled(value)
+        if isinstance(result, CoroutineType):
+            result = await cast("Any", result)
+        return cast("Any", result)
 
     return pydantic_ai.Tool[Any].from_schema(run, tool.name, tool.description, tool.parameters)
