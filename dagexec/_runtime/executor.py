@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from weakref import WeakKeyDictionary, WeakMethod, finalize
@@ -57,7 +58,8 @@ from dagexec._tools.tool import Tool, as_tools
 if TYPE_CHECKING:
     from dagexec._runtime.recorder import Recorder
     from dagexec._runtime.waits import Snapshot
-    from dagexec.journal._base import Journal
+    from dagexec.journal._base import Journal, Record
+    from dagexec.journal._late import Log
     from dagexec.limits._tool_limits import ToolLimits
     from dagexec.processes._pool import Pool
 
@@ -364,7 +366,7 @@ class Executor:
             plan = plan.live(self.tools)
         if not isinstance(plan, AsyncIterable):
             plan = as_plan(plan)
-        name, recorder = run_id, None
+        name, recorder, log = run_id, None, None
         if self.journal is not None and (run_id is not None or not inside_a_call()):
             name = os.urandom(16).hex() if name is None else name
             recorder = self._recorder(name, inner=list(answers_for(inner_answers(), name)))
@@ -374,39 +376,66 @@ class Executor:
             if nested is not None:
                 known = plan if isinstance(plan, Plan) else None
                 name = self._inner_id(nested, known) if name is None else name
-                recorder = self._inner_recorder(nested, name)
+                recorder, log = self._kept(nested, name, known)
         name = os.urandom(16).hex() if name is None else name
         if isinstance(plan, AsyncIterable):
-            return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder)
+            return Run(self._runner, None, aiter(plan), {}, name, recorder=recorder, log=log)
         prepared = prepare(plan.calls, self.tools)
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
-        return Run(self._runner, plan, None, prepared, name, recorder=recorder)
+        return Run(self._runner, plan, None, prepared, name, recorder=recorder, log=log)
 
     def _inner_id(self, nested: NestedRuns, plan: Plan | None) -> str:
         """Return an id that is the same when the tool runs again with an answer, if the plan is."""
         what = "stream"
         if plan is not None:
-            from dagexec.journal._answers import secret_call
             from dagexec.journal._records import fingerprint
 
-            secret = {name: tool.secret for name, tool in self.tools.items()}
-            calls = [secret_call(call, secret.get(call.tool, ())) for call in plan.calls]
-            what = fingerprint({"calls": calls})
+            what = fingerprint({"calls": self._as_recorded(plan)})
         number = nested.begun[what] = nested.begun.get(what, 0) + 1
         return f"{current_call().idempotency_key}.{what}.{number}"
 
-    def _inner_recorder(self, nested: NestedRuns, run_id: str) -> Recorder:
-        """Return the recorder of a run inside a call that people can answer."""
-        from dagexec._runtime.recorder import Recorder
+    def _kept(
+        self, nested: NestedRuns, run_id: str, plan: Plan | None
+    ) -> tuple[Recorder | None, Log | None]:
+        """Return what keeps a run inside a call that people can answer: one of the two.
+
+        A recorder where the call runs again with an answer, and the journal may know the run.
+        """
         from dagexec.journal._late import InnerRuns
 
         answers, journal = inner_answers(), self.journal or self._waiting()
         runs = nested.records.get(id(journal))
         if runs is None:
             runs = nested.records[id(journal)] = InnerRuns(journal, known=bool(answers))
+        if not answers:
+            return None, runs.log(run_id, partial(self._first_record, plan))
+        from dagexec._runtime.recorder import Recorder
+
         inner = list(answers_for(answers, run_id))
-        return Recorder(runs, run_id, self._in_doubt, None, inner)
+        return Recorder(runs, run_id, self._in_doubt, None, inner), None
+
+    def _first_record(self, plan: Plan | None) -> Record:
+        from dagexec.journal._base import Record
+        from dagexec.journal._records import policies
+
+        settings = self._settings
+        followed = policies(settings.on_failure, barrier=settings.barrier)
+        if plan is None:
+            return Record("stream", None, followed)
+        if self._orders:
+            plan = Plan(order_conflicts(plan.calls, self.tools))
+        return Record("plan", None, {"calls": self._as_recorded(plan), **followed})
+
+    def _as_recorded(self, plan: Plan) -> list[dict[str, Any]]:
+        """Return the calls of a plan as a journal keeps them, without what is secret."""
+        from dagexec.journal._answers import secret_call
+
+        tools = self.tools
+        return [
+            secret_call(call, tools[call.tool].secret if call.tool in tools else ())
+            for call in plan.calls
+        ]
 
     def _waiting(self) -> Journal:
         """Return where runs are kept that wait inside calls, as long as this process lives."""
@@ -453,7 +482,7 @@ async def _report_of(run: Run) -> Report:
         for block in blocks:
             await stack.enter_async_context(block)
         await run.drive()
-    run.note_waits()
+    await run.note_waits()
     return run.report
 
 

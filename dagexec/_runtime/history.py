@@ -66,7 +66,8 @@ class History:
             match record.kind:
                 case "started":
                     starts[name] = starts.get(name, 0) + 1
-                    fingerprints[name] = body["args"]
+                    if "args" in body:
+                        fingerprints[name] = body["args"]
                     lasted = max(lasted, body["at"])
                 case "void":
                     starts[name] = starts.get(name, 1) - 1

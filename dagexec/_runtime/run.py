@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import anyio
+from anyio import CancelScope
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from dagexec._concurrency.loop_task import LoopTask
 from dagexec._core.events import Notice
-from dagexec._core.nested import waits_of
+from dagexec._core.nested import awaits_answer, waits_of
 from dagexec._core.outcomes import Cancelled, Outcome
 from dagexec._core.plan import Call, Plan, as_ran
 from dagexec._core.report import Report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dagexec._pictures.timeline import Timeline
     from dagexec._runtime.recorder import Recorder
     from dagexec._runtime.waits import RunWaits
+    from dagexec.journal._late import Log
 
 # With the id of the run, the observers that it has besides its executor's, and its recorder.
 MakeRunner: TypeAlias = "Callable[[str, Sequence[Observer], Recorder | None], Runner]"
@@ -59,6 +61,7 @@ class Run(ShowsItself):
         run_id: str,
         *,
         recorder: Recorder | None = None,
+        log: Log | None = None,
     ) -> None:
         """Keep what is needed; nothing starts before `drive` or `async with`."""
         self.id = run_id
@@ -67,6 +70,8 @@ class Run(ShowsItself):
         self._source = source
         self._prepared = prepared
         self._recorder = recorder
+        # Keeps a run inside a call that people can answer; None for others, and with a recorder.
+        self._log = log
         self._runner: Runner | None = None
         self._task: LoopTask | None = None
         self._waiting = AsyncExitStack()
@@ -101,16 +106,20 @@ class Run(ShowsItself):
             program=self._source.end() if isinstance(self._source, Listens) else None,
         )
 
-    def note_waits(self) -> None:
+    async def note_waits(self) -> None:
         """Note on the call that this run was made in what it waits for, if it has ended."""
         if self._runner is None or not inside_a_call():
             return
-        machine = self._runner.state.machine
+        run = self._runner.state
+        machine = run.machine
         ended = machine.outcomes
         outcomes = {call.id: ended[call.id] for call in machine.calls if call.id in ended}
         waits = waits_of(self.id, outcomes, lambda name: machine.call(name).tool)
         failed = any(each.status in LOST for each in ended.values())
         note_nested(self.id, waits, failed=failed)
+        if self._log is not None and machine.finished and not run.interrupted:
+            waiting = [name for name, each in ended.items() if awaits_answer(each)]
+            await self._log.end(waiting, run.elapsed, run.abandoned)
 
     @property
     def diagram(self) -> Diagram:
@@ -182,6 +191,9 @@ class Run(ShowsItself):
             run.observe(self._whereabouts)
         if isinstance(self._source, Listens):
             run.observe(self._source.observe)
+        if self._log is not None:
+            run.given = {}  # so that runs inside its calls are kept too
+            run.observe(self._log.hear)
         run.prepared.update(self._prepared)
         if self._cancelled:
             run.stop(Cancelled())
@@ -242,7 +254,8 @@ class Run(ShowsItself):
             if self._receive is not None:
                 self._receive.close()
             self._left = True
-            self.note_waits()
+            with CancelScope(shield=True):
+                await self.note_waits()
             if self._view is not None:
                 self._view.close()
         if self._error is not None and error is None:

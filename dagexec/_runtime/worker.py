@@ -30,6 +30,7 @@ from dagexec._runtime.parts import Parts
 from dagexec._runtime.settings import Reserve
 from dagexec._runtime.state import RunState
 from dagexec._tools.checking import spread_of
+from dagexec._tools.context import NestedRuns
 from dagexec._tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -305,10 +306,14 @@ class Worker(Invoker):
 
     def _wait_with_nested(self, name: str) -> None:
         """Raise Asked if runs of the call's own wait: its value was made without their results."""
-        nested = self._lane.surroundings.nested
-        runs = None if nested is None else nested.get(name)
+        runs = self._inner_runs(name)
         if runs is not None and runs.waits:
             raise Asked(nested_question(runs.asked()))
+
+    def _inner_runs(self, name: str) -> NestedRuns | None:
+        """Return the runs that a call has begun, and forget them: the call ends."""
+        nested = self._lane.surroundings.nested
+        return None if nested is None else nested.pop(name, None)
 
     def _failed(self, error: Exception) -> Outcome:
         """Return the outcome of a tool that raised.
@@ -316,8 +321,7 @@ class Worker(Invoker):
         Pending, if nothing but a person's answer was missing in runs of the call's own: the tool
         runs again when it is there.
         """
-        nested, call = self._lane.surroundings.nested, self._call
-        runs = None if nested is None or call is None else nested.get(call.id)
+        runs = self._inner_runs(self._call.id if self._call else "")
         if runs is None or not runs.waits or runs.failed():
             return Failed(error)
         return Pending(nested_question(runs.asked()))
@@ -329,6 +333,7 @@ class Worker(Invoker):
         if outcome.status in ("failed", "cancelled") and self._lane.is_over():
             outcome = self._lane.reason()  # it failed only because the run was being stopped
         self._call = None
+        self._inner_runs(call.id)
         self._lane.settle(
             call.id,
             replace(

@@ -2,17 +2,19 @@
 
 A run inside a tool has no id of its own: it ends with its call, and begins again with it. Only when
 the call has to wait for a person what its runs have done must not be lost, or they would do it a
-second time. So their records are kept in memory, and written to the journal when the call waits.
+second time. So what the scheduler is told is kept in memory, and written to the journal then.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Final, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final, get_args
 
+from dagexec._core.scheduler import Added, Closed, Event
 from dagexec._errors import JournalError
 from dagexec.journal._base import Done, Journal, Record, RunInfo, Session
+from dagexec.journal._records import to_record
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -30,7 +32,7 @@ class InnerRuns:
         """
         self.journal = journal
         self.known = known
-        self._kept: list[_Kept] = []
+        self._kept: list[_Kept | Log] = []
         # Whether one of them waits, so that what the others have done must not be lost.
         self._waits = False
 
@@ -57,7 +59,13 @@ class InnerRuns:
         """Return a line about each run that the journal has."""
         return await self.journal.runs()
 
-    async def ended(self, run: _Kept) -> None:
+    def log(self, run_id: str, first: Callable[[], Record]) -> Log:
+        """Return what keeps a run that this journal does not have; `first` begins its records."""
+        log = Log(run_id, self, first)
+        self._kept.append(log)
+        return log
+
+    async def ended(self, run: _Kept | Log) -> None:
         """Write down what has ended, once a run waits for a person."""
         self._waits = self._waits or run.state == "waiting"
         if not self._waits:
@@ -74,7 +82,7 @@ class InnerRuns:
                     error,
                 )
 
-    async def _write(self, run: _Kept) -> None:
+    async def _write(self, run: _Kept | Log) -> None:
         errors: list[Exception] = []
 
         def done(error: Exception | None) -> None:
@@ -88,6 +96,40 @@ class InnerRuns:
         await session.release(run.state, run.summary, run.waiting)
         if errors:
             raise JournalError(str(errors[0])) from errors[0]
+
+
+@final
+class Log:
+    """A run that nobody records: what its scheduler is told, which costs next to nothing."""
+
+    def __init__(self, run_id: str, runs: InnerRuns, first: Callable[[], Record]) -> None:
+        """Begin without events."""
+        self.run_id = run_id
+        self.state = ""
+        self.summary = ""
+        self.waiting: Sequence[str] = ()
+        self._first = first
+        self._events: list[Any] = []
+        self._runs = runs
+        self._end: Record | None = None
+        # An observer of the run.
+        self.hear = self._events.append
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of the run."""
+        first = self._first()
+        # The calls of a whole plan stand in its first record.
+        known = (Added, Closed) if first.kind == "plan" else ()
+        told = [each for each in self._events if isinstance(each, get_args(Event))]
+        records = [to_record(each) for each in told if not isinstance(each, known)]
+        return [first, *records, *([] if self._end is None else [self._end])]
+
+    async def end(self, waiting: Sequence[str], elapsed: float, abandoned: int) -> None:
+        """Note how the run has ended; written down if its call waits."""
+        self.state, self.waiting = "waiting" if waiting else "done", waiting
+        self._end = Record("end", None, {"elapsed": elapsed, "abandoned": abandoned})
+        await self._runs.ended(self)
 
 
 @final
