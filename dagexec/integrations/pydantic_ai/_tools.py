@@ -34,6 +34,6 @@ def to_pydantic_ai(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
         result: Any = settled(value)
         if isinstance(result, CoroutineType):
             result = await cast("Any", result)
-        return cast("Any", result)
+        return result
 
     return pydantic_ai.Tool[Any].from_schema(run, tool.name, tool.description, tool.parameters)
