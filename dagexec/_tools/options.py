@@ -107,8 +107,10 @@ def effect_of(name: str, effect: object) -> Effect:
 
 def judging_of(name: str, arguments: object) -> Judging:
     """Return what a schema from elsewhere does with arguments that it does not allow."""
-    if arguments == "advise" or arguments == "enforce":  # noqa: PLR1714 - narrows the type
-        return arguments
+    known: tuple[Judging, ...] = ("advise", "enforce")
+    for each in known:
+        if arguments == each:
+            return each
     msg = f'arguments={arguments!r} of {name!r} is neither "advise" nor "enforce"'
     raise ToolDefinitionError(msg)
 

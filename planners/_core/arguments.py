@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dagexec import Tool
 from dagexec.lowlevel import CannotRun, schemas
@@ -67,10 +67,10 @@ def _decoded(text: str, part: Any, schema: Any) -> Any:
     if schemas.accepts(part, "string", schema):
         return text
     try:
-        value = json.loads(text)
+        value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, dict | list) else text
+    return cast("Any", value) if isinstance(value, dict | list) else text
 
 
 def is_object(text: str) -> bool:

@@ -11,7 +11,7 @@ import ast
 import json
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from planners._core.edge import is_dict, is_list
 
@@ -105,7 +105,9 @@ def _call(value: Any) -> Found | None:
     inner = value["function"] if is_dict(value.get("function")) else value
     name = inner.get("name", inner.get("function"))
     args = next((inner[key] for key in _ARGUMENTS if key in inner), None)
-    return (name, args) if isinstance(name, str) and isinstance(args, dict | str) else None
+    if isinstance(name, str) and isinstance(args, dict | str):
+        return name, cast("dict[str, Any] | str", args)
+    return None
 
 
 def _python(text: str) -> list[Found]:

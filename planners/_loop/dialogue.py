@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 from uuid import uuid4
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -82,7 +82,7 @@ class Dialogue:
             if each.answered and not each.void and not each.raw.from_code and each.turn
         ]
         if told and isinstance(messages, list):
-            seen = self._seen(messages)
+            seen = self._seen(cast("list[Any]", messages))
             calls.hide(max((number for number in told if number not in seen), default=0))
 
     def say(self, text: str) -> None:

@@ -141,7 +141,8 @@ def choice_of(response: Any) -> Any:
     if other is first:
         return first
     calls = plain(other)["message"]["tool_calls"]
-    message = {**(plain(get(first, "message")) or {}), "tool_calls": calls}
+    told: dict[str, Any] = plain(get(first, "message")) or {}
+    message: dict[str, Any] = {**told, "tool_calls": calls}
     reason = worst_end(get(other, "finish_reason"), get(first, "finish_reason"))
     return {"message": message, "finish_reason": reason}
 
@@ -204,7 +205,7 @@ class ResponsesApi(Api):
         """
         if request.get("store") is not False:
             return request
-        include = list(request.get("include") or ())
+        include: list[Any] = list(request.get("include") or ())
         if _REASONING not in include:
             include.append(_REASONING)
         kept = [

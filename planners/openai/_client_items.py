@@ -144,7 +144,7 @@ def client_call(
             f"the reply has an item {kind!r}, which the client must answer, and no tool takes it:"
             f" {spec.note.format(kind=kind)}"
         )
-    known = tools[name].parameters.get("properties") or {}
+    known: dict[str, Any] = tools[name].parameters.get("properties") or {}
     args = {key: value for key, value in spec.arguments(item).items() if key in known}
     echo = {"caller": plain(caller)} if (caller := get(item, "caller")) is not None else {}
     id_ = said(item, "call_id") or said(item, "id")

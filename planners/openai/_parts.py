@@ -70,9 +70,10 @@ def _indexed(known: list[Any], value: list[Any], growing: Collection[str]) -> li
         block = found[at] = dict(found[at])
         for name, piece in part.items():
             before = block.get(name)
-            grows = name in growing and isinstance(before, str) and isinstance(piece, str)
-            if piece is not None:
-                block[name] = before + piece if grows else piece
+            if name in growing and isinstance(before, str) and isinstance(piece, str):
+                block[name] = before + piece
+            elif piece is not None:
+                block[name] = piece
     return found
 
 
