@@ -18,8 +18,8 @@ EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,tr
 
 # What the reference describes: the packages by their public names, and the public modules. That for
 # the ADK cannot be imported beside the others.
-modules = $(subst /,.,$(patsubst %/__init__.py,%,$(patsubst %.py,%,$(wildcard $(1)))))
-PUBLIC := lowlevel doctor limits processes journal testing
+modules = $(subst /,.,$(patsubst %.py,%,$(patsubst %/__init__.py,%,$(wildcard $(1)))))
+PUBLIC := lowlevel doctor limits processes journal programs testing
 REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
   $(filter-out dagexec.integrations.adk,$(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py)) \
   $(call modules,dagexec/engines/[!_]*/__init__.py) \
