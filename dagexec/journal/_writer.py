@@ -291,7 +291,8 @@ class Writer(threading.Thread):
         self._drop_ended()
         if self._sessions:
             return [owned.run_id for owned in self._sessions]
-        return [] if self._may_end() else None
+        # What came together with the wish to end has left the queue, and is still to be done.
+        return [] if len(self._doing) <= 1 and self._may_end() else None
 
     def store(self) -> Store:
         """Return the open file; raise JournalError."""
