@@ -89,9 +89,8 @@ class Job(Generic[T]):
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
             self.fail(error)
             return
-        except BaseException as error:
-            self.fail(JournalError(f"the journal's thread was ended by {error!r:.200}"))
-            raise
+        # What else it raises ends the thread. That is told once it takes no more work: else the
+        # next job would end with it.
         with self._lock:
             self.value = value
             self._writer = writer
