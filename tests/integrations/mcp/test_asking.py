@@ -154,10 +154,9 @@ async def test_nobody_is_there_to_ask(asking):
         assert report["a"].status == "failed"
 
 
-async def test_a_tool_node_asks_by_an_interrupt(asking, log, request):
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # as LangGraph is
+async def test_a_tool_node_asks_by_an_interrupt(anyio_backend, asking, log):
     """DagToolNode: the graph stops with the question and goes on with the answer."""
-    if "trio" in str(request.node.name):
-        pytest.skip("LangGraph is asyncio's")
     pytest.importorskip("langgraph")
     from langchain_core.messages import AIMessage
     from langgraph.checkpoint.memory import InMemorySaver
