@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._machine import ToolFunction
 from tests.programs.generated import Account, World, Writer, by_python
+
+# Programs that the slow test generates; more where more time is.
+MANY = int(os.environ.get("DAGEXEC_FUZZ", "1000"))
 
 
 class Cell:
@@ -67,10 +71,9 @@ def test_generated_programs_do_what_python_does(first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("first", range(1_000, 11_000, 1_000))
-def test_ten_thousand_of_them(first: int) -> None:
-    check(range(first, first + 1_000))
+@pytest.mark.timeout(60 + MANY // 2)  # coverage and a busy machine make it slower
+def test_many_of_them() -> None:
+    check(range(1_000, 1_000 + MANY))
 
 
 SITUATIONS = {
