@@ -29,11 +29,9 @@ never: a call's error is its outcome, not an exception of the run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "AdmissionTimeout",

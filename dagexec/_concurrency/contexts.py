@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
-    from contextvars import Context
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import current_token
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 _log: Final = logging.getLogger("dagexec")
 

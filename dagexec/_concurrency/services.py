@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 import anyio
 from anyio import CancelScope
@@ -12,9 +13,6 @@ from anyio import CancelScope
 from dagexec._concurrency.loop_task import LoopTask
 from dagexec._concurrency.restart import Restart, Restarts
 from dagexec._errors import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 _log: Final = logging.getLogger("dagexec")
 

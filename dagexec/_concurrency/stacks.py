@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from types import CodeType, FrameType
+from typing import Any, Final, cast, final
 
 from dagexec._concurrency.contexts import go_on
 from dagexec._concurrency.requests import judged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import CodeType, FrameType
 
 # Whose frames say how something waits, and not what for.
 _PLUMBING: Final = ("anyio", "asyncio", "trio", "dagexec", "threading", "queue", "concurrent")

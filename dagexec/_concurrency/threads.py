@@ -15,10 +15,11 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import anyio
 from anyio.from_thread import run_sync as call_in_loop
@@ -29,9 +30,6 @@ from dagexec._concurrency.contexts import in_context
 from dagexec._concurrency.loops import leave_loop, outside_of_asyncio, run_beside
 from dagexec._concurrency.signals import CancelledCall
 from dagexec._errors import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec._core.json_form import json_form
@@ -19,8 +20,6 @@ from dagexec._pictures.glyphs import json_text
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dagexec._pictures.svg import ThemeName
     from dagexec._pictures.timeline import Timeline
 

@@ -20,7 +20,7 @@ The life of one call:
 
 What is shared stands below, what uses it above, in stairs that import-linter holds:
 
-    observers settings watchdog history < state < lane intake resumption
+    observers settings watchdog blocking history < state < lane intake resumption
     < recorder sharing holdings < parts < invoker < worker < limited_worker sequential
     < runner < waits < run listener < executor
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Timeouts:
     """How long things may take, in seconds; None for no limit.
 
-    `call`: one call, from when it is admitted. `layer`: a ready layer, from its start. `turn`: one
-    reply of a model and its calls, which for a single run is the run. `workflow`: everything, all
-    turns together. A tool's own `timeout` takes the place of `call`.
+    `call`: one call, from the start of its tool. `layer`: a ready layer, from its start. `turn`:
+    one reply of a model and its calls, which for a single run is the run. `workflow`: everything,
+    all turns together. A tool's own `timeout` takes the place of `call`.
     """
 
     call: float | None = 30.0

@@ -6,14 +6,12 @@ text goes to a parameter that takes an object.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dagexec._core.paths import json_of
 from dagexec._tools.arguments import is_list, is_object
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 _KINDS: Final = {"array": list, "object": dict}
 _DEEPEST: Final = 20  # levels of a schema that are looked at: one may contain itself

@@ -13,8 +13,9 @@ the next one goes on.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, CallTimeout, Cancelled, Failed, Outcome, Plan, Report, TimedOut
 from dagexec.journal import Record
@@ -41,9 +42,6 @@ from dagexec.lowlevel import (
     to_event,
     to_record,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 # Kind, call, body: a record of the log.
 Entry: TypeAlias = "list[Any]"

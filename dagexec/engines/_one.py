@@ -8,6 +8,7 @@ intent while it runs, its outcome at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -17,24 +18,21 @@ from dagexec import (
     ArgumentError,
     Call,
     CallError,
+    Executor,
     Failed,
     JournalError,
     Outcome,
     Plan,
     PlanError,
+    Run,
     TimedOut,
     Timeouts,
 )
 from dagexec.engines._drive import late
-from dagexec.journal import Record
+from dagexec.journal import Record, RunInfo, Types
 from dagexec.lowlevel import outcome_body, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from dagexec import Executor, Run
-    from dagexec.journal import RunInfo, Types
-
     Done = Callable[[Exception | None], None]
 
 # Seconds. A deadline that has passed is one that is about to: the call may still say that it is in

@@ -11,19 +11,15 @@ Nothing here needs more than IPython, which every Python kernel brings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
+from dagexec import Plan, Report, Run
 from dagexec._errors import MissingExtra
+from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.notebook import heartbeat, last_run, show_live
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from dagexec import Plan, Report, Run
-    from dagexec._pictures.diagram import Diagram
-    from dagexec._pictures.timeline import Timeline
+from dagexec._pictures.timeline import Timeline
 
 __all__ = ["heartbeat", "last_run", "show", "show_live"]
 

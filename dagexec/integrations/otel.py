@@ -34,17 +34,17 @@ except ImportError as missing:  # pragma: no cover - the extra is there in the t
     _text = "dagexec.integrations.otel needs OpenTelemetry: pip install 'dagexec[otel]'"
     raise MissingExtra(_text) from missing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
+from dagexec._core.events import Notice
+from dagexec._core.outcomes import Outcome
+from dagexec._core.plan import Call
+from dagexec._core.scheduler import Action, Event
+from dagexec._tools.tool import Tool
+
+if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
-
-    from dagexec._core.events import Notice
-    from dagexec._core.outcomes import Outcome
-    from dagexec._core.plan import Call
-    from dagexec._core.scheduler import Action, Event
-    from dagexec._tools.tool import Tool
 
     SpanAttributes = Callable[[Call, Outcome], Mapping[str, AttributeValue]]
 

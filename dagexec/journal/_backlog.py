@@ -10,18 +10,18 @@ from typing import final
 import anyio
 from anyio import CancelScope
 
-from dagexec.journal._base import Done, Record, Session
+from dagexec.journal._base import OnDurable, Record, Session
 
 
 @final
 class Entry:
     """A record that somebody waits for."""
 
-    __slots__ = ("_wake", "error", "is_durable")
+    __slots__ = ("_wake", "error", "is_over")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         """Begin on its way."""
-        self.is_durable = False
+        self.is_over = False
         # What kept it from being recorded.
         self.error: Exception | None = None
         self._wake = wake
@@ -29,7 +29,7 @@ class Entry:
     def done(self, error: Exception | None) -> None:
         """Take what became of it."""
         self.error = error
-        self.is_durable = True
+        self.is_over = True
         self._wake()
 
 
@@ -68,14 +68,14 @@ class Backlog:
         for record in records:
             self._session.append(record, _ignore)
 
-    def append_reported(self, record: Record, report: Done) -> None:
+    def append_reported(self, record: Record, report: OnDurable) -> None:
         """Append a record; `report` hears that it is durable, or what kept it from being so."""
         self.under_way += 1
         self._at_once = True
         self._session.append(record, partial(self._arrive, report))
         self._at_once = False
 
-    async def append_reported_and_wait(self, record: Record, report: Done) -> None:
+    async def append_reported_and_wait(self, record: Record, report: OnDurable) -> None:
         """Append a record as `append_reported` does, and wait until `report` has been called."""
         heard: list[Exception | None] = []
 
@@ -96,8 +96,8 @@ class Backlog:
         return entry
 
     async def wait(self, entry: Entry) -> None:
-        """Wait until an entry is durable or failed, and report what stands before it."""
-        while not entry.is_durable:
+        """Wait until an entry is durable or has failed, and report what stands before it."""
+        while not entry.is_over:
             await self._wait()
         self.report_arrived()
 
@@ -134,7 +134,7 @@ class Backlog:
             self._news.set()
             self._news = None
 
-    def _arrive(self, report: Done, error: Exception | None) -> None:
+    def _arrive(self, report: OnDurable, error: Exception | None) -> None:
         self._arrived.append(partial(report, error))
         if self._at_once:
             self.report_arrived()

@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol, TypeAlias, final
 # Seconds for which the owner of a run is believed to be alive without having been heard of.
 LEASE: Final = 15.0
 
-Done: TypeAlias = Callable[[Exception | None], None]
+# Hears that a record is durable, or what kept it from being so.
+OnDurable: TypeAlias = Callable[[Exception | None], None]
 
 
 @final
@@ -67,7 +68,7 @@ class Session(Protocol):
         """What had been recorded when the run was claimed, in order."""
         ...
 
-    def append(self, record: Record, done: Done) -> None:
+    def append(self, record: Record, done: OnDurable) -> None:
         """Add a record, behind those added before.
 
         Does not wait. `done` is called in the same event loop once the record is durable, with

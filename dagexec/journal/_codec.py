@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
@@ -20,7 +21,7 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import Any, Final, TypeVar, cast, final
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -29,9 +30,6 @@ from pydantic_core import PydanticUndefined, to_json
 from dagexec._errors import JournalError
 from dagexec.journal._classes import class_at, place_of
 from dagexec.journal._numpy import is_numpy, numpy_read, numpy_written
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 

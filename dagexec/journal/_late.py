@@ -13,7 +13,7 @@ from typing import Any, Final, final, get_args
 
 from dagexec._core.scheduler import Added, Closed, Event
 from dagexec._errors import JournalError
-from dagexec.journal._base import Done, Journal, Record, RunInfo, Session
+from dagexec.journal._base import Journal, OnDurable, Record, RunInfo, Session
 from dagexec.journal._records import to_record
 
 _log: Final = logging.getLogger("dagexec")
@@ -145,7 +145,7 @@ class _Kept:
         self.waiting: Sequence[str] = ()
         self._runs = runs
 
-    def append(self, record: Record, done: Done) -> None:
+    def append(self, record: Record, done: OnDurable) -> None:
         self.records.append(record)
         done(None)
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, final
+from collections.abc import Sequence
+from typing import final
 from weakref import ref
 
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
 from dagexec._errors import JournalError, RunOwned
-from dagexec.journal._base import Done, Record, RunInfo, Session, unknown_run
+from dagexec.journal._base import OnDurable, Record, RunInfo, Session, unknown_run
 from dagexec.journal._codec import Types
 from dagexec.journal._loops import state_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @final
@@ -130,7 +128,7 @@ class _MemorySession:
         self._run = run
         self._types = types
 
-    def append(self, record: Record, done: Done) -> None:
+    def append(self, record: Record, done: OnDurable) -> None:
         try:
             self._run.add(record, self._types)
         except JournalError as error:

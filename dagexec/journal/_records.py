@@ -7,10 +7,11 @@ same: that is how a run is resumed.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
@@ -36,10 +37,6 @@ from dagexec._core.scheduler import (
 )
 from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
 from dagexec.journal._base import Record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 
 # Kinds that the scheduler does not hear of.
 _SILENT: Final = ("stream", "answer", "void", "end")

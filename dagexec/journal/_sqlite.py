@@ -21,7 +21,7 @@ from anyio.lowlevel import current_token
 from dagexec._concurrency import forks
 from dagexec._concurrency.loops import call_soon
 from dagexec._errors import JournalError
-from dagexec.journal._base import Done, Record, RunInfo, Session
+from dagexec.journal._base import OnDurable, Record, RunInfo, Session
 from dagexec.journal._codec import Types
 from dagexec.journal._owned import Ownership
 from dagexec.journal._writer import Entries, Job, Writer
@@ -191,7 +191,7 @@ class _SqliteSession:
         # At the end of this turn of the event loop, so that all that it records goes together.
         self._soon: Callable[..., Any] = getattr(native, "call_soon", None) or native.run_sync_soon
 
-    def append(self, record: Record, done: Done) -> None:
+    def append(self, record: Record, done: OnDurable) -> None:
         buffer = self._buffer
         if not buffer:
             self._soon(self._flush)
@@ -202,7 +202,7 @@ class _SqliteSession:
             entries, self._buffer = self._buffer, []
             self._thread.put((self, entries))
 
-    def deliver(self, results: list[tuple[Done, Exception | None]]) -> None:
+    def deliver(self, results: list[tuple[OnDurable, Exception | None]]) -> None:
         call_soon(self.native, _tell, results)
 
     async def release(self, state: str, summary: str = "", waiting: Sequence[str] = ()) -> None:
@@ -217,6 +217,6 @@ class _SqliteSession:
         job.result()
 
 
-def _tell(results: list[tuple[Done, Exception | None]]) -> None:
+def _tell(results: list[tuple[OnDurable, Exception | None]]) -> None:
     for done, error in results:
         done(error)

@@ -19,19 +19,16 @@ import shutil
 import sqlite3
 import time
 import zlib
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, final
+from pathlib import Path
+from typing import Any, Final, final
 
 from dagexec._errors import JournalError, RunOwned
 from dagexec.journal._base import LEASE, Record, RunInfo, unknown_run
+from dagexec.journal._codec import Types
 from dagexec.journal._owned import Ownership, as_read, as_written
 from dagexec.journal._owner import described, is_dead, new_owner
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from dagexec.journal._codec import Types
 
 SCHEMA_VERSION: Final = 1
 # "dage", so that no other SQLite file is taken for a journal.

@@ -20,14 +20,14 @@ import anyio
 from dagexec._concurrency import forks
 from dagexec._concurrency.loops import call_soon
 from dagexec._errors import JournalError
-from dagexec.journal._base import LEASE, Done, Record
+from dagexec.journal._base import LEASE, OnDurable, Record
 from dagexec.journal._codec import Types
 from dagexec.journal._loops import state_of
 from dagexec.journal._owned import Ownership
 from dagexec.journal._store import Store
 
 T = TypeVar("T")
-Entries = list[tuple[Record, Done]]
+Entries = list[tuple[Record, OnDurable]]
 _Row = tuple[str, str | None, str]
 
 # Seconds after which the thread ends and the file is closed, if no run is open.
@@ -49,7 +49,7 @@ class Owned(Protocol):
         """The token of its event loop."""
         ...
 
-    def deliver(self, results: list[tuple[Done, Exception | None]]) -> None:
+    def deliver(self, results: list[tuple[OnDurable, Exception | None]]) -> None:
         """Hand back what became of its records."""
         ...
 
@@ -416,7 +416,7 @@ class _Pending:
 
     __slots__ = ("done", "error", "row")
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: OnDurable) -> None:
         self.done = done
         self.error: Exception | None = None
         self.row: _Row = ("", None, "")

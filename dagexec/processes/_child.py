@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import subprocess
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
@@ -28,10 +30,6 @@ from dagexec.processes._tree import SEES_TREE, kill_tree, members, signal_tree, 
 from dagexec.processes._watchdog import watchdog
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-    from types import TracebackType
-
     from anyio.abc import TaskGroup
 
 _log: Final = logging.getLogger("dagexec")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import anyio
 
 from dagexec._errors import CommandFailed, ProcessError
 from dagexec.processes._child import GRACE, Child
+from dagexec.processes._guards import Guards
 from dagexec.processes._output import KEEP
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-
-    from dagexec.processes._guards import Guards
 
 
 @final

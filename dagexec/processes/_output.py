@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Iterator
+from typing import Final, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from dagexec._errors import LineTooLong, ProcessError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Bytes of a pipe that are kept when nothing else is asked for.
 KEEP: Final = 64 * 1024

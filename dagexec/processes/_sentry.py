@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import anyio
 
+from dagexec.processes._guards import Guards
 from dagexec.processes._system import in_thread
 from dagexec.processes._tree import members
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec.processes._guards import Guards
 
 # Seconds between two looks at a guard that has to be looked at.
 LOOK: Final = 0.25

@@ -14,8 +14,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 from weakref import WeakSet
 
 import anyio
@@ -26,9 +27,6 @@ from dagexec._concurrency import forks
 from dagexec._concurrency.threads import ThreadCall
 from dagexec.processes._tree import kill_tree
 from dagexec.processes._watchdog import watchdog
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 _log: Final = logging.getLogger("dagexec")
 

@@ -14,13 +14,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 from uuid import uuid4
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Tags are appended: a child that supervises children itself must not hide them.
 VARIABLE: Final = "DAGEXEC_CHILD_OF"

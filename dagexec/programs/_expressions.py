@@ -12,16 +12,14 @@ where a container is changed by it, the value itself is waited for.
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS
 from dagexec.programs._machine import Builtin, Code, Function, Machine, ToolFunction
 from dagexec.programs._operators import BINARY, COMPARE, UNARY
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
 
 _KINDS: Final[dict[str, type]] = {
     "bool": bool,

@@ -6,8 +6,10 @@ value, and what it may start meanwhile is handed out, call by call, to the run t
 
 from __future__ import annotations
 
+import ast
 from collections import deque
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Coroutine, Mapping
+from typing import Any, final
 
 from dagexec.programs._check import parse
 from dagexec.programs._errors import LimitReached, ProgramFailed
@@ -15,10 +17,6 @@ from dagexec.programs._machine import Machine, ToolFunction
 from dagexec.programs._pipeline import Pipeline, Ready, Squash
 from dagexec.programs._scopes import Frame
 from dagexec.programs._statements import Statements
-
-if TYPE_CHECKING:
-    import ast
-    from collections.abc import Coroutine, Mapping
 
 
 @final

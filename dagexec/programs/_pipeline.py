@@ -24,9 +24,10 @@ No clock, no loop, no I/O: `calls` fills with what may start, `settle` is told w
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from dagexec.programs._errors import LimitReached
 from dagexec.programs._promise import (
@@ -40,9 +41,6 @@ from dagexec.programs._promise import (
     reaches,
 )
 from dagexec.programs._values import CONTAINERS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
 
 # Steps between two turns of the event loop: a few milliseconds.
 _BREATH: Final = 1_000

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ._reply import API
 from ._shapes import check_shapes, dicts, twice
-
-if TYPE_CHECKING:
-    from ._reply import API
 
 __all__ = ["check_conversation"]
 

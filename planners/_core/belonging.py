@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from dagexec import Call, DagexecError, Outcome, Plan, Run
-from planners._core.call_log import CallLog, Record
+from planners._core.call_log import CallLog, CallRecord
 
 _HOW = "give it the report of the plan's run: planner.results(await executor.run(plan))"
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def records_of(log: CallLog, given: Any, *, older: bool = False) -> list[Record]:
+def records_of(log: CallLog, given: Any, *, older: bool = False) -> list[CallRecord]:
     """Return the calls that a report answers; raise DagexecError unless they are the last turn's.
 
     With `older` they may be those of any turn.
@@ -70,7 +70,7 @@ def _as_report(given: Any) -> Mapping[str, Outcome]:
     raise DagexecError(msg)
 
 
-def _differ(call: Call, record: Record) -> bool:
+def _differ(call: Call, record: CallRecord) -> bool:
     """Whether a call that ran is certainly not the one that the model wrote."""
     own = record.call
     if own is None or record.taken_back:

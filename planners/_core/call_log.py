@@ -62,13 +62,13 @@ class RawCall:
 
 
 @dataclass(slots=True, eq=False)
-class Record:
+class CallRecord:
     """A call of the conversation: its number, its turn, and what became of it."""
 
     number: int
     turn: int
     raw: RawCall
-    repeats: Record | None = None
+    repeats: CallRecord | None = None
     problem: str | None = None
     # The call as the plan has it, None for one that cannot run.
     call: Call | None = None
@@ -87,7 +87,7 @@ class Record:
         return str(self.number)
 
 
-class CallLog(EarlierCalls[Record]):
+class CallLog(EarlierCalls[CallRecord]):
     """The calls of one conversation, in the order in which the model wrote them."""
 
     runs_each = True
@@ -96,7 +96,7 @@ class CallLog(EarlierCalls[Record]):
         self, tools: Mapping[str, Tool[..., Any]], *, references: bool, placeholders: bool = True
     ) -> None:
         """Begin without calls; `placeholders` says whether arguments that are some are refused."""
-        self.records: list[Record] = []
+        self.records: list[CallRecord] = []
         self._tools = tools
         self._references = references
         self._placeholders = Placeholders(tools) if references and placeholders else None
@@ -111,7 +111,7 @@ class CallLog(EarlierCalls[Record]):
         self._growing = False
         # The namespace in which the model has called a tool that does not name its own.
         self._spaces: dict[str, str] = {}
-        self._aliases: dict[str, Record] = {}
+        self._aliases: dict[str, CallRecord] = {}
         self._own: set[str] = set()
 
     def turn(self, raws: Sequence[RawCall], *, shortened: bool = False) -> tuple[Call, ...]:
@@ -148,7 +148,7 @@ class CallLog(EarlierCalls[Record]):
         """Number calls from behind `count` earlier ones, which nothing is known of."""
         for number in range(len(self.records) + 1, count + 1):
             raw = RawCall("", "an earlier call", None)
-            self.records.append(Record(number, 0, raw, answered=True))
+            self.records.append(CallRecord(number, 0, raw, answered=True))
 
     @property
     def number_of_turn(self) -> int:
@@ -160,20 +160,20 @@ class CallLog(EarlierCalls[Record]):
         self._turn += 1
         self._own = set()
 
-    def add(self, raw: RawCall) -> Record:
+    def add(self, raw: RawCall) -> CallRecord:
         """Number a call."""
         record = self.place(raw.id)
         record.raw = raw
         return record
 
-    def place(self, id_: str) -> Record:
+    def place(self, id_: str) -> CallRecord:
         """Number a call that the model has begun to write; its id may still be unknown ("")."""
-        record = Record(len(self.records) + 1, self._turn, RawCall(id_, "", None))
+        record = CallRecord(len(self.records) + 1, self._turn, RawCall(id_, "", None))
         self.records.append(record)
         self._claim(record)
         return record
 
-    def fill(self, record: Record, raw: RawCall) -> Call:
+    def fill(self, record: CallRecord, raw: RawCall) -> Call:
         """Return a call whose arguments have arrived; others of its reply may still follow."""
         known, record.raw = record.raw.id, raw
         if raw.id != known:
@@ -187,7 +187,7 @@ class CallLog(EarlierCalls[Record]):
         tool = self._found(raw.name)
         return tool is not None and tool.effect.eager
 
-    def _claim(self, record: Record) -> None:
+    def _claim(self, record: CallRecord) -> None:
         id_ = record.raw.id
         # Some servers send no ids, or the same ones in each turn; within a turn they must differ.
         if id_ and id_ in self._own:
@@ -196,15 +196,15 @@ class CallLog(EarlierCalls[Record]):
             self._own.add(id_)
             self._aliases[id_] = record
 
-    def last(self) -> list[Record]:
+    def last(self) -> list[CallRecord]:
         """Return the calls of the last turn."""
         return self.of_turn(self._turn)
 
-    def of_turn(self, turn: int) -> list[Record]:
+    def of_turn(self, turn: int) -> list[CallRecord]:
         """Return the calls of a turn."""
         return [record for record in self.records if record.turn == turn and not record.void]
 
-    def call(self, record: Record, *, complete: bool = True) -> Call:
+    def call(self, record: CallRecord, *, complete: bool = True) -> Call:
         """Return a call as a plan takes it.
 
         With `complete` False calls may follow, and a reference to a number beyond the last one is
@@ -222,7 +222,7 @@ class CallLog(EarlierCalls[Record]):
             return call
         return Call(record.id, record.raw.name or _NAMELESS, problem=text)
 
-    def _checked(self, record: Record) -> Call:
+    def _checked(self, record: CallRecord) -> Call:
         """Return a call that can run; raise CannotRun or PlanError for others."""
         raw = record.raw
         if raw.problem is not None:
@@ -250,7 +250,7 @@ class CallLog(EarlierCalls[Record]):
     def _refuse_placeholder(
         self,
         args: Mapping[str, Any],
-        record: Record,
+        record: CallRecord,
         tool: Tool[..., Any],
         placeholders: Placeholders,
     ) -> None:
@@ -291,19 +291,19 @@ class CallLog(EarlierCalls[Record]):
 
     # ----------------------------------------------------------------- references to other calls
 
-    def known(self, name: str) -> Record | None:
+    def known(self, name: str) -> CallRecord | None:
         """Return the call that a reference names."""
         number = number_of(name)
         if number is not None and 1 <= number <= len(self.records):
             return self.records[number - 1]
         return self._aliases.get(name)
 
-    def listed(self) -> Iterator[tuple[Record, int, str]]:
+    def listed(self) -> Iterator[tuple[CallRecord, int, str]]:
         """Yield each call, its number and its tool."""
         for record in self.records:
             yield record, record.number, record.raw.name
 
-    def target(self, ref: Ref, call: Record, other: Record, *, text: bool) -> Any:
+    def target(self, ref: Ref, call: CallRecord, other: CallRecord, *, text: bool) -> Any:
         """Return a reference inside the turn, or the value that an earlier turn left."""
         del text
         self._refuse_hidden(ref, call, other)
@@ -324,7 +324,7 @@ class CallLog(EarlierCalls[Record]):
             )
         return value_at(outcome.value, ref)
 
-    def _refuse_hidden(self, ref: Ref, call: Record, other: Record) -> None:
+    def _refuse_hidden(self, ref: Ref, call: CallRecord, other: CallRecord) -> None:
         """Refuse a number that could be read in two ways, or that the model cannot know."""
         number = number_of(ref.call)
         if number is None or not self.hidden:
@@ -339,7 +339,7 @@ class CallLog(EarlierCalls[Record]):
                 f" with the number that you mean, from {self.hidden + 1} on, or with a value."
             )
 
-    def missing(self, ref: Ref, call: Record) -> Any:
+    def missing(self, ref: Ref, call: CallRecord) -> Any:
         """Leave a number beyond the last call for later, where calls may follow."""
         number = number_of(ref.call)
         if self._growing and number is not None and number > len(self.records):
@@ -347,7 +347,7 @@ class CallLog(EarlierCalls[Record]):
         return super().missing(ref, call)
 
 
-def _repeated(first: Record) -> str:
+def _repeated(first: CallRecord) -> str:
     return (
         f"Not run: the id {first.raw.id!r} was already that of call {first.number}"
         f" ({first.raw.name}), which was run. Write this call again."

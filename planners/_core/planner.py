@@ -14,7 +14,7 @@ from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, parts_of, schemas, w
 from planners._core import text_calls
 from planners._core.api import Api
 from planners._core.belonging import records_of
-from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.cutting import cut
 from planners._core.edge import described, is_dict
 from planners._core.media import block_of
@@ -207,7 +207,7 @@ class Planner(ABC):
         """
         return self._answered(records_of(self._log, report, older=True), report)
 
-    def _answered(self, records: list[Record], report: Mapping[str, Outcome]) -> list[Any]:
+    def _answered(self, records: list[CallRecord], report: Mapping[str, Outcome]) -> list[Any]:
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
             record.items = _items(report, record.id) or record.items
@@ -290,7 +290,7 @@ class Planner(ABC):
             schema = schemas.normalised(schema)
         return self._definition(tool, dict(schema), strict=kept)
 
-    def _rendered(self, records: Sequence[Record]) -> list[Any]:
+    def _rendered(self, records: Sequence[CallRecord]) -> list[Any]:
         answers: dict[int, Answer] = {}
         for record in records:
             first = record.repeats
@@ -306,7 +306,7 @@ class Planner(ABC):
             return self.api.question("\n\n".join(answer.text for answer in found))
         return self._answers(found) if found else []
 
-    def _answer(self, record: Record) -> Answer:
+    def _answer(self, record: CallRecord) -> Answer:
         outcome = record.outcome
         if record.raw.from_code:
             return self._answer_to_code(record)
@@ -334,7 +334,7 @@ class Planner(ABC):
         state = outcome.status.replace("_", " ")
         return Answer(record.raw, self._headed(number, state, text), done=False)
 
-    def _answer_to_code(self, record: Record) -> Answer:
+    def _answer_to_code(self, record: CallRecord) -> Answer:
         """Return an answer for a program: JSON, all of it, without number or prose around it."""
         outcome = record.outcome
         if outcome is not None and outcome.status == "done":
@@ -358,12 +358,12 @@ class Planner(ABC):
                 texts.append(value_text(part) if block is None else block)
         return "\n".join(texts), tuple(blocks)
 
-    def _limit_of(self, record: Record) -> int | None:
+    def _limit_of(self, record: CallRecord) -> int | None:
         """Return how many characters of a result are shown: the tool's own, else the planner's."""
         tool = self._by_name.get(record.raw.name)
         return self._limit if tool is None or tool.limit is None else tool.limit
 
-    def _of_items(self, record: Record, text: str) -> str:
+    def _of_items(self, record: CallRecord, text: str) -> str:
         """Return what became of each item of a call, with values or errors."""
         limit = self._limit_of(record)
         share = None if limit is None else max(_LEAST, limit // len(record.items))
@@ -386,7 +386,7 @@ class Planner(ABC):
             return text
         return f"[call {number}: {state}]\n{text}" if state else f"[call {number}]\n{text}"
 
-    def _unanswered(self, record: Record) -> str:
+    def _unanswered(self, record: CallRecord) -> str:
         if record.problem is not None:
             return record.problem
         tool = self._by_name.get(record.raw.name)

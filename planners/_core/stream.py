@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, DagexecError
-from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.edge import worded
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
 
@@ -211,7 +211,7 @@ class CallStream(ReplyStream):
         self._read = read
         self._refused = refused
         self._is_shortened = is_shortened
-        self._records: dict[object, Record] = {}
+        self._records: dict[object, CallRecord] = {}
         self._given: dict[int, Call] = {}
         # How many calls had begun before each.
         self._places: dict[object, int] = {}
@@ -245,7 +245,7 @@ class CallStream(ReplyStream):
         self.heard.append({"call": at, "written": body, "sure": written.sure})
         self._give(record, raw, sure=written.sure)
 
-    def _give(self, record: Record, raw: RawCall, *, sure: bool = True) -> None:
+    def _give(self, record: CallRecord, raw: RawCall, *, sure: bool = True) -> None:
         if record.number in self._given:
             return
         call = self._log.fill(record, raw)
@@ -269,7 +269,7 @@ class CallStream(ReplyStream):
             else:
                 self._confirm(record, raw)
 
-    def _ordered(self, raws: Sequence[RawCall]) -> list[Record]:
+    def _ordered(self, raws: Sequence[RawCall]) -> list[CallRecord]:
         """Return the records of the calls of the whole reply; the others are void."""
         records = list(self._records.values())
         keys = self._assembler.keys()
@@ -287,7 +287,7 @@ class CallStream(ReplyStream):
             for record, raw in zip(found, raws, strict=True)
         ]
 
-    def _confirm(self, record: Record, raw: RawCall) -> None:
+    def _confirm(self, record: CallRecord, raw: RawCall) -> None:
         """Compare a call that was handed out with what the reply says of it now."""
         # An id that came late or a repeat is as it was; the rest is the reply's last word.
         known, record.raw = record.raw, replace(raw, id=raw.id or record.raw.id)
@@ -298,7 +298,7 @@ class CallStream(ReplyStream):
         elif not known.says_the_same(raw):
             self._take_back(record)
 
-    def _take_back(self, record: Record) -> None:
+    def _take_back(self, record: CallRecord) -> None:
         """Refuse a call that was handed out with less than the reply says of it now.
 
         What it and those that refer to it have given counts no longer, and no other call starts.

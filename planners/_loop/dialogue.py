@@ -11,7 +11,7 @@ from uuid import uuid4
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dagexec import DagexecError, Report
-from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.planner import Planner
 
 _VERSION: Final = 1
@@ -226,7 +226,7 @@ def _plain(value: Any) -> Any:
     return to_jsonable_python(value, exclude_none=True)
 
 
-def _record_body(record: Record) -> dict[str, Any]:
+def _record_body(record: CallRecord) -> dict[str, Any]:
     raw = record.raw
     body: dict[str, Any] = {
         "turn": record.turn,

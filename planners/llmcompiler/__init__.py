@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, Self
 from dagexec import BadReference, Call, DagexecError, Outcome, Plan, Tool
 from dagexec.lowlevel import order_conflicts, without_faults
 from planners._core.api import Api
-from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.cutting import IN_TEXT, cut
 from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
@@ -312,7 +312,7 @@ class LLMCompilerPlanner(Planner):
             return [self._asked(["Your reply holds thoughts and nothing else."])]
         return []
 
-    def _rendered(self, records: Sequence[Record]) -> list[Any]:
+    def _rendered(self, records: Sequence[CallRecord]) -> list[Any]:
         if not records:
             return []
         return [self._asked([self._text_of(record) for record in records])]
@@ -332,7 +332,7 @@ class LLMCompilerPlanner(Planner):
         )
         return _message("\n\n".join([*texts, question]))
 
-    def _text_of(self, record: Record) -> str:
+    def _text_of(self, record: CallRecord) -> str:
         outcome = record.outcome
         head = f"call {record.id}: {record.raw.name}" if record.number else record.raw.name
         if outcome is None:

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from dagexec import Call, DagexecError
 from dagexec.lowlevel import number_of
-from planners._core.call_log import CallLog, RawCall, Record
+from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.edge import described
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
 from planners.llmcompiler._decisions import Decision
@@ -23,7 +23,7 @@ SPOILT: Final = (
 
 
 @dataclass(slots=True, eq=False)
-class _Line(Record):
+class _Line(CallRecord):
     """A call under the number that the model gave it; 0 where that cannot be its id."""
 
     label: str = ""
@@ -41,7 +41,7 @@ class Numbers(CallLog):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Begin without calls."""
         super().__init__(*args, **options)
-        self.numbered: dict[int, Record] = {}
+        self.numbered: dict[int, CallRecord] = {}
         self._highest = 0
 
     @property
@@ -67,7 +67,7 @@ class Numbers(CallLog):
         self.numbered = {record.number: record for record in self.records if record.number}
         self._highest = max(self.numbered, default=0)
 
-    def write(self, number: int | None, raw: RawCall) -> Record:
+    def write(self, number: int | None, raw: RawCall) -> CallRecord:
         """Take a call with its number; a number that is taken or missing is a problem of it."""
         if number is not None and number not in self.numbered:
             return self.add(replace(raw, id=str(number)))
@@ -82,7 +82,7 @@ class Numbers(CallLog):
         id_ = f"{number} (again, {place})"
         return self.add(replace(raw, id=id_, arguments=None, problem=problem))
 
-    def add(self, raw: RawCall) -> Record:
+    def add(self, raw: RawCall) -> CallRecord:
         """Take a call that has its id."""
         numbered = raw.id.isdecimal()
         record = _Line(int(raw.id) if numbered else 0, self._turn, raw, label=raw.id)
@@ -92,7 +92,7 @@ class Numbers(CallLog):
             self._highest = max(self._highest, record.number)
         return record
 
-    def known(self, name: str) -> Record | None:
+    def known(self, name: str) -> CallRecord | None:
         """Return the call that a reference names."""
         return self.numbered.get(number_of(name) or 0)
 

@@ -7,10 +7,8 @@ alone, and all before it was thought. A tag in quotes or backticks is a word abo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
+from typing import Final
 
 _NAMES: Final = "(think|thinking|thoughts?|reasoning)"
 # Characters of a closing tag.

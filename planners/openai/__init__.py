@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from dagexec import DagexecError, MissingExtra, Tool
 from planners._core.api import Api
-from planners._core.call_log import RawCall, Record
+from planners._core.call_log import CallRecord, RawCall
 from planners._core.edge import get, is_list, items, listed, plain, said, text, worded
 from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
@@ -216,7 +216,7 @@ class ResponsesPlanner(Planner):
     def _assembler(self) -> Assembler:
         return ResponsesAssembler(self._call)
 
-    def _answer(self, record: Record) -> Answer:
+    def _answer(self, record: CallRecord) -> Answer:
         raw, outcome = record.raw, record.outcome
         if raw.kind not in CLIENT_ITEMS:
             return super()._answer(record)

@@ -9,19 +9,15 @@ away, so it starts nothing.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from collections.abc import Callable
+from typing import Any, TypeAlias, final
 
 from dbos import DBOS
 
-from dagexec import RunOwned
+from dagexec import Executor, RunOwned
 from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import id_of, step
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dagexec import Executor
-    from dagexec.engines.dbos._site import Site
 
 Intents: TypeAlias = "asyncio.Queue[tuple[str, Callable[[Exception | None], None]]]"
 

@@ -16,16 +16,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Sequence
+from typing import Any, Final, final
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dagexec import DagexecError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _log: Final = logging.getLogger("dagexec")
 

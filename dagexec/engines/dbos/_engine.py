@@ -6,7 +6,8 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from types import TracebackType
+from typing import Any, Final, Literal, final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -25,9 +26,6 @@ from dagexec.lowlevel import (
     same_call,
     secret_call,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 

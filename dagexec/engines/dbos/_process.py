@@ -9,28 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 from uuid import uuid4
 
 import psycopg
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
 
-from dagexec import DagexecError
+from dagexec import DagexecError, Executor
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
+from dagexec.engines.dbos._queues import QueueSpec
 from dagexec.engines.dbos._rounds import Rounds
 from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import is_open, register, set_open
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec import Executor
-    from dagexec.engines.dbos._queues import QueueSpec
-    from dagexec.journal import Types
+from dagexec.journal import Types
 
 _log: Final = logging.getLogger("dagexec")
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from dagexec import DagexecError, Tool
-from dagexec.limits import MemoryStore
+from dagexec.limits import Limiter, MemoryStore
 from dagexec.lowlevel import limiters_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from dagexec.limits import Limiter
 
 
 @final

@@ -10,23 +10,19 @@ launching one that is there already does nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from dbos import DBOS, SetWorkflowID
 
 from dagexec import CallError, Failed
-from dagexec.engines._drive import Drive
+from dagexec.engines._drive import Drive, Out
 from dagexec.engines._one import Assignment
+from dagexec.engines.dbos._calls import Calls
+from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import DEATHS, cancel_id, id_of, step, workflow
 from dagexec.lowlevel import outcome_body
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagexec.engines._drive import Out
-    from dagexec.engines.dbos._calls import Calls
-    from dagexec.engines.dbos._site import Site
 
 # Calls that are put into their queues at the same time, each on a connection.
 _AT_ONCE: Final = 8

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, cast, final
 
 from dbos import DBOS, SetWorkflowID, WorkflowStatus
 
 from dagexec import DagexecError
+from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._workflows import cancel_id, id_of, workflow
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
-
-    from dagexec.engines.dbos._database import Database
-    from dagexec.journal import Types
+from dagexec.journal import Types
 
 # Rounds of a run that are asked for at once; most have one or two.
 _ROUNDS: Final = 8

@@ -6,13 +6,11 @@ DBOS keeps them in one registry for the process, so their bodies look up which e
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from dbos import DBOS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 # How often a call may take its worker down with it before it counts as the cause.
 DEATHS: Final = 10

@@ -8,6 +8,7 @@ server does, and a call that was given up costs the connection only if it does n
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
@@ -18,15 +19,13 @@ from dagexec._concurrency.loop_task import LoopTask
 from dagexec._concurrency.restart import Restart, Restarts
 from dagexec._errors import DagexecError, GuardExpired, ProcessGone
 from dagexec.integrations.mcp._asking import Asking
+from dagexec.integrations.mcp._servers import Server
 from dagexec.integrations.mcp._session import How, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from mcp import Client
     from mcp_types import ElicitResult
 
-    from dagexec.integrations.mcp._servers import Server
 
 _log: Final = logging.getLogger("dagexec")
 

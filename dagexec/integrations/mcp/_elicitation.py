@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp_types import ElicitRequestURLParams, ElicitResult
@@ -11,8 +11,6 @@ from dagexec._errors import DagexecError
 from dagexec._tools.context import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from mcp.shared.exceptions import MCPError
 
 ACTIONS: Final = ("accept", "decline", "cancel")

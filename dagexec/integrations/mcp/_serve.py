@@ -16,15 +16,15 @@ from mcp.server import Server
 from mcp.server.stdio import stdio_server
 
 from dagexec._core.plan import Plan
+from dagexec._core.report import Report
 from dagexec._errors import DagexecError, PlanError, text_of
+from dagexec._runtime.executor import Executor
+from dagexec._tools.tool import Tool
 from dagexec.lowlevel import Conclude, Progress, Settled
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
-    from dagexec._core.report import Report
-    from dagexec._runtime.executor import Executor
-    from dagexec._tools.tool import Tool
 
 _log: Final = logging.getLogger("dagexec")
 

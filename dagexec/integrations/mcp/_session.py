@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -17,17 +18,14 @@ from mcp_types import CONNECTION_CLOSED, ElicitResult, Implementation
 
 from dagexec._errors import DagexecError, GuardExpired, ProcessError, ProcessGone
 from dagexec.integrations.mcp._asking import Asking, Turns, current_asking
-from dagexec.integrations.mcp._servers import StdioServer
+from dagexec.integrations.mcp._servers import Server, StdioServer
 from dagexec.integrations.mcp._tasks import Tasks
 from dagexec.integrations.mcp._transport import AFTERMATH, Pipes
 from dagexec.processes import Child, Guards
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-
     from anyio.abc import TaskGroup
 
-    from dagexec.integrations.mcp._servers import Server
 
 # Seconds that a call which was given up may take to let go, before the session is.
 RELUCTANCE: Final = 1.0

@@ -8,7 +8,7 @@ and `tasks/get` brings the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
@@ -30,15 +30,12 @@ from mcp_types import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-from dagexec.integrations.mcp._asking import current_asking
+from dagexec.integrations.mcp._asking import Asking, current_asking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from mcp import Client
     from mcp.client.session import ClientSession
 
-    from dagexec.integrations.mcp._asking import Asking
 
 # The version of the protocol whose core has tasks.
 CORE_VERSION: Final = "2025-11-25"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from anyio import create_task_group
@@ -14,24 +16,20 @@ from dagexec._concurrency.restart import Restart
 from dagexec._errors import CallError, DagexecError, ToolDefinitionError
 from dagexec._tools.context import CallContext, current_call
 from dagexec._tools.tool import Effect, Tool
+from dagexec.integrations.mcp._asking import Asking
 from dagexec.integrations.mcp._connection import Connection
 from dagexec.integrations.mcp._contents import part_of
 from dagexec.integrations.mcp._elicitation import answering, pages_of
-from dagexec.integrations.mcp._servers import named_servers
+from dagexec.integrations.mcp._servers import Given, named_servers
 from dagexec.integrations.mcp._session import How
 from dagexec.integrations.mcp._tasks import call_as_task, wants_task
 from dagexec.processes import Guards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import TracebackType
-
     from mcp import Client
     from mcp_types import CallToolResult, ToolAnnotations
     from mcp_types import Tool as ListedTool
 
-    from dagexec.integrations.mcp._asking import Asking
-    from dagexec.integrations.mcp._servers import Given
 
 _log: Final = logging.getLogger("dagexec")
 

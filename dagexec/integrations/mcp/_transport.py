@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -19,13 +20,11 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from dagexec._errors import ProcessError
+from dagexec.processes import Child
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from dagexec.processes import Child
 
 _log: Final = logging.getLogger("dagexec")
 
