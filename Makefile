@@ -1,5 +1,5 @@
 # Everything here needs git, make and a Python of 3.11 or newer, and stays inside this checkout.
-#   make test ALL=1            also the slow tests
+#   make slow                  the slow tests
 #   make test ARGS="-k refs"   more arguments for pytest
 #   make venv PYTHON=python3.13
 
@@ -26,9 +26,6 @@ REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py d
   planners planners.openai planners.anthropic planners.llmcompiler
 
 ARGS ?=
-ALL ?= $(DAGEXEC_TEST_ALL)
-# `-m ""` takes back pyproject's `-m "not slow"`.
-SELECT := $(if $(filter-out 0,$(ALL)),-m "",)
 # A part of the tests cannot reach the threshold of the whole.
 THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
 MOCK := tests/planners/aimock
@@ -77,13 +74,18 @@ demo: $(STAMP) ## Run the demonstration: no key, no network
 	@$(BIN)/dagexec demo
 
 .PHONY: test
-test: $(STAMP) ## Run the tests with coverage (ALL=1: the slow ones too)
-	$(BIN)/python -m pytest --cov $(SELECT) $(THRESHOLD) $(ARGS)
+test: $(STAMP) ## Run the tests with coverage, but the slow ones
+	$(BIN)/python -m pytest --cov $(THRESHOLD) $(ARGS)
+
+# Most of them draw thousands of examples, which coverage would only make longer.
+.PHONY: slow
+slow: $(STAMP) ## Run the slow tests, and no others
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # Of what the ADK needs, one library is bounded below what the extra otel needs.
 .PHONY: adk
 adk: $(ADK)/.installed ## Run the tests of the adapter for Google ADK, in an environment of their own
-	$(ADK)/bin/python -m pytest tests/integrations/adk tests/integrations/turns $(SELECT) $(ARGS)
+	$(ADK)/bin/python -m pytest tests/integrations/adk tests/integrations/turns -m "" $(ARGS)
 
 $(ADK)/.installed: pyproject.toml | $(STAMP)
 	$(BIN)/python -m venv $(ADK)
