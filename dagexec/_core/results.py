@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
@@ -75,13 +75,19 @@ class Setup:
 class ProgramEnd:
     """What a program came to: the value of its last expression, what it printed, its error.
 
-    `lines` has the line that made each call, by the call's id.
+    `lines` has the line that made each call, by the call's id. `variables` are those that it left
+    at its end, of JSON's kinds. Of a program that corrects an earlier one, `reused` has the earlier
+    calls in whose place none was made, by the id that the call has in this program, and `unused`
+    the earlier calls that it did not come to: each a `dagexec.programs.EarlierCall`.
     """
 
     result: Any = None
     printed: str = ""
     error: DagexecError | None = None
     lines: Mapping[str, int] = field(default_factory=dict[str, int])
+    variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reused: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unused: Sequence[Any] = ()
 
 
 class Results(Mapping[str, Outcome]):

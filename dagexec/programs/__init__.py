@@ -45,12 +45,15 @@ A call that is not done raises `ToolError` in the program, which may catch it: `
 with the line. When a deadline ends the run, `report.error` says where the program stood
 (`ProgramStopped`), and what is done is in the report as always. With a journal, running the same
 program again under the same `run_id` goes on where it was: calls that are done are not repeated.
+A program that failed is sent again, corrected: `Program(source, earlier=calls_of(report))` takes
+the values of all calls that are done, each with the same tool and arguments once and in order.
 
 It may import what `_tools` and `_core` hold. Read `_pipeline` first: it is the idea.
 `_expressions` and `_statements` compile to closures, `_live` steps the program, `_source` feeds
 it into a run.
 """
 
+from dagexec.programs._earlier import EarlierCall, calls_of
 from dagexec.programs._errors import (
     Fault,
     LimitReached,
@@ -62,6 +65,7 @@ from dagexec.programs._errors import (
 from dagexec.programs._program import Program
 
 __all__ = [
+    "EarlierCall",
     "Fault",
     "LimitReached",
     "Program",
@@ -69,4 +73,5 @@ __all__ = [
     "ProgramRefused",
     "ProgramStopped",
     "ToolError",
+    "calls_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from dagexec._errors import DagexecError, text_of
+from dagexec._errors import DagexecError
 
 
 @final
@@ -38,12 +38,14 @@ class ProgramRefused(DagexecError):
 class ProgramFailed(DagexecError):
     """A program ended with an error; `line` is where, `__cause__` what was raised there."""
 
-    def __init__(self, error: BaseException, line: int, source: str) -> None:
-        """Quote the line that raised."""
+    def __init__(self, error: BaseException, line: int, source: str, values: str = "") -> None:
+        """Quote the line that raised, a caret below the part, and `values` that it had."""
+        from dagexec.programs._where import error_line, pointed
+
         self.line = line
-        name, text = type(error).__name__, text_of(error)
-        where = quoted(source.splitlines(), line, 0)
-        super().__init__(f"line {line}: {name}{': ' if text else ''}{text}\n{where}".rstrip())
+        where = pointed(source, line, error)
+        parts = (error_line(error, line), where, values)
+        super().__init__("\n".join(part for part in parts if part.strip()))
         self.__cause__ = error
 
 

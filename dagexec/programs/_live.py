@@ -17,6 +17,7 @@ from dagexec.programs._machine import Machine, ToolFunction
 from dagexec.programs._pipeline import Pipeline, Ready, Squash
 from dagexec.programs._scopes import Frame
 from dagexec.programs._statements import Statements
+from dagexec.programs._where import error_line, operands, pointed, values_at
 
 
 @final
@@ -101,12 +102,13 @@ class LiveProgram:
     async def _run(self) -> None:
         pipe, frame = self.pipe, self._frame
         error: BaseException | None = None
-        line = 0
+        line, values = 0, ""
         try:
             try:
                 jump = await self._code.run(frame) if self._code.waits else self._code.run(frame)
             except Exception as raised:  # noqa: BLE001 - of the program, told in `error`
                 error, line = raised, getattr(raised, "program_line", None) or pipe.line
+                values = values_at(self.source, line, frame.vars)
                 jump = None
             await pipe.drain()
             if error is None:
@@ -114,15 +116,25 @@ class LiveProgram:
                 self.result = await pipe.force_deep(value)
         except Squash as squash:
             pipe.take_back(squash.entry)
-            error, line = squash.entry.error, squash.entry.line
+            entry = squash.entry
+            error, line = entry.error, entry.line
+            values = operands(entry.inputs) if entry.callee is None else ""
         frame.vars.pop(_RESULT, None)
         self.printed = pipe.output(self._max_printed)
         if error is not None:
             self.error = (
-                error
+                LimitReached(f"{error_line(error, line)}\n{pointed(self.source, line, error)}")
                 if isinstance(error, LimitReached)
-                else ProgramFailed(error, line, self.source)
+                else ProgramFailed(error, line, self.source, values)
             )
+        elif not pipe.tries:
+            await self._settle_variables()
+
+    async def _settle_variables(self) -> None:
+        """Put what came in the place of promises: all calls have ended."""
+        variables = self._frame.vars
+        for name, value in variables.items():
+            variables[name] = await self.pipe.force_deep(value)
 
 
 _RESULT = "result of the program"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 from dagexec._tools.tool import Tool
 from dagexec.programs._check import parse
+from dagexec.programs._earlier import EarlierCall, EarlierCalls
+from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._source import ProgramSource, functions_of
 
@@ -21,6 +23,9 @@ class Program:
     Args:
         source: The text.
         variables: Values that the program finds under these names, of JSON's kinds.
+        earlier: What earlier attempts at it have done, if it corrects them: `calls_of(report)` of
+            the last one. A call that is done is not made again; a write that may have taken effect
+            raises ToolError instead.
         max_steps: Statements that it may execute; an operation on a large value counts as many.
         max_calls: Calls of tools that it may make.
         max_printed: Characters of what it prints that are kept.
@@ -31,6 +36,7 @@ class Program:
         source: str,
         *,
         variables: Mapping[str, Any] | None = None,
+        earlier: Iterable[EarlierCall] = (),
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
@@ -39,6 +45,7 @@ class Program:
         parse(source)
         self.source = source
         self.variables = dict(variables or {})
+        self.earlier = tuple(earlier)
         self._limits = {
             "max_steps": max_steps,
             "max_calls": max_calls,
@@ -48,9 +55,9 @@ class Program:
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
         """Return a run of it, for an executor with these tools."""
         made = LiveProgram(
-            self.source, functions_of(tools), variables=self.variables, **self._limits
+            self.source, functions_of(tools), variables=plain(self.variables), **self._limits
         )
-        return ProgramSource(made)
+        return ProgramSource(made, EarlierCalls(self.earlier, tools) if self.earlier else None)
 
     def __repr__(self) -> str:
         """Return its size and its first line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, final
 
 import anyio
@@ -22,13 +23,14 @@ from dagexec._core.told import MAYBE, too_late
 from dagexec._errors import DagexecError, text_of
 from dagexec._tools.resources import Access
 from dagexec._tools.tool import Tool
-from dagexec.programs._errors import ProgramStopped, ToolError, quoted
+from dagexec.programs._earlier import NOT_AGAIN, EarlierCalls
+from dagexec.programs._errors import LimitReached, ProgramStopped, ToolError, quoted
+from dagexec.programs._json_values import PLAIN, as_json, plain
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._machine import ToolFunction
 from dagexec.programs._pipeline import Ready
 from dagexec.programs._promise import Callee
-
-_PLAIN: Final = (str, int, float, bool, type(None))
+from dagexec.programs._values import CONTAINERS, MOST, weigh
 
 
 @final
@@ -94,9 +96,11 @@ class ProgramSource:
 
     certain: Final = True
 
-    def __init__(self, live: LiveProgram) -> None:
-        """Begin at the program's first line."""
+    def __init__(self, live: LiveProgram, earlier: EarlierCalls | None = None) -> None:
+        """Begin at the program's first line; `earlier` is what earlier attempts at it have done."""
         self._live = live
+        self._earlier = earlier
+        self._end: ProgramEnd | None = None
         self._news = anyio.Event()
         self._open: dict[str, int] = {}
         self._lines: dict[str, int] = {}
@@ -117,7 +121,10 @@ class ProgramSource:
         live = self._live
         while True:
             if live.calls:
-                return self._handed_out(live.calls.popleft())
+                call = self._handed_out(live.calls.popleft())
+                if call is not None:
+                    return call
+                continue
             if live.over:
                 raise StopAsyncIteration
             self._news = anyio.Event()
@@ -131,8 +138,16 @@ class ProgramSource:
                 else:
                     await self._news.wait()
 
-    def _handed_out(self, ready: Ready) -> Call:
+    def _handed_out(self, ready: Ready) -> Call | None:
+        """Return a call for the run; None for one whose outcome is known without it."""
         self._lines[ready.id] = ready.line
+        try:
+            args = {name: _given(value) for name, value in ready.args.items()}
+        except (LimitReached, ValueError) as error:
+            self._live.settle(ready.id, None, error)
+            return None
+        if self._earlier is not None and self._reused(ready, self._earlier):
+            return None
         self._open[ready.id] = ready.line
         past = self._past.pop(ready.id, None)
         if past is not None:
@@ -140,7 +155,20 @@ class ProgramSource:
         elif self._whole:
             msg = f"the program makes a call {ready.id!r} that its recorded run does not have"
             raise DagexecError(msg)
-        return Call(ready.id, ready.tool, {k: _given(v) for k, v in ready.args.items()})
+        return Call(ready.id, ready.tool, args)
+
+    def _reused(self, ready: Ready, earlier: EarlierCalls) -> bool:
+        """Whether an earlier attempt has made this call; the program hears what came of it then."""
+        found = earlier.take(ready.id, ready.tool, ready.args)
+        if found is None:
+            return False
+        if found.doubt:
+            text = f"not run again: {NOT_AGAIN.format(found.doubt)}"
+            error = ToolError(text, ready.tool, ready.id, "in_doubt")
+            self._live.settle(ready.id, None, error)
+        else:
+            self._live.settle(ready.id, plain(found.value))
+        return True
 
     async def aclose(self) -> None:
         """End the program where it stands."""
@@ -171,6 +199,8 @@ class ProgramSource:
     def end(self) -> ProgramEnd:
         """Return what the program came to, so far."""
         live = self._live
+        if self._end is not None:
+            return self._end
         error: DagexecError | None = live.error
         if error is None and not live.over:
             line = live.pipe.line
@@ -179,24 +209,46 @@ class ProgramSource:
             waits = f"; it waited for call {names}" if names else ""
             where = quoted(live.source.splitlines(), line, 0)
             error = ProgramStopped(f"{why} while the program stood at line {line}{waits}\n{where}")
-        return ProgramEnd(live.result, live.printed_so_far, error, dict(self._lines))
+        earlier = self._earlier
+        end = ProgramEnd(
+            live.result,
+            live.printed_so_far,
+            error,
+            dict(self._lines),
+            _kept(live) if live.over and error is None else {},
+            {} if earlier is None else dict(earlier.taken),
+            () if earlier is None else tuple(earlier.left),
+        )
+        if live.over:
+            self._end = end
+        return end
+
+
+def _kept(live: LiveProgram) -> dict[str, Any]:
+    """Return the variables of a program that ended well: those that are data, and not too large."""
+    kept: dict[str, Any] = {}
+    for name, value in live.variables.items():
+        if type(value) not in PLAIN and type(value) not in CONTAINERS:
+            continue
+        with suppress(LimitReached, ValueError):
+            kept[name] = _bounded(value)
+    return kept
 
 
 def _given(value: Any) -> Any:
     """Return a value of a program as an argument: data, in which nothing is read as a reference."""
-    return value if type(value) in _PLAIN else Literal(_as_json(value))
+    return value if type(value) in PLAIN else Literal(_bounded(value))
 
 
-def _as_json(value: Any) -> Any:
-    if type(value) in _PLAIN:
+def _bounded(value: Any) -> Any:
+    """Return a value as JSON's kinds; raise LimitReached or ValueError for one that has no end."""
+    if type(value) in PLAIN:
         return value
-    if type(value) is dict:
-        return {
-            key if type(key) is str else str(key): _as_json(item) for key, item in value.items()
-        }
-    if type(value) in (list, tuple, set, frozenset, range) or hasattr(value, "__iter__"):
-        return [_as_json(item) for item in value]
-    return str(value)
+    weigh(value, MOST)
+    try:
+        return as_json(value)
+    except RecursionError:
+        raise ValueError("Circular reference detected") from None
 
 
 def _come(name: str, outcome: Outcome, tool: str) -> tuple[Any, Exception | None]:
@@ -217,16 +269,3 @@ def _text(outcome: Outcome) -> str:
             return f"skipped, because call {outcome.because} is not done"
         case status:
             return f"{status}{maybe}"
-
-
-def plain(value: Any) -> Any:
-    """Return what a tool returned as a value of programs: JSON's kinds, and its own copy."""
-    if type(value) in _PLAIN:
-        return value
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {key: plain(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return [plain(item) for item in value]
-    from pydantic_core import to_jsonable_python  # pydantic: only where a value is no JSON
-
-    return to_jsonable_python(value, fallback=str, serialize_unknown=True)

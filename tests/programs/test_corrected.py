@@ -1,0 +1,154 @@
+"""What an error says, and a corrected program that takes what is done from the attempt before."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import anyio
+import pytest
+
+from dagexec import Executor, Timeouts, tool
+from dagexec.programs import EarlierCall, LimitReached, Program, ToolError, calls_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Shop:
+    """A shop whose orders are counted."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.looks: list[str] = []
+
+        @tool(effect="read")
+        async def look(name: str) -> dict[str, Any]:
+            self.looks.append(name)
+            if name == "broken":
+                msg = "no such thing"
+                raise ValueError(msg)
+            return {"name": name}
+
+        @tool
+        async def buy(name: str, n: int = 1) -> str:
+            self.orders.append(name)
+            if name == "hung":
+                await anyio.sleep(1e6)
+            return f"{n} x {name}"
+
+        self.executor = Executor([look, buy], timeouts=Timeouts(call=5))
+
+    async def run(self, source: str, earlier: Any = ()) -> Any:
+        return await self.executor.run(Program(source, earlier=earlier))
+
+    def done(self, report: Any) -> list[EarlierCall]:
+        return calls_of(report, self.executor.tools)
+
+
+async def test_a_corrected_program_repeats_nothing_that_is_done() -> None:
+    shop = Shop()
+    report = await shop.run("buy('a')\nx = look('a')\nbuy(x['nmae'])")
+    assert report.error is not None
+    again = await shop.run("buy('a', n=1)\nx = look('a')\nbuy(x['name'] + '!')", shop.done(report))
+    assert again.result == "1 x a!"
+    assert shop.orders == ["a", "a!"]
+    assert shop.looks == ["a"]
+    assert {call.tool for call in again.program.reused.values()} == {"buy", "look"}
+
+
+async def test_equal_calls_are_taken_once_each_and_in_order() -> None:
+    shop = Shop()
+    report = await shop.run("buy('a')\nbuy('a')\nno")
+    again = await shop.run("[buy('a') for i in range(3)]", shop.done(report))
+    assert again.result == ["1 x a"] * 3
+    assert shop.orders == ["a"] * 3
+
+
+async def test_what_an_attempt_did_not_come_to_is_there_for_the_next() -> None:
+    shop = Shop()
+    first = await shop.run("buy('a')\nbuy('b')\nno")
+    second = await shop.run("buy('a')\nno\nbuy('b')", shop.done(first))
+    third = await shop.run("buy('a')\nbuy('b')\nbuy('c')", shop.done(second))
+    assert third.error is None
+    assert shop.orders == ["a", "b", "c"]
+
+
+async def test_a_write_that_may_have_taken_effect_is_not_repeated_in_silence() -> None:
+    shop = Shop()
+    report = await shop.run("buy('hung')")
+    assert "timed out" in str(report.error)
+    again = await shop.run("buy('hung')", shop.done(report))
+    assert isinstance(again.error.__cause__, ToolError)
+    assert "may have taken effect" in str(again.error)
+    assert shop.orders == ["hung"]
+    wanted = [each for each in shop.done(report) if each.tool != "buy"]
+    await shop.run("buy('hung')", wanted)
+    assert shop.orders == ["hung", "hung"]
+
+
+async def test_a_failed_call_runs_again() -> None:
+    shop = Shop()
+    report = await shop.run("look('broken')")
+    await shop.run("look('broken')", shop.done(report))
+    assert shop.looks == ["broken", "broken"]
+
+
+async def test_earlier_calls_go_through_json() -> None:
+    call = EarlierCall("buy", {"name": "a"}, [1, {"b": None}], "")
+    assert EarlierCall.from_dict(call.to_dict()) == call
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_an_error_anywhere_costs_no_write_twice(seed: int) -> None:
+    chance, shop = random.Random(seed), Shop()
+    lines = [f"buy('{number}')" for number in range(10)]
+    for name in ("x", "y", "z"):
+        lines.insert(chance.randrange(len(lines)), f"{name} = look(buy('{name}'))['name']")
+    done: list[EarlierCall] = []
+    for _ in range(4):
+        broken = list(lines)
+        broken.insert(chance.randrange(len(lines) + 1), "1 / 0")
+        done = shop.done(await shop.run("\n".join(broken), done))
+    report = await shop.run("\n".join(lines), done)
+    assert report.error is None, report.error
+    assert sorted(shop.orders) == sorted([*map(str, range(10)), "x", "y", "z"])
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("x = {'name': 1}\ny = x['nmae']", "    y = x['nmae']\n        ^\n    x = {'name': 1}"),
+        ("x = look('a')\ny = x['n']", "    y = x['n']\n        ^\n    the values there: {'name'"),
+        ("a = 1\nb = 2 / (a - 1)", "    b = 2 / (a - 1)\n        ^\n    a = 1"),
+        ("x = look('broken')", "    x = look('broken')\n        ^"),
+        ("é = [1, 2]; x = foo", "    é = [1, 2]; x = foo\n                    ^"),
+        ("def f(x):\n    return x['k']\nf({})", "line 2: KeyError: 'k'\n        return x['k']\n"),
+    ],
+)
+async def test_an_error_has_line_caret_and_values(source: str, told: str) -> None:
+    report = await Shop().run(source)
+    assert told in str(report.error)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = [1]\nx.append(x)\nbuy(x)", "x = [1]\nfor i in range(40): x = [x, x]\nbuy(x)"],
+)
+async def test_an_argument_has_an_end(source: str) -> None:
+    shop = Shop()
+    report = await shop.run(source)
+    assert "line" in str(report.error)
+    assert shop.orders == []
+
+
+async def test_what_a_program_leaves() -> None:
+    source = "x = look('a')\ny = [x, (1, {2})]\ndef f(): pass\nz = [1]\nz.append(z)"
+    report = await Shop().run(source)
+    assert report.program.variables == {"x": {"name": "a"}, "y": [{"name": "a"}, [1, [2]]]}
+    assert (await Shop().run("x = 1\nno")).program.variables == {}
+
+
+async def test_a_limit_names_its_line() -> None:
+    report = await Shop().run("x = 1\nx = 'a' * 10 ** 9")
+    assert isinstance(report.error, LimitReached)
+    assert "line 2" in str(report.error)
