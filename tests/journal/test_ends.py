@@ -321,7 +321,13 @@ class TestForks:
     async def test_the_parents_open_run_stays_the_parents(self, folder, anyio_backend_name):
         """The child may neither take it up nor let its lease go; both write to the file."""
         journal = SqliteJournal(folder / "runs.db")
-        executor = Executor([one, nap], journal=journal)
+        looked = anyio.Event()
+
+        @tool(effect="read")
+        async def stay() -> None:
+            await looked.wait()
+
+        executor = Executor([one, nap, stay], journal=journal)
 
         def child():
             def go():
@@ -338,12 +344,14 @@ class TestForks:
             return "taken over"
 
         calls = [Call(f"n{n}", "nap", {"seconds": 0.05 * n}) for n in range(20)]
+        calls.append(Call("stay", "stay"))
         async with executor.start(calls, run_id="parent") as run:
             await anyio.sleep(0.2)
             texts = [
                 await run_in_thread(lambda: in_fork(child)),
                 await run_in_thread(lambda: in_fork(child)),
             ]
+            looked.set()
         assert texts == [str(([True] * 3, True))] * 2
         assert run.report.ok
         states = [info.state for info in await journal.runs()]

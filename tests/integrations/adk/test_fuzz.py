@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from dagexec import Timeouts
 from dagexec.integrations.adk import DagPlugin
 from dagexec.testing import run_virtual
+
+# Turns in the slow test.
+FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
 
 
 def argument(rng, size, plain):
@@ -78,7 +82,7 @@ async def one(seed, talk, script):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(FUZZ, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_turns_at_random(count, talk, script):
     """Each seed is a conversation of two turns."""

