@@ -124,5 +124,7 @@ def _python(text: str) -> list[Found]:
 def _python_call(node: ast.expr) -> Found:
     if not isinstance(node, ast.Call) or node.args or any(k.arg is None for k in node.keywords):
         raise ValueError
+    if any(isinstance(each, ast.Constant) and each.value is ... for each in ast.walk(node)):
+        raise ValueError  # values that the model left out
     args = {str(each.arg): ast.literal_eval(each.value) for each in node.keywords}
     return ast.unparse(node.func), args

@@ -40,6 +40,9 @@ from planners.llmcompiler._thoughts import spoken
 
 __all__ = ["Decision", "LLMCompilerPlanner"]
 
+_LEFT_OUT: Final = (
+    "Not run: ... is a placeholder, not a value; write all values out, or the text in quotes"
+)
 _JSON_REFERENCE: Final = re.compile(r'\{"\$ref": "([1-9][0-9]*)((?:[.\[][^"]*)?)"\}')
 
 
@@ -241,18 +244,21 @@ class LLMCompilerPlanner(Planner):
         if not self._references:
             return RawCall("", item.name, named)
         try:
-            found = self._referenced(named, item.number or 0)
+            found = self._referenced(named, item)
         except BadReference as error:
             return RawCall("", item.name, None, problem=f"{error}.")
         return RawCall("", item.name, found)
 
-    def _referenced(self, named: dict[str, Any], own: int) -> dict[str, Any]:
-        """Return arguments with the references of the call with the number `own` in them.
+    def _referenced(self, named: dict[str, Any], item: Numbered) -> dict[str, Any]:
+        """Return the arguments of a call with the references in them.
 
         Raises BadReference for one that leads to a line that is no call, or that could lead to one
         because a line with a tool's name was not read as a call: as text it would go to the tool in
-        the place of a result.
+        the place of a result. So would three dots.
         """
+        if item.left_out and self._placeholders:
+            raise BadReference(_LEFT_OUT)
+        own = item.number or 0
         known, lost, mentioned = self._numbers.numbered, self._reply.lost, self._reply.mentioned
 
         def exists(number: int) -> bool:

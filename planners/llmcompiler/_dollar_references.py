@@ -1,7 +1,8 @@
 """References in a text plan, `$1` and `${1.items[0]}`, and a plan written as such a text.
 
 A bare `$1` has no path, so `$1.50` and `$1,000` are money. A number is a reference only where a
-call with that smaller number exists; everything else is text, and `$$` is a dollar sign.
+call with that smaller number exists; everything else is text. `$$` stands for a dollar sign where a
+reference could begin, as in `$$1`; elsewhere two dollar signs are two.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from dagexec.lowlevel import MARKS, Braces
 from planners._core.edge import is_dict, is_list
 
 _NUMBER: Final = r"([1-9][0-9]{0,8})"
-# The path of a reference in braces ends where `Braces` says.
+_FIRST: Final = r"\{?[1-9]"
+# Dollar signs before what begins like a reference: each two of them are one, and what is left over
+# may be a reference. Its path in braces ends where `Braces` says.
 _DOLLAR: Final = re.compile(
-    rf"\$(?:(\$)|{_NUMBER}(?![0-9]|\.[0-9]|,[0-9]{{3}}(?![0-9]))|\{{{_NUMBER}(?=[.\[}}]))"
+    rf"(?<!\$)(\$++)(?:{_NUMBER}(?![0-9]|\.[0-9]|,[0-9]{{3}}(?![0-9]))|\{{{_NUMBER}(?=[.\[}}])"
+    rf"|(?={_FIRST}))"
 )
+_ESCAPED: Final = re.compile(rf"(?<!\$)\$++(?={_FIRST})")
+_ESCAPED_BEFORE: Final = re.compile(rf"(?<!\$)\$++(?={_FIRST}|\Z)")
 # What a text could have for the label of a line.
 _LABEL: Final = re.compile(r"(?<!\$)\$\{?([0-9][0-9.]{0,60}[A-Za-z]?)")
 _PLAIN: Final = re.compile(r"[1-9][0-9]{0,8}")
@@ -46,7 +52,7 @@ def unreadable(label: str) -> BadReference:
     """Return the error of a reference to a line that is no call that can be read."""
     return BadReference(
         f"${label} refers to a line that cannot be read as a call: write that one again, as in"
-        " 1. tool(...), and then this one; $$ is a dollar sign"
+        f" 1. tool(...), and then this one; the text ${label} is written $${label}"
     )
 
 
@@ -83,17 +89,20 @@ def _text(text: str, exists: Callable[[int], bool]) -> str | dict[str, str]:
     braces = Braces(text)
     behind = 0
     for match in _DOLLAR.finditer(text):
-        dollar, bare, braced = match.groups()
+        dollars, bare, braced = match.groups()
+        if match.start() < behind:  # inside of the one before
+            continue
+        pairs, single = divmod(len(dollars), 2)
+        number = bare or braced
         end = braces.end(match.end()) if braced else match.end()
-        if match.start() < behind or end < 0:  # inside of the one before, or never closed
+        parts.append(text[position : match.start()] + "$" * pairs)
+        position = match.start() + 2 * pairs
+        if not single or number is None or end < 0:
             continue
         behind = end + bool(braced)
-        if dollar is None and not exists(int(bare or braced)):
-            continue
-        path = text[match.end() : end] if braced else ""
-        parts.append(text[position : match.start()])
-        position = behind
-        parts.append("$" if dollar else _reference(bare or braced, path))
+        if exists(int(number)):
+            parts.append(_reference(number, text[match.end() : end] if braced else ""))
+            position = behind
     parts.append(text[position:])
     found = [part for part in parts if part != ""]
     if len(found) == 1 and isinstance(found[0], Ref):
@@ -109,7 +118,7 @@ def _reference(number: str, path: str) -> Ref:
     except BadReference:
         msg = (
             f"the path of ${{{number}{path}}} cannot be read: it is made of .name, [0] and"
-            ' ["any key"]; write $$ for a dollar sign'
+            ' ["any key"]; a dollar sign before a number or a brace is written $$'
         )
         raise BadReference(msg) from None
 
@@ -157,7 +166,7 @@ def _arguments(call: Call, numbers: Collection[int]) -> str:
 
 def _value(value: Any, known: Collection[str]) -> str:
     if isinstance(value, str):
-        return _quoted(value.replace("$", "$$"))
+        return _quoted(_ESCAPED.sub(_doubled, value))
     if is_dict(value):
         return _object(value, known)
     if is_list(value):
@@ -183,8 +192,22 @@ def _short(value: dict[Any, Any], known: Collection[str]) -> str:
         # One reference alone would be read as itself, with its type.
         if template.refs and len(template.parts) > 1:
             known_refs = all(ref.call in known for ref in template.refs)
-            return _quoted(value["$template"]) if known_refs else ""
+            return _quoted(_template(template)) if known_refs else ""
     return ""
+
+
+def _template(template: Template) -> str:
+    """Return a template as text, whose dollar signs are doubled before a reference alone."""
+    return "".join(
+        f"${{{part!s}}}"
+        if isinstance(part, Ref)
+        else (_ESCAPED_BEFORE if following else _ESCAPED).sub(_doubled, part)
+        for part, following in zip(template.parts, (*template.parts[1:], None), strict=True)
+    )
+
+
+def _doubled(found: re.Match[str]) -> str:
+    return found[0] * 2
 
 
 def _json(value: Any) -> str:

@@ -405,7 +405,12 @@ class Reader:
         if not TAIL.fullmatch(line) and not unfinished:
             problem = "what stands behind its closing bracket cannot be read; write one call a line"
             self._skipped(line)
-        call = Numbered(*self._head, tuple(arguments.positional), arguments.named, problem)
+        call = Numbered(
+            *self._head,
+            tuple(arguments.positional),
+            arguments.named,
+            left_out=arguments.left_out,
+        )
         self._give(call if problem is None else Numbered(*self._head, problem=problem))
         self._at = len(text) if end < 0 else end
         self._state = self._line

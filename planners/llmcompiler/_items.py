@@ -24,6 +24,8 @@ class Numbered:
     """It stands behind `join()`."""
     label: str = ""
     """What it has in the place of a number."""
+    left_out: bool = False
+    """Three dots stand in the place of values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from math import inf, nan
 from typing import Any, Final
 
 from planners._core.edge import is_dict
+from planners.llmcompiler._comments import comment_end
 
 # As deep as dagexec takes arguments.
 MAX_DEPTH: Final = 100
@@ -34,15 +35,18 @@ _CONSTANTS: Final[dict[str, Any]] = {
     "Infinity": inf,
     "-Infinity": -inf,
 }
-_QUOTE: Final = re.compile(r"""([A-Za-z]{0,2})("{3}|'{3}|"|')""")
+_QUOTE: Final = re.compile(r"""((?i:[rub]|f|br|rb|fr|rf|ur)?)("{3}|'{3}|"|')""")
 _MAYBE_PREFIX: Final = re.compile(r"[A-Za-z]{0,2}\Z")
 _STOPS: Final = {'"': re.compile(r'[\\"]'), "'": re.compile(r"[\\']")}
-# Text without quotes: up to what ends an argument. A reference in braces belongs to it whole.
+# Text without quotes: up to what ends an argument. A reference in braces belongs to it whole, and
+# so does an apostrophe behind a letter, as in Ender's Game.
 _GROUP: Final = r'\$\{(?:[^}"\n]|"(?:[^"\\\n]|\\.)*")*\}'
-_WORD: Final = re.compile(rf"""(?:{_GROUP}|[^,()\[\]{{}}"'\n])*""")
+_WORD: Final = re.compile(rf"""(?:{_GROUP}|[^,()\[\]{{}}"'\n]|(?<=\w)'(?=[\w \t]))*""")
 _KEY_WORD: Final = re.compile(r"""[^,()\[\]{}"'\n:]*""")
 _KEYWORD: Final = re.compile(r"([^\W\d][\w.$-]*)[ \t]*=(?!=)")
 _MAYBE_KEYWORD: Final = re.compile(r"[^\W\d][\w.$-]*[ \t]*=?\Z")
+_COMMENT: Final = re.compile(r"\s#")
+_REFERENCE: Final = re.compile(r"\$(?:[0-9]+|\{[^}\n]*\})")
 _WITH_PATH: Final = re.compile(r"\$([0-9]+)(?:\[|\.[A-Za-z_])")
 _INTEGER: Final = re.compile(r"[+-]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)")
 _BASED: Final = re.compile(r"[+-]?0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
@@ -67,6 +71,8 @@ _SIMPLE: Final = {
     '"': '"',
 }
 _LAST_CODE: Final = 0x10FFFF
+# What a model writes for values that it leaves out.
+_LEFT_OUT: Final = frozenset({"...", "\N{HORIZONTAL ELLIPSIS}"})
 
 
 class Malformed(Exception):
@@ -106,6 +112,8 @@ class Arguments:
         self._scan = -1  # how far the string that begins at `at` has been searched for its end
         # Where the first string began that has a line break and no right to one.
         self.broken: int | None = None
+        # Whether three dots without quotes stand for a value.
+        self.left_out = False
 
     @property
     def positional(self) -> list[Any]:
@@ -122,6 +130,15 @@ class Arguments:
 
         Raises Malformed at the first token that cannot stand where it stands.
         """
+        while self._to_token(buffer, final=final):
+            if not self._token(buffer, final=final):
+                return False
+            if not self._stack[-1].kind:
+                return True
+        return False
+
+    def _to_token(self, buffer: str, *, final: bool) -> bool:
+        """Skip spaces and comments; False if no token follows yet."""
         while True:
             while self.at < len(buffer) and buffer[self.at] in _SPACE:
                 self.at += 1
@@ -129,10 +146,23 @@ class Arguments:
                 if final:
                     raise Malformed(self._unclosed(), self.at)
                 return False
-            if not self._token(buffer, final=final):
-                return False
-            if not self._stack[-1].kind:
-                return True
+            commented = buffer[self.at] == "#" and self._commented(buffer, final=final)
+            if not commented:
+                return commented is False
+
+    def _commented(self, buffer: str, *, final: bool) -> bool | None:
+        """Skip a comment that begins here; False where it is text, None if it is not whole yet."""
+        certain = self._stack[-1].expects not in ("item", "value")
+        end = comment_end(buffer, self.at, self._closing, certain=certain, final=final)
+        if end is None:
+            return None
+        self.at = max(end, self.at)
+        return end >= 0
+
+    @property
+    def _closing(self) -> str:
+        """What closes all that is open."""
+        return "".join(_CLOSERS[frame.kind] for frame in reversed(self._stack))
 
     def _unclosed(self) -> str:
         closer = _CLOSERS[self._stack[-1].kind]
@@ -239,9 +269,14 @@ class Arguments:
         end = self.at if word is None else word.end()
         if not final and (end >= len(buffer) or self._open_group(buffer, end)):
             return False
+        commented = -1 if is_key else self._comment_in(buffer, end, final=final)
+        if commented is None:
+            return False
+        end = end if commented < 0 else commented
         text = buffer[self.at : end].strip()
-        self._check_word(text, buffer[end : end + 1])
+        self._check_word(text, "" if commented >= 0 else buffer[end : end + 1])
         value = _constant(text, self.at)
+        self.left_out = self.left_out or text in _LEFT_OUT
         if is_key:
             self._expect(
                 not isinstance(value, str), f'the key {text!r} must be in quotes, as "{text}"'
@@ -252,9 +287,23 @@ class Arguments:
         self.at = end
         return True
 
+    def _comment_in(self, buffer: str, end: int, *, final: bool) -> int | None:
+        """Return where a comment begins in a word; -1 for none, None if its line is not whole."""
+        mark = _COMMENT.search(buffer, self.at, end)
+        if mark is None:
+            return -1
+        begin = mark.end() - 1
+        word = buffer[self.at : begin].strip()
+        certain = _REFERENCE.fullmatch(word) is not None or word in _LEFT_OUT
+        certain = certain or not isinstance(_constant(word, self.at), str)
+        ended = comment_end(buffer, begin, self._closing, certain=certain, final=final)
+        return None if ended is None else -1 if ended < 0 else begin
+
     @staticmethod
     def _open_group(buffer: str, end: int) -> bool:
-        """Whether a reference in braces has begun and may still be closed on its line."""
+        """Whether a reference in braces or an apostrophe has begun and may belong to the word."""
+        if buffer[end] == "'":  # an apostrophe, if a letter follows
+            return end + 1 == len(buffer)
         return buffer.startswith("${", end - 1) and "\n" not in buffer[end:]
 
     def _check_word(self, text: str, follows: str) -> None:

@@ -53,7 +53,7 @@ _REFERENCES: Final = """\
 - $1 is the whole result of call 1 and keeps its type where it is the whole argument, as in f($1); \
 inside a longer text it becomes text. ${1.items[0].name} is a part of it. A call starts as soon as \
 the results that it refers to are there. Refer to smaller numbers only, and never write a \
-placeholder for a result. $$ is a dollar sign.
+placeholder for a result. $$1 is the text $1.
 """
 
 _DECIDE: Final = """\
