@@ -8,7 +8,6 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema import validators
 from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -28,7 +27,7 @@ from dagexec._tools.arguments import (
     type_word,
     unknown,
 )
-from dagexec._tools.patterns import MOST_STEPS, Steps, TooManySteps, keywords
+from dagexec._tools.patterns import MOST_STEPS, Steps, TooManySteps, careful, under_way
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -60,7 +59,7 @@ class SchemaArguments:
     Defaults are left to the callee. A `$ref` is followed inside the schema only, never fetched.
     """
 
-    __slots__ = ("_schema", "_steps", "_validator", "defaults", "judging", "open", "secret")
+    __slots__ = ("_schema", "_validator", "defaults", "judging", "open", "secret")
     description = ""
     context = None
 
@@ -74,8 +73,7 @@ class SchemaArguments:
         """Check the schema; raise ToolDefinitionError if it cannot describe arguments."""
         self.judging = judging
         self._schema = _as_object(name, schema)
-        self._steps = Steps()
-        self._validator = _validator(name, self._schema, self._steps)
+        self._validator = _validator(name, self._schema)
         self.open = self._schema.get("additionalProperties", True) is not False
         parts = self._schema["properties"]
         marked = [key for key, part in parts.items() if holds_secret(part, self._schema)]
@@ -98,13 +96,16 @@ class SchemaArguments:
     def validate(self, args: Mapping[str, Any]) -> dict[str, Any] | list[str]:
         """Return the arguments as they are, or what is wrong."""
         values = dict(args)
-        self._steps.begin(values)
-        found = self._errors(lambda: self._validator.iter_errors(values))
-        if not found:
-            return values
-        # What other calls returned need not be JSON; it fits if its JSON form does.
-        forms = {name: exact_form(value) for name, value in values.items()}
-        return found if self._errors(lambda: self._validator.iter_errors(forms)) else values
+        begun = under_way.set(Steps(values))
+        try:
+            found = self._errors(lambda: self._validator.iter_errors(values))
+            if not found:
+                return values
+            # What other calls returned need not be JSON; it fits if its JSON form does.
+            forms = {name: exact_form(value) for name, value in values.items()}
+            return found if self._errors(lambda: self._validator.iter_errors(forms)) else values
+        finally:
+            under_way.reset(begun)
 
     def problems(self, args: Mapping[str, Any]) -> list[str]:
         """Return what is wrong with the arguments that are known, and with the names of all."""
@@ -114,10 +115,13 @@ class SchemaArguments:
             return found if isinstance(found, list) else []
         parts = self._schema["properties"]
         problems: list[str] = []
-        self._steps.begin(values)
-        for name, value in values.items():
-            if name in parts:
-                problems += self._errors(partial(self._validator.descend, value, parts[name], name))
+        begun = under_way.set(Steps(values))
+        try:
+            for name in (name for name in values if name in parts):
+                find = partial(self._validator.descend, values[name], parts[name], name)
+                problems += self._errors(find)
+        finally:
+            under_way.reset(begun)
         required = self._schema.get("required", ())
         problems += [missing(name) for name in required if name not in args]
         if not self.open and "patternProperties" not in self._schema:
@@ -230,7 +234,7 @@ def _as_object(name: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     return copied
 
 
-def _validator(name: str, schema: dict[str, Any], steps: Steps) -> Any:
+def _validator(name: str, schema: dict[str, Any]) -> Any:
     # Any: the library's protocol of validators leaves `descend` out.
     kind: Any = validator_for(schema, default=Draft202012Validator)
     fault = None
@@ -258,11 +262,8 @@ def _validator(name: str, schema: dict[str, Any], steps: Steps) -> Any:
                     " dagexec fetches nothing: put it under $defs"
                 )
                 raise ToolDefinitionError(msg) from None
-    changed = keywords(kind, steps, patterned="patternProperties" in text)
-    # Any: as above, and the library's own types of it are partly unknown.
-    extend: Any = vars(validators)["extend"]
-    careful: Any = extend(kind, changed)
-    return careful(schema, registry=registry)
+    kind = careful(kind, patterned="patternProperties" in text)
+    return kind(schema, registry=registry)
 
 
 def _refs(schema: Any) -> Iterable[str]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final, final
 
+from jsonschema import validators
 from jsonschema.exceptions import ValidationError
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -35,16 +37,15 @@ class TooManySteps(Exception):
 
 @final
 class Steps:
-    """Counts the references that one check follows."""
+    """Counts the references that one check follows.
+
+    The check that goes on in a context is held by it: the validators are shared by all schemas, and
+    by threads.
+    """
 
     __slots__ = ("_left", "_value")
 
-    def __init__(self) -> None:
-        """Begin before the first check."""
-        self._left = 0
-        self._value: Any = None
-
-    def begin(self, value: Any) -> None:
+    def __init__(self, value: Any) -> None:
         """Begin the check of a value."""
         self._left = MOST_STEPS
         self._value = value
@@ -58,6 +59,10 @@ class Steps:
             # Only now is it worth to see how large it is.
             self._left = _FOR_EACH * _parts(self._value)
             self._value = None
+
+
+# The check that goes on.
+under_way: ContextVar[Steps | None] = ContextVar("dagexec_check", default=None)
 
 
 def _parts(value: Any) -> int:
@@ -89,16 +94,19 @@ def matcher(pattern: str) -> Callable[[str], bool] | None:
     return None
 
 
-def keywords(kind: Any, steps: Steps, *, patterned: bool) -> dict[str, Any]:
-    """Return what takes the place of a validator's own rules for these keywords.
+@lru_cache(maxsize=64)
+def careful(kind: Any, *, patterned: bool) -> Any:
+    """Return a validator's class with rules of ours for some keywords.
 
-    `patterned` says whether a part of the schema has rules for names by pattern.
+    `patterned` says whether a part of the schema has rules for names by pattern. Made once for each
+    class of validators: the library makes attrs classes, which are never quite given back.
     """
     follows: Any = kind.VALIDATORS.get("$ref")
     changed: dict[str, Any] = {"pattern": _pattern}
 
     def followed(validator: Any, ref: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        steps.take()
+        if (steps := under_way.get()) is not None:
+            steps.take()
         yield from follows(validator, ref, instance, schema) or ()
 
     if follows is not None:
@@ -107,7 +115,9 @@ def keywords(kind: Any, steps: Steps, *, patterned: bool) -> dict[str, Any]:
         changed["patternProperties"] = _pattern_properties
         changed["additionalProperties"] = _additional_properties
         changed["unevaluatedProperties"] = _nothing
-    return changed
+    # Any: the library's own types of it are partly unknown.
+    extend: Any = vars(validators)["extend"]
+    return extend(kind, changed)
 
 
 def _nothing(*_: Any) -> tuple[()]:

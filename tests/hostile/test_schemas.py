@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -159,3 +161,28 @@ def test_a_schema_that_is_too_deep_is_an_error_that_says_so() -> None:
         part = {"type": "array", "items": part}
     with pytest.raises(ToolDefinitionError, match="deep"):
         arguments(part)
+
+
+def test_a_thousand_schemas_leave_no_classes_behind() -> None:
+    """Attrs keeps the source of each class that it makes for good: none is made for each schema."""
+    arguments({"type": "string", "pattern": "^a"})
+    before = len(linecache.cache)
+    made = [arguments({"type": "string", "pattern": f"^a{n}"}) for n in range(1000)]
+    assert len(linecache.cache) == before
+    assert [
+        n for n, each in enumerate(made) if not isinstance(each.validate({"x": "a7"}), list)
+    ] == [7]
+
+
+def test_checks_in_many_threads_have_a_count_each() -> None:
+    """One schema; together the checks take more steps than one may."""
+    schema = {"$ref": "#/$defs/0", "$defs": {}}
+    for n in range(10):
+        below = {"$ref": f"#/$defs/{n + 1}"}
+        schema["$defs"][str(n)] = {"allOf": [below, below]}
+    schema["$defs"]["10"] = {"type": "integer"}
+    root = {"properties": {"x": {"$ref": "#/$defs/0"}}, "$defs": schema["$defs"]}
+    checks = SchemaArguments("f", root, ())
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: checks.validate({"x": n}), range(12)))
+    assert found == [{"x": n} for n in range(12)]
