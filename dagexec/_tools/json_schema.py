@@ -122,6 +122,8 @@ class SchemaArguments:
                 problems += self._errors(find)
         finally:
             under_way.reset(begun)
+        if self.judging != "enforce":
+            return problems
         required = self._schema.get("required", ())
         problems += [missing(name) for name in required if name not in args]
         if not self.open and "patternProperties" not in self._schema:
@@ -174,15 +176,15 @@ class SchemaArguments:
 def _is_certain(error: ValidationError) -> bool:
     """Whether arguments with this fault cannot be meant; servers are laxer than their schemas.
 
-    Certain are faults of the arguments themselves: a name, a kind, a choice, a number. The callee
-    judges alternatives, formats, lengths and the keys inside of an argument.
+    Certain are faults of an argument itself: a kind, a choice, a number. The callee judges missing
+    and unknown names, alternatives, formats, lengths and what is inside of an argument.
     """
     if not _ALTERNATIVES.isdisjoint(map(str, error.absolute_schema_path)):
         return False
     rule: Any = error.validator_value
     depth = len(error.absolute_path)
     if depth == 0:
-        return error.validator in ("required", "additionalProperties")
+        return False
     if error.validator == "type":
         deep = depth > 1 and not isinstance(error.instance, str)
         return not deep and not _coercible(error.instance, rule)

@@ -105,7 +105,7 @@ class Tool(Generic[P, R]):
 
         `function` is called with the arguments as keywords, as they came; defaults are its own
         affair. With `arguments="advise"` it also judges what need not be a fault: a missing or
-        unknown key inside of an argument, a format or limit, an alternative, a number as text.
+        unknown name, a format or length, an alternative, a choice in other case, a number as text.
         With "enforce" whatever does not fit the schema is refused. The draft is the one that
         `$schema` names, 2020-12 without. Raises ToolDefinitionError if the schema is none, or
         refers to something outside of itself.

@@ -721,6 +721,7 @@ def test_foreign_schema():
         lambda **args: args,
         effect="read",
         description="Find.",
+        arguments="enforce",
     )
     assert call(made, q="x") == {"q": "x"}
     refused("n: should be at least 1 (got 0)", made, q="x", n=0)
