@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "AdmissionTimeout",
@@ -60,6 +60,9 @@ __all__ = [
 ]
 
 
+_SHOWN: Final = 60  # characters of an id
+
+
 class DagexecError(Exception):
     """Base of every error that dagexec raises.
 
@@ -84,7 +87,11 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the message, behind the call that it is about."""
-        return self.message if self.call is None else f"call {self.call!r}: {self.message}"
+        if self.call is None:
+            return self.message
+        # One call may have thousands of problems, and an id any length.
+        name = self.call if len(self.call) <= _SHOWN else self.call[:_SHOWN] + "…"
+        return f"call {name!r}: {self.message}"
 
 
 class PlanError(DagexecError, ValueError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from dagexec._core.each import eaches
@@ -45,7 +46,7 @@ class EarlierCalls(ABC, Generic[C]):
 
     @abstractmethod
     def listed(self) -> Iterable[tuple[C, int, str]]:
-        """Yield each call that can be referred to, its number and its tool."""
+        """Yield each call that can be referred to, its number and its tool, from the last."""
 
     @abstractmethod
     def target(self, ref: Ref, call: C, other: C, *, text: bool) -> Any:
@@ -57,7 +58,7 @@ class EarlierCalls(ABC, Generic[C]):
 
     def missing(self, ref: Ref, call: C) -> Any:
         """Return what stands for a reference to no call at all; by default raise CannotRun."""
-        others = [each for each in self.listed() if each[0] is not call][-_SHOWN:]
+        others = [*islice((each for each in self.listed() if each[0] is not call), _SHOWN)][::-1]
         shown = ", ".join(f"{number} ({tool})" for _, number, tool in others)
         there = f"There are: {shown}." if shown else "There is no other call yet."
         named = [number for _, number, tool in others if tool == ref.call]

@@ -9,19 +9,22 @@ it is first used: it takes longer to import than all the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from dagexec._core.names import Names, cut
 from dagexec._core.refs import MISSING, Ref, decode, encode, holds_each, references
 from dagexec._core.secrets import shown
 from dagexec._errors import BadReference, PlanError, Problem
 from dagexec._pictures.diagram import Diagram
-from dagexec._pictures.glyphs import json_text
+from dagexec._pictures.glyphs import json_text, listed
 from dagexec._pictures.graph import Node
 from dagexec._pictures.mime import ShowsItself
+
+# Ids that a message about a wrong one lists.
+NAMED: Final = 10
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -82,8 +85,8 @@ class Call:
             if self.problem is None:
                 hard = [ref.call for ref in refs if ref.default is MISSING]
                 soft = [ref.call for ref in refs if ref.default is not MISSING]
-                needs = tuple(dict.fromkeys((*hard, *self.after)))
-                change(self, "needs", needs)
+                needs = dict.fromkeys((*hard, *self.after))
+                change(self, "needs", tuple(needs))
                 behind = dict.fromkeys((*soft, *self.ordered))
                 change(self, "waits", tuple(call for call in behind if call not in needs))
 
@@ -326,10 +329,11 @@ def faults(calls: tuple[Call, ...]) -> list[Problem]:
             problems.append(Problem("duplicate_id", call.id, msg))
         known.setdefault(call.id, index)
     forward = False
+    names = Names(known, NAMED)
     for index, call in enumerate(calls):
         for source in (*call.needs, *call.waits):
             if source not in known or source == call.id:
-                problems.append(unknown_reference(call.id, source, known))
+                problems.append(unknown_reference(call.id, source, names))
             elif known[source] > index:
                 forward = True
     if forward:  # without a reference to a later call there can be no cycle
@@ -337,17 +341,15 @@ def faults(calls: tuple[Call, ...]) -> list[Problem]:
     return problems
 
 
-def unknown_reference(call: str, source: str, known: Iterable[str]) -> Problem:
+def unknown_reference(call: str, source: str, names: Names) -> Problem:
     """Return the problem of a reference to a call that is not there, or to the call itself."""
     if source == call:
         msg = "it refers to itself; refer to another call, or pass a value"
         return Problem("self_reference", call, msg)
-    names = list(known)
-    close = get_close_matches(source, names[:1000], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")  # noqa: PLR2004
-    msg = f"it refers to {source!r}, and there is no such call{hint} There are: {shown}"
-    return Problem("unknown_reference", call, msg.replace("call There", "call. There"))
+    close = names.near(source)
+    hint = f"; did you mean {close!r}?" if close else "."
+    msg = f"it refers to {cut(source)!r}, and there is no such call{hint} There are: {names.shown}"
+    return Problem("unknown_reference", call, msg)
 
 
 def cycles(calls: Iterable[Call]) -> list[Problem]:
@@ -366,11 +368,28 @@ def cycles(calls: Iterable[Call]) -> list[Problem]:
         if len(group) == 1:
             continue
         members = sorted((name for name in group if name in order), key=order.__getitem__)
-        inner: Any = graph.subgraph(group)
-        # networkx has no types for it
-        edges = cast("list[tuple[str, str]]", nx.find_cycle(inner, members[0]))  # pyright: ignore[reportUnknownMemberType]
-        path = " -> ".join([edges[0][0], *(edge[1] for edge in edges)])
+        path = listed(tuple(map(cut, shortest_cycle(graph.adj, members[0], group))))
         msg = f"it is in a cycle, so none of its calls can be first: {path}; remove one reference"
         problem = Problem("cycle", members[0], msg, also=tuple(members[1:]))
         found.append((order[members[0]], problem))
     return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
+
+
+def shortest_cycle(
+    edges: Mapping[str, Iterable[str]], start: str, group: Collection[str]
+) -> list[str]:
+    """Return the shortest way from a call of a cycle back to it, inside the group that waits."""
+    came: dict[str, str] = {}
+    queue = [start]
+    for name in queue:
+        for target in edges[name]:
+            if target == start:
+                way = [start]
+                while name != start:
+                    way.append(name)
+                    name = came[name]  # noqa: PLW2901
+                return [start, *reversed(way)]
+            if target in group and target not in came:
+                came[target] = name
+                queue.append(target)
+    raise AssertionError(start)  # pragma: no cover - in such a group a way leads back to each

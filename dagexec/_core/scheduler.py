@@ -59,8 +59,9 @@ from dagexec._core.events import (
     Started,
     Stop,
 )
+from dagexec._core.names import Names
 from dagexec._core.outcomes import Cancelled, Failed, Outcome, Pending, Skipped, TimedOut
-from dagexec._core.plan import cycles, unknown_reference
+from dagexec._core.plan import NAMED, cycles, unknown_reference
 from dagexec._core.standing import Standing, blame, by_index
 from dagexec._core.states import (
     LOST,
@@ -195,12 +196,6 @@ class Scheduler(Standing):
             self._depend(node, name, lost, hard=False)
         return lost
 
-    def _first(self, culprits: list[str]) -> str:
-        """Return the call that failed first."""
-        if len(culprits) == 1:
-            return culprits[0]
-        return next((name for name in self._outcomes if name in culprits), culprits[0])
-
     def _depend(  # noqa: C901 - each frame costs
         self, node: Node, name: str, lost: list[str], *, hard: bool
     ) -> None:
@@ -249,9 +244,10 @@ class Scheduler(Standing):
             for name in groups[-1]:
                 faulty[name] = problem.message
         expected, self._expected = self._expected, {}
+        names = Names(self._nodes, NAMED)
         for name, dependants in expected.items():
             for node, _ in dependants:
-                problem = unknown_reference(node.call.id, name, self._nodes)
+                problem = unknown_reference(node.call.id, name, names)
                 faulty.setdefault(node.call.id, problem.message)
         # All are recorded before any dependant is skipped: each hears of its own fault.
         nodes = [self._nodes[name] for name in faulty]
@@ -402,6 +398,7 @@ class Scheduler(Standing):
         if self.stops_on_failure and not self._stopped:
             return  # the policy ends all that is left when the batch is through
         released: list[Node] = []
+        self._blame(lost)
         for each, culprit in lost:
             kept: list[tuple[Node, bool]] = []
             for dependant, hard in each.dependants:

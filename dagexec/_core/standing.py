@@ -23,6 +23,8 @@ class Standing:
         self._items: dict[str, tuple[Node, ...]] = {}
         # In the order in which calls ended.
         self._outcomes: dict[str, Outcome] = {}
+        # Calls to blame for losses, each with how many there were before it.
+        self._losses: dict[str, int] = {}
         self._closed = False
         self._stopped = False
         self._finished = False
@@ -85,6 +87,16 @@ class Standing:
         """Return the call with this id if it is ready, else None; raise KeyError if unknown."""
         node = self._nodes[name]
         return node.call if node.state is State.READY else None
+
+    def _blame(self, lost: list[tuple[Node, str]]) -> None:
+        for _, culprit in lost:
+            self._losses.setdefault(culprit, len(self._losses))
+
+    def _first(self, culprits: list[str]) -> str:
+        """Return the call that failed first."""
+        if len(culprits) == 1:
+            return culprits[0]
+        return min(culprits, key=lambda name: self._losses.get(name, len(self._losses)))
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the dependencies of a call, or its items, that have not ended, or not arrived."""

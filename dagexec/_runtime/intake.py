@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 from dagexec._core.events import Notice
+from dagexec._core.names import cut
 from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call, Plan
 from dagexec._core.results import ProgramEnd
@@ -150,7 +151,7 @@ class Intake:
             return replace(call, problem="it refers to itself")
         tool = self._tools.get(call.tool)
         if tool is None:
-            return replace(call, problem=f"there is no tool {call.tool!r}")
+            return replace(call, problem=f"there is no tool {cut(call.tool)!r}")
         problems = tool.problems(call.args)
         return replace(call, problem="; ".join(problems)) if problems else call
 

@@ -20,6 +20,7 @@ _TEXT: Final = 60  # characters of one string that are shown
 _ITEMS: Final = 4  # members of a container that are shown
 _SHOWN: Final = 120  # characters of a whole value that are shown
 _PROBLEMS: Final = 8  # problems that are named before the rest is counted
+_COMPARED: Final = 100  # parameters that a wrong name is compared with
 _EXPECTED: Final = 20  # parameters that are named before the rest is counted
 
 
@@ -201,13 +202,13 @@ def expected(schema: Mapping[str, Any], secret: Collection[str]) -> str:
     if not properties:
         return "no arguments"
     texts: list[str] = []
-    for name, part in properties.items():
+    for name, part in islice(properties.items(), _EXPECTED):
         note = "required" if name in required else "optional"
         if is_object(part) and "default" in part and name not in secret:
             note = f"default {shorten(part['default'])}"
         texts.append(f"{name} ({type_word(part, schema)}, {note})")
-    rest = len(texts) - _EXPECTED
-    return ", ".join(texts[:_EXPECTED]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(properties) - _EXPECTED
+    return ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
 
 
 def explain(
@@ -220,11 +221,20 @@ def explain(
     return f"Wrong arguments for {name}: {text}. Expected: {expected(schema, secret)}."
 
 
-def unknown(name: object, names: Collection[str]) -> str:
-    """Return the text for an argument that the tool does not have; its value is not shown."""
-    shown = str(name)[:_TEXT]
-    near = get_close_matches(shown, list(names), 1)
-    return f"{shown}: unknown argument" + (f" (did you mean {near[0]}?)" if near else "")
+def unknowns(given: Iterable[object], allowed: Collection[str]) -> list[str]:
+    """Return the texts for those arguments that the tool does not have; no value is shown.
+
+    The first ones say what was probably meant: no more of them are shown, and comparing costs.
+    """
+    texts: list[str] = []
+    for name in given:
+        if name not in allowed:
+            shown = str(name)[:_TEXT]
+            hinted = len(texts) < _PROBLEMS
+            near = get_close_matches(shown, list(islice(allowed, _COMPARED)), 1) if hinted else ()
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            texts.append(f"{shown}: unknown argument{hint}")
+    return texts
 
 
 def missing(name: str) -> str:

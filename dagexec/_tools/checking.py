@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from dagexec._core.each import calls_of, count_of, item_id, item_of
 from dagexec._core.events import Spread
+from dagexec._core.names import Names, cut
 from dagexec._core.outcomes import Outcome
 from dagexec._core.paths import follow
 from dagexec._core.plan import Call, Plan
@@ -20,6 +21,10 @@ from dagexec._tools.resources import Access, Conflicts
 
 if TYPE_CHECKING:
     from dagexec._tools.tool import Tool
+
+
+# Tools that a message about a wrong one lists.
+_TOOLS: Final = 20
 
 
 def as_plan(given: object) -> Plan:
@@ -64,26 +69,39 @@ def prepare(
     seen.
     """
     prepared: dict[str, dict[str, Any]] = {}
-    problems: list[Problem] = []
-    for call in calls:
-        problems += problems_of(call, tools, prepared)
+    problems = problems_of(calls, tools, prepared)
     if problems:
         raise PlanError(problems)
     return prepared
 
 
 def problems_of(
-    call: Call, tools: Mapping[str, Tool[..., Any]], prepared: dict[str, dict[str, Any]]
+    calls: Iterable[Call],
+    tools: Mapping[str, Tool[..., Any]],
+    prepared: dict[str, dict[str, Any]],
 ) -> list[Problem]:
-    """Return what is wrong between a call and its tool, as far as it can be seen.
+    """Return what is wrong between the calls and their tools, as far as it can be seen.
 
-    The arguments of a call without references, if they fit, go into `prepared`.
+    The arguments of the calls without references, if they fit, go into `prepared`.
     """
+    names = Names(tools, _TOOLS)
+    problems: list[Problem] = []
+    for call in calls:
+        problems += _problems(call, tools, names, prepared)
+    return problems
+
+
+def _problems(
+    call: Call,
+    tools: Mapping[str, Tool[..., Any]],
+    names: Names,
+    prepared: dict[str, dict[str, Any]],
+) -> list[Problem]:
     if call.problem is not None:
         return []
     tool = tools.get(call.tool)
     if tool is None:
-        return [unknown_tool(call, tools)]
+        return [_unknown_tool(call, names)]
     if call.refs:
         return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
     try:
@@ -96,10 +114,11 @@ def problems_of(
     return []
 
 
-def unknown_tool(call: Call, tools: Mapping[str, object]) -> Problem:
+def _unknown_tool(call: Call, names: Names) -> Problem:
     """Return the problem of a call whose tool does not exist."""
-    names = ", ".join(tools) or "none"
-    msg = f"there is no tool {call.tool!r}; there are: {names}"
+    close = names.near(call.tool)
+    hint = f"did you mean {close!r}? There" if close else "there"
+    msg = f"there is no tool {cut(call.tool)!r}; {hint} are: {names.shown or 'none'}"
     return Problem("unknown_tool", call.id, msg)
 
 

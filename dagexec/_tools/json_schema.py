@@ -25,7 +25,7 @@ from dagexec._tools.arguments import (
     missing,
     shorten,
     type_word,
-    unknown,
+    unknowns,
 )
 from dagexec._tools.patterns import MOST_STEPS, Steps, TooManySteps, careful, under_way
 
@@ -127,7 +127,7 @@ class SchemaArguments:
         required = self._schema.get("required", ())
         problems += [missing(name) for name in required if name not in args]
         if not self.open and "patternProperties" not in self._schema:
-            problems += [unknown(name, parts) for name in args if name not in parts]
+            problems += unknowns(args, parts)
         return problems
 
     def _errors(self, find: Callable[[], Iterable[ValidationError]]) -> list[str]:
@@ -217,7 +217,7 @@ def _extra(error: ValidationError, found: dict[str, Any]) -> list[str]:
         return [f"{path or 'arguments'}: unknown argument"]
     allowed: dict[str, Any] = schema.get("properties", {})
     prefix = f"{path}." if path else ""
-    return [prefix + unknown(name, allowed) for name in found if name not in allowed]
+    return [prefix + text for text in unknowns(found, allowed)]
 
 
 def _as_object(name: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:

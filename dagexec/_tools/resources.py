@@ -17,6 +17,12 @@ from dagexec._errors import ToolDefinitionError
 from dagexec._tools.arguments import is_list, is_object
 
 _UNKNOWN: Final = object()
+# Resources that one template names: as many for each value as in all, or this many characters.
+_SPELLED: Final = 4
+_PRODUCT: Final = 10_000
+# What looking for conflicts may cost before it is made coarser: for each call, and at least.
+_EACH: Final = 100
+_LEAST: Final = 100_000
 
 
 @final
@@ -33,12 +39,17 @@ class Access:
     exact: bool = True
 
 
+# What stands for calls that conflict with all others.
+_EVERYTHING: Final = Access("", write=True, exact=False)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class ResourceTemplate:
     """A resource named over a tool's arguments: `file:{path}`, `table:{query.table}`.
 
-    Braces are doubled to stand for themselves. A list gives one resource for each of its members.
+    Braces are doubled to stand for themselves. A list gives one resource for each of its members;
+    of several long lists only the first counts, and all resources that begin as it says are meant.
     """
 
     text: str
@@ -87,6 +98,8 @@ class ResourceTemplate:
         texts: list[tuple[str, bool]] = [("", True)]
         for literal, path in self.pieces:
             values = [("", True)] if not path else _texts(_at(args, defaults, path))
+            if len(values) + len(texts) > 2 and not _affordable(texts, literal, values):  # noqa: PLR2004
+                values = [("", False)]
             texts = [
                 (before + literal + value, exact) if known else (before, False)
                 for before, known in texts
@@ -108,6 +121,15 @@ def _at(args: Mapping[str, Any], defaults: Mapping[str, Any], path: Sequence[str
     return _unwrapped(value)
 
 
+def _affordable(
+    texts: Sequence[tuple[str, bool]], literal: str, values: Sequence[tuple[str, bool]]
+) -> bool:
+    """Whether each text with each value is little beside them: lists of lists soon are not."""
+    given = [sum(len(text) + len(literal) + 1 for text, _ in each) for each in (texts, values)]
+    product = given[0] * len(values) + given[1] * len(texts)
+    return product <= max(_PRODUCT, _SPELLED * sum(given))
+
+
 def _unwrapped(value: Any) -> Any:
     return value.value if isinstance(value, Literal) else value
 
@@ -127,8 +149,8 @@ def _texts(value: Any) -> list[tuple[str, bool]]:
 
 
 @dataclass(slots=True)
-class _Exact:
-    """Who last wrote one resource, and who has read it since."""
+class _Touched:
+    """Who last wrote one resource, or what begins so, and who has read it since."""
 
     writer: int | None = None
     readers: list[int] = field(default_factory=list[int])
@@ -142,74 +164,104 @@ class Conflicts:
     thousand writers of one resource form a chain. That an earlier call is left out because a later
     one waits for it holds only if a call counts as ended after all that it waits for has ended,
     also when it is skipped.
+
+    Thousands of calls that may touch anything, between thousands that touch one thing each, would
+    be millions of pairs. Once looking for them has cost too much, a call that would wait for many
+    waits for all, and those behind it for that call: fewer run side by side, in the right order.
     """
 
-    __slots__ = ("_exact", "_ids", "_vague")
+    __slots__ = ("_exact", "_ids", "_looked", "_vague", "_written")
 
     def __init__(self) -> None:
         """Start without any call."""
         self._ids: list[str] = []
-        self._exact: dict[str, _Exact] = {}
-        # Accesses of which only the beginning is known, each with the number of its call.
-        self._vague: list[tuple[int, Access]] = []
+        self._exact: dict[str, _Touched] = {}
+        # Those resources of `_exact` that have a writer.
+        self._written: dict[str, None] = {}
+        # By the text that resources begin with, where only that is known.
+        self._vague: dict[str, _Touched] = {}
+        self._looked = 0
 
     def add(self, call: str, accesses: Iterable[Access]) -> tuple[str, ...]:
         """Return the ids of earlier calls that have to end first, in plan order."""
+        noted, found = self.before(accesses)
+        self.note(call, noted)
+        return found
+
+    def before(self, accesses: Iterable[Access]) -> tuple[tuple[Access, ...], tuple[str, ...]]:
+        """Return what to note of a call, and the ids of earlier calls that have to end first."""
         listed = tuple(dict.fromkeys(accesses))
-        if not listed:
-            return ()
+        begin = self._looked
+        found = self._found(listed)
+        if self._looked > max(_LEAST, _EACH * len(self._ids)) and self._looked > begin + _EACH:
+            listed = (_EVERYTHING,)
+            found = self._found(listed)
+        return listed, tuple(self._ids[earlier] for earlier in sorted(found))
+
+    def note(self, call: str, accesses: Sequence[Access]) -> None:
+        """Take note of what a call touches, as `before` returned it."""
+        if not accesses:
+            return
         number = len(self._ids)
         self._ids.append(call)
-        found: dict[int, None] = {}
-        for access in listed:
-            found.update(dict.fromkeys(self._before(access)))
         # Reads first: what a call writes covers what it reads.
-        for access in sorted(listed, key=lambda item: item.write):
+        for access in sorted(accesses, key=lambda item: item.write):
             self._note(number, access)
-        return tuple(self._ids[earlier] for earlier in sorted(found))
+
+    def _found(self, accesses: Iterable[Access]) -> dict[int, None]:
+        found: dict[int, None] = {}
+        for access in accesses:
+            before = dict.fromkeys(self._before(access))
+            self._looked += len(before)
+            found |= before
+        return found
 
     def _before(self, access: Access) -> Iterable[int]:
+        settled = -1
         if access.exact:
             entry = self._exact.get(access.resource)
             if entry is not None:
                 yield from _needed(entry, access)
-            settled = -1 if entry is None or entry.writer is None else entry.writer
+                settled = -1 if entry.writer is None else entry.writer
         else:
-            settled = -1
-            for resource, entry in self._exact.items():
+            touched = self._exact if access.write else self._written
+            self._looked += len(touched)
+            for resource in touched:
                 if resource.startswith(access.resource):
-                    yield from _needed(entry, access)
-        for number, other in self._vague:
-            # Whoever wrote this very resource later has waited for it already.
-            if number > settled and (access.write or other.write) and _overlap(access, other):
-                yield number
+                    yield from _needed(self._exact[resource], access)
+        self._looked += len(self._vague)
+        for beginning, entry in self._vague.items():
+            if _overlap(access, beginning):
+                # Whoever wrote this very resource later has waited for it already.
+                yield from (number for number in _needed(entry, access) if number > settled)
 
     def _note(self, number: int, access: Access) -> None:
-        if access.exact:
-            entry = self._exact.setdefault(access.resource, _Exact())
-            if access.write:
-                entry.writer = number
-                entry.readers.clear()
-            else:
-                entry.readers.append(number)
-            return
-        if access.write:
+        if not access.exact and access.write:
             # All that this one may write conflicts with it: it stands for what came before.
             covered = access.resource
-            for resource in [name for name in self._exact if name.startswith(covered)]:
-                del self._exact[resource]
-            self._vague = [item for item in self._vague if not item[1].resource.startswith(covered)]
-        self._vague.append((number, access))
+            for kept in (self._exact, self._written, self._vague):
+                for resource in [name for name in kept if name.startswith(covered)]:
+                    del kept[resource]
+        entry = (self._exact if access.exact else self._vague).setdefault(
+            access.resource, _Touched()
+        )
+        if not access.write:
+            entry.readers.append(number)
+            return
+        entry.writer = number
+        entry.readers.clear()
+        if access.exact:
+            self._written[access.resource] = None
 
 
-def _needed(entry: _Exact, access: Access) -> Iterable[int]:
+def _needed(entry: _Touched, access: Access) -> Sequence[int]:
     if access.write and entry.readers:
         return entry.readers
     return () if entry.writer is None else (entry.writer,)
 
 
-def _overlap(access: Access, other: Access) -> bool:
-    """Say whether an access may be of the same resource as a vague one."""
-    if access.resource.startswith(other.resource):
+def _overlap(access: Access, beginning: str) -> bool:
+    """Say whether an access may be of a resource that begins so."""
+    if access.resource.startswith(beginning):
         return True
-    return not access.exact and other.resource.startswith(access.resource)
+    return not access.exact and beginning.startswith(access.resource)

@@ -27,7 +27,7 @@ from dagexec._tools.arguments import (
     known,
     missing,
     shorten,
-    unknown,
+    unknowns,
     without_titles,
 )
 from dagexec._tools.functions import documentation, is_context, label, resolved, unwrapped
@@ -132,7 +132,7 @@ class SignatureArguments:
         read = _read(function, target, documented, bound=bound)
         self._read = read
         self._parameters = tuple(read.parameters)
-        self._names = frozenset(item.public for item in read.parameters)
+        self._names = tuple(dict.fromkeys(item.public for item in read.parameters))
         self._required = tuple(item.public for item in read.parameters if item.required)
         self._reserved = frozenset(read.reserved)
         self.context = read.context
@@ -197,11 +197,8 @@ class SignatureArguments:
 
     def _name_problems(self, args: Mapping[str, Any], *, also_missing: bool) -> list[str]:
         texts = [missing(name) for name in self._required if name not in args and also_missing]
-        for name in args:
-            extra = self.open and name not in self._reserved
-            if name not in self._names and not extra:
-                texts.append(unknown(name, self._names))
-        return texts
+        given = args if not self.open else [name for name in args if name in self._reserved]
+        return texts + unknowns(given, self._names)
 
     def _text(self, error: ErrorDetails) -> str:
         path = error["loc"]

@@ -121,7 +121,7 @@ def check(options: Namespace, terminal: Terminal) -> int:
             problems += error.problems
             calls = _readable(payload)
     if executor is not None:
-        problems += (each for call in calls for each in problems_of(call, executor.tools, {}))
+        problems += problems_of(calls, executor.tools, {})
     for problem in problems:
         terminal.write_text(str(problem))
     if problems:

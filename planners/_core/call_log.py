@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Final
 
 from dagexec import Call, Outcome, PlanError, Ref, Tool
@@ -28,6 +29,9 @@ from planners._core.edge import bare, is_dict, mended
 from planners._core.placeholders import Placeholders, explained
 
 _SHOWN: Final = 20
+_LONGEST: Final = 60  # characters of a name
+_COMPARED: Final = 500  # tools that a wrong name is compared with
+_LOOKED: Final = 100  # earlier calls among which one of a tool is looked for
 _NAMELESS: Final = "(no name)"
 
 
@@ -113,6 +117,10 @@ class CallLog(EarlierCalls[CallRecord]):
         self._spaces: dict[str, str] = {}
         self._aliases: dict[str, CallRecord] = {}
         self._own: set[str] = set()
+        # The number of the first call of this turn.
+        self._first = 1
+        # Calls of this turn whose tool does not exist: the first ones hear what was meant.
+        self._wrong = 0
 
     def turn(self, raws: Sequence[RawCall], *, shortened: bool = False) -> tuple[Call, ...]:
         """Take the calls of a whole reply; a reply that is read a second time keeps its numbers."""
@@ -159,6 +167,8 @@ class CallLog(EarlierCalls[CallRecord]):
         """Begin a turn without calls."""
         self._turn += 1
         self._own = set()
+        self._wrong = 0
+        self._first = len(self.records) + 1
 
     def add(self, raw: RawCall) -> CallRecord:
         """Number a call."""
@@ -260,11 +270,17 @@ class CallLog(EarlierCalls[CallRecord]):
             return
         name, text, meant = found
         text = "…" if name in tool.secret else text
-        others = [other for other in self.records if other is not record]
-        named = [other for other in others if meant and other.raw.name.lower() == meant]
-        numbered = [other for other in others if other.id == meant]
-        other = next(reversed(numbered or named or others), None)
+        other = self._meant(meant, record)
         raise CannotRun(explained(name, text, "1" if other is None else other.id))
+
+    def _meant(self, meant: str, record: CallRecord) -> CallRecord | None:
+        """Return the call of a number, or the last one of a tool's name, else the last one."""
+        numbered = self.known(meant) if number_of(meant) is not None else None
+        if numbered is not None and numbered is not record:
+            return numbered
+        others = [other for other in islice(reversed(self.records), _LOOKED) if other is not record]
+        named = (other for other in others if meant and other.raw.name.lower() == meant)
+        return next(named, others[0] if others else None)
 
     def _found(self, name: str) -> Tool[..., Any] | None:
         return self._tools.get(name) or self._tools.get(bare(name))
@@ -282,11 +298,15 @@ class CallLog(EarlierCalls[CallRecord]):
             )
         if tool is not None:
             return tool
-        close = get_close_matches(name, self._tools, n=1, cutoff=0.5)
+        self._wrong += 1
+        name = name if len(name) <= _LONGEST else name[:_LONGEST] + "…"
+        compared = list(islice(self._tools, _COMPARED)) if self._wrong <= _SHOWN else ()
+        close = get_close_matches(name, compared, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        names = list(self._tools)
-        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        there = f" The tools are: {shown}." if names else " There are no tools."
+        more = len(self._tools) - _SHOWN
+        shown = ", ".join(islice(self._tools, _SHOWN))
+        shown += f", … and {more} more" if more > 0 else ""
+        there = f" The tools are: {shown}." if shown else " There are no tools."
         raise CannotRun(f"There is no tool {name!r}.{hint}{there}")
 
     # ----------------------------------------------------------------- references to other calls
@@ -299,8 +319,8 @@ class CallLog(EarlierCalls[CallRecord]):
         return self._aliases.get(name)
 
     def listed(self) -> Iterator[tuple[CallRecord, int, str]]:
-        """Yield each call, its number and its tool."""
-        for record in self.records:
+        """Yield each call, its number and its tool, from the last."""
+        for record in reversed(self.records):
             yield record, record.number, record.raw.name
 
     def target(self, ref: Ref, call: CallRecord, other: CallRecord, *, text: bool) -> Any:
@@ -329,7 +349,7 @@ class CallLog(EarlierCalls[CallRecord]):
         number = number_of(ref.call)
         if number is None or not self.hidden:
             return
-        first = next((each.number for each in self.records if each.turn == call.turn), 1)
+        first = self._first_of(call.turn)
         counted_anew = self.lost_count and number <= call.number - first
         if other.number <= self.hidden or counted_anew:
             raise CannotRun(
@@ -338,6 +358,12 @@ class CallLog(EarlierCalls[CallRecord]):
                 f" {call.number}; the first one of this reply is call {first}. Write the call again"
                 f" with the number that you mean, from {self.hidden + 1} on, or with a value."
             )
+
+    def _first_of(self, turn: int) -> int:
+        """Return the number of the first call of a turn."""
+        if self.records[self._first - 1 : self._first] and turn == self._turn:
+            return self._first
+        return next((each.number for each in self.records if each.turn == turn), 1)
 
     def missing(self, ref: Ref, call: CallRecord) -> Any:
         """Leave a number beyond the last call for later, where calls may follow."""

@@ -152,8 +152,8 @@ class Conversation(EarlierCalls[Spoken]):
         return found or self._ids.get(name)
 
     def listed(self) -> Iterator[tuple[Spoken, int, str]]:
-        """Yield each call that can be referred to, its number and its tool."""
-        for number, call in self._read().items():
+        """Yield each call that can be referred to, its number and its tool, from the last."""
+        for number, call in reversed(self._read().items()):
             yield call, number, call.tool
 
     def target(self, ref: Ref, call: Spoken, other: Spoken, *, text: bool) -> Any:

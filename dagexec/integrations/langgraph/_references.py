@@ -139,8 +139,8 @@ class References(EarlierCalls[KnownCall]):
         return found or self._ids.get(name)
 
     def listed(self) -> Iterator[tuple[KnownCall, int, str]]:
-        """Yield each call that can be referred to, its number and its tool."""
-        for number, known in self._numbers.items():
+        """Yield each call that can be referred to, its number and its tool, from the last."""
+        for number, known in reversed(self._numbers.items()):
             yield known, number, known.call["name"]
 
     def target(self, ref: Ref, call: KnownCall, other: KnownCall, *, text: bool) -> Any:
