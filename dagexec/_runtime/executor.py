@@ -285,18 +285,40 @@ class Executor:
 
         return Recorder(self.journal, run_id, self._in_doubt, answers, inner)
 
-    def within(self, timeouts: Timeouts, *, journal: Journal | None = None) -> Executor:
+    def within(
+        self,
+        timeouts: Timeouts,
+        *,
+        journal: Journal | None = None,
+        tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
+    ) -> Executor:
         """Return this executor with other timeouts: the same tools, slots and observers.
 
         For what spans several runs, such as a conversation: each run gets what is left of it. With
-        `journal`, its runs are recorded there.
+        `journal`, its runs are recorded there. `tools` are more tools, which run in this process;
+        one takes the place of another of its name.
         """
         other = copy.copy(self)
         other.journal = journal or self.journal
         other.timeouts = timeouts
         other._settings = replace(self._settings, **deadlines(timeouts))  # noqa: SLF001 - its own
         other._origin = self._origin or self  # noqa: SLF001 - its own
+        if more := as_tools(tools):
+            other._add(more)  # noqa: SLF001 - its own
         return other
+
+    def _add(self, more: Mapping[str, Tool[..., Any]]) -> None:
+        """Take more tools, for a copy of an executor."""
+        settings = self._settings
+        self.tools = {**self.tools, **more}
+        limits = {**(settings.limits or {}), **(_limits(more.values()) or {})}
+        self._settings = replace(
+            settings,
+            tools={**settings.tools, **more},
+            shares=settings.shares or any(tool.effect.shares for tool in more.values()),
+            limits=limits or None,
+        )
+        self._orders = self._orders or any(tool.reads or tool.writes for tool in more.values())
 
     # ------------------------------------------------------------------------ longer than a run
 

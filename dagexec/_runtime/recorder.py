@@ -157,6 +157,9 @@ class Recorder:
         self._runs_ahead = isinstance(source, Listens)
         if isinstance(source, Listens):
             tell_past((source.observe,), run.machine, over=False)
+            # It must not give up for a call whose answer is there, before the machine hears of it.
+            for name in dict.fromkeys((*history.answered, *resumption.answers)):
+                source.observe(Reopened(name))
         if source is not None and run.machine.closed:
             calls = await all_of(source)
             if not self._runs_ahead:

@@ -63,8 +63,11 @@ from dagexec.programs._errors import (
     ToolError,
 )
 from dagexec.programs._program import Program
+from dagexec.programs._session import LANGUAGE, Programs, is_answer, program_tool, told
+from dagexec.programs._stubs import stub, stubs
 
 __all__ = [
+    "LANGUAGE",
     "EarlierCall",
     "Fault",
     "LimitReached",
@@ -72,6 +75,12 @@ __all__ = [
     "ProgramFailed",
     "ProgramRefused",
     "ProgramStopped",
+    "Programs",
     "ToolError",
     "calls_of",
+    "is_answer",
+    "program_tool",
+    "stub",
+    "stubs",
+    "told",
 ]

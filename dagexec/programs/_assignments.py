@@ -14,7 +14,7 @@ from dagexec.programs._calls import refill
 from dagexec.programs._expressions import iterable, restore
 from dagexec.programs._forms import Forms
 from dagexec.programs._machine import Code
-from dagexec.programs._operators import BINARY, IN_PLACE
+from dagexec.programs._operators import AUGMENTED, IN_PLACE
 from dagexec.programs._promise import DONE, Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
 from dagexec.programs._values import MUTABLE, fits, whole
@@ -99,13 +99,12 @@ class Assignments(Forms):
             else:
                 given = await pipe.force_deep(given)
             if type(old) is list:
-                BINARY[kind](old, given)  # raises where Python would, and where it gets too large
+                AUGMENTED[kind](old, given)  # raises where Python would, or where it is too large
             self.keep(old)
             return IN_PLACE[kind](old, given)
         scalar = kind != "Mult" and (type(old) is Promise or type(old) not in MUTABLE)
-        return pipe.operate(
-            BINARY[kind], (old, given), deep=kind == "Mod", scalar=scalar and type(old) is not tuple
-        )
+        scalar = scalar and type(old) is not tuple
+        return pipe.operate(AUGMENTED[kind], (old, given), deep=kind == "Mod", scalar=scalar)
 
     def _Delete(self, node: ast.Delete, scope: Scope) -> Code:
         drops = [self._dropped(each, scope) for each in node.targets]

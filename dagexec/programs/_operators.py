@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -96,6 +97,26 @@ BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "BitXor": operator.xor,
     "BitAnd": operator.and_,
 }
+_UNSUPPORTED: Final = re.compile(r"(unsupported operand type\(s\) for \S+?)( or pow\(\))?:")
+
+
+def _augmented(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let an operator's error name its augmented form, `%=` for `%`."""
+
+    def apply(a: Any, b: Any) -> Any:
+        try:
+            return function(a, b)
+        except TypeError as error:
+            text = str(error)
+            told = _UNSUPPORTED.sub(r"\1=:", text, count=1)
+            if told == text:
+                raise
+        raise TypeError(told)
+
+    return apply
+
+
+AUGMENTED: Final = {kind: _augmented(function) for kind, function in BINARY.items()}
 # `x += y` where x is a list or a set changes it in place.
 IN_PLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Add": operator.iadd,

@@ -276,17 +276,24 @@ class Pipeline:
             for each in reversed(dependants):
                 each.missing -= 1
                 if each.missing:
-                    if each.function is not None and type(value) in CONTAINERS:
-                        self._readers[each] = None
+                    if type(value) in CONTAINERS:
+                        self._keep(each)
                 elif each.function is None:
                     self._complete(each)
                 elif (computed := self._computed(each)) is not None:
                     ended.append((each, *computed))
 
+    def _keep(self, entry: Promise) -> None:
+        """See to it that a later change of a container that came is not seen."""
+        if entry.function is not None:
+            self._readers[entry] = None
+        else:
+            entry.args = copied_value(fill(entry.args, [], {}), {})
+
     def _complete(self, entry: Promise) -> None:
         """Put what came for a call's arguments in their place, and offer the call."""
         missing: list[Promise] = []
-        entry.args = fill(entry.args, missing, {})
+        entry.args = copied_value(fill(entry.args, missing, {}), {})
         if missing:  # what came holds promises of its own
             self._await(entry, missing)
         else:

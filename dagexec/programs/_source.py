@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from dagexec._core.events import Action, Closed, Conclude, Event, Notice, Settled
+from dagexec._core.events import Action, Closed, Conclude, Event, Notice, Reopened, Settled
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call
 from dagexec._core.refs import Literal
@@ -181,6 +181,9 @@ class ProgramSource:
                 self._hear(item.call, item.outcome)
             elif item.call not in self._lines:
                 self._past[item.call] = item.outcome
+        elif isinstance(item, Reopened):
+            self._past.pop(item.call, None)
+            self._waiting.pop(item.call, None)
         elif isinstance(item, Closed):
             self._whole = not self._live.over
 
@@ -231,16 +234,16 @@ def _kept(live: LiveProgram) -> dict[str, Any]:
         if type(value) not in PLAIN and type(value) not in CONTAINERS:
             continue
         with suppress(LimitReached, ValueError):
-            kept[name] = _bounded(value)
+            kept[name] = bounded(value)
     return kept
 
 
 def _given(value: Any) -> Any:
     """Return a value of a program as an argument: data, in which nothing is read as a reference."""
-    return value if type(value) in PLAIN else Literal(_bounded(value))
+    return value if type(value) in PLAIN else Literal(bounded(value))
 
 
-def _bounded(value: Any) -> Any:
+def bounded(value: Any) -> Any:
     """Return a value as JSON's kinds; raise LimitReached or ValueError for one that has no end."""
     if type(value) in PLAIN:
         return value

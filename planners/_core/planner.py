@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
-from dagexec import CallError, DagexecError, Failed, Media, Outcome, Plan, Tool
+from dagexec import CallError, DagexecError, Executor, Failed, Media, Outcome, Plan, Tool
 from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, parts_of, schemas, widened
 from planners._core import text_calls
 from planners._core.api import Api
@@ -31,6 +31,27 @@ EACH: Final = """\
 To run a call once for each item of a list, write {"$each": "1.orders"} for an argument, or \
 {"$each": "1.orders[*].id"} for a part of each item: one call instead of many. Its result is the \
 list of their results. Several $each in one call go side by side."""
+
+
+class Extra(ABC):
+    """What a planner offers beside its tools: one tool more, which answers in its own way."""
+
+    tool: Tool[..., Any]
+    # Whether the model has this tool only.
+    alone: bool
+    instructions: str
+
+    @abstractmethod
+    def told(self, value: Any, number: int, limit: int | None) -> tuple[str, bool] | None:
+        """Return the text of a value and whether it is a good one; None for what is not its own."""
+
+    @abstractmethod
+    def equipped(self, executor: Executor) -> Executor:
+        """Return the executor with the tool."""
+
+    @abstractmethod
+    def of(self, calls: CallLog) -> Extra:
+        """Return one for another conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +118,43 @@ class Planner(ABC):
         self._placeholders = placeholders
         self._text_calls = text_calls
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
+        self._extra: Extra | None = None
         self._log = self._new_log()
+
+    def adding(self, extra: Extra) -> Self:
+        """Return a planner for a new conversation that offers one tool more."""
+        other = copy.copy(self)
+        other._add(extra)  # noqa: SLF001
+        return other
+
+    def _add(self, extra: Extra) -> None:
+        tool = extra.tool
+        if tool.name in self._by_name:
+            raise DagexecError(f"there is a tool {tool.name!r} already: rename it by tool(name=)")
+        self._by_name = {**({} if extra.alone else self._by_name), tool.name: tool}
+        own = self._definition(tool, dict(schemas.normalised(tool.parameters)), strict=False)
+        self._definitions = [*([] if extra.alone else self._definitions), own]
+        self._log = self._new_log()
+        self._extra = extra.of(self._log)
+
+    def equipped(self, executor: Executor) -> Executor:
+        """Return an executor that can run all that this planner offers; most often the same."""
+        return executor if self._extra is None else self._extra.equipped(executor)
 
     @property
     def tools(self) -> list[Any]:
         """The provider's tool definitions, as dicts ready for its SDK; a copy each time."""
         return copy.deepcopy(self._definitions)
+
+    @property
+    def by_name(self) -> Mapping[str, Tool[..., Any]]:
+        """The tools by name."""
+        return dict(self._by_name)
+
+    @property
+    def references(self) -> bool:
+        """Whether arguments may refer to other calls' results."""
+        return self._references
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,9 +164,12 @@ class Planner(ABC):
     @property
     def instructions(self) -> str:
         """Text for the system prompt that tells the model how to refer to results, or ''."""
+        lost = (self._log.next_number,) if self._log.lost_count else ()
+        if self._extra is not None:
+            own = () if self._extra.alone or not self._references else (INSTRUCTIONS, EACH)
+            return "\n\n".join((*own, self._extra.instructions, *lost))
         if not self._references:
             return ""
-        lost = (self._log.next_number,) if self._log.lost_count else ()
         return "\n\n".join((INSTRUCTIONS, EACH, *lost))
 
     @property
@@ -126,6 +181,8 @@ class Planner(ABC):
         """Return a planner with the same tools and options for another conversation."""
         other = copy.copy(self)
         other._log = self._new_log()  # noqa: SLF001
+        if self._extra is not None:
+            other._extra = self._extra.of(other._log)  # noqa: SLF001
         return other
 
     def plan(self, response: Any) -> Plan:
@@ -317,6 +374,9 @@ class Planner(ABC):
             )
         if outcome.status == "done":
             limit = self._limit_of(record)
+            own = self._told_by_extra(record, limit)
+            if own is not None:
+                return own
             parts = parts_of(outcome.value)
             if parts is None:
                 text = value_text(outcome.value, outcome.form)
@@ -333,6 +393,17 @@ class Planner(ABC):
             text = self._of_items(record, text)
         state = outcome.status.replace("_", " ")
         return Answer(record.raw, self._headed(number, state, text), done=False)
+
+    def _told_by_extra(self, record: CallRecord, limit: int | None) -> Answer | None:
+        extra, outcome = self._extra, record.outcome
+        if extra is None or outcome is None or record.raw.name != extra.tool.name:
+            return None
+        told = extra.told(outcome.value, record.number, limit)
+        if told is None:
+            return None
+        text, good = told
+        headed = self._headed(record.number, "" if good else "failed", text)
+        return Answer(record.raw, headed, done=good)
 
     def _answer_to_code(self, record: CallRecord) -> Answer:
         """Return an answer for a program: JSON, all of it, without number or prose around it."""

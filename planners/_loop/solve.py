@@ -148,7 +148,8 @@ def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[s
         raise DagexecError(f"max_turns is a number of replies, at least 1, not {max_turns!r}")
     if wrong := sorted(_RESERVED.intersection(options)):
         raise DagexecError(f"solve() makes {', '.join(wrong)} itself; see its arguments")
-    missing = [name for name in planner.names if name not in executor.tools]
+    tools = planner.equipped(executor).tools
+    missing = [name for name in planner.names if name not in tools]
     if missing:
         raise DagexecError(
             f"the executor has no tool {', '.join(missing)}, which the planner offers to the"
@@ -400,6 +401,7 @@ class _Loop:
         """Run calls; their report is there whatever happens."""
         left = deadlines.left(self.executor.timeouts)
         executor = self.executor.within(left, journal=self.journal)
+        executor = self.conversation.planner.equipped(executor)
         name = f"{self.conversation.id}.{self._number}"
         if self.recording is not None:
             name = await self.recording.name(self.conversation, streams=self.streams)

@@ -195,6 +195,42 @@ else:
     n = -n
 n
 """,
+    "an argument is what it was when the call was written": """
+xs = [1]
+d = {"k": xs}
+told = []
+try:
+    read(d.get("k", read(1)["n"]))
+    write(1, 2)
+    xs.append(pure(4))
+except ValueError as e:
+    told.append(str(e))
+write(1, [d.get("k", read(1)["n"]), read(2)["n"]])
+xs.append(3)
+write(2, d)
+xs.append(4)
+told
+""",
+    "an augmented operator names itself": """
+told = []
+for wrong in [[1], {"a": 1}, None]:
+    for kind in range(5):
+        x = wrong
+        try:
+            if kind == 0:
+                x %= 2
+            elif kind == 1:
+                x -= 2
+            elif kind == 2:
+                x **= 2
+            elif kind == 3:
+                x //= read(1)["n"]
+            else:
+                x >>= 1
+        except TypeError as e:
+            told.append(str(e))
+told
+""",
     "a variable that was deleted": """
 try:
     read(5)

@@ -1,0 +1,303 @@
+"""Programs of one conversation: each finds what those before it left, and says what came of it."""
+
+# A value of a program is of any type: what the checker calls unknown here is meant.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Protocol, final
+
+import anyio
+
+from dagexec._core.results import Results
+from dagexec._core.told import MAYBE
+from dagexec._errors import CallError
+from dagexec._tools.context import current_call
+from dagexec._tools.tool import Tool
+from dagexec.programs._earlier import EarlierCall, calls_of
+from dagexec.programs._errors import LimitReached, ProgramRefused
+from dagexec.programs._program import Program
+from dagexec.programs._source import bounded
+from dagexec.programs._stubs import stubs
+from dagexec.programs._where import brief, call_text
+
+RUN_PROGRAM: Final = "run_program"
+# Seconds that a program's tool may take: a program's end is that of its run.
+_LONGEST: Final = 86_400.0
+# What is left to a program of the time of its call, so that it ends first and says where it stood.
+_SHARE: Final = 0.98
+_RESERVE: Final = 0.5
+# Characters of a value that are shown, calls that are listed, and characters of what was printed.
+SHOWN: Final = 4_000
+_LISTED: Final = 20
+_PRINTED: Final = 4_000
+
+LANGUAGE: Final = """\
+A program is plain Python: assignments, f-strings, comprehensions, if, for, while, functions, \
+try/except, math and json. There are no classes, no other imports, no files and \
+no attributes: results are dicts, so write r["name"]. Tools are functions. Calls that do not need \
+one another run at the same time by themselves: never write threads, and await or asyncio.gather \
+change nothing. A tool that fails raises ToolError, which you may catch. The value of the last \
+expression comes back, and what you print; long values are shortened. Variables of earlier \
+programs are still there, and `_[3]` is the whole value of call 3. If a program fails, send all of \
+it again, corrected: calls that are done are not repeated, they give their values at once."""
+
+_TOOL: Final = """\
+Run a Python program that calls the functions below. Use it for loops, for calls that need one \
+another's results, and to compute with results without reading them.
+
+{language}
+
+{stubs}"""
+
+
+class RunsPrograms(Protocol):
+    """What runs programs here: an `Executor`."""
+
+    tools: dict[str, Tool[..., Any]]
+    timeouts: Any
+    journal: Any
+
+    def within(self, timeouts: Any, /, *, journal: Any = None) -> RunsPrograms:
+        """Return the same executor with other timeouts."""
+        ...
+
+    def start(self, plan: Any, /, *, run_id: str | None = None) -> Any:
+        """Return a live run."""
+        ...
+
+
+# The answers of earlier calls of the conversation by number, oldest first; None for those that have
+# no value. What a program answered is a dict as `Answers` describes it.
+Past = Callable[[], Mapping[int, Any]]
+
+
+@final
+class Programs:
+    """Runs the programs of one conversation.
+
+    `past` returns the values of the earlier calls of the conversation, by number. All that a later
+    program needs is in those values, so that it is kept wherever they are. A program's value is
+    a dict: `result`, `printed`, `variables`; of one that failed also `error`, and in `calls` what
+    is done.
+    """
+
+    def __init__(self, past: Callable[[], Mapping[int, Any]] | None = None) -> None:
+        """Begin without programs."""
+        self._past = past or dict
+        # Answers that are not in the conversation yet: of calls of the reply that is being run.
+        self._fresh: dict[str, dict[str, Any]] = {}
+
+    async def run(
+        self, executor: RunsPrograms, source: str, repeat: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Run a program inside of a call; return its answer.
+
+        Raises CallError for one that is refused before it runs.
+        """
+        call = current_call()
+        before = self._before(call.id)
+        try:
+            program = Program(
+                source,
+                variables=_found(source, before),
+                earlier=[each for each in _earlier(before) if each.tool not in repeat],
+            )
+        except ProgramRefused as error:
+            raise CallError(str(error)) from None
+        run = _bounded_executor(executor, call.deadline).start(
+            program, run_id=None if executor.journal is None else f"{call.idempotency_key}.program"
+        )
+        try:
+            async with run:
+                pass
+        finally:
+            answer = self._fresh[call.id] = answer_of(run.report, executor.tools)
+        return answer
+
+    def _before(self, id_: str) -> dict[str, Any]:
+        """Return the values of earlier calls, by number as a text."""
+        known = {str(number): value for number, value in self._past().items()}
+        fresh = {name: each for name, each in self._fresh.items() if name not in known}
+        known.update(fresh)
+        known.pop(id_, None)
+        return known
+
+
+def _bounded_executor(executor: RunsPrograms, deadline: float | None) -> RunsPrograms:
+    """Return an executor whose run ends a little before its call has to."""
+    if deadline is None:
+        return executor
+    from dataclasses import replace
+
+    left = deadline - anyio.current_time()
+    short = max(left * _SHARE, left - _RESERVE, 0.001)
+    return executor.within(replace(executor.timeouts, turn=None, workflow=short))
+
+
+def is_answer(value: Any) -> bool:
+    """Whether a value is what a program's call gives."""
+    return type(value) is dict and {"result", "printed", "variables"} <= value.keys()
+
+
+def _found(source: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables that a program finds: of those that it names."""
+    try:
+        names = {each.id for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Name)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    found: dict[str, Any] = {}
+    for value in before.values():
+        if is_answer(value):
+            found.update({k: v for k, v in value["variables"].items() if k in names})
+    if "_" in names:
+        numbers = [int(name) for name in before if name.isdigit()]
+        values: list[Any] = [None] * (max(numbers, default=0) + 1)
+        for number in numbers:
+            value = before[str(number)]
+            values[number] = value["result"] if is_answer(value) else value
+        found["_"] = values
+    return found
+
+
+def _earlier(before: Mapping[str, Any]) -> list[EarlierCall]:
+    """Return what the last program has done, if it failed."""
+    last = next((value for value in reversed(list(before.values())) if is_answer(value)), None)
+    if last is None or last.get("error") is None:
+        return []
+    return [EarlierCall.from_dict(each) for each in last.get("calls", ())]
+
+
+def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str, Any]:
+    """Return what a program's call gives, as JSON's kinds."""
+    program = report.program
+    assert program is not None  # noqa: S101 - it is the report of a program
+    answer: dict[str, Any] = {"result": None, "printed": program.printed, "variables": {}}
+    error = program.error
+    if error is None:
+        try:
+            answer["result"] = bounded(program.result)
+        except (LimitReached, ValueError) as found:
+            answer["result"] = f"(not shown: {found})"
+        answer["variables"] = dict(program.variables)
+    else:
+        answer["error"] = str(error)
+        answer["calls"] = [each.to_dict() for each in calls_of(report, tools)]
+    lost = [_lost(report, name) for name, each in report.items() if each.status != "done"]
+    if lost:
+        answer["lost"] = lost
+    if program.reused:
+        answer["reused"] = [
+            f"{call_text(each.tool, each.args)} (line {program.lines.get(name, 0)})"
+            for name, each in program.reused.items()
+            if not each.doubt
+        ]
+    return answer
+
+
+def _lost(report: Results, name: str) -> str:
+    """Return a line on a call that is not done: which, where, and why."""
+    from dagexec._core.refs import Literal
+
+    outcome, call = report[name], report.plan[name]
+    program = report.program
+    line = program.lines.get(name, 0) if program is not None else 0
+    args = {
+        key: value.value if isinstance(value, Literal) else value
+        for key, value in call.args.items()
+    }
+    why = brief(str(outcome.error), 300) if outcome.error is not None else ""
+    maybe = f" {MAYBE}" if outcome.maybe else ""
+    status = outcome.status.replace("_", " ")
+    return f"line {line}: {call_text(call.tool, args)}: {status}{f': {why}' if why else ''}{maybe}"
+
+
+def told(answer: Mapping[str, Any], number: int | None = None, limit: int | None = SHOWN) -> str:
+    """Return a program's answer as a text for the model: short, the whole value by reference."""
+    parts: list[str] = []
+    if answer["printed"]:
+        parts.append(f"printed:\n{head_and_tail(answer['printed'].rstrip(), _PRINTED)}")
+    if answer.get("error") is not None:
+        parts.append(f"The program failed.\n{answer['error']}")
+    else:
+        text = json.dumps(answer["result"], ensure_ascii=False, default=str)
+        shown = head_and_tail(text, limit)
+        if shown != text and number is not None:
+            shown += f"\n[shortened; `_[{number}]` is the whole value in the next program]"
+        parts.append(f"value:\n{shown}")
+    if answer.get("lost"):
+        parts.append("Calls that are not done:\n" + _listed(answer["lost"]))
+    if answer.get("reused"):
+        parts.append("Done before, and not repeated:\n" + _listed(answer["reused"]))
+    done = [call_text(each["tool"], each["args"]) for each in answer.get("calls", ())]
+    if done:
+        parts.append(
+            "Done, and not repeated when you send the corrected program:\n" + _listed(done)
+        )
+    return "\n\n".join(parts)
+
+
+def _listed(lines: list[str]) -> str:
+    shown = lines[:_LISTED]
+    more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return "\n".join(f"- {line}" for line in [*shown, *more])
+
+
+def head_and_tail(text: str, limit: int | None) -> str:
+    """Return a text of about `limit` characters: the beginning and the end of a longer one."""
+    if limit is None or len(text) <= limit:
+        return text
+    head = limit * 7 // 10
+    tail = limit - head
+    return f"{text[:head]}\n… {len(text) - limit:,} characters …\n{text[-tail:]}"
+
+
+def program_tool(
+    executor: RunsPrograms,
+    programs: Programs | None = None,
+    *,
+    text: bool = True,
+    description: str = "",
+) -> Tool[..., Any]:
+    """Return a tool `run_program` that runs programs with the tools of an executor.
+
+    For agents of other frameworks: `DagToolNode([*tools, program_tool(executor)])`. With `programs`
+    its programs are those of one conversation, which find one another's variables; without, each
+    stands alone. It returns a text for the model, or with `text=False` the answer as a dict. Its
+    `description` is by default the language and the tools as stubs.
+
+    Its effect is `idempotent`: run again after a crash, with a journal, a program goes on where it
+    was.
+    """
+    shared = programs or Programs()
+    inner = [each for each in executor.tools.values() if each.name != RUN_PROGRAM]
+
+    async def run_program(source: str, repeat: list[str] | None = None) -> Any:
+        alone = shared if programs is not None else Programs()
+        answer = await alone.run(executor, source, repeat or ())
+        return told(answer) if text else answer
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "source": {"type": "string", "description": "The program"},
+            "repeat": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Functions whose calls are to run again, though they are done",
+            },
+        },
+        "required": ["source"],
+    }
+    return Tool.from_schema(
+        RUN_PROGRAM,
+        schema,
+        run_program,
+        description=description or _TOOL.format(language=LANGUAGE, stubs=stubs(inner)),
+        effect="idempotent",
+        timeout=_LONGEST,
+    )
