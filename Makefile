@@ -134,6 +134,10 @@ $(BENCH)/.installed: pyproject.toml | $(STAMP)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
 	@touch $@
 
+.PHONY: traces
+traces: $(STAMP) ## Count the turns that references save in conversations, and false refusals
+	$(BIN)/python -m tests.benchmarks.traces $(ARGS)
+
 .PHONY: mutation
 mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice (hours)
 	$(BIN)/python tests/scheduler/mutation.py $(ARGS)
