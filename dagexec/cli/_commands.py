@@ -17,16 +17,19 @@ from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
 from dagexec._tools.checking import problems_of
 from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
+from dagexec.cli._programs import checked, is_program, outcome_of, read_program
 from dagexec.cli._runs import is_run, journal_of, show_run
 from dagexec.cli._terminal import Terminal
+from dagexec.programs import Program
 
 DONE, NOT_DONE, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 def run(options: Namespace, terminal: Terminal) -> int:
-    """Run a plan or the calls of a reply."""
-    payload = read(options.file)
-    make = chosen_planner(payload, options.planner)
+    """Run a plan, the calls of a reply, or a program."""
+    program = read_program(options.file) if is_program(options.file) else None
+    payload = read(options.file) if program is None else None
+    make = chosen_planner(payload, options.planner) if program is None else None
     if make is None and options.answer:
         msg = "--answer is for the reply of a model: a plan has nobody to answer to"
         raise UsageError(msg)
@@ -40,7 +43,11 @@ def run(options: Namespace, terminal: Terminal) -> int:
         journal=journal_of(options.journal) if options.journal or options.run_id else None,
     )
     planner = None if make is None else make(tools)
-    plan = Plan.from_dict(payload) if planner is None else planner.plan(payload)
+    plan: Plan | Program
+    if program is not None:
+        plan = program
+    else:
+        plan = Plan.from_dict(payload) if planner is None else planner.plan(payload)
     try:
         report = anyio.run(terminal.watch, executor, plan, options.run_id)
     except KeyboardInterrupt:
@@ -51,6 +58,8 @@ def run(options: Namespace, terminal: Terminal) -> int:
     result: Any = report.to_dict()
     if planner is not None and not options.report:
         result = planner.results(report)
+    elif program is not None and not options.report:
+        result = outcome_of(report)
     terminal.write_json(result, indent=options.json_indent)
     return DONE if report.ok else NOT_DONE
 
@@ -102,7 +111,9 @@ def _diagram(payload: Any, planner: str | None) -> Diagram:
 
 
 def check(options: Namespace, terminal: Terminal) -> int:
-    """Name every problem of a plan or of a reply's calls, one a line."""
+    """Name every problem of a plan, of a reply's calls or of a program, one a line."""
+    if is_program(options.file):
+        return _check_program(options, terminal)
     payload = read(options.file)
     make = chosen_planner(payload, options.planner)
     tools = load_tools(options.tools) if options.tools else None
@@ -133,6 +144,17 @@ def check(options: Namespace, terminal: Terminal) -> int:
         f" {len(plan.layers)} layers"
     )
     return DONE
+
+
+def _check_program(options: Namespace, terminal: Terminal) -> int:
+    found = checked(options.file)
+    if isinstance(found, Program):
+        terminal.note("no problems: every line of it is in the language of programs")
+        return DONE
+    for fault in found:
+        terminal.write_text(str(fault))
+    terminal.note(f"{len(found)} problem{'s' if len(found) > 1 else ''}")
+    return WRONG
 
 
 def _readable(payload: Any) -> list[Call]:

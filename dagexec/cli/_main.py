@@ -24,7 +24,7 @@ from dagexec.cli._inputs import UsageError
 from dagexec.cli._runs import add_runs
 from dagexec.cli._terminal import DISPLAYS, Terminal
 
-_FILE: Final = "a plan, or the reply of a model, as JSON; - for stdin"
+_FILE: Final = "a plan, or the reply of a model, as JSON; - for stdin; a program, if it ends in .py"
 _TOOLS: Final = "module, path.py, or either with :attribute, that defines @dagexec.tool functions"
 _PLANNER: Final = "who reads the reply, where it is not plain from its shape"
 _EXITS: Final = """\
@@ -133,7 +133,7 @@ def _parser(others: dict[str, EntryPoint]) -> ArgumentParser:
 def _add_run(commands: Any) -> None:
     command: ArgumentParser = commands.add_parser(
         "run",
-        help="run a plan or the calls of a reply",
+        help="run a plan, the calls of a reply or a program",
         description="Run a plan and print its report, or the calls of a model's reply and print"
         " the messages that go back.",
         epilog=_EXITS,

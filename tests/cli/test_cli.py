@@ -289,3 +289,45 @@ def _strings(value):
             yield from _strings(each)
     elif isinstance(value, str):
         yield value
+
+
+def run_program(tmp_path, capsys, name, text, *options):
+    """Run the command on a program: exit code, stdout, stderr."""
+    file = tmp_path / "program.py"
+    file.write_text(text, "utf-8")
+    code = main([name, str(file), *options])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+def test_a_program_prints_what_it_came_to(tmp_path, capsys):
+    """Its value, what it printed, its error; the report if it is asked for."""
+    text = "rows = search('x') + search('y')\nprint(len(rows))\n[shout(r) for r in rows]\n"
+    code, out, err = run_program(tmp_path, capsys, "run", text, "--tools", TOOLS)
+    assert code == 0
+    wanted = {"result": ["X-1", "X-2", "Y-1", "Y-2"], "printed": "4\n", "error": None}
+    assert json.loads(out) == wanted
+    assert "6 calls: 6 done" in err
+    code, out, _ = run_program(tmp_path, capsys, "run", text, "--tools", TOOLS, "--report")
+    assert len(json.loads(out)["outcomes"]) == 6
+
+
+def test_a_program_that_fails_is_1_with_its_line(tmp_path, capsys):
+    """What it printed before is there."""
+    text = "print('a')\nfail('no')\n"
+    code, out, _ = run_program(tmp_path, capsys, "run", text, "--tools", TOOLS)
+    assert code == 1
+    assert json.loads(out)["printed"] == "a\n"
+    assert "line 2: ToolError: ValueError: no" in json.loads(out)["error"]
+
+
+def test_a_program_that_is_none_is_2(tmp_path, capsys):
+    """`check` names every reason, `run` the first."""
+    code, out, err = run_program(tmp_path, capsys, "check", "import os\nwith a: pass\n")
+    assert (code, len(out.splitlines())) == (2, 2)
+    assert "line 2" in out
+    code, _, err = run_program(tmp_path, capsys, "run", "import os\n", "--tools", TOOLS)
+    assert code == 2
+    assert "there is no module os" in err
+    assert run_program(tmp_path, capsys, "check", "x = 1\n")[0] == 0
