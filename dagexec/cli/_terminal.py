@@ -11,9 +11,10 @@ from typing import Any, Final, TextIO, final
 
 import anyio
 
-from dagexec import Executor, Report, Run
+from dagexec import Executor, Plan, Report, Run
 from dagexec._pictures.glyphs import printable
 from dagexec.cli._display import View, ending, view_for
+from dagexec.programs import Program
 
 DISPLAYS: Final = ("auto", "live", "plain", "none")
 
@@ -65,7 +66,9 @@ class Terminal:
         """Say in one line what is wrong."""
         self.note(f"dagexec: {' '.join(text.split())}")
 
-    async def watch(self, executor: Executor, plan: Runnable, run_id: str | None = None) -> Report:
+    async def watch(
+        self, executor: Executor, plan: Plan | Program, run_id: str | None = None
+    ) -> Report:
         """Run a plan, show it while it runs, and say at its end what is not done."""
         view = view_for(self.display, executor, self.err, verbose=self.verbose)
         try:
