@@ -24,6 +24,9 @@ _MAGIC: Final = (
     (0, b"OggS", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
 )
+# What a notebook draws and runs nothing of; and the bytes that it keeps in its file.
+_DRAWN: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_LARGEST: Final = 8 * 1024 * 1024
 _UNKNOWN: Final = "application/octet-stream"
 
 
@@ -81,9 +84,10 @@ class Media:
         return f"<Media {str(self)[1:-1]}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        """Show an image in a notebook."""
+        """Show an image of at most 8 MiB in a notebook; nothing is fetched."""
         shown: dict[str, Any] = {"text/plain": repr(self)}
-        if self.data is not None and self.type.startswith("image/"):
+        data = self.data
+        if data is not None and len(data) <= _LARGEST and magic_type(data) == self.type in _DRAWN:
             shown[self.type] = self.base64
         return shown
 

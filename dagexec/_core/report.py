@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -74,11 +74,14 @@ class Report(ShowsItself, Results):
     def to_html(self, *, values: bool = True) -> str:
         """Return a page that needs nothing else: both pictures, every call, a search.
 
-        With `values=False` arguments and results are left out; errors stay.
+        Images of at most 512 KiB that calls returned are on it, 8 MiB in all. With `values=False`
+        arguments and results are left out; errors stay.
         """
+        from dagexec._core.thumbnails import thumbnails_of
         from dagexec._pictures.page import page
 
-        return page(self.diagram, self.timeline, self.to_dict(), values=values)
+        images = thumbnails_of(self) if values else {}
+        return page(self.diagram, self.timeline, self.to_dict(), values=values, images=images)
 
     def save_html(self, path: str | PathLike[str], *, values: bool = True) -> Path:
         """Write `to_html` to a file and return its path; raise OSError where that fails."""
@@ -94,6 +97,18 @@ class Report(ShowsItself, Results):
 
     def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
         return self.to_svg, self.to_text
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        """Show itself in a notebook, with the images that calls returned."""
+        from dagexec._core.thumbnails import figures
+
+        shown = super()._repr_mimebundle_(include, exclude)
+        drawn = figures(self) if "image/svg+xml" in shown else ""
+        if drawn and (exclude is None or "text/html" not in exclude):
+            shown["text/html"] = shown["image/svg+xml"] + drawn
+        return shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the values of secret arguments.

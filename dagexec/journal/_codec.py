@@ -29,6 +29,7 @@ from pydantic_core import PydanticUndefined, to_json
 
 from dagexec._errors import JournalError
 from dagexec.journal._classes import class_at, place_of
+from dagexec.journal._images import image_read, is_image, picture_of
 from dagexec.journal._numpy import is_numpy, numpy_read, numpy_written
 
 T = TypeVar("T")
@@ -186,15 +187,21 @@ class Types:
         elif _is_namedtuple(kind):
             form, body = "namedtuple", [self._pack(item) for item in value]
         else:
+            return self._pack_picture(kind, value)
+        if form in ("model", "dataclass"):
+            _check_makes(kind)
+        return {MARK: form, "class": place_of(kind), "value": body}
+
+    def _pack_picture(self, kind: Any, value: Any) -> Any:
+        picture = picture_of(value)
+        if picture is None:
             msg = (
                 f"a value of type {kind!r} cannot be recorded: return"
                 " JSON, a dataclass or a pydantic model, or register the type"
                 " (dagexec.journal.Types)"
             )
             raise JournalError(msg)
-        if form in ("model", "dataclass"):
-            _check_makes(kind)
-        return {MARK: form, "class": place_of(kind), "value": body}
+        return {MARK: "image", "value": picture.base64} if is_image(value) else self._pack(picture)
 
     def _enum_body(self, kind: Any, value: Enum) -> tuple[str, Any]:
         """Return the name of a member; of flags that are combined or none at all, the number."""
@@ -351,6 +358,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "int": lambda text: int(text, 16),
     "float": float,
     "numpy": numpy_read,
+    "image": image_read,
 }
 _CLASS_KINDS: Final = ("enum", "flag", "model", "dataclass", "namedtuple")
 _TAKEN: Final = ("dict", *_READERS, *_CLASS_KINDS)

@@ -65,7 +65,11 @@ def _chat_file(media: Media) -> dict[str, Any] | None:
 
 Form = tuple[int, Callable[[Media], "dict[str, Any] | None"]]
 
-# By API and type: how many bytes at most, and the block. Sizes are those of the APIs' guides.
+# By API and type: how many bytes at most, and the block. Types and sizes are those of the APIs'
+# guides and of their clouds: Messages takes an image of 5 MiB as base64, which is 3.75 MiB of data
+# (docs.aws.amazon.com/bedrock, API_runtime_Message: 3.75 MB), and a request of 32 MB, of which
+# base64 is 4/3. OpenAI's (developers.openai.com/docs/guides: images-vision, pdf-files) bound a
+# request rather than an image; what is taken here leaves room for the rest of the conversation.
 FORMS: Final[Mapping[str, Mapping[str, Form]]] = {
     "messages": {
         **dict.fromkeys(_IMAGES, (5 * _MIB * 3 // 4, _messages_image)),

@@ -6,8 +6,10 @@ Imports the pictures. Read `page` first; `page.html` is the frame that it fills.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Final
 
 from dagexec._pictures.diagram import Diagram
@@ -19,17 +21,31 @@ from dagexec._pictures.timeline import Timeline
 _SHOWN: Final = 4000
 # The page may use what it brings, and nothing else: no request can leave it.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_IMAGES: Final = "; img-src data:"
+Images = Mapping[str, Sequence[tuple[str, str]]]
 
 
-def page(diagram: Diagram, timeline: Timeline, body: dict[str, Any], *, values: bool) -> str:
+def page(
+    diagram: Diagram,
+    timeline: Timeline,
+    body: dict[str, Any],
+    *,
+    values: bool,
+    images: Images = MappingProxyType({}),
+) -> str:
     """Return the page as HTML text; with `values=False` without arguments and results.
 
     `body` is the JSON form of the report whose pictures these are: it hides what is secret.
+    `images` are texts and `data:` addresses of what calls returned; '' has no address.
     """
     here = files(__name__)
-    data = {"run": body["run_id"], "calls": _calls(diagram, timeline, body, values=values)}
+    calls = _calls(diagram, timeline, body, values=values)
+    for call in calls:
+        if call["id"] in images:
+            call["images"] = images[call["id"]]
+    data = {"run": body["run_id"], "calls": calls}
     parts = {
-        "POLICY": _POLICY,
+        "POLICY": _POLICY + (_IMAGES if images else ""),
         "TITLE": escape(safe_text(f"dagexec: {diagram.caption}")),
         "CAPTION": escape(safe_text(diagram.caption)),
         "RUN": escape(safe_text(body["run_id"])),

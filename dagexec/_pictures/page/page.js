@@ -7,7 +7,7 @@
     place: place + 1,
     waited: call.waits ? call.waits.filter((w) => w.for !== "dependencies").reduce((sum, w) => sum + w.ends - w.begins, 0) : null,
     took: call.started !== undefined && call.ended !== undefined ? call.ended - call.started : null,
-    text: JSON.stringify(call).toLowerCase(),
+    text: JSON.stringify({ ...call, images: (call.images || []).map((image) => image[0]) }).toLowerCase(),
   }));
   const byId = new Map(calls.map((call) => [call.id, call]));
   const get = (id) => document.getElementById(id);
@@ -131,6 +131,17 @@
     box.append(list);
     for (const [name, title] of [["args", "Arguments"], ["value", "Result"], ["question", "Question"]]) {
       if (call[name] !== undefined) box.append(make("h3", title), make("pre", call[name]));
+    }
+    for (const [text, address] of call.images || []) {
+      const figure = make("figure");
+      if (address.startsWith("data:image/")) {
+        const image = make("img");
+        image.src = address;
+        image.alt = text;
+        figure.append(image);
+      }
+      figure.append(make("figcaption", text));
+      box.append(figure);
     }
   }
 
