@@ -102,6 +102,8 @@ class Pipeline:
         # How often the program was taken back: calls behind that have names of their own.
         self._lives = 0
         self._entries: deque[Promise] = deque()
+        # Those of them that are writes and not done, in order.
+        self._writes: dict[Promise, None] = {}
         self._by_name: dict[str, Promise] = {}
         # Reads whose arguments are there, and that wait for an earlier write.
         self._behind: list[Promise] = []
@@ -188,6 +190,8 @@ class Pipeline:
         entry.args = given
         entry.name = f"{self._numbers}{_suffix(self._lives)}"
         self._by_name[entry.name] = entry
+        if not callee.ahead:
+            self._writes[entry] = None
         self._await(entry, missing)
         if not entry.missing:
             self._offer(entry)
@@ -236,12 +240,11 @@ class Pipeline:
     def _waits_for_a_write(self, entry: Promise) -> bool:
         callee = entry.callee
         assert callee is not None  # noqa: S101 - only calls are asked
-        for each in self._entries:
+        for each in self._writes:
             if each.index >= entry.index:
                 return False
             other = each.callee
-            if other is None or other.ahead or each.state is DONE:
-                continue
+            assert other is not None  # noqa: S101 - only calls are writes
             if each.missing or callee.conflicts(entry.args, other, each.args):
                 return True
         return False
@@ -272,6 +275,7 @@ class Pipeline:
                 entry.state, entry.error = FAILED, error
                 continue  # what needs it is behind it, and will never have happened
             entry.state, entry.value = DONE, value
+            self._writes.pop(entry, None)
             dependants, entry.dependants = entry.dependants, []
             for each in reversed(dependants):
                 each.missing -= 1
@@ -407,6 +411,7 @@ class Pipeline:
         while self._entries and self._entries[-1].index >= entry.index:
             gone = self._entries.pop()
             gone.dependants = []
+            self._writes.pop(gone, None)
             self._readers.pop(gone, None)
             if gone.name and not gone.issued:
                 del self._by_name[gone.name]
