@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call
 from dagexec._core.results import Mark, Results, Underway
-from dagexec._pictures.chart import Bar, Deadline, Try, Wait
+from dagexec._pictures.chart import Bar, Deadline, Try, Wait, WaitKind
 from dagexec._pictures.critical import Link, Span, critical_links
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.graph import Node
@@ -99,6 +100,10 @@ def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str
         seconds = report.setup.of(call.tool)
         limit = None if seconds is None else started + seconds
     marks = report.marks.get(call.id, ())
+    limit = _moved(limit, marks, outcome.attempts, ended or report.elapsed)
+    waits: tuple[Wait, ...] = ()
+    if ready is not None:
+        waits = tuple(_waits(ready, started, marks, outcome.attempts, ended or 0.0))
     return Bar(
         call.id,
         call.tool,
@@ -107,15 +112,19 @@ def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str
         ready,
         started,
         ended,
-        tuple(_waits(ready, started, marks, ended or 0.0)) if ready is not None else (),
-        tuple(_tries(started, ended, marks, ok=outcome.status == "done")),
+        waits,
+        tuple(_tries(started, ended, marks, outcome.attempts, ok=outcome.status == "done")),
         attempts=outcome.attempts,
         limit=limit,
     )
 
 
 def _waits(
-    ready: float | None, started: float | None, marks: tuple[Mark, ...], until: float
+    ready: float | None,
+    started: float | None,
+    marks: tuple[Mark, ...],
+    tried: int,
+    until: float,
 ) -> Iterator[Wait]:
     """Return what a call waited for, one after the other; `until` is its end, or now."""
     first = until if ready is None else ready
@@ -124,36 +133,82 @@ def _waits(
     if ready is None:
         return
     begun = until if started is None else started
-    limited = min((mark.at for mark in marks if mark.kind == "limit"), default=begun)
-    if min(limited, begun) - ready >= _NOTICED:
-        yield Wait("slot", ready, min(limited, begun))
-    if begun - limited >= _NOTICED:
-        yield Wait("limit", limited, begun)
-    for mark in marks:
-        if mark.kind == "retry":
-            yield Wait("retry", mark.at, min(until, mark.at + mark.delay))
+    yield from _queued(ready, begun, [mark for mark in marks if mark.at <= begun])
+    for _, ends, within in _between(marks, tried, until):
+        failed = within[0]
+        wakes = min(ends, failed.at + failed.delay)
+        yield Wait("retry", failed.at, wakes)
+        yield from _queued(wakes, ends, within[1:])
+
+
+def _queued(ready: float, begun: float, marks: Sequence[Mark]) -> Iterator[Wait]:
+    """Return how long it waited for a slot and for limits, from when it was ready."""
+    limited = next((mark.at for mark in marks if mark.kind == "limit"), None)
+    let_in = next((mark.at for mark in marks if mark.kind == "slot"), begun)
+    moments: list[tuple[WaitKind, float, float]] = (
+        [("slot", ready, begun)]
+        if limited is None
+        else [("slot", ready, limited), ("limit", limited, let_in), ("slot", let_in, begun)]
+    )
+    for kind, begins, ends in moments:
+        if ends - begins >= _NOTICED:
+            yield Wait(kind, begins, ends)
+
+
+def _between(
+    marks: Sequence[Mark], tried: int, until: float
+) -> Iterator[tuple[float, float, tuple[Mark, ...]]]:
+    """Yield when each attempt failed, when the next of `tried` ones began, and the marks from then.
+
+    `until` stands for attempts that never began. Reports of older versions do not say when one
+    began: then as soon as it may.
+    """
+    failures = [index for index, mark in enumerate(marks) if mark.kind == "retry"]
+    for number, index in enumerate(failures, 1):
+        failed = marks[index]
+        behind = failures[number] if number < len(failures) else len(marks)
+        within = marks[index:behind]
+        began = next((mark.at for mark in within if mark.kind == "again"), None)
+        if began is None:
+            began = failed.at + failed.delay if tried > number else until
+        yield failed.at, began, tuple(mark for mark in within if mark.kind != "again")
+
+
+def _moved(limit: float | None, marks: Sequence[Mark], tried: int, until: float) -> float | None:
+    """Return when the call's own deadline is: time in a queue between attempts is no part of it."""
+    if limit is None:
+        return None
+    waits = _between(marks, tried, until)
+    return limit + sum(max(0.0, ends - begins - within[0].delay) for begins, ends, within in waits)
 
 
 def _tries(
-    started: float | None, ended: float | None, marks: tuple[Mark, ...], *, ok: bool
+    started: float | None,
+    ended: float | None,
+    marks: tuple[Mark, ...],
+    tried: int,
+    *,
+    ok: bool,
 ) -> Iterator[Try]:
     """Return the attempts of a call, if it had several; `ok` is whether the last one did it."""
     begun = started
-    for mark in marks:
-        if mark.kind == "retry" and begun is not None:
-            yield Try(begun, mark.at, ok=False)
-            begun = mark.at + mark.delay
+    for failed, again, _ in _between(marks, tried, math.inf):
+        if begun is not None:
+            yield Try(begun, failed, ok=False)
+        begun = None if again == math.inf else again
     if begun is not None and begun != started:
-        yield Try(begun, None if ended is None else max(begun, ended), ok=ok)
+        yield Try(begun, ended, ok=ok)
 
 
 def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
     marks = report.marks.get(call.id, ())
-    waits = tuple(_waits(each.ready, each.started, marks, report.elapsed))
+    tried = 1 + sum(mark.kind == "again" for mark in marks)
+    waits = tuple(_waits(each.ready, each.started, marks, tried, report.elapsed))
     limit = None
     if each.started is not None and report.setup is not None:
         seconds = report.setup.of(call.tool)
         limit = None if seconds is None else each.started + seconds
+    limit = _moved(limit, marks, tried, report.elapsed)
     note = _underway_word(each, report.elapsed)
     return Bar(
         call.id,
@@ -164,7 +219,7 @@ def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
         each.started,
         None,
         waits,
-        tuple(_tries(each.started, None, marks, ok=True)),
+        tuple(_tries(each.started, None, marks, tried, ok=True)),
         attempts=int(each.started is not None) + sum(mark.kind == "retry" for mark in marks),
         limit=limit,
     )

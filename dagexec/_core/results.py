@@ -27,13 +27,17 @@ class Underway:
 @final
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened to a call on its way: it began to wait for a limit, or it failed.
+    """Something that happened to a call on its way, at a number of seconds since the run began.
 
-    `kind` is `limit` or `retry`, `at` seconds since the run began; before its next attempt a
-    failed call waits `delay` seconds.
+    | kind | the call |
+    |---|---|
+    | `limit` | began to wait for its limits |
+    | `slot` | has what its limits allow, and began to wait for a slot |
+    | `retry` | failed; for another attempt it waits `delay` seconds, then for limits and a slot |
+    | `again` | began that attempt |
     """
 
-    kind: Literal["limit", "retry"]
+    kind: Literal["limit", "slot", "retry", "again"]
     at: float
     delay: float = 0.0
 

@@ -248,7 +248,7 @@ def _block(
             ' stroke-width="1.6"/>'
         )
     spans = [(first, last, look)]
-    if len(bar.tries) > 1:
+    if bar.tries:
         spans = [
             (
                 scale.x(each.started),

@@ -180,9 +180,10 @@ class LimitedWorker(Worker):
             permit = acquire(limits.limiters, limits.cost_of(arguments), deadline=deadline)
             if not permit.enter_now():
                 self.limited = call.id, tuple(each.key for each in limits.limiters)
+                run.mark(call.id, "limit")
                 run.tell(Waiting(*self.limited))
                 try:
-                    await self._without_slot(0.0, permit, permit.wait)
+                    await self._without_slot(call.id, 0.0, permit, permit.wait)
                 finally:
                     self.limited = None
         if state is not None and not state.enter(run.clock()):
@@ -192,7 +193,11 @@ class LimitedWorker(Worker):
         return permit
 
     async def _without_slot(
-        self, seconds: float, permit: Permit | None, admitted: Callable[[], Any] | None
+        self,
+        name: str,
+        seconds: float,
+        permit: Permit | None,
+        admitted: Callable[[], Any] | None,
     ) -> None:
         """Give the slot back, wait so long and then for the limits, and take it again in turn."""
         self._has_waited = True
@@ -202,6 +207,7 @@ class LimitedWorker(Worker):
                     await anyio.sleep(seconds)
                 if admitted is not None:
                     await admitted()
+                    self._run.mark(name, "slot")
         except BaseException:
             if permit is not None:
                 permit.withdraw()
@@ -235,6 +241,8 @@ class LimitedWorker(Worker):
             trial.state.budget.earn()
         while True:
             self._attempt += 1
+            if self._attempt > 1:
+                self._run.mark(call.id, "again")
             began = self._run.clock()
             outcome = await self._try(call, tool, arguments, trial)
             try:
@@ -260,8 +268,9 @@ class LimitedWorker(Worker):
         wait = self._wait_before_next(trial, outcome, refusal)
         if wait is None:
             return False
+        self._run.mark(call.id, "retry", wait)
         self._run.tell(Retrying(call.id, self._attempt, wait, outcome.error))
-        return await self._wait_again(trial, wait, outcome)
+        return await self._wait_again(call, trial, wait, outcome)
 
     def _again(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
         """Return new arguments: what the tool did to its own must not reach the next attempt."""
@@ -270,13 +279,14 @@ class LimitedWorker(Worker):
             return arguments_of(call, tool, self._run.machine.outcomes)
         return recorder.again(call, tool)
 
-    async def _wait_again(self, trial: _Trial, wait: float, outcome: Outcome) -> bool:
+    async def _wait_again(self, call: Call, trial: _Trial, wait: float, outcome: Outcome) -> bool:
         """Wait without slot and permit; return whether to go on."""
         permit = trial.permit
         if permit is not None:
             permit.close()
         try:
-            await self._without_slot(wait, permit, None if permit is None else permit.again)
+            again = None if permit is None else permit.again
+            await self._without_slot(call.id, wait, permit, again)
         except AdmissionTimeout as error:
             _add_note(outcome, f"it was not tried again: {error}")
             return False

@@ -102,7 +102,7 @@ class Run(ShowsItself):
             blocked_seconds=run.blocking.seconds,
             underway=None if seen is None else dict(seen.underway),
             setup=run.settings.setup,
-            marks=None if seen is None else dict(seen.marks),
+            marks=dict(run.marks),
             program=self._source.end() if isinstance(self._source, Listens) else None,
         )
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
-from typing import Any, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
@@ -23,6 +23,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from dagexec._concurrency.slots import Slots
 from dagexec._core.events import Notice, Progress
 from dagexec._core.outcomes import Cancelled, Outcome, TimedOut
+from dagexec._core.results import Mark
 from dagexec._core.scheduler import (
     Abort,
     Added,
@@ -134,6 +135,8 @@ class RunState:
         # Threads that were left behind, and the calls that they were for.
         self.abandoned = 0
         self.left_behind: list[str] = []
+        # What calls with limits or retries went through; most calls have none.
+        self.marks: dict[str, tuple[Mark, ...]] = {}
 
     # ---------------------------------------------------------------------------- begin and clock
 
@@ -248,6 +251,12 @@ class RunState:
         """Tell those who look on how far a call is, unless it has ended."""
         if item.call not in self.machine.outcomes:
             self.tell(replace(item, at=self.now()))
+
+    def mark(
+        self, name: str, kind: Literal["limit", "slot", "retry", "again"], delay: float = 0.0
+    ) -> None:
+        """Take note of where a call is now between the scheduler's events."""
+        self.marks[name] = (*self.marks.get(name, ()), Mark(kind, self.now(), delay))
 
     def tell(self, notice: Notice) -> None:
         """Let observers hear of something that is no event of the machine."""

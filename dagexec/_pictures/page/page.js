@@ -125,7 +125,7 @@
     pair(list, "Took", seconds(call.took));
     for (const wait of call.waits || []) pair(list, wait.for === "dependencies" ? "Dependencies" : `Waited (${wait.for})`, seconds(wait.ends - wait.begins));
     pair(list, "Attempts", call.attempts || null);
-    pair(list, "Critical path", { start: "yes, from the start", dependency: "yes, by a dependency", slot: "yes, waited for a slot" }[call.critical]);
+    pair(list, "Critical path", { start: "yes, from the start", dependency: "yes, by a dependency", slot: `yes, waited for a ${(call.waits || []).some((wait) => wait.for === "limit") ? "limit" : "slot"}` }[call.critical]);
     pair(list, "Waits for", linked(call.needs));
     pair(list, "Needed by", linked(call.behind));
     box.append(list);
