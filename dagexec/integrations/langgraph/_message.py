@@ -33,6 +33,7 @@ from dagexec.integrations.langgraph._carryover import carryover_of, merged
 from dagexec.integrations.langgraph._commands import is_for_graph
 from dagexec.integrations.langgraph._driven import Driven
 from dagexec.integrations.langgraph._input import NodeInput, ids_of, limit_of
+from dagexec.integrations.langgraph._items import NOBODY_TO_ASK, gathered, item_of, value_of
 from dagexec.integrations.langgraph._people import NO_GRAPH, QUESTION, People
 from dagexec.integrations.langgraph._references import References, is_marked
 from dagexec.integrations.langgraph._settings import NodeSettings
@@ -134,6 +135,9 @@ class Message:
             if not tracked.settled:
                 self._open(tracked)
         self._references: References | None = None
+        # The calls that run once for each item of a list, with their items and what became of them.
+        self._spread: dict[str, dict[str, TrackedCall]] = {}
+        self._of_items: dict[str, Outcome] = {}
         self._arun = node.arun_call
 
     def _open(self, tracked: TrackedCall) -> None:
@@ -252,7 +256,12 @@ class Message:
         for tracked in left:
             name = tracked.call["name"]
             own = self._node.tools_by_name.get(name)
-            found.append(self._references.call(tracked, tools[name].name, own))
+            call = self._references.call(tracked, tools[name].name, own)
+            if call.each:
+                self._spread[tracked.id] = {}
+                if self._node.driven(name, blocking=False).judge.approval:
+                    call = replace(call, args={}, problem=NOBODY_TO_ASK)
+            found.append(call)
         return without_faults(found)
 
     # ------------------------------------------------------------------------------------ one call
@@ -266,7 +275,7 @@ class Message:
             answer = await run(call, tracked.input_type, tracked.runtime)
         except (GraphInterrupt, Asked) as ended:
             return self._after(tracked, ended)
-        return tracked.take(answer)
+        return self._taken(tracked, answer)
 
     def called(self, args: dict[str, Any]) -> Any:
         """Run the current call in this thread, and return its value."""
@@ -276,10 +285,10 @@ class Message:
             answer = self._node.run_call(call, tracked.input_type, tracked.runtime)
         except (GraphInterrupt, Asked) as ended:
             return self._after(tracked, ended)
-        return tracked.take(answer)
+        return self._taken(tracked, answer)
 
     def _begin(self, args: dict[str, Any]) -> tuple[TrackedCall, ToolCall]:
-        tracked = self._by_id[current_id()]
+        tracked = self._by_id.get(current_id()) or self._item(current_id())
         CURRENT.set(tracked)
         answer_from(self._people)
         if tracked.begun and tracked.people is not None:
@@ -289,10 +298,22 @@ class Message:
                 # A copy, since a thread that was left behind may still use the other.
                 tracked.runtime = copy(tracked.runtime)
                 tracked.runtime.config = self._carryover.config(tracked)
-        if self._carryover is not None:
+        if self._carryover is not None and tracked.id in self._by_id:
             # What `interrupt()` reads, also in a wrapper, before any tool is called.
             var_child_runnable_config.set(tracked.runtime.config)
         return tracked, tracked.begin(args or None)
+
+    def _item(self, id_: str) -> TrackedCall:
+        """Return the entry of one of the items of a call."""
+        parent = id_.rpartition("[")[0]
+        items = self._spread[parent]
+        if id_ not in items:
+            items[id_] = item_of(self._by_id[parent], id_)
+        return items[id_]
+
+    def _taken(self, tracked: TrackedCall, answer: Any) -> Any:
+        known = tracked.id in self._by_id
+        return tracked.take(answer) if known else value_of(tracked, answer)
 
     def _admitted(self, tracked: TrackedCall, call: ToolCall) -> ToolCall:
         """Return a call that a person has agreed to, perhaps with other arguments."""
@@ -307,6 +328,8 @@ class Message:
     def _after(self, tracked: TrackedCall, ended: BaseException) -> Any:
         """Return the value of a call on which a person has decided; else say what it asks."""
         people = tracked.people
+        if tracked.id not in self._by_id:
+            raise CallError(NOBODY_TO_ASK) from ended
         if people is not None and people.verdict is not None:
             tracked.decide()
             if tracked.denied is not None:
@@ -324,9 +347,10 @@ class Message:
     # ---------------------------------------------------------------------------------- the answers
 
     def _answers(self, report: Report) -> list[Any]:
+        self._of_items.update(report)
         for tracked in self.tracked_calls:
             if not tracked.settled:
-                self._judge(tracked, report[tracked.id])
+                self._conclude(tracked, report[tracked.id])
         self._leave()
         return [*map(self._output, self.tracked_calls), *self.given.unreadable]
 
@@ -353,6 +377,31 @@ class Message:
             return
         tracked.answer = error_message(outcome_text(outcome, self._named), tracked.call)
         tracked.caught = error
+
+    def _conclude(self, tracked: TrackedCall, outcome: Outcome) -> None:
+        """Answer a call, of which each item or none may have run."""
+        if tracked.id not in self._spread or not self._gather(tracked, outcome):
+            self._judge(tracked, outcome)
+
+    def _gather(self, tracked: TrackedCall, outcome: Outcome) -> bool:
+        """Answer a call that ran for each item; False if it did not come to that."""
+        entries = self._spread[tracked.id]
+        items: list[tuple[TrackedCall | None, Outcome]] = []
+        while (id_ := f"{tracked.id}[{len(items)}]") in self._of_items:
+            items.append((entries.get(id_), self._of_items[id_]))
+        if not items and outcome.status != "done":
+            return False
+        gathered(tracked, outcome, items, self._told)
+        return True
+
+    def _told(self, outcome: Outcome, call: ToolCall) -> ToolMessage:
+        """Return what the model is told of an outcome without a value."""
+        if outcome.status == "pending":
+            return error_message(NOBODY_TO_ASK, call)
+        text = outcome_text(outcome, self._named)
+        if self._references is not None:
+            text = self._references.numbered_items(text, self._spread)
+        return error_message(text, call)
 
     def _fail(self, tracked: TrackedCall, error: Exception, *, began: bool) -> None:
         """Keep an error that was not written for the model."""
@@ -421,8 +470,11 @@ class Message:
         """Tell the graph's stream of a call that has ended."""
         if not isinstance(event, Settled | Conclude) or self._writer is None:
             return
-        tracked = self._by_id[event.call]
-        self._judge(tracked, event.outcome)
+        self._of_items[event.call] = event.outcome
+        tracked = self._by_id.get(event.call)
+        if tracked is None:  # an item: its call tells of all
+            return
+        self._conclude(tracked, event.outcome)
         if tracked.answer is not None:
             self._writer(
                 {

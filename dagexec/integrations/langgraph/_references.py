@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 
 from dagexec import Call, PlanError, Ref
+from dagexec.integrations.langgraph._items import ITEMS
 from dagexec.integrations.langgraph._tools import parameters_of
 from dagexec.integrations.langgraph._tracked import TrackedCall
 from dagexec.lowlevel import MARKS, CannotRun, EarlierCalls, number_of, value_at
@@ -74,6 +75,8 @@ def is_marked(args: Mapping[str, Any]) -> bool:
 class References(EarlierCalls[KnownCall]):
     """What the calls of a message can refer to, and what stands for it in a plan."""
 
+    runs_each = True
+
     def __init__(self, messages: Sequence[Any], tracked_calls: Sequence[TrackedCall]) -> None:
         """Number the calls of the conversation; the tracked_calls are those that run now."""
         self._numbers: dict[int, KnownCall] = {}
@@ -112,6 +115,12 @@ class References(EarlierCalls[KnownCall]):
     def named(self, id_: str) -> str:
         """Return how the model knows the call with this id in the plan."""
         return str(self._of[id_]) if id_ in self._of else "another call"
+
+    def numbered_items(self, text: str, ids: Iterable[str]) -> str:
+        """Return a text with items of these calls as the model knows them: `2[0]`."""
+        for id_ in ids:
+            text = text.replace(f"{id_}[", f"{self._of[id_].number}[")
+        return text
 
     # -------------------------------------------------------------------------------- into the plan
 
@@ -157,6 +166,10 @@ class References(EarlierCalls[KnownCall]):
             answer = other.answer
             usable = answer is not None and answer.status != "error"
             content: Any = None if answer is None else answer.content
+            items = {} if answer is None else answer.response_metadata.get(ITEMS, {})
+            if ref.path and str(ref.path[0]) in items:
+                content, usable = items[str(ref.path[0])], True
+                ref = Ref(ref.call, ref.path[1:])
             value = content if text and not ref.path else _parsed(content, whole=not ref.path)
         if not usable:
             msg = f"{other} has no result to refer to. Call it again, or pass a value."
