@@ -157,4 +157,6 @@ def _why(outcome: Outcome) -> str:
         return status if outcome.because is None else f"{status} because of {outcome.because}"
     # A tool's own words may be secret; what a model may hear of them is not decided here.
     text = str(outcome.error) if isinstance(outcome.error, CallError) else ""
-    return f"{status}: {text[:_LONGEST]}" if text else f"{status} ({type(outcome.error).__name__})"
+    # One read back from a record has the name of its type as it was.
+    kind = getattr(outcome.error, "kind", None) or type(outcome.error).__name__
+    return f"{status}: {text[:_LONGEST]}" if text else f"{status} ({kind})"
