@@ -27,6 +27,23 @@ _SHOWN: Final = 20
 _LONGEST: Final = 60
 
 
+def is_marked(args: Mapping[str, Any]) -> bool:
+    """Whether anything in arguments reads as a reference."""
+    level: list[Any] = list(args.values())
+    while level:
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                found = cast("dict[Any, Any]", node)
+                if not MARKS.isdisjoint(found):
+                    return True
+                inner.extend(found.values())
+            elif isinstance(node, list):
+                inner.extend(cast("list[Any]", node))
+        level = inner
+    return False
+
+
 class CannotRun(Exception):
     """Why a call cannot run; the text is for the model."""
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, Final, Protocol, TypeGuard, cast
+from typing import Any, Final, Protocol, TypeGuard, cast, final
 
 from dagexec._core.json_form import exact_form
 from dagexec._core.refs import Ref, holds_each, references, resolve
@@ -68,6 +68,35 @@ class Arguments(Protocol):
     def problems(self, args: Mapping[str, Any]) -> list[str]:
         """Return what is wrong, as far as it shows while references are unresolved."""
         ...
+
+
+@final
+class OpenArguments:
+    """Arguments that fit, whatever they are: a framework checks them."""
+
+    __slots__ = ("defaults", "secret")
+    schema: Final[dict[str, Any]] = {"type": "object", "properties": {}}
+    description = ""
+    context = None
+    open = True
+
+    def __init__(self, defaults: Mapping[str, Any], secret: tuple[str, ...]) -> None:
+        """Keep what resources and texts need to know."""
+        self.defaults = defaults
+        self.secret = secret
+
+    def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function itself."""
+        return function
+
+    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as they are."""
+        return cast("dict[str, Any]", args) if type(args) is dict else dict(args)
+
+    def problems(self, args: Mapping[str, Any]) -> list[str]:
+        """Return nothing."""
+        del args
+        return []
 
 
 def known(args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

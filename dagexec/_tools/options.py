@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any, Final, Literal, TypedDict, cast
 
 from dagexec._errors import ToolDefinitionError
@@ -15,7 +16,10 @@ Runs = Literal["async", "thread", "process"]
 # Who judges arguments that a schema from elsewhere does not allow: the schema, or the callee.
 Judging = Literal["advise", "enforce"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_LETTERS: Final = r"A-Za-z0-9_.:/-"
+_NAME: Final = re.compile(rf"[{_LETTERS}]{{1,128}}")
+_UNFIT: Final = re.compile(rf"[^{_LETTERS}]")
+_LONGEST: Final = 100
 _RUNS: Final = ("async", "thread", "process")
 
 
@@ -50,6 +54,14 @@ class Effect(StrEnum):
     def reruns(self) -> bool:
         """Whether a call may run again after a crash; otherwise it is in doubt."""
         return self is not Effect.write
+
+
+def plan_name(name: str) -> str:
+    """Return the name of a framework's tool as a plan takes it: another for each."""
+    fitting = _UNFIT.sub("_", name)
+    if fitting == name and 0 < len(name) <= _LONGEST:
+        return name
+    return f"{fitting[:_LONGEST]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 class ToolOptions(TypedDict, total=False):

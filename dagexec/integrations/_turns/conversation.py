@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast, final
 
 from dagexec import Call, PlanError, Ref
+from dagexec._core.earlier_calls import is_marked
 from dagexec.lowlevel import (
-    MARKS,
     CannotRun,
     EarlierCalls,
     number_of,
@@ -60,23 +60,6 @@ def read_arguments(given: object) -> dict[str, Any] | None:
     if given is None:
         return {}
     return cast("dict[str, Any]", given) if isinstance(given, dict) else None
-
-
-def is_marked(args: Mapping[str, Any]) -> bool:
-    """Whether anything in arguments reads as a reference."""
-    level: list[Any] = list(args.values())
-    while level:
-        inner: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                found = cast("dict[Any, Any]", node)
-                if not MARKS.isdisjoint(found):
-                    return True
-                inner.extend(found.values())
-            elif isinstance(node, list):
-                inner.extend(cast("list[Any]", node))
-        level = inner
-    return False
 
 
 @final

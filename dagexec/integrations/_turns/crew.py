@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from typing import Any, Final, Literal, cast, final
+from typing import Any, Final, Literal, final
 
 from dagexec import DagexecError, Executor, Report, Timeouts, Tool, ToolDefinitionError, tool
 from dagexec._runtime.observers import Observer
+from dagexec._tools.arguments import OpenArguments
 from dagexec._tools.json_schema import SchemaArguments
-from dagexec._tools.options import ToolOptions
+from dagexec._tools.options import ToolOptions, plan_name
 from dagexec.limits import Retry
 
 # Read from the disk now, not in the event loop by the first turn.
@@ -25,8 +24,6 @@ DEFAULT_TIMEOUTS: Final = Timeouts(call=None, workflow=600.0)
 DEFAULT_CONCURRENCY: Final = 20
 # What the framework keeps, or what only a tool of an `Executor` can have.
 _NOT_HERE: Final = ("runs", "name", "description")
-_LONGEST: Final = 100
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 
 Perform = Callable[..., Awaitable[Any]]
 
@@ -152,7 +149,7 @@ class Crew:
             parameters=open_.parameters,
             binds="",
             owner=None,
-            _arguments=Open(judge._arguments.defaults, judge.secret),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            _arguments=OpenArguments(judge._arguments.defaults, judge.secret),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         )
 
     def _patient(self, retry: Any) -> Any:
@@ -184,45 +181,8 @@ def needs_approval(judge: Tool[..., Any], args: Mapping[str, Any]) -> bool:
     return bool(approval(dict(args))) if callable(approval) else approval
 
 
-def plan_name(name: str) -> str:
-    """Return a tool's name as a plan takes it."""
-    fitting = _UNFIT.sub("_", name)
-    if fitting == name and 0 < len(name) <= _LONGEST:
-        return name
-    return f"{fitting[:_LONGEST]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
-
-
 def _not_here(option: str, name: str) -> ToolDefinitionError:
     return ToolDefinitionError(
         f"{option}= of {name!r}: inside a framework that is the framework's own affair;"
         ' runs="process" is for tools of an Executor'
     )
-
-
-@final
-class Open:
-    """Arguments that fit, whatever they are: the framework checks them."""
-
-    __slots__ = ("defaults", "secret")
-    schema: Final[dict[str, Any]] = {"type": "object", "properties": {}}
-    description = ""
-    context = None
-    open = True
-
-    def __init__(self, defaults: Mapping[str, Any], secret: tuple[str, ...]) -> None:
-        """Keep what resources and texts need to know."""
-        self.defaults = defaults
-        self.secret = secret
-
-    def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function itself."""
-        return function
-
-    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as they are."""
-        return cast("dict[str, Any]", args) if type(args) is dict else dict(args)
-
-    def problems(self, args: Mapping[str, Any]) -> list[str]:
-        """Return nothing."""
-        del args
-        return []

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import blake2b
 from typing import Any, Final, final
 
 from langchain_core.tools import BaseTool
@@ -24,11 +23,11 @@ from langgraph.prebuilt.tool_node import ToolInvocationError
 from pydantic import BaseModel, ValidationError
 
 from dagexec import ArgumentError, Denied, Tool, ToolDefinitionError, tool
-from dagexec._tools.arguments import at, concealed
+from dagexec._tools.arguments import OpenArguments, at, concealed
 from dagexec._tools.arguments import known as known_part
 from dagexec._tools.json_schema import SchemaArguments
-from dagexec._tools.options import ToolOptions, strings_of
-from dagexec.integrations.langgraph._tools import fitting_name, own_tool
+from dagexec._tools.options import ToolOptions, plan_name, strings_of
+from dagexec.integrations.langgraph._tools import own_tool
 from dagexec.limits import Retry
 
 # What LangChain keeps, or what only a tool of an `Executor` can have.
@@ -62,7 +61,7 @@ def judge_of(name: str, known: BaseTool | None, options: ToolOptions) -> Tool[..
         return tool(own, **options) if options else own
     open_: dict[str, Any] = {"type": "object"}
     chosen: Any = options
-    made: Tool[..., Any] = Tool.from_schema(_own_name(name), open_, _not_to_be_called, **chosen)
+    made: Tool[..., Any] = Tool.from_schema(plan_name(name), open_, _not_to_be_called, **chosen)
     if known is None or not options:
         return made
     arguments = LangChainArguments(known, strings_of(name, "secret", options.get("secret", ())))
@@ -86,7 +85,7 @@ def driven(
     cost: Any = judge.cost
     made = replace(
         judge,
-        name=_own_name(name),
+        name=plan_name(name),
         function=function,
         raw=function,
         runs="async" if asynchronous else "thread",
@@ -122,46 +121,10 @@ def _patient(retry: Any) -> Any:
     return made
 
 
-def _own_name(name: str) -> str:
-    fitting = fitting_name(name)
-    if fitting == name:
-        return name
-    return f"{fitting[:100]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
-
-
 def _not_to_be_called(**args: Any) -> Any:
     del args
     msg = "this tool only says how calls are run"
     raise TypeError(msg)
-
-
-@final
-class OpenArguments:
-    """Arguments that fit, whatever they are."""
-
-    __slots__ = ("defaults", "secret")
-    schema: Final[dict[str, Any]] = {"type": "object", "properties": {}}
-    description = ""
-    context = None
-    open = True
-
-    def __init__(self, defaults: Mapping[str, Any], secret: tuple[str, ...]) -> None:
-        """Keep what resources and texts need to know."""
-        self.defaults = defaults
-        self.secret = secret
-
-    def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function itself."""
-        return function
-
-    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as they are."""
-        return dict(args)
-
-    def problems(self, args: Mapping[str, Any]) -> list[str]:
-        """Return nothing."""
-        del args
-        return []
 
 
 @final

@@ -24,6 +24,7 @@ from langgraph.types import Command
 
 from dagexec import Call, CallError, DagexecError, Executor, Outcome, Plan, Report, Tool
 from dagexec._concurrency.signals import Asked
+from dagexec._core.earlier_calls import is_marked
 from dagexec._errors import CallCancelled, Denied
 from dagexec._runtime.observers import Observer
 from dagexec._tools.context import answer_from, stand_apart
@@ -35,7 +36,7 @@ from dagexec.integrations.langgraph._driven import Driven
 from dagexec.integrations.langgraph._input import NodeInput, ids_of, limit_of
 from dagexec.integrations.langgraph._items import NOBODY_TO_ASK, gathered, item_of, value_of
 from dagexec.integrations.langgraph._people import NO_GRAPH, QUESTION, People
-from dagexec.integrations.langgraph._references import References, is_marked
+from dagexec.integrations.langgraph._references import References
 from dagexec.integrations.langgraph._settings import NodeSettings
 from dagexec.integrations.langgraph._tracked import CURRENT, TrackedCall
 from dagexec.lowlevel import Conclude, Settled, current_id, without_faults

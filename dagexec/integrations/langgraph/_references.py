@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, final
 
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
@@ -18,7 +18,7 @@ from dagexec import Call, PlanError, Ref
 from dagexec.integrations.langgraph._items import ITEMS
 from dagexec.integrations.langgraph._tools import parameters_of
 from dagexec.integrations.langgraph._tracked import TrackedCall
-from dagexec.lowlevel import MARKS, CannotRun, EarlierCalls, number_of, value_at
+from dagexec.lowlevel import CannotRun, EarlierCalls, number_of, value_at
 
 # Where the model's side notes the number of a message's first call: messages may be left out of
 # what the model sees, or of the state, and a number must go on meaning the same call.
@@ -52,23 +52,6 @@ def numbered(messages: Iterable[Any]) -> Iterator[tuple[int, AIMessage]]:
             number = message.response_metadata.get(FIRST_CALL, number)
             yield number, message
             number += len(message.tool_calls)
-
-
-def is_marked(args: Mapping[str, Any]) -> bool:
-    """Whether anything in arguments reads as a reference."""
-    level: list[Any] = list(args.values())
-    while level:
-        inner: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                found = cast("dict[Any, Any]", node)
-                if not MARKS.isdisjoint(found):
-                    return True
-                inner.extend(found.values())
-            elif isinstance(node, list):
-                inner.extend(cast("list[Any]", node))
-        level = inner
-    return False
 
 
 @final

@@ -20,9 +20,10 @@ from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from dagexec import DagexecError
+from dagexec._core.earlier_calls import is_marked
 from dagexec.integrations.langgraph._input import ids_of, unanswered
 from dagexec.integrations.langgraph._people import ANSWERS, is_approval
-from dagexec.integrations.langgraph._references import References, is_marked
+from dagexec.integrations.langgraph._references import References
 from dagexec.integrations.langgraph._tracked import TrackedCall
 from dagexec.lowlevel import resolved
 

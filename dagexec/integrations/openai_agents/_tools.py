@@ -15,7 +15,8 @@ from agents.tool_context import ToolContext
 from agents.tool_guardrails import ToolInputGuardrail
 
 from dagexec import Tool, current_call
-from dagexec.integrations._turns.conversation import is_marked, read_arguments
+from dagexec._core.earlier_calls import is_marked
+from dagexec.integrations._turns.conversation import read_arguments
 from dagexec.lowlevel import run_in_thread, widened
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]

@@ -27,11 +27,12 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_core import ValidationError
 
 from dagexec import CallError, DagexecError, Report, Timeouts, Tool
+from dagexec._core.earlier_calls import is_marked
 from dagexec._runtime.observers import Observer
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
-from dagexec.integrations._turns.conversation import Conversation, is_marked, read_arguments
+from dagexec.integrations._turns.conversation import Conversation, read_arguments
 from dagexec.integrations._turns.crew import (
     DEFAULT_CONCURRENCY,
     Crew,
