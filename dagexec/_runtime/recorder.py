@@ -23,14 +23,7 @@ from anyio import CancelScope
 
 from dagexec._core.nested import awaits_answer
 from dagexec._core.outcome_json import outcome_body
-from dagexec._core.outcomes import (
-    Approve,
-    Cancelled,
-    Failed,
-    InDoubt,
-    Outcome,
-    Pending,
-)
+from dagexec._core.outcomes import Approve, Cancelled, Failed, InDoubt, Outcome, Pending
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import (
     Added,
@@ -62,12 +55,7 @@ from dagexec.journal._answers import (
 )
 from dagexec.journal._backlog import Backlog, Entry
 from dagexec.journal._base import RUNS, Journal, Record, Session, other_kind
-from dagexec.journal._records import (
-    fingerprint,
-    policies,
-    same_call,
-    to_record,
-)
+from dagexec.journal._records import fingerprint, policies, same_call, to_record
 
 # Does what is left of a run: `Runner.drive`.
 Rest: TypeAlias = "Callable[[Plan | None, AsyncIterator[Call] | None], Awaitable[None]]"

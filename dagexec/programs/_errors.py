@@ -38,14 +38,10 @@ class ProgramRefused(DagexecError):
 class ProgramFailed(DagexecError):
     """A program ended with an error; `line` is where, `__cause__` what was raised there."""
 
-    def __init__(self, error: BaseException, line: int, source: str, values: str = "") -> None:
-        """Quote the line that raised, a caret below the part, and `values` that it had."""
-        from dagexec.programs._where import error_line, pointed
-
+    def __init__(self, text: str, error: BaseException, line: int) -> None:
+        """Keep the line that raised, and what it raised, beside the text for a model."""
         self.line = line
-        where = pointed(source, line, error)
-        parts = (error_line(error, line), where, values)
-        super().__init__("\n".join(part for part in parts if part.strip()))
+        super().__init__(text)
         self.__cause__ = error
 
 

@@ -17,7 +17,7 @@ from dagexec.programs._machine import Machine, ToolFunction
 from dagexec.programs._pipeline import Pipeline, Ready, Squash
 from dagexec.programs._scopes import Frame
 from dagexec.programs._statements import Statements
-from dagexec.programs._where import error_line, operands, pointed, values_at
+from dagexec.programs._where import failure_text, operands, values_at
 
 
 @final
@@ -122,11 +122,9 @@ class LiveProgram:
         frame.vars.pop(_RESULT, None)
         self.printed = pipe.output(self._max_printed)
         if error is not None:
-            self.error = (
-                LimitReached(f"{error_line(error, line)}\n{pointed(self.source, line, error)}")
-                if isinstance(error, LimitReached)
-                else ProgramFailed(error, line, self.source, values)
-            )
+            is_limit = isinstance(error, LimitReached)
+            text = failure_text(error, line, self.source, "" if is_limit else values)
+            self.error = LimitReached(text) if is_limit else ProgramFailed(text, error, line)
         elif not pipe.tries:
             await self._settle_variables()
 

@@ -164,6 +164,12 @@ class _Brief(reprlib.Repr):
         return "…" if type(x) is Promise else super().repr1(x, level)
 
 
+def failure_text(error: BaseException, line: int, source: str, values: str) -> str:
+    """Return an error, the line that raised it with a caret, and `values` that the line had."""
+    parts = (error_line(error, line), pointed(source, line, error), values)
+    return "\n".join(part for part in parts if part.strip())
+
+
 def error_line(error: BaseException, line: int) -> str:
     """Return an error in one line, as Python does, with the line of the program."""
     name, text = type(error).__name__, text_of(error)
