@@ -33,11 +33,14 @@ _DECODER: Final = json.JSONDecoder()
 def read(arguments: Any) -> dict[str, Any]:
     """Return the arguments that a provider sent, as an object; raise CannotRun."""
     value = arguments
+    escapes = True
     if isinstance(value, str):
+        escapes = "\\u" in value  # else what is inside is as whole as the text
         value = _parsed(mended(value))
         if isinstance(value, str) and value.lstrip().startswith("{"):  # encoded twice
+            escapes = escapes or "\\u" in value
             value = _parsed(value)
-    value = mended(value)
+    value = mended(value) if escapes else value
     if value is None:
         return {}
     if is_dict(value) and value.keys() == {INVALID} and isinstance(value[INVALID], str):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeGuard, TypeVar, cast
 
 T = TypeVar("T")
 
+_NO: Final = object()
+_field: Final = cast("Callable[[object, str], Any]", dict.get)
 _HALF: Final = re.compile("[\ud800-\udfff]")
 # What remains of a chat template behind a name: `get_weather<|channel|>commentary`.
 _TEMPLATE: Final = re.compile(r"<\|.*", re.DOTALL)
@@ -29,12 +31,8 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 
 def get(source: object, name: str, default: Any = None) -> Any:
     """Return a field of an SDK object or a dict, `default` where there is none or it is None."""
-    found: Any
-    # Not by `is_dict`, nor in one expression: a stream asks this twenty times for each event.
-    if isinstance(source, dict):
-        found = cast("dict[str, Any]", source).get(name)
-    else:
-        found = getattr(source, name, None)
+    # Neither `is_dict` nor a cast: a stream asks this twenty times for each event.
+    found = _field(source, name) if isinstance(source, dict) else getattr(source, name, None)
     return default if found is None else found
 
 
@@ -56,8 +54,35 @@ def text(source: object, name: str) -> str:
 
 def said(source: object, name: str) -> str:
     """Return a field that holds a string, where servers also send "null" for none."""
-    found = text(source, name)
+    return word(get(source, name))
+
+
+def word(found: Any) -> str:
+    """Return what a field says as a string; empty for nothing, and for "null"."""
+    if not found:
+        return ""
+    found = found if isinstance(found, str) else str(found)
     return "" if found in _NONE else found
+
+
+def shallow(event: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return an event as a dict of what it holds, not converted: a stream has thousands of them.
+
+    Of one that is neither a dict nor an SDK's, the fields with these names.
+    """
+    if is_dict(event):
+        return event
+    extra: Any = getattr(event, "__pydantic_extra__", _NO)
+    if extra is _NO:
+        return {name: get(event, name) for name in names}
+    known: dict[str, Any] = event.__dict__
+    return {**known, **extra} if extra else known
+
+
+def fields_of(source: object, names: Iterable[str]) -> dict[str, Any]:
+    """Return an object as a dict; of one that is no SDK's, the fields with these names."""
+    found = plain(source)
+    return found if is_dict(found) else {name: get(source, name) for name in names}
 
 
 def bare(name: str) -> str:
@@ -80,18 +105,33 @@ def mended(value: T) -> T:
 
 
 def _mended(value: Any) -> Any:
+    if _is_whole(value):
+        return value
     if isinstance(value, str):
-        if value.isascii() or _HALF.search(value) is None:
-            return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if is_dict(value):
-        found = {_mended(key): _mended(item) for key, item in value.items()}
-        same = found.keys() == value.keys()
-        return value if same and all(found[key] is value[key] for key in value) else found
-    if is_list(value):
-        items_ = [_mended(item) for item in value]
-        return value if all(a is b for a, b in zip(items_, value, strict=True)) else items_
-    return value
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value]
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether UTF-8 can encode all texts in JSON."""
+    if isinstance(value, str):
+        return value.isascii() or _HALF.search(value) is None
+    level: list[Any] = [value]
+    while level:
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, str):
+                if not (node.isascii() or _HALF.search(node) is None):
+                    return False
+            elif is_dict(node):
+                inner += node
+                inner += node.values()
+            elif is_list(node):
+                inner += node
+        level = inner
+    return True
 
 
 def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
@@ -112,9 +152,8 @@ def once(found: list[Any], kinds: Iterable[str | None], name: str) -> list[Any]:
 
 def plain(value: Any) -> Any:
     """Return an SDK object as it goes into a request: as dicts, without unset fields."""
-    dump = getattr(value, "model_dump", None)
-    if not callable(dump):
-        return value
+    if isinstance(value, dict | str) or not callable(dump := getattr(value, "model_dump", None)):
+        return cast("Any", value)
     # Aliases, as in "async"; what a server adds or gets wrong is passed on, not warned of.
     return dump(mode="json", exclude_none=True, by_alias=True, warnings=False)
 

@@ -121,7 +121,7 @@ class Placeholders:
         references and templates are not looked at.
         """
         for name, value in args.items():
-            for text in _texts(value):
+            for text in (value,) if isinstance(value, str) else _texts(value):
                 found = self.match(text)
                 if found is not None:
                     return (name, *found)

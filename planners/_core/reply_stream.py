@@ -30,8 +30,6 @@ class ReplyStream(AsyncIterator[Call], ABC):
         self.response: dict[str, Any] | None = None
         self.broken: str | None = None
         self.whole = False
-        # What `replay` needs beside the response, as JSON.
-        self.heard: list[Any] = []
         self._source = source
         self._events = events
         self._on_event = on_event
@@ -40,6 +38,11 @@ class ReplyStream(AsyncIterator[Call], ABC):
         self._begun = False
         # Whether nothing more will be read.
         self._over = False
+
+    @property
+    def heard(self) -> list[Any]:
+        """What `replay` needs beside the response, as JSON."""
+        return []
 
     def __aiter__(self) -> Self:
         """Return itself: a stream can be read once."""

@@ -20,6 +20,8 @@ from planners._core.reply_stream import ReplyStream, ended_early, events_of
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
 
+_RAW: Final = tuple(each.name for each in fields(RawCall))
+
 Read: TypeAlias = "Callable[[Any], list[RawCall]]"
 
 
@@ -213,8 +215,20 @@ class CallStream(ReplyStream):
         self._is_shortened = is_shortened
         self._records: dict[object, CallRecord] = {}
         self._given: dict[int, Call] = {}
+        # Of each call in turn: its place, and its id when it begins, or what was read of it.
+        self._heard: list[tuple[int, str | RawCall, bool]] = []
         # How many calls had begun before each.
         self._places: dict[object, int] = {}
+
+    @property
+    def heard(self) -> list[Any]:
+        """What was said of the calls, in order: where each began, and as what it was read."""
+        return [
+            {"call": at, "begun": said}
+            if isinstance(said, str)
+            else {"call": at, "written": {n: getattr(said, n) for n in _RAW}, "sure": sure}
+            for at, said, sure in self._heard
+        ]
 
     # -------------------------------------------------------------------------------- its own parts
 
@@ -227,7 +241,7 @@ class CallStream(ReplyStream):
                 self._log.shorten()
             if isinstance(progress, Begun):
                 self._places[progress.key] = at = len(self._places)
-                self.heard.append({"call": at, "begun": progress.id})
+                self._heard.append((at, progress.id, True))
                 self._records[progress.key] = self._log.place(progress.id)
             else:
                 self._on_written(progress)
@@ -240,9 +254,7 @@ class CallStream(ReplyStream):
             return  # the end of the reply says whether that was all
         if not written.ended and not self._log.may_run_twice(raw):
             return  # it could not start before the end: what comes until then counts
-        body = {each.name: getattr(raw, each.name) for each in fields(RawCall)}
-        at = self._places[written.key]
-        self.heard.append({"call": at, "written": body, "sure": written.sure})
+        self._heard.append((self._places[written.key], raw, written.sure))
         self._give(record, raw, sure=written.sure)
 
     def _give(self, record: CallRecord, raw: RawCall, *, sure: bool = True) -> None:
@@ -277,8 +289,9 @@ class CallStream(ReplyStream):
             found = [self._records.get(key) for key in keys]
         else:
             found = [*records[: len(raws)], *[None] * (len(raws) - len(records))]
+        there = {record.number for record in found if record is not None}
         for record in records:
-            if record not in found:
+            if record.number not in there:
                 record.void = True
                 if record.number in self._given:  # the reply goes on in another: none counts
                     self.broken = self.broken or "the reply is not over: it goes on in the next one"

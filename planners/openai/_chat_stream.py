@@ -10,11 +10,21 @@ and are when the next call begins or the reply has said why it ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final, final
 
 from planners._core.call_log import RawCall
-from planners._core.edge import get, is_dict, is_list, items, mended, plain, said, text
+from planners._core.edge import (
+    fields_of,
+    get,
+    is_dict,
+    is_list,
+    listed,
+    mended,
+    plain,
+    text,
+    word,
+)
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 from planners.openai._parts import merge
 from planners.openai._servers import is_good_end, worst_end
@@ -23,6 +33,10 @@ from planners.openai._servers import is_good_end, worst_end
 _WRAPPER: Final = ("content.", "refusal.", "tool_calls.", "logprobs.")
 _KINDS: Final = {"function": "arguments", "custom": "input"}
 _HEAD: Final = ("id", "created", "model", "usage", "service_tier", "system_fingerprint")
+_CHOICE: Final = ("index", "delta", "finish_reason")
+_DELTA: Final = ("content", "refusal", "tool_calls", "function_call")
+_FRAGMENT: Final = ("index", "id", "function", "custom")
+_KNOWN: Final = (*_HEAD, "choices", "error", "object", "type")
 # Of a fragment; what else it has goes back with its call.
 _OWN: Final = frozenset({"index", "id", "type", *_KINDS})
 _NOTHING_MORE: Final = frozenset({"role", "tool_calls"})
@@ -44,6 +58,8 @@ class _Call:
         # What was handed out last, and whether anything came after that.
         self.read: RawCall | None = None
         self.fresh = False
+        # Whether it was handed out as one that is over.
+        self.ended = False
 
     @property
     def arguments(self) -> str:
@@ -66,21 +82,19 @@ class _Call:
         inner = {**self.inner, "name": self.name, _KINDS[self.kind]: self.arguments}
         return {"id": self.id, "type": self.kind, **self.rest, self.kind: inner}
 
-    def add(self, fragment: Any, id_: str, name: str, piece: str) -> bool:
+    def add(self, fragment: dict[str, Any], id_: str, name: str, piece: str) -> bool:
         """Take a fragment; return whether the call looks complete and did not before."""
         self.id = self.id or id_
-        if get(fragment, "custom") is not None:
+        if fragment.get("custom") is not None:
             self.kind = "custom"
         if name and name != self.name:  # some servers send the whole name with every fragment
             self.name += name
         self.fresh = True
-        rest = plain(fragment)
-        if is_dict(rest):
-            inner = rest.get(self.kind)
-            if is_dict(inner) and not _SAID.issuperset(inner):
-                merge(self.inner, inner, leave=_SAID)
-            if not _OWN.issuperset(rest):
-                merge(self.rest, rest, leave=_OWN)
+        inner = fragment.get(self.kind)
+        if is_dict(inner) and not _SAID.issuperset(inner):
+            merge(self.inner, inner, leave=_SAID)
+        if not _OWN.issuperset(fragment):
+            merge(self.rest, fragment, leave=_OWN)
         if piece:
             self.pieces.append(piece)
         closed = self.end.feed(piece) if piece else self.end.closed
@@ -99,28 +113,34 @@ class ChatAssembler(Assembler):
         self._head: dict[str, Any] = {}
         self._choices: dict[object, _Choice] = {}
 
-    def feed(self, event: Any) -> Iterator[Progress]:
+    def feed(self, event: Any) -> Iterable[Progress]:
         """Take a chunk, or the SDK's `ChunkEvent` round one; its other events repeat the chunks."""
-        if get(event, "type") == "chunk":
-            event = get(event, "chunk")
-        error, choices = get(event, "error"), get(event, "choices")
-        known = is_list(choices) or get(event, "object") == "chat.completion.chunk"
-        self.recognised |= known or error is not None or text(event, "type").startswith(_WRAPPER)
+        chunk = _as_dict(event)
+        error, choices = chunk.get("error"), chunk.get("choices")
+        self.recognised = self.recognised or (
+            is_list(choices)
+            or error is not None
+            or chunk.get("object") == "chat.completion.chunk"
+            or text(chunk, "type").startswith(_WRAPPER)
+        )
         if error is not None:
             raise stream_error(error)
         if not is_list(choices):
-            return
+            return ()
         for name in _HEAD:
-            if (found := get(event, name)) is not None:
+            if (found := chunk.get(name)) is not None:
                 self._head[name] = found if isinstance(found, str) else plain(found)
+        progress: list[Progress] = []
         for choice in choices:
-            yield from self._on_choice(choice)
+            choice_ = choice if is_dict(choice) else fields_of(choice, _CHOICE)
+            self._on_choice(choice_, progress)
+        return progress
 
-    def _on_choice(self, choice: Any) -> Iterator[Progress]:
-        into = self._choice(get(choice, "index", 0))
-        changed = list(into.feed(choice))
-        if changed and into is self._first:
-            yield from self._progress(changed)
+    def _on_choice(self, choice: dict[str, Any], progress: list[Progress]) -> None:
+        into = self._choice(choice.get("index") or 0)
+        changed = into.feed(choice)
+        if changed and into is self._choices.get(0):
+            progress += self._progress(changed)
         if into.reason is not None and not self.ended:
             self.ended = into in (self._first, self._calling())
 
@@ -142,9 +162,10 @@ class ChatAssembler(Assembler):
             elif what == "closed":
                 call.fresh, call.read = False, self._read(call.body())
                 yield Written(call, call.read, ended=False)
-            elif call.name and call.is_closed:
+            elif call.name and call.is_closed and (call.fresh or not call.ended):
                 if call.fresh or call.read is None:
                     call.fresh, call.read = False, self._read(call.body())
+                call.ended = True
                 yield Written(call, call.read)
 
     def _calling(self) -> _Choice:
@@ -194,33 +215,39 @@ class _Choice:
         """The calls, without those that are none."""
         return [call for call in self.all if not call.is_ghost]
 
-    def feed(self, choice: Any) -> Iterator[tuple[_Call, str]]:
-        """Take a choice of a chunk; yield what became of calls: begun, closed, ended."""
-        delta = get(choice, "delta")
-        for fragment in items(delta, "tool_calls"):
-            yield from self._fragment(fragment)
-        found = plain(delta)
-        if is_dict(found) and not _NOTHING_MORE.issuperset(found):
-            merge(self.message, found, leave=_NOTHING_MORE)
-        reason = said(choice, "finish_reason")
+    def feed(self, choice: dict[str, Any]) -> list[tuple[_Call, str]]:
+        """Take a choice of a chunk; return what became of calls: begun, closed, ended."""
+        changed: list[tuple[_Call, str]] = []
+        delta = choice.get("delta")
+        delta = delta if is_dict(delta) else fields_of(delta, _DELTA)
+        for part in listed(delta.get("tool_calls")):
+            fragment = part if is_dict(part) else fields_of(part, _FRAGMENT)
+            self._fragment(fragment, changed)
+        if not _NOTHING_MORE.issuperset(delta):
+            merge(self.message, delta, leave=_NOTHING_MORE)
+        reason = word(choice.get("finish_reason"))
         if reason and (self.reason is None or is_good_end(self.reason)):  # a bad end stays one
             self.reason = reason
-            for call in self.all:
-                yield call, "ended"
+            changed += [(call, "ended") for call in self.all]
+        return changed
 
-    def _fragment(self, fragment: Any) -> Iterator[tuple[_Call, str]]:
-        inner = get(fragment, "custom") or get(fragment, "function")
-        id_, name = said(fragment, "id"), said(inner, "name")
-        piece = _text(get(inner, "arguments", get(inner, "input", "")))
-        index = get(fragment, "index")
+    def _fragment(self, fragment: dict[str, Any], changed: list[tuple[_Call, str]]) -> None:
+        inner = fragment.get("custom") or fragment.get("function")
+        inner = inner if is_dict(inner) else fields_of(inner, _SAID)
+        id_, name = word(fragment.get("id")), word(inner.get("name"))
+        piece = inner.get("arguments")
+        piece = inner.get("input") if piece is None else piece
+        if not isinstance(piece, str):  # some servers send the object itself
+            piece = "" if piece is None else json.dumps(plain(piece))
+        index = fragment.get("index")
         call = self._owner(index, id_, name, piece)
         if call is None and (id_ or name or piece.strip()):
             call, self._next = self._next, _Call()
             if self.all:
-                yield self.all[-1], "ended"
+                changed.append((self.all[-1], "ended"))
             self.all.append(call)
             call.id = id_
-            yield call, "begun"
+            changed.append((call, "begun"))
         if call is None:  # more about the last one, or about the first that comes
             call = self.all[-1] if self.all else self._next
         elif index is not None:
@@ -228,7 +255,7 @@ class _Choice:
         if id_:
             self._ids.setdefault(id_, call)
         if call.add(fragment, id_, name, piece):
-            yield call, "closed"
+            changed.append((call, "closed"))
 
     def _owner(self, index: Any, id_: str, name: str, piece: str) -> _Call | None:
         """Return the call that a fragment goes on with; None for a new one."""
@@ -255,6 +282,12 @@ class _Choice:
         return not call.arguments.strip() and not known
 
 
-def _text(piece: Any) -> str:
-    """Return a piece of arguments as text; some servers send the object itself."""
-    return piece if isinstance(piece, str) else json.dumps(plain(piece))
+def _as_dict(event: Any) -> dict[str, Any]:
+    """Return a chunk as a dict."""
+    if get(event, "choices") is None and get(event, "type") == "chunk":
+        event = get(event, "chunk")
+    if is_dict(event):
+        return event
+    if get(event, "choices") is not None:  # all at once: a model is slow to say what it lacks
+        event = plain(event)
+    return event if is_dict(event) else {name: get(event, name) for name in _KNOWN}

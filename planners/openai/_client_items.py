@@ -113,10 +113,11 @@ CLIENT_ITEMS: Final[Mapping[str, ClientItem]] = {
 def is_client_item(item: Any) -> bool:
     """Whether an item waits for the client; the server runs some of these kinds itself."""
     kind = get(item, "type", "")
+    if kind not in CLIENT_ITEMS:
+        return False
     if kind == "tool_search_call":
         return bool(get(item, "execution") == "client")
-    hosted = get(get(item, "environment"), "type") == "container_reference"
-    return kind in CLIENT_ITEMS and not hosted
+    return bool(get(get(item, "environment"), "type") != "container_reference")
 
 
 def waiting(output: list[Any]) -> list[Any]:
@@ -124,6 +125,8 @@ def waiting(output: list[Any]) -> list[Any]:
     answered = {
         said(item, "call_id") for item in output if str(get(item, "type")).endswith("_output")
     }
+    if not answered:
+        return output
     return [
         item for item in output if not is_client_item(item) or said(item, "call_id") not in answered
     ]

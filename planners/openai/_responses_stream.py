@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final, final
 
 from planners._core.call_log import RawCall
-from planners._core.edge import get, is_dict, is_list, mended, plain, said, text
+from planners._core.edge import (
+    fields_of,
+    get,
+    is_dict,
+    is_list,
+    mended,
+    plain,
+    said,
+    shallow,
+    text,
+    word,
+)
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 from planners.openai._client_items import is_client_item, waiting
 from planners.openai._items import CALLS, arguments_of, is_call
@@ -24,15 +36,44 @@ _FAILED: Final = {
     "response.failed": "the response failed",
     "response.cancelled": "the response was cancelled",
 }
+_ON_DELTA: Final = frozenset({"piece", "text", "whole"})
+_ON_ITEM: Final = frozenset({"item", "item done"})
+_KNOWN: Final = (
+    *("type", "response", "item", "output_index", "item_id", "delta", "error"),
+    *("arguments", "input", "name", "call_id"),
+)
 _UNENDED: Final = (None, "", "in_progress", "queued")
+
+
+@lru_cache(maxsize=256)
+def _meaning(kind: str) -> str:
+    """Return what an event of a kind is about."""
+    found = "response"
+    if kind == "error":
+        found = "error"
+    elif not kind.startswith("response."):
+        found = "nothing" if kind in ("keepalive", "ping") else "unknown"
+    elif kind.startswith("response.output_item."):
+        found = "item done" if kind.endswith(".done") else "item"
+    elif kind.endswith(("output_text.delta", "refusal.delta")):
+        found = "text"
+    elif kind.endswith(".delta") and ("arguments" in kind or "input" in kind):
+        found = "piece"
+    elif kind.endswith(".done"):
+        found = "whole"
+    elif kind.endswith((".delta", ".added")):
+        found = "nothing"
+    return found
 
 
 @final
 class _Item:
     """An output item that is being written."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.body = body
+    def __init__(self) -> None:
+        self.body: dict[str, Any] = {}
+        # The field that deltas add to, of a call.
+        self.name: str | None = None
         self.end = JsonEnd()
         self.begun = False
         # An event has said where it stands.
@@ -44,15 +85,12 @@ class _Item:
         # Deltas came that may be those of another item.
         self.doubtful = False
         self.read: RawCall | None = None
-
-    @property
-    def name(self) -> str | None:
-        """The field that deltas add to."""
-        return CALLS.get(self.body.get("type", ""))
+        # Whether it was handed out as one that is whole.
+        self.told = False
 
     def take(self, body: dict[str, Any]) -> None:
         """Take another form of the item; what it leaves out was said before."""
-        name = CALLS.get(str(body.get("type") or self.body.get("type")))
+        self.name = name = CALLS.get(str(body.get("type") or self.body.get("type")))
         kept = {key: value for key, value in body.items() if value not in (None, "")}
         if name and name in body and not isinstance(body[name], str):
             kept[name] = json.dumps(body[name]) if body[name] is not None else ""
@@ -76,27 +114,25 @@ class ResponsesAssembler(Assembler):
         # Deltas of items that have not been added.
         self._early: dict[object, list[Any]] = {}
 
-    def feed(self, event: Any) -> Iterator[Progress]:
+    def feed(self, event: Any) -> Iterable[Progress]:
         """Take an event; those that are not about calls only help to put the response together."""
-        kind = text(event, "type")
-        if kind == "error" or (not kind and get(event, "error") is not None):
+        event = shallow(event, _KNOWN)
+        kind = event.get("type") or ""
+        found = _meaning(kind)
+        if found == "error":
             self.recognised = True
-            raise stream_error(get(event, "error", event))
-        if not kind.startswith("response."):
-            self.recognised = self.recognised or kind in ("keepalive", "ping")
-            return
-        self.recognised = True
-        response = get(event, "response")
+            raise stream_error(event.get("error") or event)
+        self.recognised = self.recognised or found != "unknown"
+        if found in _ON_DELTA:
+            return self._on_delta(kind, found, event)
+        if found in _ON_ITEM:
+            return self._on_item(event, done=found == "item done")
+        response = event.get("response") if found == "response" else None
         if response is not None:
-            self._response = plain(response)
+            self._response = dict(fields_of(response, ("status", "output", "error")))
         if kind in _FAILED:
             raise stream_error(get(response, "error", _FAILED[kind]))
-        if kind in _ENDS:
-            yield from self._on_end(_ENDS[kind])
-        elif kind.startswith("response.output_item."):
-            yield from self._on_item(event, done=kind.endswith(".done"))
-        elif kind.endswith((".delta", ".done")):
-            yield from self._on_delta(kind, event)
+        return self._on_end(_ENDS[kind]) if kind in _ENDS else ()
 
     def _on_end(self, status: str) -> Iterator[Progress]:
         """Take the whole response, if it says what it is made of."""
@@ -113,45 +149,52 @@ class ResponsesAssembler(Assembler):
                 (each for each in waiting if _is_same(each.body, body)), None
             )
             if item is None:
-                item = self._add(None, copy.deepcopy(body))
+                item = self._add(None, body)
             else:
                 del waiting[item]
-            item.take(copy.deepcopy(body))
+                item.take(body)
             item.whole, item.doubtful = True, False
         for item in self._items:
             yield from self._look(item, whole=True)
 
-    def _on_item(self, event: Any, *, done: bool) -> Iterator[Progress]:
-        body = copy.deepcopy(plain(get(event, "item")))
+    def _on_item(self, event: dict[str, Any], *, done: bool) -> Iterator[Progress]:
+        body = plain(event.get("item"))
         if not is_dict(body):
             return
-        index = get(event, "output_index")
+        if body.get("type") not in CALLS:  # what a message says will grow
+            body = copy.deepcopy(body)
+        index = event.get("output_index")
         item = self._known(index, body)
         if item is None:
             item = self._add(index, body)
-        item.take(body)
+        else:
+            item.take(body)
         self.shortened = self.shortened or "compaction" in str(item.body.get("type"))
         self._name(item, index)
         item.whole = item.whole or done
         if done:
             item.doubtful = False
-        early = [
-            *self._early.pop(("at", index), ()),
-            *(each for id_ in _ids(item.body) for each in self._early.pop(("id", id_), ())),
-        ]
-        if _is_answered(item.body) and not item.begun:
+        early = self._early_of(index, item.body) if self._early else ()
+        if not item.begun and _is_answered(item.body):
             item.begun = True
             yield Begun(item, said(item.body, "call_id") or said(item.body, "id"))
-        for kind, delta in early:
-            self._into(item, kind, delta)
+        for kind, found, delta in early:
+            self._into(item, kind, found, delta)
         yield from self._look(item, whole=item.whole)
 
     def _add(self, index: Any, body: dict[str, Any]) -> _Item:
-        item = _Item({})
+        item = _Item()
         item.take(body)
         self._items.append(item)
         self._name(item, index)
         return item
+
+    def _early_of(self, index: Any, body: dict[str, Any]) -> list[Any]:
+        """Return the deltas that came before their item."""
+        return [
+            *self._early.pop(("at", index), ()),
+            *(each for id_ in _ids(body) for each in self._early.pop(("id", id_), ())),
+        ]
 
     def _name(self, item: _Item, index: Any) -> None:
         if index is not None and item not in self._at.setdefault(index, []):
@@ -174,48 +217,46 @@ class ResponsesAssembler(Assembler):
         here = reversed(self._at.get(index, ())) if index is not None else ()
         return next((item for item in (*here, *named) if _can_be(item.body, body)), None)
 
-    def _on_delta(self, kind: str, event: Any) -> Iterator[Progress]:
-        index, id_ = get(event, "output_index"), said(event, "item_id")
+    def _on_delta(self, kind: str, found: str, event: dict[str, Any]) -> Iterable[Progress]:
+        index = event.get("output_index")
         at = self._at.get(index, ()) if index is not None else ()
-        item = self._ids.get(id_)
-        if at and item not in at:
-            item = at[0] if len(at) == 1 else None
-        if item is None and at:  # one of several, and nothing says which
+        item = at[0] if len(at) == 1 else self._ids.get(word(event.get("item_id")))
+        if at and item not in at:  # one of several, and nothing says which
             for each in at:
                 each.doubtful = not each.whole
-            return
+            return ()
         if item is None:
-            key = ("at", index) if index is not None else ("id", id_)
-            self._early.setdefault(key, []).append((kind, event))
-            return
-        self._into(item, kind, event)
-        if item.end.closed or item.said_all:
-            yield from self._look(item, whole=item.whole)
+            key = ("at", index) if index is not None else ("id", word(event.get("item_id")))
+            self._early.setdefault(key, []).append((kind, found, event))
+            return ()
+        self._into(item, kind, found, event)
+        return self._look(item, whole=item.whole) if item.end.closed or item.said_all else ()
 
     @staticmethod
-    def _into(item: _Item, kind: str, event: Any) -> None:
+    def _into(item: _Item, kind: str, found: str, event: dict[str, Any]) -> None:
         """Add a delta to its item; behind the item's end it says nothing new."""
         name = item.name
         if item.whole:
             return
-        if kind.endswith(("output_text.delta", "refusal.delta")):
+        if found == "text":
             _say(item.body, kind, text(event, "delta"))
         elif name is None:
             return
-        elif kind.endswith(".delta") and ("arguments" in kind or "input" in kind):
-            piece = text(event, "delta")
+        elif found == "piece":
+            piece = event.get("delta") or ""
+            piece = piece if isinstance(piece, str) else str(piece)
             item.body[name] = (item.body.get(name) or "") + piece
             item.end.feed(piece)
-        elif kind.endswith(".done") and get(event, name) is not None:
+        elif found == "whole" and event.get(name) is not None:
             item.said_all = True
             last = {key: said(event, key) for key in ("name", "call_id")}
-            item.take({"type": item.body["type"], name: arguments_of(get(event, name)), **last})
+            item.take({"type": item.body["type"], name: arguments_of(event[name]), **last})
 
     def _look(self, item: _Item, *, whole: bool) -> Iterator[Progress]:
         """Say that a call is complete if it is."""
         if not item.begun or item.doubtful:
             return
-        if is_client_item(item.body):
+        if item.name is None:
             yield from self._look_at_client(item)
             return
         closed = item.end.closed
@@ -229,18 +270,19 @@ class ResponsesAssembler(Assembler):
             item.body["name"],
             item.body.get(name),
         ):
-            if item.whole and whole:
+            if item.whole and whole and not item.told:
+                item.told = True
                 yield Written(item, known)
             return
         # What has closed is whole, whatever the item's own status was when it was added.
         body = item.body if item.whole else {**item.body, "status": "completed"}
         raw = self._read(body)
         if raw is not None:
-            item.read = raw
+            item.read, item.told = raw, item.whole
             yield Written(item, raw, ended=item.whole)
 
     def _look_at_client(self, item: _Item) -> Iterator[Progress]:
-        if item.whole:
+        if item.whole and is_client_item(item.body):
             item.read = item.read or self._read(item.body)
             if item.read is not None:
                 yield Written(item, item.read)
