@@ -9,7 +9,7 @@ from typing import Any, Final, TypeGuard, TypeVar, cast
 T = TypeVar("T")
 
 _NO: Final = object()
-_field: Final = cast("Callable[[object, str], Any]", dict.get)
+_field: Final = cast("Callable[[object, str], Any]", dict[str, Any].get)
 _HALF: Final = re.compile("[\ud800-\udfff]")
 # What remains of a chat template behind a name: `get_weather<|channel|>commentary`.
 _TEMPLATE: Final = re.compile(r"<\|.*", re.DOTALL)
@@ -32,7 +32,7 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 def get(source: object, name: str, default: Any = None) -> Any:
     """Return a field of an SDK object or a dict, `default` where there is none or it is None."""
     # Neither `is_dict` nor a cast: a stream asks this twenty times for each event.
-    found = _field(source, name) if isinstance(source, dict) else getattr(source, name, None)
+    found = _field(source, name) if isinstance(source, dict) else getattr(source, name, None)  # pyright: ignore[reportUnknownArgumentType]
     return default if found is None else found
 
 
