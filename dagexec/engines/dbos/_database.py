@@ -32,8 +32,9 @@ LEASE: Final = 15.0
 # Seconds between two tries to reach a database that went away.
 _AGAIN: Final = 0.5
 # Seconds after a lost connection in which nobody is taken to be dead: where the server itself was
-# restarted, all workers lost their locks, and need a moment to take them again.
-_RECESS: Final = 3.0
+# restarted, all workers lost their locks, and need a moment to take them again: on a busy machine
+# more than three seconds, and a write of one that seems dead would be in doubt.
+_RECESS: Final = 10.0
 # Seconds that connecting may take.
 _CONNECT: Final = 10
 
