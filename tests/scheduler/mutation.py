@@ -137,7 +137,10 @@ def killed(copy_of: Path, target: Path, text: str) -> bool:
 def fails(copy_of: Path) -> bool:
     """Whether the tests fail on a copy of the project, or hang."""
     # The quick tests first: most mutants die of them.
-    tests = [f"tests/scheduler/test_{name}.py" for name in ("states", "orders", "machine")]
+    tests = [
+        f"tests/scheduler/test_{name}.py"
+        for name in ("states", "orders", "items", "reopened", "spread", "machine")
+    ]
     command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "--no-header"]
     command += ["-p", "no:cacheprovider", "--hypothesis-profile=mutation"]
     environment = {**os.environ, "PYTHONPATH": str(copy_of), "PYTHONDONTWRITEBYTECODE": "1"}
