@@ -86,7 +86,7 @@ def check_batch(
             msg = f"{type(event).__name__} must come alone, not in a batch"
             raise Refused(msg)
         elif isinstance(event, Started | Settled | Spread):
-            allowed(event, nodes)
+            _check_spread(event, allowed(event, nodes), nodes)
             name = event.call
         elif isinstance(event, Reopened):
             _check_reopened(event, nodes, outcomes)
@@ -108,12 +108,12 @@ def allowed(event: Started | Settled | Spread, nodes: Mapping[str, Node]) -> Nod
         where = "unknown" if node is None else node.state.value
         msg = f"{type(event).__name__} was refused: call {event.call!r} is {where}"
         raise Refused(msg)
-    if type(event) is Spread:
-        _check_spread(event, node, nodes)
     return node
 
 
-def _check_spread(event: Spread, node: Node, nodes: Mapping[str, Node]) -> None:
+def _check_spread(event: Started | Settled | Spread, node: Node, nodes: Mapping[str, Node]) -> None:
+    if not isinstance(event, Spread):
+        return
     if not node.call.each:
         msg = f"Spread was refused: call {event.call!r} runs for no items"
         raise Refused(msg)

@@ -25,7 +25,7 @@ def read_program(file: str) -> Program:
     raise UsageError(msg)
 
 
-def checked(file: str) -> Program | tuple[Fault, ...]:
+def checked(file: str) -> Program | list[Fault]:
     """Return the program of a file, or what is wrong with it; raise UsageError for no file."""
     try:
         text = Path(file).read_text("utf-8-sig")
@@ -35,7 +35,7 @@ def checked(file: str) -> Program | tuple[Fault, ...]:
     try:
         return Program(text)
     except ProgramRefused as refused:
-        return refused.faults
+        return list(refused.faults)
 
 
 def outcome_of(report: Report) -> dict[str, Any]:
