@@ -218,7 +218,7 @@ def _limited_worker() -> type[Worker]:
 
 def _log_lost(run: RunState) -> None:
     """Name each call that failed or timed out, without its arguments or the error's text."""
-    if not _log.isEnabledFor(logging.WARNING):
+    if not _log.isEnabledFor(logging.INFO):
         return
     for name, outcome in run.machine.outcomes.items():
         if outcome.status in ("failed", "timed_out"):
@@ -231,7 +231,7 @@ def _log_lost(run: RunState) -> None:
                 "error": kind,
             }
             text = "call %r: tool %r %s (%s)"
-            _log.warning(
+            _log.info(
                 text, name, facts["tool"], outcome.status, kind, extra={"dagexec_call": facts}
             )
 
