@@ -20,13 +20,19 @@ def value_text(value: Any, form: Any = None) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON; a text that is JSON already is left as it is."""
+    """Return a value as JSON; a text that is JSON already is left as it is.
+
+    Numbers that JSON does not have, NaN and the infinities, are null, as in JavaScript.
+    """
     text = value_text(value)
+    unknown: list[str] = []
     try:
-        json.loads(text)
+        read = json.loads(text, parse_constant=unknown.append)
     except (ValueError, RecursionError):
         return json.dumps(text, ensure_ascii=False)
-    return text
+    if not unknown:
+        return text
+    return json.dumps(text if isinstance(value, str) else read, ensure_ascii=False)
 
 
 def encodable(text: str) -> str:

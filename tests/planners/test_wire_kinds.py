@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -88,6 +89,30 @@ async def test_calls_from_code_carry_data_and_get_json():
     assert first["output"] == "[call 1]\n7"
     assert second["caller"] == program
     assert list(json.loads(second["output"])) == ["error"]
+
+
+@pytest.mark.anyio
+async def test_what_code_gets_is_strict_json():
+    """NaN and the infinities are no JSON, and a strict reader would refuse the whole answer."""
+
+    @tool(effect="read")
+    async def measured(as_text: bool) -> object:
+        """Measure."""
+        found = {"mean": math.nan, "most": [math.inf, 1.5]}
+        return json.dumps(found) if as_text else found
+
+    blocks = [
+        use("1", "measured", {"as_text": False}, caller=CODE),
+        use("2", "measured", {"as_text": True}, caller=CODE),
+    ]
+    ((back,), _) = await answered(MessagesPlanner([measured]), message(*blocks), [measured])
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    first, second = (json.loads(each["content"], parse_constant=refuse) for each in back["content"])
+    assert first == {"mean": None, "most": [None, 1.5]}
+    assert json.loads(second)["most"] == [math.inf, 1.5]  # a text stays the text that it is
 
 
 def test_the_container_of_code_is_carried_on():
