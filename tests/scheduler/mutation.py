@@ -9,6 +9,13 @@ Survivors that no test can kill, because they mean the same:
 * `_end`: `<=` for `<`; with every outcome given `_suspend` finds nothing to do.
 * `_apply_policy`: without the `return` the next lost call stops the run again, and only the first
   stop counts.
+* `_launch`: `>=` for `>`; a layer of one call is sorted in vain.
+* `_looks_ahead` true or None at the start: true only looks for a cycle that cannot be there, and
+  None is as false.
+* `_gather`: true or None for the last false; `_lose` has taken the dependants, or the policy stops
+  the run before any of them is launched. `_depend_on_items`: None for false.
+* `_on_spread`: `count + 2`; items stand nearer together, in the same order.
+* `_check_spread`: which of two reasons the text of an error names.
 """
 
 from __future__ import annotations
