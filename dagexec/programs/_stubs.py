@@ -34,7 +34,7 @@ _KINDS: Final = {str: "str", int: "int", float: "float", bool: "bool", type(None
 def stubs(tools: Iterable[Tool[..., Any]]) -> str:
     """Return tools as Python stubs: signature, return type, docstring, descriptions of arguments.
 
-    They say what JSON schemas say, in about a third of the characters.
+    They say what JSON schemas say, in fewer characters: a third for small tools.
     """
     return "\n\n".join(stub(tool) for tool in tools)
 
