@@ -23,7 +23,7 @@ PUBLIC := lowlevel doctor limits processes journal programs testing
 REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
   $(filter-out dagexec.integrations.adk,$(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py)) \
   $(call modules,dagexec/engines/[!_]*/__init__.py) \
-  planners planners.openai planners.anthropic planners.llmcompiler
+  planners planners.openai planners.anthropic planners.llmcompiler planners.programs
 
 ARGS ?=
 # A part of the tests cannot reach the threshold of the whole.

@@ -24,8 +24,9 @@ _MAGIC: Final = (
     (0, b"OggS", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
 )
-# What a notebook draws and runs nothing of; and the bytes that it keeps in its file.
-_DRAWN: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# What a browser draws and runs nothing of; and the bytes that a notebook keeps in its file.
+# An SVG could hold a script or an address.
+_DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _LARGEST: Final = 8 * 1024 * 1024
 _UNKNOWN: Final = "application/octet-stream"
 
@@ -86,10 +87,16 @@ class Media:
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """Show an image of at most 8 MiB in a notebook; nothing is fetched."""
         shown: dict[str, Any] = {"text/plain": repr(self)}
-        data = self.data
-        if data is not None and len(data) <= _LARGEST and magic_type(data) == self.type in _DRAWN:
+        if is_drawn(self, _LARGEST):
             shown[self.type] = self.base64
         return shown
+
+
+def is_drawn(media: Media, most: int) -> bool:
+    """Whether a browser can draw the data, of at most so many bytes: an image that is one."""
+    data = media.data
+    # What it says to be and how it begins must agree.
+    return data is not None and len(data) <= most and magic_type(data) == media.type in _DRAWN
 
 
 def magic_type(data: bytes) -> str | None:

@@ -32,13 +32,12 @@ def some(names: Collection[str], most: int) -> str:
 class Names:
     """The names that exist, as the messages of one check show them."""
 
-    __slots__ = ("_candidates", "_cutoff", "_left", "_most", "_names", "_shown")
+    __slots__ = ("_candidates", "_left", "_most", "_names", "_shown")
 
-    def __init__(self, names: Collection[str], most: int, cutoff: float = 0.6) -> None:
-        """Show `most` of the names; `cutoff` is difflib's, from 0 to 1: how close is close."""
+    def __init__(self, names: Collection[str], most: int) -> None:
+        """Show `most` of the names."""
         self._names = names
         self._most = most
-        self._cutoff = cutoff
         self._left = _COMPARISONS
         self._shown: str | None = None
         self._candidates: list[str] = []
@@ -58,5 +57,5 @@ class Names:
             first = islice(self._names, _CANDIDATES)
             self._candidates = [each for each in first if len(each) <= LONGEST]
         self._left -= max(len(self._candidates), 1)
-        close = get_close_matches(name[:LONGEST], self._candidates, n=1, cutoff=self._cutoff)
+        close = get_close_matches(name[:LONGEST], self._candidates, n=1)
         return close[0] if close else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 from dagexec._core.outcomes import STATUSES, Outcome
 from dagexec._core.plan import Call, Plan
@@ -24,6 +24,9 @@ class Underway:
     started: float | None = None
 
 
+MarkKind: TypeAlias = Literal["limit", "slot", "retry", "again"]
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -37,7 +40,7 @@ class Mark:
     | `again` | began that attempt |
     """
 
-    kind: Literal["limit", "slot", "retry", "again"]
+    kind: MarkKind
     at: float
     delay: float = 0.0
 

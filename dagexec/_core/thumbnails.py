@@ -7,11 +7,9 @@ from contextlib import suppress
 from html import escape
 from typing import Any, Final
 
-from dagexec._core.media import Media, magic_type, parts_of
+from dagexec._core.media import Media, is_drawn, parts_of
 from dagexec._core.outcomes import Outcome
 
-# Types that a browser draws and runs nothing of; an SVG could hold a script or an address.
-DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 # Bytes of one image, and of all on a page: others are named with their size.
 _LARGEST: Final = 512 * 1024
 _ALL: Final = 8 * 1024 * 1024
@@ -31,8 +29,9 @@ def thumbnails_of(outcomes: Mapping[str, Outcome]) -> dict[str, list[tuple[str, 
             continue
         shown: list[tuple[str, str]] = []
         for media in _media_of(outcome.value)[:_MOST]:
-            address = data_address(media, min(left, _LARGEST))
-            left -= len(media.data or b"") if address else 0
+            drawn = is_drawn(media, min(left, _LARGEST))
+            address = f"data:{media.type};base64,{media.base64}" if drawn else ""
+            left -= len(media.data or b"") if drawn else 0
             shown.append((str(media), address))
         if shown:
             found[name] = shown
@@ -49,15 +48,6 @@ def figures(outcomes: Mapping[str, Outcome]) -> str:
         for text, address in images
         if address
     )
-
-
-def data_address(media: Media, most: int) -> str:
-    """Return the data of an image of at most that many bytes as an address, '' for all others."""
-    data = media.data
-    if data is None or media.type not in DRAWN or len(data) > most:
-        return ""
-    # What it says to be and how it begins must agree.
-    return f"data:{media.type};base64,{media.base64}" if magic_type(data) == media.type else ""
 
 
 def _media_of(value: Any) -> list[Media]:

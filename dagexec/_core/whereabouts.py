@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from dagexec._core.events import Notice, Retrying, Waiting
-from dagexec._core.results import Mark, Underway
+from dagexec._core.events import Notice
+from dagexec._core.results import Underway
 from dagexec._core.scheduler import Action, Added, Conclude, Event, Launch, Settled, Spread, Started
 
 _NOWHERE: Final = Underway("waiting")
@@ -16,14 +16,12 @@ _NOWHERE: Final = Underway("waiting")
 class Whereabouts:
     """An observer that keeps what has not ended; `clock` gives the seconds since the run began."""
 
-    __slots__ = ("_clock", "changes", "marks", "underway")
+    __slots__ = ("_clock", "changes", "underway")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Begin with no calls."""
         self._clock = clock
         self.underway: dict[str, Underway] = {}
-        # What calls with limits or retries went through; most calls have none.
-        self.marks: dict[str, tuple[Mark, ...]] = {}
         # Counts what happened, so that a view can tell whether there is anything new.
         self.changes = 0
 
@@ -42,12 +40,5 @@ class Whereabouts:
                 self.underway[name] = _NOWHERE
             case Added(call=call):
                 self.underway[call.id] = _NOWHERE
-            case Waiting(call=name):
-                self._mark(name, Mark("limit", self._clock()))
-            case Retrying(call=name, delay=delay):
-                self._mark(name, Mark("retry", self._clock(), delay))
             case _:
                 pass
-
-    def _mark(self, name: str, mark: Mark) -> None:
-        self.marks[name] = (*self.marks.get(name, ()), mark)

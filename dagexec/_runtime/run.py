@@ -185,10 +185,6 @@ class Run(ShowsItself):
         self._refuse_second_start()
         self._runner = self._make_runner(self.id, observers, self._recorder)
         run = self._runner.state
-        if self._whereabouts is None and run.settings.limits is not None:
-            # Limits and attempts are told to observers only, and the timeline shows them.
-            self._whereabouts = Whereabouts(run.now)
-            run.observe(self._whereabouts)
         if isinstance(self._source, Listens):
             run.observe(self._source.observe)
         if self._log is not None:

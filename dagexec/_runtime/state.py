@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
@@ -23,7 +23,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from dagexec._concurrency.slots import Slots
 from dagexec._core.events import Notice, Progress
 from dagexec._core.outcomes import Cancelled, Outcome, TimedOut
-from dagexec._core.results import Mark
+from dagexec._core.results import Mark, MarkKind
 from dagexec._core.scheduler import (
     Abort,
     Added,
@@ -252,9 +252,7 @@ class RunState:
         if item.call not in self.machine.outcomes:
             self.tell(replace(item, at=self.now()))
 
-    def mark(
-        self, name: str, kind: Literal["limit", "slot", "retry", "again"], delay: float = 0.0
-    ) -> None:
+    def mark(self, name: str, kind: MarkKind, delay: float = 0.0) -> None:
         """Take note of where a call is now between the scheduler's events."""
         self.marks[name] = (*self.marks.get(name, ()), Mark(kind, self.now(), delay))
 

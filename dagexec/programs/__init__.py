@@ -62,6 +62,7 @@ from dagexec.programs._errors import (
     ProgramStopped,
     ToolError,
 )
+from dagexec.programs._machine import identifier
 from dagexec.programs._program import Program
 from dagexec.programs._session import LANGUAGE, Programs, is_answer, program_tool, told
 from dagexec.programs._stubs import stub, stubs
@@ -78,6 +79,7 @@ __all__ = [
     "Programs",
     "ToolError",
     "calls_of",
+    "identifier",
     "is_answer",
     "program_tool",
     "stub",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, final
 
 from dagexec._core.refs import Literal
@@ -35,7 +35,8 @@ class EarlierCall:
     """A call that an earlier attempt has made: its value, or why it must not run again."""
 
     tool: str
-    args: dict[str, Any]
+    # Whole, to be compared; some may be secret.
+    args: dict[str, Any] = field(repr=False)
     value: Any = None
     doubt: str = ""
 
@@ -52,7 +53,7 @@ class EarlierCall:
 
 
 @final
-class EarlierCalls:
+class Reusable:
     """The calls of earlier attempts, for one run of a corrected program."""
 
     def __init__(self, calls: Iterable[EarlierCall], tools: Mapping[str, Tool[..., Any]]) -> None:
@@ -107,7 +108,7 @@ def calls_of(
         outcome = report.get(call.id)
         if outcome is None:
             continue
-        args = {name: as_json(_bare(value)) for name, value in call.args.items()}
+        args = {name: as_json(bare(value)) for name, value in call.args.items()}
         tool = tools.get(call.tool)
         if outcome.status == "done":
             made.append(EarlierCall(call.tool, args, plain(outcome.value)))
@@ -117,5 +118,6 @@ def calls_of(
     return [call for call in made if call.tool not in repeat]
 
 
-def _bare(value: Any) -> Any:
+def bare(value: Any) -> Any:
+    """Return an argument of a program's call as the program gave it."""
     return value.value if isinstance(value, Literal) else value

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -53,6 +54,14 @@ class Builtin:
     def __repr__(self) -> str:
         """As Python writes it."""
         return f"<class {self.name!r}>" if self.kind else f"<built-in function {self.name}>"
+
+
+def identifier(name: str) -> str:
+    """Return the name of a tool as an identifier: `get-user` is `get_user` in a program."""
+    text = "".join(each if each.isalnum() or each == "_" else "_" for each in name)
+    if not text.isidentifier():
+        text = f"_{text}"
+    return f"{text}_" if keyword.iskeyword(text) else text
 
 
 @final

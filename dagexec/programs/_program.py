@@ -7,7 +7,7 @@ from typing import Any, final
 
 from dagexec._tools.tool import Tool
 from dagexec.programs._check import parse
-from dagexec.programs._earlier import EarlierCall, EarlierCalls
+from dagexec.programs._earlier import EarlierCall, Reusable
 from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._source import ProgramSource, functions_of
@@ -57,7 +57,7 @@ class Program:
         made = LiveProgram(
             self.source, functions_of(tools), variables=plain(self.variables), **self._limits
         )
-        return ProgramSource(made, EarlierCalls(self.earlier, tools) if self.earlier else None)
+        return ProgramSource(made, Reusable(self.earlier, tools) if self.earlier else None)
 
     def __repr__(self) -> str:
         """Return its size and its first line."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol, final
 
 import anyio
@@ -18,7 +19,7 @@ from dagexec._core.told import MAYBE
 from dagexec._errors import CallError
 from dagexec._tools.context import current_call
 from dagexec._tools.tool import Tool
-from dagexec.programs._earlier import EarlierCall, calls_of
+from dagexec.programs._earlier import EarlierCall, bare, calls_of
 from dagexec.programs._errors import LimitReached, ProgramRefused
 from dagexec.programs._program import Program
 from dagexec.programs._source import bounded
@@ -122,8 +123,9 @@ class Programs:
     def _before(self, id_: str) -> dict[str, Any]:
         """Return the values of earlier calls, by number as a text."""
         known = {str(number): value for number, value in self._past().items()}
-        fresh = {name: each for name, each in self._fresh.items() if name not in known}
-        known.update(fresh)
+        # What the conversation has by now needs to be kept no longer.
+        self._fresh = {name: each for name, each in self._fresh.items() if name not in known}
+        known.update(self._fresh)
         known.pop(id_, None)
         return known
 
@@ -132,8 +134,6 @@ def _bounded_executor(executor: RunsPrograms, deadline: float | None) -> RunsPro
     """Return an executor whose run ends a little before its call has to."""
     if deadline is None:
         return executor
-    from dataclasses import replace
-
     left = deadline - anyio.current_time()
     short = max(left * _SHARE, left - _RESERVE, 0.001)
     return executor.within(replace(executor.timeouts, turn=None, workflow=short))
@@ -201,15 +201,10 @@ def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str,
 
 def _lost(report: Results, name: str) -> str:
     """Return a line on a call that is not done: which, where, and why."""
-    from dagexec._core.refs import Literal
-
     outcome, call = report[name], report.plan[name]
     program = report.program
     line = program.lines.get(name, 0) if program is not None else 0
-    args = {
-        key: value.value if isinstance(value, Literal) else value
-        for key, value in call.args.items()
-    }
+    args = {key: bare(value) for key, value in call.args.items()}
     why = brief(str(outcome.error), 300) if outcome.error is not None else ""
     maybe = f" {MAYBE}" if outcome.maybe else ""
     status = outcome.status.replace("_", " ")

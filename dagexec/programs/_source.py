@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -23,11 +22,11 @@ from dagexec._core.told import MAYBE, too_late
 from dagexec._errors import DagexecError, text_of
 from dagexec._tools.resources import Access
 from dagexec._tools.tool import Tool
-from dagexec.programs._earlier import NOT_AGAIN, EarlierCalls
+from dagexec.programs._earlier import NOT_AGAIN, Reusable
 from dagexec.programs._errors import LimitReached, ProgramStopped, ToolError, quoted
 from dagexec.programs._json_values import PLAIN, as_json, plain
 from dagexec.programs._live import LiveProgram
-from dagexec.programs._machine import ToolFunction
+from dagexec.programs._machine import ToolFunction, identifier
 from dagexec.programs._pipeline import Ready
 from dagexec.programs._promise import Callee
 from dagexec.programs._values import CONTAINERS, MOST, weigh
@@ -78,14 +77,6 @@ def functions_of(tools: Mapping[str, Tool[..., Any]]) -> dict[str, ToolFunction]
     return made
 
 
-def identifier(name: str) -> str:
-    """Return the name of a tool as an identifier: `get-user` is `get_user` in a program."""
-    text = "".join(each if each.isalnum() or each == "_" else "_" for each in name)
-    if not text.isidentifier():
-        text = f"_{text}"
-    return f"{text}_" if keyword.iskeyword(text) else text
-
-
 @final
 class ProgramSource:
     """The calls of one run of a program; hears what becomes of them.
@@ -96,7 +87,7 @@ class ProgramSource:
 
     certain: Final = True
 
-    def __init__(self, live: LiveProgram, earlier: EarlierCalls | None = None) -> None:
+    def __init__(self, live: LiveProgram, earlier: Reusable | None = None) -> None:
         """Begin at the program's first line; `earlier` is what earlier attempts at it have done."""
         self._live = live
         self._earlier = earlier
@@ -157,7 +148,7 @@ class ProgramSource:
             raise DagexecError(msg)
         return Call(ready.id, ready.tool, args)
 
-    def _reused(self, ready: Ready, earlier: EarlierCalls) -> bool:
+    def _reused(self, ready: Ready, earlier: Reusable) -> bool:
         """Whether an earlier attempt has made this call; the program hears what came of it then."""
         found = earlier.take(ready.id, ready.tool, ready.args)
         if found is None:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from dagexec._tools.functions import unwrapped
 from dagexec._tools.tool import Tool
-from dagexec.programs._source import identifier
+from dagexec.programs._machine import identifier
 
 _NAMES: Final = {
     "string": "str",

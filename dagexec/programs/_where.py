@@ -15,8 +15,10 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from dagexec._core.secrets import shown
 from dagexec._errors import text_of
 from dagexec.programs._errors import ToolError, quoted
+from dagexec.programs._machine import identifier
 from dagexec.programs._promise import DONE, Promise
 from dagexec.programs._values import CONTAINERS
 
@@ -57,7 +59,7 @@ def _raises(node: Any, error: BaseException) -> bool:
 
 def _calls_tool(node: Any, error: Any) -> bool:
     called = node.func if isinstance(node, ast.Call) else None
-    return isinstance(called, ast.Name) and called.id == _identifier(error.tool)
+    return isinstance(called, ast.Name) and called.id == identifier(error.tool)
 
 
 def _is_named(node: Any, error: Any) -> bool:
@@ -85,10 +87,6 @@ _PARTS: Final[tuple[tuple[Any, Callable[[Any, Any], bool]], ...]] = (
     (AttributeError, lambda node, _error: isinstance(node, ast.Attribute)),
     (ValueError, lambda node, _error: isinstance(node, ast.Call)),
 )
-
-
-def _identifier(name: str) -> str:
-    return "".join(each if each.isalnum() or each == "_" else "_" for each in name)
 
 
 def values_at(source: str, line: int, variables: Mapping[str, Any]) -> str:
@@ -123,9 +121,10 @@ def operands(inputs: Sequence[Any]) -> str:
 
 
 def call_text(tool: str, args: Mapping[str, Any]) -> str:
-    """Return a call as a line of a program, its arguments short."""
-    given = ", ".join(f"{name}={brief(_there(value), 60)}" for name, value in args.items())
-    return f"{_identifier(tool)}({given})"
+    """Return a call as a line of a program, its arguments short and without what is secret."""
+    listed = shown(tool, args).items()
+    given = ", ".join(f"{name}={brief(value, 60)}" for name, value in listed)
+    return f"{identifier(tool)}({given})"
 
 
 def _there(value: Any) -> Any:

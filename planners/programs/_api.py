@@ -2,89 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Collection, Iterable
+from typing import Any, ClassVar
 
-from planners._core.api import Api, Ending
+from planners._core.api import Ending
 from planners._core.call_log import RawCall
-from planners._core.edge import get, is_list
+from planners._core.edge import get
 from planners._core.stream import Assembler, Progress
-from planners.anthropic._api import MessagesApi
+from planners._text_api import TextApi, api_of
 from planners.anthropic._stream import MessagesAssembler
-from planners.openai._api import ChatApi, ResponsesApi
 from planners.openai._chat_stream import ChatAssembler
 from planners.openai._responses_stream import ResponsesAssembler
 
-_CHAT: Final = ChatApi()
-_RESPONSES: Final = ResponsesApi()
-_MESSAGES: Final = MessagesApi()
 
-
-def _of(response: Any) -> Api:
-    """Return the API that a reply comes from."""
-    if is_list(response) or get(response, "output") is not None:
-        return _RESPONSES
-    if get(response, "type") == "message" and is_list(get(response, "content")):
-        return _MESSAGES
-    return _CHAT
-
-
-class ProgramApi(Api):
-    """Chat Completions or Messages, as the client speaks; requests are kept in the form of Chat."""
+class ProgramApi(TextApi):
+    """Replies as texts, some with a program."""
 
     name: ClassVar[str] = "programs"
-    resource: ClassVar[str] = "chat.completions"
-    client: ClassVar[str] = "openai.AsyncOpenAI or anthropic.AsyncAnthropic"
-
-    def reply(self, response: Any) -> list[Any]:
-        """Return the reply's text as a message; nothing where it is empty."""
-        text = self.text(response)
-        return [{"role": "assistant", "content": text}] if text.strip() else []
-
-    def places(self, messages: list[Any]) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield nothing: in texts there are no ids of the provider's."""
-        del messages
-        return iter(())
 
     def text(self, response: Any) -> str:
         """Return the text of a reply."""
-        return response if isinstance(response, str) else _of(response).text(response)
+        return response if isinstance(response, str) else api_of(response).text(response)
+
+    whole = text
 
     def ending(self, response: Any) -> Ending:
         """Return why a reply ended."""
-        return "answered" if isinstance(response, str) else _of(response).ending(response)
-
-    def request(
-        self, *, model: str, system: str, messages: list[Any], tools: list[Any]
-    ) -> dict[str, Any]:
-        """Return a request in the form of Chat."""
-        return _CHAT.request(model=model, system=system, messages=messages, tools=tools)
-
-    async def ask(self, client: Any, request: Mapping[str, Any]) -> Any:
-        """Send a request over the API that the client has; raise what that raises."""
-        api, suited = _suited(client, request)
-        return await (super().ask(client, suited) if api is None else api.ask(client, suited))
-
-    async def ask_raw(
-        self, client: Any, request: Mapping[str, Any]
-    ) -> tuple[Any, Mapping[Any, Any]]:
-        """Send a request as `ask` does; return the headers of the HTTP response, too."""
-        api, suited = _suited(client, request)
-        asked = super().ask_raw(client, suited) if api is None else api.ask_raw(client, suited)
-        return await asked
-
-
-def _suited(client: Any, request: Mapping[str, Any]) -> tuple[Api | None, dict[str, Any]]:
-    """Return the API of a client and the request in its form; None for Chat."""
-    if hasattr(client, "chat") or not hasattr(client, "messages"):
-        return None, dict(request)
-    rest = dict(request)
-    said: list[Any] = rest.pop("messages")
-    system = "\n\n".join(get(each, "content") for each in said if get(each, "role") == "system")
-    messages = [each for each in said if get(each, "role") != "system"]
-    model, tools = rest.pop("model"), rest.pop("tools", [])
-    form = _MESSAGES.request(model=model, system=system, messages=messages, tools=tools)
-    return _MESSAGES, {**form, **rest}
+        return "answered" if isinstance(response, str) else api_of(response).ending(response)
 
 
 class AnyAssembler(Assembler):

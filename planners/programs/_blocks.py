@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from dagexec.programs import identifier
+
 _FENCE: Final = re.compile(r"^ {0,3}(```+|~~~+)[ \t]*([\w.+-]*)[^\n]*$", re.MULTILINE)
 _THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _OURS: Final = "program"
@@ -30,8 +32,7 @@ def program_in(text: str, functions: Collection[str]) -> tuple[str, bool] | None
 
 def _calls_one(body: str, functions: Collection[str]) -> bool:
     called = set(re.findall(r"\b(\w+)\s*\(", body))
-    names = {re.sub(r"\W", "_", name) for name in functions}
-    return bool(called & names)
+    return not called.isdisjoint(map(identifier, functions))
 
 
 def _blocks(text: str) -> list[tuple[str, str, bool]]:
@@ -40,9 +41,10 @@ def _blocks(text: str) -> list[tuple[str, str, bool]]:
     at = 0
     while (opening := _FENCE.search(text, at)) is not None:
         start = opening.end() + 1
-        closing = re.compile(
-            rf"^ {{0,3}}{re.escape(opening[1])}{re.escape(opening[1][0])}*[ \t]*$", re.MULTILINE
-        ).search(text, start)
+        fence = opening[1]
+        closing = re.compile(rf"^ {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE).search(
+            text, start
+        )
         end = len(text) if closing is None else closing.start()
         found.append((opening[2].lower(), text[start:end].rstrip("\n"), closing is not None))
         if closing is None:

@@ -11,6 +11,7 @@ from planners.llmcompiler import LLMCompilerPlanner
 from planners.llmcompiler._grammar import Reader
 from planners.llmcompiler._line_heads import Mentions
 from planners.llmcompiler._window import Window
+from planners.programs._blocks import program_in
 from tests.hostile.cost import assert_linear, attack, seconds
 
 if TYPE_CHECKING:
@@ -194,3 +195,20 @@ def test_what_a_window_puts_back_comes_before_all_else() -> None:
         taken += window.take(0)
     assert taken == "a" * (10_000 - 4096) + "b" * 5 + "c" * 10
     assert window.take(0) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "unit"),
+    [
+        ("", "`"),
+        ("", "```\n"),
+        ("", "```a\n~~~b\n"),
+        ("```python\nf", " "),
+        ("```python\n", "f(\n``\n"),
+        ("```program\n", "```\t\t\tx\n"),
+        ("", "<think>"),
+    ],
+)
+def test_programs_are_found_in_linear_time(before: str, unit: str) -> None:
+    """Fences and thoughts that open and close nothing, in a megabyte."""
+    assert seconds(lambda: program_in(attack(before, unit, "", 1_000_000), ["f"])) < 1

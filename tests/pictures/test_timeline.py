@@ -321,8 +321,8 @@ async def test_waits_for_limits_and_failed_attempts_are_drawn():
         assert each.critical_path == ("a", "b")
 
 
-async def test_a_live_run_keeps_the_notices_of_its_calls():
-    """The progress of a run hears of limits and attempts between the scheduler's events."""
+async def test_a_live_run_knows_where_its_calls_are():
+    """Notices of limits and attempts between the scheduler's events change nothing in it."""
     now = [0.0]
     progress = Whereabouts(lambda: now[0])
     progress(Added(Call("a", "t")))
@@ -333,7 +333,6 @@ async def test_a_live_run_keeps_the_notices_of_its_calls():
     now[0] = 3.0
     progress(Retrying("a", 1, 0.5, KeyError("x")))
     assert progress.underway["a"] == Underway("running", 0.0, 2.0)
-    assert progress.marks == {"a": (Mark("limit", 1.0), Mark("retry", 3.0, 0.5))}
     progress(Settled("a", Done(1)))
     assert progress.underway == {}
 

@@ -8,8 +8,17 @@ from typing import Any
 import anyio
 import pytest
 
-from dagexec import Executor, Timeouts, tool
-from dagexec.programs import EarlierCall, LimitReached, Program, ToolError, calls_of
+from dagexec import Call, Executor, Timeouts, tool
+from dagexec.programs import (
+    EarlierCall,
+    LimitReached,
+    Program,
+    Programs,
+    ToolError,
+    calls_of,
+    program_tool,
+    told,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +161,33 @@ async def test_a_limit_names_its_line() -> None:
     report = await Shop().run("x = 1\nx = 'a' * 10 ** 9")
     assert isinstance(report.error, LimitReached)
     assert "line 2" in str(report.error)
+
+
+async def test_what_is_secret_is_in_no_text() -> None:
+    """A model is told of calls by their other arguments; they are compared whole all the same."""
+    paid: list[str] = []
+
+    @tool(secret=["card"])
+    async def pay(amount: int, card: str) -> str:
+        paid.append(card)
+        if amount < 0:
+            raise ValueError("no such amount")
+        return f"paid {amount}"
+
+    executor = Executor([pay])
+
+    async def answer(source: str, before: dict[int, Any]) -> dict[str, Any]:
+        programs = Programs(lambda: before)
+        inside = Executor([program_tool(executor, programs, text=False)])
+        report = await inside.run([Call("2", "run_program", {"source": source})])
+        return report["2"].value
+
+    first = await answer("pay(1, '4111')\npay(-2, '4222')", {})
+    assert "pay(amount=1, card='<secret>')" in told(first)
+    assert "pay(amount=-2, card='<secret>')" in told(first)
+    assert "4111" not in told(first)  # the line that failed is quoted, the others are not
+    assert "4111" not in repr([EarlierCall.from_dict(each) for each in first["calls"]])
+    second = await answer("pay(1, '4111')\npay(1, '4333')", {1: first})
+    assert paid == ["4111", "4222", "4333"]
+    assert "card='<secret>'" in told(second)
+    assert "4111" not in told(second)
