@@ -9,7 +9,12 @@ from typing import Any, final
 from dagexec._core.outcomes import Cancelled, Outcome, TimedOut
 from dagexec.journal._answers import Given, apply_answer
 from dagexec.journal._base import Record
-from dagexec.journal._records import outcome_of, policies_of, same_call
+from dagexec.journal._records import (
+    blocked_in,
+    outcome_of,
+    policies_of,
+    same_call,
+)
 
 
 @final
@@ -35,9 +40,11 @@ class History:
     stopped_by: Outcome
     # Seconds that the run had lasted, as far as its records tell.
     lasted: float
-    # Of a run that has ended: its seconds, and how many threads it left behind.
+    # Of a run that has ended: its seconds, how many threads it left behind, how many steps blocked
+    # its event loop and for how many seconds.
     elapsed: float
     abandoned: int
+    blocked: tuple[int, float]
 
     @property
     def streamed(self) -> bool:
@@ -60,7 +67,7 @@ class History:
         answered: list[str] = []
         stopped_by: Outcome = Cancelled()
         lasted = elapsed = 0.0
-        abandoned = 0
+        abandoned, blocked = 0, (0, 0.0)
         for record in records:
             name, body = record.call or "", record.body
             match record.kind:
@@ -84,7 +91,7 @@ class History:
                     answered = [each for each in answered if each != name]
                 case "end":
                     lasted = elapsed = body["elapsed"]
-                    abandoned = body["abandoned"]
+                    abandoned, blocked = body["abandoned"], blocked_in(body)
                 case _:
                     pass
         on_failure, barrier = policies_of(records[0])
@@ -100,6 +107,7 @@ class History:
             lasted=lasted,
             elapsed=elapsed,
             abandoned=abandoned,
+            blocked=blocked,
         )
 
     def began_with(self, calls: Sequence[dict[str, Any]]) -> bool:

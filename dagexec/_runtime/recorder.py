@@ -55,7 +55,7 @@ from dagexec.journal._answers import (
 )
 from dagexec.journal._backlog import Backlog, Entry
 from dagexec.journal._base import RUNS, Journal, Record, Session, other_kind
-from dagexec.journal._records import fingerprint, policies, same_call, to_record
+from dagexec.journal._records import end_record, fingerprint, policies, same_call, to_record
 
 # Does what is left of a run: `Runner.drive`.
 Rest: TypeAlias = "Callable[[Plan | None, AsyncIterator[Call] | None], Awaitable[None]]"
@@ -128,8 +128,7 @@ class Recorder:
                 return
             await rest(plan, source)
             if machine.finished and not run.interrupted:
-                body = {"elapsed": run.elapsed, "abandoned": run.abandoned}
-                self._backlog.append(Record("end", None, body))
+                self._backlog.append(end_record(*run.counted()))
         finally:
             with CancelScope(shield=True):
                 await self._release()

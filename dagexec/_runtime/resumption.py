@@ -69,6 +69,7 @@ class Resumption:
         run.already = history.lasted
         run.elapsed = history.elapsed
         run.abandoned = history.abandoned
+        run.blocking.count, run.blocking.seconds = history.blocked
         self._take_inner()
         self._check_tools()
         self._check_answers()

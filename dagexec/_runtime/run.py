@@ -119,7 +119,9 @@ class Run(ShowsItself):
         note_nested(self.id, waits, failed=failed)
         if self._log is not None and machine.finished and not run.interrupted:
             waiting = [name for name, each in ended.items() if awaits_answer(each)]
-            await self._log.end(waiting, run.elapsed, run.abandoned)
+            from dagexec.journal._records import end_record
+
+            await self._log.end(waiting, end_record(*run.counted()))
 
     @property
     def diagram(self) -> Diagram:

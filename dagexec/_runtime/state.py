@@ -163,6 +163,10 @@ class RunState:
             return self.elapsed
         return self.now()
 
+    def counted(self) -> tuple[float, int, int, float]:
+        """Return its seconds, threads left behind, steps that blocked and the seconds of those."""
+        return self.elapsed, self.abandoned, self.blocking.count, self.blocking.seconds
+
     def surroundings(self, *inner: CancelScope) -> Surroundings:
         """Return what the calls of a lane share, inside these scopes and the run's."""
         return Surroundings(

@@ -109,6 +109,10 @@ class Drive:
         self.launches: list[Out] = []
         self.aborts: list[Out] = []
         self.abandoned = 0 if result is None else int(result["abandoned"])
+        # Steps that blocked an event loop, and their seconds.
+        self.blocked = 0
+        self.blocked_seconds = 0.0
+        self._add_blocked(result or {})
         self.elapsed = 0.0 if result is None else float(result["elapsed"])
         self._log: Log = []
         self._zero = 0.0
@@ -182,7 +186,18 @@ class Drive:
     def result(self) -> dict[str, Any]:
         """Return what the next round goes on from, and a report is made of."""
         elapsed = max(self.elapsed, self._now - self._zero)
-        return {"log": self._log, "elapsed": elapsed, "abandoned": self.abandoned}
+        return {
+            "log": self._log,
+            "elapsed": elapsed,
+            "abandoned": self.abandoned,
+            "blocked": [self.blocked, self.blocked_seconds],
+        }
+
+    def _add_blocked(self, result: Mapping[str, Any]) -> None:
+        """Add what a round, or a call, counts; one of an older dagexec does not say it."""
+        count, seconds = result.get("blocked", (0, 0.0))
+        self.blocked += count
+        self.blocked_seconds += seconds
 
     # --------------------------------------------------------------------- the machine and its log
 
@@ -299,6 +314,7 @@ class Drive:
     def _ended(self, name: str, result: dict[str, Any]) -> None:
         outcome = outcome_of(result["outcome"])
         self.abandoned += result["abandoned"]
+        self._add_blocked(result)
         if result["starts"]:
             self._write([["starts", name, result["starts"]]])
         if outcome.scope == self._spec["scope"] and not self.machine.stopped:
@@ -349,6 +365,8 @@ def report_of(run_id: str, drive: Drive) -> Report:
         run_id=run_id,
         elapsed=drive.elapsed,
         abandoned=drive.abandoned,
+        blocked=drive.blocked,
+        blocked_seconds=drive.blocked_seconds,
     )
 
 

@@ -24,6 +24,7 @@ from dagexec import (
     Outcome,
     Plan,
     PlanError,
+    Report,
     Run,
     TimedOut,
     Timeouts,
@@ -124,8 +125,8 @@ class Attempt:
         except (Exception, get_cancelled_exc_class()):
             raise
         except BaseException as error:  # noqa: BLE001 - here nobody could catch it, and all would wait
-            return self._result(self._thrown(error, run.report[work.call]))
-        return self._result(self._in_the_run(run.report[work.call]), run.report.abandoned)
+            return self._result(self._thrown(error, run.report[work.call]), run.report)
+        return self._result(self._in_the_run(run.report[work.call]), run.report)
 
     def _thrown(self, error: BaseException, outcome: Outcome) -> Outcome:
         """Return the outcome of a call whose tool raised what is no Exception."""
@@ -155,7 +156,7 @@ class Attempt:
             return replace(outcome, because=self._because)
         return outcome
 
-    def _result(self, outcome: Outcome, abandoned: int = 0) -> dict[str, Any]:
+    def _result(self, outcome: Outcome, report: Report | None = None) -> dict[str, Any]:
         started, ended, queued = outcome.started, outcome.ended, outcome.queued
         if started is not None:
             started += self._began
@@ -166,7 +167,8 @@ class Attempt:
         return {
             "outcome": outcome_body(outcome),
             "starts": self._before + self._starts,
-            "abandoned": abandoned,
+            "abandoned": 0 if report is None else report.abandoned,
+            "blocked": [0, 0.0] if report is None else [report.blocked, report.blocked_seconds],
         }
 
     # ------------------------------------------------------------------ what the executor records

@@ -125,10 +125,10 @@ class Log:
         records = [to_record(each) for each in told if not isinstance(each, known)]
         return [first, *records, *([] if self._end is None else [self._end])]
 
-    async def end(self, waiting: Sequence[str], elapsed: float, abandoned: int) -> None:
-        """Note how the run has ended; written down if its call waits."""
+    async def end(self, waiting: Sequence[str], last: Record) -> None:
+        """Note how the run has ended, and its last record; written down if its call waits."""
         self.state, self.waiting = "waiting" if waiting else "done", waiting
-        self._end = Record("end", None, {"elapsed": elapsed, "abandoned": abandoned})
+        self._end = last
         await self._runs.ended(self)
 
 

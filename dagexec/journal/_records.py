@@ -175,6 +175,23 @@ def replay(
             raise JournalError(msg) from None
 
 
+def end_record(elapsed: float, abandoned: int, blocked: int, blocked_seconds: float) -> Record:
+    """Return the last record of a run that has ended; times in seconds."""
+    body: dict[str, Any] = {"elapsed": elapsed, "abandoned": abandoned}
+    if blocked:
+        body["blocked"] = {"count": blocked, "seconds": blocked_seconds}
+    return Record("end", None, body)
+
+
+def blocked_in(body: Mapping[str, Any]) -> tuple[int, float]:
+    """Return how many steps blocked the event loop, and their seconds, by a run's last record.
+
+    Older journals do not say it.
+    """
+    blocked = body.get("blocked", {})
+    return blocked.get("count", 0), blocked.get("seconds", 0.0)
+
+
 def report_of(run_id: str, records: Sequence[Record]) -> Report:
     """Return the report of a run as it was recorded: what was under way is not in it."""
     on_failure, barrier = policies_of(records[0])
@@ -182,12 +199,15 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
     replay(records, machine)
     ends = [record.body for record in records if record.kind == "end"]
     last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
+    blocked, blocked_seconds = blocked_in(last)
     return Report(
         as_ran(machine.calls),
         machine.outcomes,
         run_id=run_id,
         elapsed=last["elapsed"],
         abandoned=last["abandoned"],
+        blocked=blocked,
+        blocked_seconds=blocked_seconds,
     )
 
 

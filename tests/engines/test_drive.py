@@ -219,3 +219,17 @@ def test_a_call_for_each_item():
     failed.take(101.0, [("a", result(Done({"items": 3})))])
     assert "takes a list" in str(failed.machine.outcomes["b"].error)
     assert failed.machine.outcomes["c"].because == "b"
+
+
+def test_steps_that_blocked_are_counted_over_calls_and_rounds():
+    """A worker, or a round, of an older dagexec does not say it."""
+    calls = [Call("a", "write"), Call("b", "write"), Call("c", "write")]
+    drive = begun(calls)
+    blocked = {**result(Done(1)), "blocked": [2, 0.5]}
+    drive.take(101.0, [("a", blocked), ("b", blocked), ("c", result(Done(1)))])
+    kept = TYPES.loads(TYPES.dumps(drive.result()))
+    for again, before in ((kept, (4, 1.0)), ({**kept, "blocked": [1, 0.25]}, (1, 0.25))):
+        report = report_of("r", Drive(spec(calls), again))
+        assert (report.blocked, report.blocked_seconds) == before
+    del kept["blocked"]
+    assert report_of("r", Drive(spec(calls), kept)).blocked == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -228,3 +229,23 @@ async def test_what_is_no_exception_fails_its_call(name, number):
     assert (found.status, str(found.error)) == ("failed", f"the tool raised {kind}: out")
     assert (found.attempts, starts, found.maybe) == (1, 1, name == "throw")
     assert found.started is not None
+
+
+async def test_a_call_that_blocked_the_loop_tells_the_engine():
+    """With what it leaves, for the report of the run."""
+
+    @tool
+    async def block() -> None:
+        time.sleep(0.12)
+
+    attempt = Attempt(
+        Executor([block]),
+        assignment("block", {}),
+        types=Types(),
+        clock=lambda: 105.0,
+        marks=(),
+        intend=lambda _mark, done: done(None),
+    )
+    count, seconds = (await attempt.run())["blocked"]
+    assert count == 1
+    assert seconds >= 0.12
