@@ -6,21 +6,24 @@ engines that replay a workflow by position (DBOS, Restate) or by history (Tempor
 that, so nothing here knows any of them.
 
 A run goes in rounds: one until nothing is left but questions, one more for each time that they are
-answered. A round ends with a log of all that the scheduler was told since the run began, from which
-the next one goes on.
+answered after its end. A round ends with a log of all that the scheduler was told since the run
+began but for the plan, from which the next one goes on. A log that was taken in the middle of a
+round leads there too: what was under way is launched again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias, final
 
-from dagexec import Call, CallTimeout, Cancelled, Failed, Outcome, Plan, Report, TimedOut
+from dagexec import Call, Cancelled, Failed, Outcome, Plan, Report
+from dagexec.engines._out import Out, Past, late, told_why
 from dagexec.journal import Record
 from dagexec.lowlevel import (
     Abort,
+    Action,
     Added,
     Closed,
     Event,
@@ -53,39 +56,12 @@ GRACE: Final = 10.0
 
 # Entries of the log that the scheduler does not hear of.
 _SILENT: Final = ("answer", "starts")
+_UNANSWERED: Final = ("pending", "in_doubt")
 
-
-@final
-@dataclass(slots=True)
-class Out:
-    """A call that was given to the workers and has not been heard of since.
-
-    `ready` is in seconds of the run; `until`, the point at which `scope` ends, on the engine's
-    clock. `aborted` is what to answer for it if it did stop, `late` when waiting for that ends.
-    """
-
-    name: str
-    layer: int
-    ready: float
-    args: dict[str, Any]
-    until: float | None
-    scope: str
-    aborted: Outcome | None = None
-    late: float | None = None
-
-
-@final
-@dataclass(slots=True)
-class Past:
-    """What a call had been through: how often it was started, what it waits for, the answers."""
-
-    starts: int = 0
-    waited: dict[str, Any] | None = None
-    answers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"starts": self.starts, "waited": self.waited, "answers": self.answers}
+# How the references of a ready call become arguments; raises where one leads nowhere.
+Resolve: TypeAlias = "Callable[[Call, Mapping[str, Outcome]], dict[str, Any]]"
+# How a ready call with `Each` becomes calls, at most so many; raises where it cannot.
+Spreads: TypeAlias = "Callable[[Call, Scheduler, int], Spread]"
 
 
 @final
@@ -94,20 +70,32 @@ class Drive:
 
     `spec` is how it is to be run, as JSON: `calls`, the timeouts `call`, `layer`, `run` with its
     `scope`, `on_failure`, `barrier` and the `effects` of the tools. `result` is that of the round
-    before, None for the first.
+    before, or of this one in the middle, None for the first. `resolve` and `spreads` are for
+    engines that hold values in another form than tools do.
 
     After `begin`, and after each `take`, an engine gives `launches` to its workers, tells those of
     `aborts` to stop, and waits until something has ended, at most until `until`.
     """
 
-    def __init__(self, spec: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        result: Mapping[str, Any] | None = None,
+        *,
+        resolve: Resolve = resolved,
+        spreads: Spreads = spread_of,
+    ) -> None:
         """Tell a fresh scheduler what it was told in the rounds before."""
         self._spec = spec
+        self._resolve = resolve
+        self._spreads = spreads
         self.machine = Scheduler(on_failure=spec["on_failure"], barrier=spec["barrier"])
         self.past: dict[str, Past] = {}
         self.out: dict[str, Out] = {}
         self.launches: list[Out] = []
         self.aborts: list[Out] = []
+        # Those of `out` that were told to stop.
+        self._stopping: dict[str, Out] = {}
         self.abandoned = 0 if result is None else int(result["abandoned"])
         # Steps that blocked an event loop, and their seconds.
         self.blocked = 0
@@ -124,27 +112,63 @@ class Drive:
         # Identical calls of pure tools: who runs for them, and who waits for it, ready since when.
         # Of each call that follows: its layer and since when it is ready.
         self._identical: Identical[tuple[int, float]] = Identical()
-        log: Log = [] if result is None else result["log"]
-        for batch in log:
-            self._replay(batch)
+        self._began = result is not None
+        self._open = result is not None and bool(result.get("open"))
+        if result is not None:
+            self._replay_all(result["log"])
+            self._run_until = result.get("until")
 
     # -------------------------------------------------------------------------------- going on
 
-    def begin(self, now: float, answers: Mapping[str, dict[str, Any]]) -> None:
-        """Start the round at `now`, seconds on the engine's clock, with answers by call."""
+    def begin(
+        self, now: float, answers: Mapping[str, dict[str, Any]], *, cancelled: bool = False
+    ) -> None:
+        """Start the round at `now`, seconds on the engine's clock, with answers by call.
+
+        A round that was moved goes on, with what was left of its time; the layers' time begins
+        anew. `cancelled` ends the run, with all that waits for answers.
+        """
         self._now = now
         self._zero = now - self.elapsed
-        if self._spec["run"] is not None:
-            self._run_until = now + self._spec["run"]
-        if not self.machine.closed:
-            calls = [Call.from_dict(body) for body in self._spec["calls"]]
-            self._feed(*(Added(call) for call in calls), Closed())
-        elif answers:
-            for name, body in answers.items():
-                self._write([["answer", name, body]])
-            # In one batch: the machine must not find itself at its end.
-            self._feed(*(Reopened(name) for name in answers))
+        if not self._open:
+            self._run_until = None if self._spec["run"] is None else now + self._spec["run"]
+        if not self._began:
+            self._began = True
+            self._feed_plan()
+        elif self._open:
+            under_way = [call.id for call in self.machine.calls if self._is_under_way(call.id)]
+            self._reopen(under_way)
+        self._open = False
+        self._take_answers(answers)
+        if cancelled:
+            self._cancel()
         self._go_on()
+
+    def answered(self, now: float, answers: Mapping[str, dict[str, Any]]) -> None:
+        """Take in answers in the middle of a round that was not stopped."""
+        self._now = now
+        self.launches, self.aborts = [], []
+        self._take_answers(answers)
+        self._go_on()
+
+    def _take_answers(self, answers: Mapping[str, dict[str, Any]]) -> None:
+        for name, body in answers.items():
+            self._write([["answer", name, body]])
+        self._reopen([*answers])
+
+    def _reopen(self, names: list[str]) -> None:
+        # In one batch: the machine must not find itself at its end.
+        if names:
+            self._feed(*(Reopened(name) for name in names))
+
+    def _is_under_way(self, name: str) -> bool:
+        return self.machine.state(name) in (State.READY, State.RUNNING, State.STOPPING)
+
+    def _cancel(self) -> None:
+        """Stop the run; what waits for a person ends too, as nobody would ask for it again."""
+        self._reopen(self.waiting)
+        if not self.machine.stopped:
+            self._feed(Stop(Cancelled()))
 
     def take(
         self, now: float, ended: Iterable[tuple[str, dict[str, Any]]], *, cancelled: bool = False
@@ -152,8 +176,8 @@ class Drive:
         """Take in the time, and what ended since: results of calls, in plan order."""
         self._now = now
         self.launches, self.aborts = [], []
-        if cancelled and not self.machine.stopped:
-            self._feed(Stop(Cancelled()))
+        if cancelled:
+            self._cancel()
         for name, result in ended:
             self._ended(name, result)
         self._expire()
@@ -165,8 +189,18 @@ class Drive:
         for name in names:
             out = self.out.get(name)
             if out is not None and out.aborted is not None:
-                self._settled.append((name, out.aborted))
+                self._settled.append((name, self._unbegun(name, out.aborted)))
         self._go_on()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The calls that wait for an answer to themselves, in plan order."""
+        outcomes = self.machine.outcomes
+        return [
+            name
+            for name, each in outcomes.items()
+            if each.status in _UNANSWERED and each.because is None
+        ]
 
     @property
     def zero(self) -> float:
@@ -176,22 +210,29 @@ class Drive:
     @property
     def until(self) -> float | None:
         """When something happens by itself, on the engine's clock; None if nothing will."""
-        times = [out.late for out in self.out.values() if out.late is not None]
+        times = [out.late for out in self._stopping.values() if out.late is not None]
         if self._run_until is not None and not self.machine.stopped:
             times.append(self._run_until)
-        open_layers = [out.layer for out in self.out.values() if out.aborted is None]
-        times += [self._layer_until[each] for each in open_layers if each in self._layer_until]
+        if self._layer_until:
+            layers = [out.layer for out in self.out.values() if out.aborted is None]
+            times += [self._layer_until[each] for each in layers if each in self._layer_until]
         return min(times, default=None)
 
     def result(self) -> dict[str, Any]:
-        """Return what the next round goes on from, and a report is made of."""
+        """Return what the next round goes on from, and a report is made of.
+
+        In the middle of a round, what this one goes on from: `until` is the end of its time.
+        """
         elapsed = max(self.elapsed, self._now - self._zero)
-        return {
+        found = {
             "log": self._log,
             "elapsed": elapsed,
             "abandoned": self.abandoned,
             "blocked": [self.blocked, self.blocked_seconds],
         }
+        if not self.machine.finished:
+            found |= {"open": True, "until": self._run_until}
+        return found
 
     def _add_blocked(self, result: Mapping[str, Any]) -> None:
         """Add what a round, or a call, counts; one of an older dagexec does not say it."""
@@ -200,6 +241,19 @@ class Drive:
         self.blocked_seconds += seconds
 
     # --------------------------------------------------------------------- the machine and its log
+
+    def _feed_plan(self) -> None:
+        # Not written: whoever has the log has the spec as well.
+        calls = [Call.from_dict(body) for body in self._spec["calls"]]
+        self._act(self.machine.receive(*(Added(call) for call in calls), Closed()))
+
+    def _replay_all(self, log: Log) -> None:
+        # Logs of versions before this one have the plan in them.
+        if not any(kind == "closed" for batch in log[:1] for kind, _, _ in batch):
+            calls = [Call.from_dict(body) for body in self._spec["calls"]]
+            self.machine.receive(*(Added(call) for call in calls), Closed())
+        for batch in log:
+            self._replay(batch)
 
     def _replay(self, batch: list[Entry]) -> None:
         self._write(batch)
@@ -215,7 +269,7 @@ class Drive:
                 self.of(name).answers.append(body)
             elif kind == "starts":
                 self.of(name).starts = body
-            elif kind == "settled" and body["status"] in ("pending", "in_doubt"):
+            elif kind == "settled" and body["status"] in _UNANSWERED:
                 self.of(name).waited = body
 
     def of(self, name: str) -> Past:
@@ -225,7 +279,10 @@ class Drive:
     def _feed(self, *events: Event) -> None:
         records = [to_record(event) for event in events]
         self._write([[record.kind, record.call, record.body] for record in records])
-        for action in self.machine.receive(*events):
+        self._act(self.machine.receive(*events))
+
+    def _act(self, actions: Iterable[Action]) -> None:
+        for action in actions:
             if isinstance(action, Launch):
                 self._on_launch(action)
             elif isinstance(action, Abort):
@@ -238,6 +295,7 @@ class Drive:
             if self.machine.state(name) is State.SETTLED:
                 continue
             self.out.pop(name, None)
+            self._stopping.pop(name, None)
             self._feed(Settled(name, outcome))
             self._share(name, outcome)
 
@@ -255,7 +313,7 @@ class Drive:
             self._spread(call)
             return
         try:
-            args = resolved(call, self.machine.outcomes)
+            args = self._resolve(call, self.machine.outcomes)
         except Exception as error:  # noqa: BLE001 - values that a tool made are looked into
             self._settled.append((name, Failed(error, ended=self._now - self._zero)))
             return
@@ -272,7 +330,7 @@ class Drive:
     def _spread(self, call: Call) -> None:
         """Put a call for each item in the place of one that is ready."""
         try:
-            event = spread_of(call, self.machine, self._spec.get("max_items", 1000))
+            event = self._spreads(call, self.machine, self._spec.get("max_items", 1000))
         except Exception as error:  # noqa: BLE001 - a tool made the values that are looked into
             failed = Failed(error, ended=self._now - self._zero)
             self._settled.append((call.id, failed))
@@ -320,6 +378,9 @@ class Drive:
         if outcome.scope == self._spec["scope"] and not self.machine.stopped:
             # The worker's clock was first to see that the time of the run is up.
             self._feed(Stop(late(self._spec["scope"])))
+        out = self.out.get(name)
+        if out is not None and out.aborted is not None and outcome.status == "cancelled":
+            outcome = told_why(outcome, out.aborted)
         self._settled.append((name, outcome))
         self._go_on()
 
@@ -329,10 +390,18 @@ class Drive:
             out.aborted = action.outcome
             if out in self.launches:  # no worker has heard of it
                 self.launches.remove(out)
-                self._settled.append((name, action.outcome))
+                self._settled.append((name, self._unbegun(name, action.outcome)))
                 continue
             out.late = self._now + GRACE
+            self._stopping[name] = out
             self.aborts.append(out)
+
+    def _unbegun(self, name: str, outcome: Outcome) -> Outcome:
+        """Return the outcome of a call that nobody began, or not since it was in doubt."""
+        past = self.past.get(name)
+        waited = None if past is None else past.waited
+        doubtful = waited is not None and waited["status"] == "in_doubt"
+        return replace(outcome, maybe=True) if doubtful else outcome
 
     def _expire(self) -> None:
         """End what time has ended: the run, layers, and what did not stop when it was told to."""
@@ -344,7 +413,7 @@ class Drive:
                 out.layer == layer and out.aborted is None for out in self.out.values()
             ):
                 self._feed(Expired(layer))
-        for out in [*self.out.values()]:
+        for out in [*self._stopping.values()]:
             if out.aborted is not None and out.late is not None and now >= out.late:
                 self._settled.append((out.name, self._lost(out, out.aborted)))
 
@@ -368,8 +437,3 @@ def report_of(run_id: str, drive: Drive) -> Report:
         blocked=drive.blocked,
         blocked_seconds=drive.blocked_seconds,
     )
-
-
-def late(scope: str) -> TimedOut:
-    """Return the outcome of a call that the end of a layer or a run caught."""
-    return TimedOut(scope, error=CallTimeout(f"the deadline of the {scope} expired", scope))

@@ -29,7 +29,7 @@ from dagexec import (
     TimedOut,
     Timeouts,
 )
-from dagexec.engines._drive import late
+from dagexec.engines._out import late
 from dagexec.journal import Record, RunInfo, Types
 from dagexec.lowlevel import outcome_body, text_of
 

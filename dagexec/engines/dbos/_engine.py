@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from dagexec import Call, DagexecError, Edit, Executor, Plan, Report, Timeouts, Tool
+from dagexec import Call, DagexecError, Executor, Plan, Report, Timeouts, Tool
 from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._front import (
+    Front,
+    another_plan,
+    asyncio_only,
+    not_open,
+    refuse_elsewhere,
+    refuse_inside,
+    unknown_run,
+)
 from dagexec.engines.dbos._process import Process, Setting
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
-from dagexec.lowlevel import (
-    answer_entry,
-    as_tools,
-    check_answer,
-    current_id,
-    order_conflicts,
-    repeats,
-    same_call,
-    secret_call,
-)
+from dagexec.lowlevel import as_tools, same_call
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 
@@ -92,7 +91,14 @@ class DbosEngine:
             in_doubt=in_doubt,
             capacities=capacities,
         )
-        _refuse_sequential(executor)
+        self._front = Front(
+            engine="DbosEngine",
+            through="the database",
+            tools=self.tools,
+            executor=executor,
+            on_failure=on_failure,
+            barrier=barrier,
+        )
         self.name = name
         self.timeouts = executor.timeouts
         self.on_failure = on_failure
@@ -120,11 +126,7 @@ class DbosEngine:
 
     async def __aenter__(self) -> DbosEngine:
         """Connect and begin to work; raises DagexecError if the database cannot be reached."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            msg = "DBOS works on asyncio only: run DbosEngine under asyncio.run(), not under trio"
-            raise DagexecError(msg) from None
+        asyncio_only("DBOS", "DbosEngine")
         process = Process(self._setting)
         await process.open()
         self._process = process
@@ -173,22 +175,12 @@ class DbosEngine:
         another plan, for secret arguments, for a stream, and inside a tool.
         """
         process = self._opened()
-        if isinstance(plan, AsyncIterable):
-            msg = "DbosEngine runs whole plans: a plan that is still being written needs Executor"
-            raise DagexecError(msg)
-        plan = plan if isinstance(plan, Plan) else Plan(plan)
-        self.check(plan)
-        self._refuse_secrets(plan)
-        calls = [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
+        calls = self._front.calls_of(plan)
         name = uuid4().hex if run_id is None else run_id
         begun = await process.site.begin(self._spec(name, 1, calls, {}))
         kept = begun["calls"]
         if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
-            msg = (
-                f"the run {name!r} was begun with another plan; give a new run a new run_id, or"
-                " continue this one with resume()"
-            )
-            raise DagexecError(msg)
+            raise another_plan(name)
         drive, _ = await self._ended(process, name, await process.site.rounds(name))
         return report_of(name, drive)
 
@@ -205,7 +197,7 @@ class DbosEngine:
         while True:
             number = await self._known(process, run_id)
             drive, spec = await self._ended(process, run_id, number)
-            left = self._checked(run_id, drive, answers or {})
+            left = self._front.checked(run_id, drive, answers or {})
             if not left:
                 return report_of(run_id, drive)
             mine = self._spec(run_id, number + 1, spec["calls"], left)
@@ -230,52 +222,21 @@ class DbosEngine:
     def _opened(self) -> Process:
         process = self._process
         if process is None:
-            msg = "the engine is not open; write: async with engine: await engine.run(plan)"
-            raise DagexecError(msg)
-        try:
-            inside = current_id()
-        except LookupError:
-            pass
-        else:
-            msg = (
-                f"call {inside!r} would hold its worker while it waits for a run of other workers,"
-                " which can lock all of them; run plans inside of tools with an Executor"
-            )
-            raise DagexecError(msg)
-        if process.loop is not asyncio.get_running_loop():
-            msg = "the engine is open in another event loop; use it there"
-            raise DagexecError(msg)
+            raise not_open()
+        refuse_inside()
+        refuse_elsewhere(process.loop)
         return process
 
     def _spec(
         self, run_id: str, number: int, calls: list[dict[str, Any]], answers: dict[str, Any]
     ) -> dict[str, Any]:
         """Return how a round is to be run, for whoever drives it, now and after a crash."""
-        timeouts = self.timeouts
-        turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
-        used = {call["tool"] for call in calls}
-        return {
-            "run_id": run_id,
-            "round": number,
-            "calls": calls,
-            "answers": answers,
-            "call": timeouts.call,
-            "layer": timeouts.layer,
-            "run": timeouts.turn if turn else timeouts.workflow,
-            "scope": "turn" if turn else "workflow",
-            "on_failure": self.on_failure,
-            "barrier": self.barrier,
-            "effects": {
-                name: str(tool.effect) for name, tool in self.tools.items() if name in used
-            },
-            "ordered": [name for name, tool in self.tools.items() if tool.reads or tool.writes],
-        }
+        return {**self._front.spec(run_id, calls), "round": number, "answers": answers}
 
     async def _known(self, process: Process, run_id: str) -> int:
         number = await process.site.rounds(run_id)
         if not number:
-            msg = f"the engine {self.name!r} knows no run {run_id!r} in this database"
-            raise DagexecError(msg)
+            raise unknown_run(self.name, run_id, "this database")
         return number
 
     async def _ended(
@@ -284,80 +245,6 @@ class DbosEngine:
         """Wait for the end of a round; return it, replayed, and how it was run."""
         spec = await process.site.spec(run_id, number)
         return Drive(spec, await process.site.result(run_id, number)), spec
-
-    def _checked(
-        self, run_id: str, drive: Drive, answers: Mapping[str, object]
-    ) -> dict[str, dict[str, Any]]:
-        """Return the answers to record, in plan order; raise DagexecError for one that is wrong."""
-        machine = drive.machine
-        known = [call.id for call in machine.calls]
-        waiting = [
-            name
-            for name in known
-            if machine.outcomes[name].status in ("pending", "in_doubt")
-            and machine.outcomes[name].because is None
-        ]
-        for name in answers:
-            if name not in known:
-                msg = (
-                    f"the run {run_id!r} has no call {name!r} to answer;"
-                    f" waiting for an answer: {', '.join(waiting) or 'none'}"
-                )
-                raise DagexecError(msg)
-        left: dict[str, dict[str, Any]] = {}
-        for name in known:
-            if name not in answers:
-                continue
-            answer, outcome = answers[name], machine.outcomes[name]
-            past = drive.past.get(name)
-            last = past.answers[-1] if past is not None and past.answers else None
-            if name not in waiting and repeats(last, answer):
-                continue  # given again by who did not know that it had arrived
-            call = machine.call(name)
-            tool = self._tool(run_id, call)
-            check_answer(call, tool, answer, outcome, machine.state(name).value)
-            if isinstance(answer, Edit):
-                self._refuse_secret(call.id, tool, tool.secret, {**answer.args})
-            left[name] = answer_entry(answer, outcome)
-        return left
-
-    def _tool(self, run_id: str, call: Call) -> Tool[..., Any]:
-        tool = self.tools.get(call.tool)
-        if tool is None:
-            msg = (
-                f"the run {run_id!r} cannot go on: call {call.id!r} needs the tool {call.tool!r},"
-                " which this engine does not have"
-            )
-            raise DagexecError(msg)
-        return tool
-
-    def _refuse_secrets(self, plan: Plan) -> None:
-        for call in plan:
-            tool = self.tools.get(call.tool)
-            if tool is not None and tool.secret:
-                kept, given = secret_call(call, tool.secret)["args"], call.to_dict()["args"]
-                hidden = [name for name in tool.secret if kept.get(name) != given.get(name)]
-                self._refuse_secret(call.id, tool, hidden, given)
-
-    def _refuse_secret(
-        self, call: str, tool: Tool[..., Any], names: Iterable[str], args: Mapping[str, Any]
-    ) -> None:
-        for name in names:
-            if args.get(name) not in (None, "<secret>"):
-                msg = (
-                    f"{name!r} of call {call!r} is secret, and calls travel through the database:"
-                    f" let {tool.name!r} get it where it runs, from its environment for one"
-                )
-                raise DagexecError(msg)
-
-
-def _refuse_sequential(executor: Executor) -> None:
-    if executor.concurrency == 0:
-        msg = (
-            "concurrency=0 runs calls one by one in the caller's task, to debug; use Executor"
-            " for that, and give DbosEngine (or DAGEXEC_CONCURRENCY) a number from 1 on"
-        )
-        raise DagexecError(msg)
 
 
 def _check(name: object, url: object, polling: object, connections: object) -> None:

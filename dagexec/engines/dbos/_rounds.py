@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Final, final
 
 from dbos import DBOS, SetWorkflowID
 
-from dagexec import CallError, Failed
-from dagexec.engines._drive import Drive, Out
+from dagexec.engines._drive import Drive
+from dagexec.engines._front import FIELDS, broken, died
 from dagexec.engines._one import Assignment
+from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import DEATHS, cancel_id, id_of, step, workflow
-from dagexec.lowlevel import outcome_body
+from dagexec.engines.dbos._workflows import cancel_id, id_of, step, workflow
 
 # Calls that are put into their queues at the same time, each on a connection.
 _AT_ONCE: Final = 8
-_FIELDS: Final = tuple(field.name for field in fields(Assignment))
 
 
 @final
@@ -94,7 +92,7 @@ class Rounds:
         for out in drive.launches:
             tool = drive.machine.call(out.name).tool
             work = self._assignment(spec, drive, out, tool)
-            body = {name: getattr(work, name) for name in _FIELDS} | {"round": spec["round"]}
+            body = {name: getattr(work, name) for name in FIELDS} | {"round": spec["round"]}
             queue = self._queues.get(tool, self._queues[""])
             assigned.append([self._id(spec, out.name), queue, self._site.types.dumps(body)])
         return assigned
@@ -147,7 +145,4 @@ class Rounds:
 
 def _broken(why: str) -> dict[str, Any]:
     """Return the result of a call that has none."""
-    if why.startswith("MAX_RECOVERY"):
-        why = f"it took its worker down with it {DEATHS + 1} times"
-    failed = Failed(CallError(f"the call ended without an outcome: {why}"), maybe=True)
-    return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}
+    return died() if why.startswith("MAX_RECOVERY") else broken(why)

@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 from dbos import DBOS
 
-# How often a call may take its worker down with it before it counts as the cause.
-DEATHS: Final = 10
+from dagexec.engines._front import DEATHS
 
 
 class Bodies(Protocol):

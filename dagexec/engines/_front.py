@@ -1,0 +1,210 @@
+"""What engines say to their users, and to those who drive: settings, answers, refusals.
+
+An engine has a `Front`; what differs between engines is two names in its messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, cast, final
+
+from dagexec import Call, CallError, DagexecError, Edit, Executor, Failed, Plan, Tool
+from dagexec.engines._drive import Drive
+from dagexec.engines._one import Assignment
+from dagexec.lowlevel import (
+    answer_entry,
+    check_answer,
+    current_id,
+    order_conflicts,
+    outcome_body,
+    repeats,
+    secret_call,
+)
+
+# How often a call may take its worker down with it before it counts as the cause.
+DEATHS: Final = 10
+# What an assignment is made of, as it travels.
+FIELDS: Final = tuple(field.name for field in fields(Assignment))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """The settings of an engine, and what it refuses.
+
+    `engine` is the name of its class, `through` what calls travel through, for messages.
+    """
+
+    engine: str
+    through: str
+    tools: Mapping[str, Tool[..., Any]]
+    executor: Executor
+    on_failure: Literal["skip", "stop"]
+    barrier: bool
+
+    def __post_init__(self) -> None:
+        """Refuse to run calls one by one; raise DagexecError."""
+        if self.executor.concurrency == 0:
+            msg = (
+                "concurrency=0 runs calls one by one in the caller's task, to debug; use Executor"
+                f" for that, and give {self.engine} (or DAGEXEC_CONCURRENCY) a number from 1 on"
+            )
+            raise DagexecError(msg)
+
+    # ------------------------------------------------------------------------------------ beginning
+
+    def calls_of(self, given: object) -> list[dict[str, Any]]:
+        """Return the calls of a plan that can run here; raise PlanError or DagexecError."""
+        if isinstance(given, AsyncIterable):
+            msg = (
+                f"{self.engine} runs whole plans: a plan that is still being written needs Executor"
+            )
+            raise DagexecError(msg)
+        plan = given if isinstance(given, Plan) else Plan(cast("Iterable[Call]", given))
+        self.executor.check(plan)
+        for call in plan:
+            tool = self.tools.get(call.tool)
+            if tool is not None and tool.secret:
+                kept, written = secret_call(call, tool.secret)["args"], call.to_dict()["args"]
+                hidden = [name for name in tool.secret if kept.get(name) != written.get(name)]
+                self._refuse_secret(call.id, tool, hidden, written)
+        return [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
+
+    def spec(self, run_id: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return how a run is to be run, for whoever drives it, now and after a crash."""
+        timeouts = self.executor.timeouts
+        turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
+        used = {call["tool"] for call in calls}
+        return {
+            "run_id": run_id,
+            "calls": calls,
+            "call": timeouts.call,
+            "layer": timeouts.layer,
+            "run": timeouts.turn if turn else timeouts.workflow,
+            "scope": "turn" if turn else "workflow",
+            "on_failure": self.on_failure,
+            "barrier": self.barrier,
+            "effects": {
+                name: str(tool.effect) for name, tool in self.tools.items() if name in used
+            },
+            "ordered": [name for name, tool in self.tools.items() if tool.reads or tool.writes],
+        }
+
+    # -------------------------------------------------------------------------------------- answers
+
+    def checked(
+        self, run_id: str, drive: Drive, answers: Mapping[str, object]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the answers to record, in plan order; raise DagexecError for one that is wrong."""
+        known = [call.id for call in drive.machine.calls]
+        asked = {*drive.waiting}
+        waiting = [name for name in known if name in asked]
+        for name in answers:
+            if name not in known:
+                msg = (
+                    f"the run {run_id!r} has no call {name!r} to answer;"
+                    f" waiting for an answer: {', '.join(waiting) or 'none'}"
+                )
+                raise DagexecError(msg)
+        left: dict[str, dict[str, Any]] = {}
+        for name in known:
+            if name not in answers:
+                continue
+            past = drive.past.get(name)
+            last = past.answers[-1] if past is not None and past.answers else None
+            if name not in asked and repeats(last, answers[name]):
+                continue  # given again by who did not know that it had arrived
+            left[name] = self._entry(run_id, drive, name, answers[name])
+        return left
+
+    def _entry(self, run_id: str, drive: Drive, name: str, answer: object) -> dict[str, Any]:
+        """Return an answer as it is recorded; raise DagexecError if it does not fit."""
+        machine = drive.machine
+        call, outcome = machine.call(name), machine.outcomes.get(name)
+        tool = self.tools.get(call.tool)
+        if tool is None:
+            msg = (
+                f"the run {run_id!r} cannot go on: call {name!r} needs the tool {call.tool!r},"
+                " which this engine does not have"
+            )
+            raise DagexecError(msg)
+        check_answer(call, tool, answer, outcome, machine.state(name).value)
+        assert outcome is not None  # noqa: S101 - a call without one does not wait
+        if isinstance(answer, Edit):
+            self._refuse_secret(name, tool, tool.secret, {**answer.args})
+        return answer_entry(answer, outcome)
+
+    # ------------------------------------------------------------------------------------- refusals
+
+    def _refuse_secret(
+        self, call: str, tool: Tool[..., Any], names: Iterable[str], args: Mapping[str, Any]
+    ) -> None:
+        for name in names:
+            if args.get(name) not in (None, "<secret>"):
+                msg = (
+                    f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
+                    f" let {tool.name!r} get it where it runs, from its environment for one"
+                )
+                raise DagexecError(msg)
+
+
+def refuse_inside() -> None:
+    """Raise DagexecError inside of a tool."""
+    try:
+        inside = current_id()
+    except LookupError:
+        return
+    msg = (
+        f"call {inside!r} would hold its worker while it waits for a run of other workers,"
+        " which can lock all of them; run plans inside of tools with an Executor"
+    )
+    raise DagexecError(msg)
+
+
+def refuse_elsewhere(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise DagexecError in another event loop than the one in which the engine is open."""
+    if loop is not asyncio.get_running_loop():
+        msg = "the engine is open in another event loop; use it there"
+        raise DagexecError(msg)
+
+
+def not_open() -> DagexecError:
+    """Return the error of an engine that is not open."""
+    return DagexecError("the engine is not open; write: async with engine: await engine.run(plan)")
+
+
+def asyncio_only(service: str, engine: str) -> None:
+    """Raise DagexecError under another loop than asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        msg = f"{service} works on asyncio only: run {engine} under asyncio.run(), not under trio"
+        raise DagexecError(msg) from None
+
+
+def unknown_run(engine: str, run_id: str, place: str) -> DagexecError:
+    """Return the error of a run that there is not."""
+    return DagexecError(f"the engine {engine!r} knows no run {run_id!r} in {place}")
+
+
+def another_plan(run_id: str) -> DagexecError:
+    """Return the error of an id that another plan's run has."""
+    msg = (
+        f"the run {run_id!r} was begun with another plan; give a new run a new run_id, or"
+        " continue this one with resume()"
+    )
+    return DagexecError(msg)
+
+
+def died() -> dict[str, Any]:
+    """Return the result of a call that took its worker down with it too often."""
+    return broken(f"it took its worker down with it {DEATHS + 1} times")
+
+
+def broken(why: str) -> dict[str, Any]:
+    """Return the result of a call that has none."""
+    failed = Failed(CallError(f"the call ended without an outcome: {why}"), maybe=True)
+    return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}
