@@ -272,23 +272,27 @@ class Recorder:
 
     # --------------------------------------------------------------------------- before a call runs
 
-    async def arrived(self, event: Added) -> None:
-        """Tell the machine of a call of a stream once it is recorded, unless it is known.
+    async def arrived(self, *events: Added) -> None:
+        """Tell the machine of calls of a stream once they are recorded; not of those it knows.
 
-        Raises DagexecError if it is not what it was, JournalError if it cannot be recorded.
+        Raises DagexecError if one is not what it was, JournalError if it cannot be recorded.
         """
-        call = event.call
+        new = [event for event in events if not self._came_before(event.call)]
+        if new:
+            await self._told_when_recorded(*new)
+
+    def _came_before(self, call: Call) -> bool:
         try:
             known = self._run.machine.call(call.id)
         except KeyError:
-            await self._told_when_recorded(event)
-            return
+            return False
         if call.id not in self._to_come:
             msg = f"the stream holds two calls with the id {call.id!r}"
             raise DagexecError(msg)
         if not same_call(self._kept(known), self._kept(call)):
             self._resumption.refuse_other_plan()
         self._to_come.remove(call.id)
+        return True
 
     async def complete(self) -> None:
         """Tell the machine that its stream has ended, once that is recorded.
@@ -300,18 +304,21 @@ class Recorder:
             self._resumption.refuse_other_plan()
         await self._told_when_recorded(Closed())
 
-    async def _told_when_recorded(self, event: Added | Closed) -> None:
-        problem: Exception | None = None
+    async def _told_when_recorded(self, *events: Added | Closed) -> None:
+        problems: list[Exception] = []
 
-        def hear(error: Exception | None) -> None:
-            nonlocal problem
-            problem = error
-            if error is None and not self._run.machine.closed:
+        def hear(event: Added | Closed, error: Exception | None) -> None:
+            if error is not None:
+                problems.append(error)
+            elif not problems and not self._run.machine.closed:
                 self._run.feed(event)
 
-        await self._backlog.append_reported_and_wait(to_record(self._hidden(event)), hear)
-        if problem is not None:
-            raise problem
+        *first, last = ((to_record(self._hidden(each)), partial(hear, each)) for each in events)
+        for record, told in first:
+            self._backlog.append_reported(record, told)
+        await self._backlog.append_reported_and_wait(*last)
+        if problems:
+            raise problems[0]
 
     def _hidden(self, event: Event) -> Event:
         if isinstance(event, Added):
