@@ -55,7 +55,14 @@ from dagexec.journal._answers import (
 )
 from dagexec.journal._backlog import Backlog, Entry
 from dagexec.journal._base import RUNS, Journal, Record, Session, other_kind
-from dagexec.journal._records import end_record, fingerprint, policies, same_call, to_record
+from dagexec.journal._records import (
+    began_of,
+    end_record,
+    fingerprint,
+    first_record,
+    same_call,
+    to_record,
+)
 
 # Does what is left of a run: `Runner.drive`.
 Rest: TypeAlias = "Callable[[Plan | None, AsyncIterator[Call] | None], Awaitable[None]]"
@@ -109,15 +116,12 @@ class Recorder:
         """Claim the run, have the rest of it done, and give it up; raises what `rest` raises."""
         self._run = run
         first = None
-        followed = policies(run.settings.on_failure, barrier=run.settings.barrier)
-        if self._asked is not None:
-            pass
-        elif plan is not None:
-            calls = [self._kept(call) for call in plan.calls]
-            first = Record("plan", None, {"calls": calls, **followed})
-        elif source is not None:
-            first = Record("stream", None, followed)
+        if self._asked is None and (plan is not None or source is not None):
+            calls = None if plan is None else [self._kept(call) for call in plan.calls]
+            settings = run.settings
+            first = first_record(calls, settings.on_failure, barrier=settings.barrier)
         self._session = session = await self._journal.claim(self._run_id, first)
+        run.began_at = began_of(session.records[0])
         if session.records[0].kind not in RUNS:
             await self._refuse_kind(session.records[0].kind)
         self._backlog = Backlog(session)
