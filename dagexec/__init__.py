@@ -28,7 +28,7 @@ print(report, report.outputs, sep="\n")
 ```
 
 ```text
-2 calls: 2 done in 0.00 s
+2 calls: 2 done in 1.2 ms
 {'dune': 9.5, 'text': '9.5 EUR'}
 ```
 

@@ -49,7 +49,7 @@ asyncio.run(main())
 ```
 
 ```text
-Emma costs 7.25.; done; 1 call: 1 done in 0.00 s
+Emma costs 7.25.; done; 1 call: 1 done in 0.8 ms
 Yes.
 ```
 

@@ -127,8 +127,9 @@ class Drive:
     ) -> None:
         """Start the round at `now`, on the engine's clock, with answers by call.
 
-        That clock counts seconds since the epoch. A round that was moved goes on, with what was left of its time; the layers' time begins
-        anew. `cancelled` ends the run, with all that waits for answers.
+        That clock counts seconds since the epoch. A round that was moved goes on, with what was
+        left of its time; the layers' time begins anew. `cancelled` ends the run, with all that
+        waits for answers.
         """
         self._now = now
         self._zero = now - self.elapsed
