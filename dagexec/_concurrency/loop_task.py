@@ -35,12 +35,17 @@ class LoopTask:
         name: str,
         function: Callable[[], Coroutine[Any, Any, object]],
         context: Context | None = None,
+        at_end: Callable[[], object] = lambda: None,
     ) -> None:
-        """Start it, with its first step in a later turn; must be called in the event loop."""
+        """Start it, with its first step in a later turn; must be called in the event loop.
+
+        `at_end` is called when it has ended, also if it was cancelled before its first step.
+        """
         self.name = name
         self.error: BaseException | None = None
         self.ended = anyio.Event()
         self._function = function
+        self._at_end = at_end
         self._scope = CancelScope()
         self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only a weak reference
         self.loop = loop = current_token().native_token
@@ -48,7 +53,7 @@ class LoopTask:
         if isinstance(loop, asyncio.AbstractEventLoop):
             # Not by the loop's factory: an eager one would begin at once.
             self._task = asyncio.Task(self._run(), loop=loop, name=name, context=context)
-            # Also of a task that is cancelled before its first step.
+            # `_run` does not see the end of a task that is cancelled before its first step.
             self._task.add_done_callback(self._note_end)
         else:
             import trio
@@ -72,8 +77,10 @@ class LoopTask:
                         await self.ended.wait()
             raise
 
-    def _note_end(self, _task: object) -> None:
-        self.ended.set()
+    def _note_end(self, _task: object = None) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            self._at_end()
 
     async def _run(self) -> None:
         try:
@@ -83,4 +90,4 @@ class LoopTask:
             self.error = error
             _log.error("%s ended with an error", self.name, exc_info=error)
         finally:
-            self.ended.set()
+            self._note_end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -82,8 +83,9 @@ class Run(ShowsItself):
         self._view: View | None = None
         # Whether it was to end before it began.
         self._cancelled = False
-        # Whether its block was left.
+        # Whether its block was left, and whether its task came to its end before.
         self._left = False
+        self._driven = False
 
     @property
     def report(self) -> Report:
@@ -212,7 +214,9 @@ class Run(ShowsItself):
             # The whole block counts as waiting: a tool that reads the events of a run waits for it.
             await self._waiting.enter_async_context(block)
         # Not in this task: an async generator is left, or closed, by another than entered it.
-        self._task = LoopTask(f"run {self.id}", self._drive_in_background, copy_context())
+        self._task = LoopTask(
+            f"run {self.id}", self._drive_in_background, copy_context(), self._send.close
+        )
         if "ipykernel" in sys.modules and not inside_a_call():
             from dagexec._pictures.notebook import view_of
 
@@ -229,9 +233,7 @@ class Run(ShowsItself):
             raise
         except BaseException as error:  # noqa: BLE001 - raised at the end of the block, bare
             self._error = error
-        finally:
-            if self._send is not None:
-                self._send.close()
+        self._driven = True
 
     async def __aexit__(
         self,
@@ -257,8 +259,14 @@ class Run(ShowsItself):
                 await self.note_waits()
             if self._view is not None:
                 self._view.close()
-        if self._error is not None and error is None:
+        if error is not None:
+            return
+        if self._error is not None:
             raise self._error
+        if not self._driven:
+            # Whoever cancels all tasks of the event loop, say, cancels the run.
+            msg = f"the task of run {self.id!r} was cancelled from outside of the run"
+            raise asyncio.CancelledError(msg)
 
     def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
         """Iterate over the events; ends with the run."""

@@ -126,6 +126,12 @@ class Runner:
                 self._end()
         if state.fatal is not None:
             raise state.fatal
+        if state.cancelled_from_outside:
+            # Somebody has cancelled a task of the run, all tasks of the loop, say: its group of
+            # tasks has ended, and kept that for itself.
+            await checkpoint_if_cancelled()
+            msg = f"a task of run {state.run_id!r} was cancelled from outside of the run"
+            raise asyncio.CancelledError(msg)
 
     async def _drive(self, plan: Plan | None, source: AsyncIterator[Call] | None) -> None:
         if self._sequential is not None:

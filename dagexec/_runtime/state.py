@@ -133,6 +133,8 @@ class RunState:
         self.fatal: BaseException | None = None
         # Whether the run ends by what is no outcome: a journal keeps it open then.
         self.interrupted = False
+        # Whether that was a cancellation by no scope of the run's, which has to leave the run too.
+        self.cancelled_from_outside = False
         # Scopes in which calls wait although their tools were cancelled: they end with the run.
         self.shields: dict[CancelScope, None] = {}
         # Threads that were left behind, and the calls that they were for.
@@ -308,7 +310,7 @@ class RunState:
     def stopped_by_caller(self) -> Outcome:
         """Take what was cancelled by no scope of the run's for cancelled by the caller."""
         self.verdict = Cancelled()
-        self.interrupted = True
+        self.interrupted = self.cancelled_from_outside = True
         self.feed(Stop(self.verdict))
         return self.verdict
 

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
@@ -330,8 +331,8 @@ class Worker(Invoker):
         """Settle the call that runs with an outcome that is not a value."""
         call, run = self._call, self._run
         assert call is not None  # noqa: S101 - checked by the caller
-        if outcome.status in ("failed", "cancelled") and self._lane.is_over():
-            outcome = self._lane.reason()  # it failed only because the run was being stopped
+        if outcome.status in ("failed", "cancelled") and self._is_being_stopped():
+            outcome = self._lane.reason()  # it failed only because of that
         self._call = None
         self._inner_runs(call.id)
         self._lane.settle(
@@ -345,6 +346,14 @@ class Worker(Invoker):
                 maybe=self._tool.effect == "write" and _may_have_begun(outcome),
             ),
         )
+
+    def _is_being_stopped(self) -> bool:
+        """Whether the run ends, or a scope of its caller was cancelled: the tool has met that."""
+        if self._lane.is_over():
+            return True
+        if not self._was_cancelled or self._scope.cancel_called:
+            return False
+        return anyio.current_effective_deadline() == -math.inf
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         """Return the outcome of a tool that raised; raise a cancellation, out of its group."""

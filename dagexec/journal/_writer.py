@@ -223,6 +223,8 @@ class Writer(threading.Thread):
                     if not items and self._may_end():
                         return
                     self._work(items)
+                    if self._ended:  # by `close`, which waits for it
+                        return
                     self._renew()
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             self._die(error)

@@ -102,6 +102,19 @@ class World:
 
         return [*map(counted, plain), tool(run, name="limited", **limits)]
 
+    async def run(self):
+        """Run the calls; where there is a journal, the second time takes up the first."""
+        return await self.executor.run(CALLS, run_id="r" if self.executor.journal else None)
+
+    async def resumes(self):
+        """What was cut off can go on, where there is a journal: nobody holds the run."""
+        if self.executor.journal:
+            report = await self.run()
+            assert report.ok, str(report)
+            (info,) = await self.executor.journal.runs()
+            assert info.state == "done"
+            self.check()
+
     def check(self):
         """Nothing runs, and every slot and place was given back."""
         assert self.running == 0
@@ -133,7 +146,7 @@ async def by_scope(settings, number):
 
     async def caller():
         with scope:
-            reports.append(await world.executor.run(CALLS))
+            reports.append(await world.run())
 
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as group:
@@ -144,22 +157,30 @@ async def by_scope(settings, number):
     assert anyio.current_time() - asked <= CLEAN_UP + 1e-6
     assert others() == before
     world.check()
+    await world.resumes()
     return not reports
 
 
-async def natively(settings, number):
-    """Cancel the caller's task after so many turns; return whether it was in time."""
+async def natively(settings, number, *, again=0):
+    """Cancel the caller's task after so many turns; return whether it was in time.
+
+    `again` and again, a turn later each, as a server does that is impatient.
+    """
     world = World(settings)
-    task = asyncio.create_task(world.executor.run(CALLS))
+    task = asyncio.create_task(world.run())
     await turn(number)
     task.cancel()
     asked = anyio.current_time()
+    for _ in range(again):
+        await asyncio.sleep(0)
+        task.cancel()
     await asyncio.wait([task])
     assert anyio.current_time() - asked <= CLEAN_UP + 1e-6
     assert asyncio.all_tasks() == {asyncio.current_task()}
     world.check()
     if not task.cancelled():
         task.result()  # it had ended
+    await world.resumes()
     return task.cancelled()
 
 
@@ -193,6 +214,13 @@ def test_a_task_that_is_cancelled_at_every_step(settings, eager):
     if eager and sys.version_info < (3, 12):
         pytest.skip("eager tasks came with Python 3.12")
     run_virtual(partial(all_of, natively, settings, eager))
+
+
+@pytest.mark.parametrize("again", [1, 4])
+@pytest.mark.parametrize("kind", ["usual", "layers", "journal"])
+def test_a_task_that_is_cancelled_again_and_again(kind, again):
+    """Also while the run gives up what it has: nothing is lost by it."""
+    run_virtual(partial(all_of, partial(natively, again=again), SETTINGS[kind]))
 
 
 @pytest.mark.real_time

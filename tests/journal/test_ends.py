@@ -8,12 +8,13 @@ import sqlite3
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
 import anyio
 import pytest
 
-from dagexec import Call, DagexecError, Executor, JournalError, Timeouts, tool
+from dagexec import Call, DagexecError, Done, Executor, JournalError, Timeouts, tool
 from dagexec._concurrency.threads import run_in_thread
 from dagexec.journal import MemoryJournal, SqliteJournal, Types
 from dagexec.journal._store import Store
@@ -120,6 +121,59 @@ async def test_a_claim_that_a_scope_cancels(folder):
     journal.close()
 
 
+def test_a_run_that_asyncio_cancels_again_and_again_can_go_on(folder, monkeypatch):
+    """At whatever moment, while it waits for the disk and while it gives the run up, too."""
+    append = Store.append
+
+    def slow(self, owned, rows):
+        time.sleep(0.01)
+        append(self, owned, rows)
+
+    monkeypatch.setattr(Store, "append", slow)
+
+    @tool(effect="write")
+    async def stubborn():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(LONG)
+        return 1
+
+    calls = [
+        Call("a", "one"),
+        Call("b", "nap", {"seconds": 0}, after=("a",)),
+        Call("c", "stubborn"),
+    ]
+    journal = SqliteJournal(folder / "runs.db")
+    executor = Executor([one, nap, stubborn], journal=journal, in_doubt=lambda *_: Done("known"))
+
+    async def cut_off(name, turns, again):
+        task = asyncio.create_task(executor.run(calls, run_id=name))
+        for turn in range(turns):
+            await asyncio.sleep(0.004 if turn % 2 else 0)
+        task.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait([task])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def main():
+        for again in (1, 6):
+            for turns in range(0, 16, 3):
+                name = f"{turns}.{again}"
+                await cut_off(name, turns, again)
+                async with executor.start(calls, run_id=name) as run:  # nobody holds it
+                    async for _ in run:
+                        if {"a", "b"} <= run.report.keys():
+                            run.cancel()
+                assert run.report["b"].ok, (name, run.report)
+        assert {info.state for info in await journal.runs()} == {"done"}
+        (slots,) = executor._slots.values()
+        assert slots.free == executor.concurrency
+
+    asyncio.run(main())
+    journal.close()
+
+
 # -------------------------------------------------------------------------------------- dead loops
 
 
@@ -200,6 +254,18 @@ async def test_close_names_the_runs_that_are_open(folder):
     journal.close()
     assert (await executor.resume("s")).ok  # it opens again
     journal.close()
+
+
+def test_close_takes_no_longer_than_what_is_left_to_do(folder, monkeypatch):
+    """It may be called in an event loop: it does not wait until the thread would end by itself."""
+    from dagexec.journal import _writer
+
+    monkeypatch.setattr(_writer, "_IDLE", LONG)
+    journal = SqliteJournal(folder / "runs.db")
+    anyio.run(partial(Executor([one], journal=journal).run, ONE, run_id="r"))
+    begun = time.monotonic()
+    journal.close()
+    assert time.monotonic() - begun < LONG / 2
 
 
 async def test_leaving_the_block_with_an_error_passes_that_on(folder, caplog):

@@ -61,7 +61,8 @@ class Connection:
         """Connect and read the list of tools; raise what went wrong."""
         self._changed = anyio.Event()
         self._closing = self._lost = False
-        self._host = LoopTask(f"the connection to MCP server {self.name!r}", self._live)
+        name = f"the connection to MCP server {self.name!r}"
+        self._host = LoopTask(name, self._live, at_end=self._change)
         try:
             await self._until_up()
         except BaseException:

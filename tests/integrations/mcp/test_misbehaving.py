@@ -5,6 +5,7 @@ The fixture `mark` checks behind every test that no process is left.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -359,3 +360,26 @@ async def test_a_mute_server_is_replaced_while_it_is_still_ended(bad):
         assert time.perf_counter() - start < 5
         assert connection.pid != first
         os.kill(first, 0)  # it lives on, and is being ended
+
+
+async def test_a_connection_whose_task_is_cancelled_before_its_first_step(anyio_backend_name):
+    """By whoever cancels all tasks of an asyncio loop: to open it then fails, and does not wait."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("trio hands its tasks to nobody")
+    tools = MCPTools([sys.executable, "-c", "pass"])
+
+    async def open_it():
+        with pytest.raises(ProcessGone, match="cannot be reached"):
+            await tools.__aenter__()
+
+    with anyio.fail_after(SLACK):
+        async with anyio.create_task_group() as group:
+            group.start_soon(open_it)
+            while True:
+                await asyncio.sleep(0)
+                found = [
+                    task for task in asyncio.all_tasks() if task.get_name().startswith("the conn")
+                ]
+                if found:
+                    found[0].cancel()
+                    break
