@@ -14,7 +14,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 ADK := .venv-adk
-EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,trio
+EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,temporal,trio
+
+# What the reference describes: the packages by their public names, and the public modules. That for
+# the ADK cannot be imported beside the others.
+modules = $(subst /,.,$(patsubst %.py,%,$(patsubst %/__init__.py,%,$(wildcard $(1)))))
+PUBLIC := lowlevel doctor limits processes journal programs testing
+REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
+  $(filter-out dagexec.integrations.adk,$(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py)) \
+  $(call modules,dagexec/engines/[!_]*/__init__.py) \
+  planners planners.openai planners.anthropic planners.llmcompiler planners.programs
 
 ARGS ?=
 # A part of the tests cannot reach the threshold of the whole.
@@ -72,6 +81,12 @@ test: $(STAMP) ## Run the tests with coverage, but the slow ones
 .PHONY: slow
 slow: $(STAMP) ## Run the slow tests, and no others
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Not in CI: the program is large, and the tests mostly wait.
+.PHONY: temporal
+temporal: $(STAMP) ## Run the tests of the engine on Temporal, on a server of their own
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group temporal
+	$(BIN)/python -m pytest tests/engines/temporal -m "" $(ARGS)
 
 # Of what the ADK needs, one library is bounded below what the extra otel needs.
 .PHONY: adk
@@ -133,9 +148,14 @@ traces: $(STAMP) ## Count the turns that references save in conversations, and f
 mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice (hours)
 	$(BIN)/python tests/scheduler/mutation.py $(ARGS)
 
+# pdoc evaluates annotations; what is imported for type checkers only is shown as it is written. It
+# runs no programs either, such as the `file` that a library of DBOS asks about the interpreter.
 .PHONY: docs
-docs: $(STAMP) ## Write guides and reference into build/docs, from the docstrings; a warning is an error
-	$(BIN)/python .ci/docs.py
+docs: $(STAMP) ## Write the reference into build/docs, from the docstrings; a warning is an error
+	rm -rf build/docs
+	$(BIN)/python -W error -W "ignore:Error parsing type annotation" -W "ignore:Failed to run TYPE_CHECKING" \
+	  -W "ignore:Suppressed execution of" -m pdoc \
+	  --docformat google --output-directory build/docs $(REFERENCE)
 
 .PHONY: wheel
 wheel: $(STAMP) ## Build dist/*.whl and check what is in it

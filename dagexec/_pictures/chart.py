@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from dagexec._pictures.critical import Link
-from dagexec._pictures.durations import duration
 from dagexec._pictures.glyphs import listed, printable
 
 WaitKind: TypeAlias = Literal["dependencies", "slot", "limit", "retry"]
@@ -154,10 +153,10 @@ class Chart:
 
     def spoken(self) -> str:
         """Return what the picture shows, for readers who cannot see it."""
-        parts = [f"{self.caption or f'{len(self.bars)} calls in {duration(self.now)}'}."]
+        parts = [f"{self.caption or f'{len(self.bars)} calls in {self.now:.2f} s'}."]
         longest = sorted(self.bars, key=lambda bar: -bar.seconds(self.now))[:3]
         parts += [
-            f"{bar.id} {bar.tool} took {duration(bar.seconds(self.now))}."
+            f"{bar.id} {bar.tool} took {bar.seconds(self.now):.2f} s."
             for bar in longest
             if bar.started is not None
         ]
@@ -167,7 +166,7 @@ class Chart:
                 if wait.kind != "dependencies":
                     waited[wait.kind] = waited.get(wait.kind, 0.0) + wait.ends - wait.begins
         parts += [
-            f"Waiting ({kind}): {duration(seconds)} in all calls together."
+            f"Waiting ({kind}): {seconds:.2f} s in all calls together."
             for kind, seconds in waited.items()
             if seconds > 0.001  # noqa: PLR2004
         ]

@@ -1,0 +1,227 @@
+"""The activity of a call: an attempt of this worker, its intents, and its beats.
+
+A write starts when the server has taken in a heartbeat that says so. The marks that heartbeats
+carry outlive the worker: whoever tries the call again finds how often it was begun before, and then
+it is in doubt, or runs again, as its effect says. A worker that only seemed dead gets no answer to
+its late intent but that its attempt is gone, so it starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from datetime import timedelta
+from typing import Any, Final, TypeAlias, cast, final
+
+from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle, Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from dagexec import BadReference, CallError, Executor, Failed, JournalError, RunOwned
+from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines.temporal._values import Values
+from dagexec.engines.temporal._wire import CALL, PAYLOAD, Packed, dump, pack, unpack
+from dagexec.lowlevel import outcome_body
+
+_log: Final = logging.getLogger("dagexec")
+
+# Until a call whose tool is not known here is tried elsewhere.
+_ELSEWHERE: Final = timedelta(seconds=1)
+# How often a value is offered to a store that fails, and the seconds in between.
+_TRIES: Final = 3
+_PAUSE: Final = 0.5
+
+Heard: TypeAlias = "Callable[[Exception | None], None]"
+
+
+@final
+class Calls:
+    """The calls that this process runs."""
+
+    def __init__(self, client: Client, executor: Executor, values: Values, beat: float) -> None:
+        """Tools see the context in which the engine was opened, not Temporal's."""
+        self._client = client
+        self._executor = executor
+        self._values = values
+        self._beat = beat
+        self._context = copy_context()
+        # Tasks that write intents; held, so that none is collected while it does.
+        self._writing: dict[asyncio.Task[None], None] = {}
+
+    @activity.defn(name=CALL)
+    async def call(self, packed: Any) -> Any:
+        """Run one call to its outcome."""
+        clock = _clock()
+        body = json.loads(unpack(packed))
+        work = body["work"]
+        tool = self._executor.tools.get(work["tool"])
+        if tool is None:
+            msg = f"this worker has no tool {work['tool']!r}, which call {work['call']!r} needs"
+            _log.warning(msg)
+            raise ApplicationError(msg, next_retry_delay=_ELSEWHERE)
+        try:
+            args = await self._values.call_args(work["args"])
+            past = await self._values.read(work["past"])
+        except (BadReference, JournalError) as error:
+            return _result(Failed(error, ended=max(0.0, clock() - work["zero"])))
+        begun = _Begun(self._client, tool.effect.reruns)
+        attempt = Attempt(
+            self._executor,
+            Assignment(**cast("dict[str, Any]", {**work, "args": args, "past": past})),
+            types=self._values.types,
+            clock=clock,
+            marks=[*begun.marks],
+            intend=lambda mark, done: self._intend(begun, mark, done),
+        )
+        beating = asyncio.create_task(begun.keep_beating(self._beat))
+        try:
+            result = await self._attempt(attempt)
+        finally:
+            beating.cancel()
+        return await self._written(result, body["lists"], reruns=tool.effect.reruns)
+
+    async def _attempt(self, attempt: Attempt) -> dict[str, Any]:
+        running = self._start(attempt.run())
+        try:
+            while not running.done():
+                try:
+                    await asyncio.wait([running])
+                except asyncio.CancelledError:
+                    if not _goes_on(attempt):
+                        raise
+            result: dict[str, Any] = running.result()
+            return result
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait([running])
+
+    def _start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.create_task(coroutine, context=self._context.copy())
+
+    def _intend(self, begun: _Begun, mark: str, done: Heard) -> None:
+        task = asyncio.create_task(begun.intend(mark, done))
+        self._writing[task] = None
+        task.add_done_callback(self._writing.pop)
+
+    # ----------------------------------------------------------------------------- what comes of it
+
+    async def _written(self, result: dict[str, Any], lists: list[str], *, reruns: bool) -> Packed:
+        """Return a result as the workflow holds it; a large value goes to the store."""
+        outcome = result["outcome"]
+        returned = "value" in outcome
+        value = outcome.pop("value", None)
+        written = json.loads(self._values.types.dumps(result))
+        if returned:
+            try:
+                written["outcome"]["value"] = await self._kept(value, lists)
+            except Exception as error:  # noqa: BLE001 - a store is a user's code
+                why = f"its value could not be kept: {type(error).__name__}: {error}"
+                return _result(_lost(outcome, why, reruns=reruns), result["starts"])
+        packed = pack(dump(written))
+        if len(packed) <= PAYLOAD:
+            return packed
+        why = (
+            f"what the tool returned is too large for Temporal: {len(packed)} bytes compressed, and"
+            f" at most {PAYLOAD} travel; give the engine a store= for large values, or return less"
+        )
+        return _result(_lost(outcome, why, reruns=reruns), result["starts"])
+
+    async def _kept(self, value: Any, lists: list[str]) -> Any:
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._values.written(value, lists)
+            except JournalError:
+                raise
+            except Exception:  # noqa: BLE001 - the tool has run: its value is worth another try
+                await asyncio.sleep(_PAUSE)
+        return await self._values.written(value, lists)
+
+
+@final
+class _Begun:
+    """How often a call was begun, as the server knows it."""
+
+    def __init__(self, client: Client, reruns: bool) -> None:  # noqa: FBT001 - one place
+        info = activity.info()
+        self.marks: list[str] = [str(mark) for mark in info.heartbeat_details]
+        # Of the activity: tools run in another one, and so do those who call `intend`.
+        self._context = copy_context()
+        self._reruns = reruns
+        self._handle: AsyncActivityHandle = client.get_async_activity_handle(
+            task_token=info.task_token
+        )
+
+    async def keep_beating(self, seconds: float) -> None:
+        """Say that the worker is alive; each beat replaces what the one before said."""
+        while True:
+            self._beat()
+            await asyncio.sleep(seconds)
+
+    def _beat(self) -> None:
+        self._context.copy().run(activity.heartbeat, *self.marks)
+
+    async def intend(self, mark: str, done: Heard) -> None:
+        """Write that the call begins; tell `done` when the server has it, or why it must not."""
+        self.marks.append(mark)
+        self._beat()
+        if self._reruns:
+            done(None)  # it may run again, so nobody has to know first
+            return
+        while True:
+            try:
+                await self._handle.heartbeat(*self.marks)
+            except AsyncActivityCancelledError as error:
+                if error.details is not None and error.details.paused:
+                    break  # whoever pauses a call lets it end what it does
+                done(RunOwned("the call was cancelled before it began"))
+                return
+            except RPCError as error:
+                if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+                    await asyncio.sleep(_PAUSE)
+                    continue
+                done(RunOwned(f"the call runs elsewhere: {error}"))
+                return
+            except Exception as error:  # noqa: BLE001 - an interceptor, or a codec, is a user's code
+                done(RunOwned(f"it cannot be recorded that the call begins: {error}"))
+                return
+            break
+        done(None)
+
+
+def _goes_on(attempt: Attempt) -> bool:
+    """Whether a call that Temporal cancels goes on here, perhaps to its early end."""
+    details = activity.cancellation_details()
+    if details is None or details.worker_shutdown or details.not_found or details.timed_out:
+        return False
+    if details.cancel_requested:
+        attempt.stop(None)
+        return True
+    return details.paused and not details.reset
+
+
+def _clock() -> Callable[[], float]:
+    """Return a clock that says what the server's does: no machine's own counts."""
+    offset = activity.info().started_time.timestamp() - time.monotonic()
+    return lambda: time.monotonic() + offset
+
+
+def _lost(outcome: dict[str, Any], why: str, *, reruns: bool) -> Failed:
+    return Failed(
+        CallError(why),
+        started=outcome.get("started"),
+        ended=outcome.get("ended"),
+        queued=outcome.get("queued"),
+        attempts=outcome["attempts"],
+        maybe=not reruns,
+    )
+
+
+def _result(outcome: Failed, starts: int = 0) -> Packed:
+    body = {"outcome": outcome_body(outcome), "starts": starts, "abandoned": 0}
+    return pack(dump(body))

@@ -1,0 +1,180 @@
+"""This process's part: a connection, and a worker for each queue that it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, Final, final
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from dagexec import DagexecError, Executor
+from dagexec.engines.temporal._calls import Calls
+from dagexec.engines.temporal._queues import QueueSpec
+from dagexec.engines.temporal._values import Values
+from dagexec.engines.temporal._wire import queue_of
+from dagexec.engines.temporal._workflow import RunWorkflow
+
+_log: Final = logging.getLogger("dagexec")
+
+# Seconds until another worker goes on deciding where the one that did is gone.
+STICKY: Final = timedelta(seconds=2)
+# Calls at a time, where there is no limit.
+_UNLIMITED: Final = 1000
+# Seconds that connecting may take.
+_CONNECT: Final = 10.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What an engine needs to be open."""
+
+    name: str
+    client: Client | None
+    address: str
+    namespace: str
+    executor: Executor
+    queues: tuple[QueueSpec, ...]
+    values: Values
+    beat: float
+    grace: float
+    calls: bool
+    # Whether it runs those of the common queue.
+    common: bool
+    decides: bool
+    cached: int
+
+
+@final
+class Process:
+    """An engine that is open."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Prepare; nothing is opened."""
+        self._setting = setting
+        self.loop = asyncio.get_running_loop()
+        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    async def open(self) -> Client:
+        """Connect, and begin to work; raises DagexecError if the server cannot be reached."""
+        client = self._setting.client or await self._connected()
+        await self._check(client)
+        for worker in self._made(client):
+            self._workers.append((worker, asyncio.create_task(self._run(worker))))
+        return client
+
+    async def close(self) -> None:
+        """End what runs here: what has not ended within `grace` goes on elsewhere."""
+        workers, self._workers = self._workers, []
+        tasks = [task for _, task in workers]
+        for worker, _ in workers:
+            tasks.append(asyncio.create_task(worker.shutdown()))
+        if tasks:
+            await asyncio.wait(tasks)
+
+    @staticmethod
+    async def _run(worker: Worker) -> None:
+        try:
+            await worker.run()
+        except Exception:  # noqa: BLE001 - an engine that only asks goes on without it
+            _log.exception("a worker of Temporal ended; open the engine again")
+
+    def _made(self, client: Client) -> list[Worker]:
+        setting = self._setting
+        body = Calls(client, setting.executor, setting.values, setting.beat)
+        workers: list[Worker] = []
+        for queue in setting.queues:
+            decides = setting.decides and not queue.part
+            calls = setting.calls and (queue.part != "" or setting.common)
+            if decides or calls:
+                activities = [body.call] if calls else []
+                workers.append(self._worker(client, queue, activities, decides=decides))
+        return workers
+
+    def _worker(
+        self, client: Client, queue: QueueSpec, activities: list[Any], *, decides: bool
+    ) -> Worker:
+        setting = self._setting
+        beat = timedelta(seconds=setting.beat)
+        return Worker(
+            client,
+            task_queue=queue_of(setting.name, queue.part),
+            workflows=[RunWorkflow] if decides else [],
+            activities=activities,
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            max_cached_workflows=setting.cached,
+            max_concurrent_activities=setting.executor.concurrency or _UNLIMITED,
+            max_task_queue_activities_per_second=queue.per_second,
+            max_heartbeat_throttle_interval=beat,
+            default_heartbeat_throttle_interval=beat,
+            sticky_queue_schedule_to_start_timeout=STICKY,
+            graceful_shutdown_timeout=timedelta(seconds=setting.grace),
+        )
+
+    # ------------------------------------------------------------------------------- the connection
+
+    async def _connected(self) -> Client:
+        setting = self._setting
+        try:
+            async with asyncio.timeout(_CONNECT):
+                return await Client.connect(
+                    setting.address, namespace=setting.namespace, runtime=_runtime()
+                )
+        except (RuntimeError, TimeoutError, ValueError) as error:
+            line = " ".join(str(error).split()) or "it does not answer"
+            msg = (
+                f"Temporal cannot be reached at {setting.address}: {line}; give TemporalEngine"
+                "(address=) the address of a server that is running, or client= a client of yours"
+            )
+            raise DagexecError(msg) from None
+
+    @staticmethod
+    async def _check(client: Client) -> None:
+        try:
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace)
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                msg = f"Temporal has no namespace {client.namespace!r} there"
+                raise DagexecError(msg) from None
+            if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.UNAUTHENTICATED):
+                msg = f"Temporal cannot be asked: {error}"
+                raise DagexecError(msg) from None
+            # Whoever may run workflows need not be allowed to look at their namespace.
+
+
+@cache
+def _runtime() -> Runtime:
+    """Return the runtime of connections made here; by itself it logs to the standard output."""
+    forwarding = LogForwardingConfig(logging.getLogger("dagexec.temporal"))
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    return Runtime(
+        telemetry=TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
+    )
+
+
+def queues_served(
+    queues: Mapping[str, QueueSpec], serves: tuple[str, ...]
+) -> tuple[QueueSpec, ...]:
+    """Return the queues of a process, the common one first; each is served once."""
+    served: dict[str, QueueSpec] = {"": QueueSpec("")}
+    for queue in queues.values():
+        if queue.part.partition(":")[0] in serves:
+            served[queue.part] = queue
+    return tuple(served.values())

@@ -1,0 +1,321 @@
+"""Asking for runs: begin, wait, answer, cancel, read what is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar, final
+
+from temporalio import exceptions as temporal_errors
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from dagexec import Call, DagexecError, Report
+from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._front import Front, another_plan, unknown_run
+from dagexec.engines.temporal._values import Values
+from dagexec.engines.temporal._wire import (
+    PAYLOAD,
+    RUN,
+    dump,
+    pack,
+    plan_mark,
+    queue_of,
+    unpack,
+    workflow_id,
+)
+from dagexec.engines.temporal._workflow import CLOSED, MOVING
+
+_log: Final = logging.getLogger("dagexec")
+T = TypeVar("T")
+
+# Seconds between two tries to reach a server that is away, or a run that moves.
+_AGAIN: Final = 0.2
+# Seconds after which a run that nobody decides is named in the log.
+_PATIENCE: Final = 10.0
+# Events of a run that no worker has looked at: it was started, and a task was scheduled.
+_UNTOUCHED: Final = 2
+_AWAY: Final = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.ABORTED,
+)
+
+
+@final
+class Runs:
+    """The runs of an engine, as a client sees them."""
+
+    def __init__(
+        self, client: Client, front: Front, values: Values, extra: Mapping[str, Any]
+    ) -> None:
+        """Keep what is needed; `extra` is what the workflow needs beside what any engine does."""
+        self._client = client
+        self._front = front
+        self._values = values
+        self._extra = extra
+        self._name = str(extra["engine"])
+
+    # --------------------------------------------------------------------------------- beginning
+
+    async def run(self, run_id: str, calls: list[dict[str, Any]]) -> Report:
+        """Begin a run unless it was begun; wait; raise DagexecError if it has another plan."""
+        begun = await self._begin(run_id, calls)
+        return await self.rest(run_id, 0, calls if begun else None)
+
+    async def _begin(self, run_id: str, calls: list[dict[str, Any]]) -> bool:
+        spec = self._values.types.dumps({**self._front.spec(run_id, calls), **self._extra})
+        written = json.loads(spec)
+        for body in written["calls"]:
+            Call.from_dict(body)  # as the workflow reads it
+        packed = pack(dump(written))
+        if len(packed) > PAYLOAD:
+            msg = (
+                f"the plan is too large for Temporal: {len(packed)} bytes compressed, and it takes"
+                f" at most {PAYLOAD}; let calls fetch large arguments themselves"
+            )
+            raise DagexecError(msg)
+        mark = plan_mark(written["calls"])
+        try:
+            await _bare(
+                self._client.start_workflow(
+                    RUN,
+                    packed,
+                    id=workflow_id(self._name, run_id),
+                    task_queue=queue_of(self._name),
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    memo={"plan": mark},
+                )
+            )
+        except temporal_errors.WorkflowAlreadyStartedError:
+            described = await _bare(self._handle(run_id).describe())
+            if await described.memo_value("plan", default="") != mark:
+                raise another_plan(run_id) from None
+            return False
+        except RPCError as error:
+            msg = f"the run could not be begun: {error}"
+            raise DagexecError(msg) from error
+        return True
+
+    def _handle(self, run_id: str) -> Any:  # the SDK's is generic over what it does not know
+        return self._client.get_workflow_handle(workflow_id(self._name, run_id))
+
+    # ----------------------------------------------------------------------------------- waiting
+
+    async def rest(
+        self, run_id: str, number: int, calls: list[dict[str, Any]] | None = None
+    ) -> Report:
+        """Wait until a run has ended, or took in this answer and waits for more; its report.
+
+        `calls` are its plan's, where that is known here.
+        """
+        handle = self._handle(run_id)
+        result = asyncio.create_task(handle.result())
+        ended = asyncio.create_task(self._ended(handle, number))
+        watch = asyncio.create_task(self._warn(handle, run_id))
+        try:
+            await asyncio.wait([result, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and ended.result() != CLOSED:
+                return report_of(run_id, (await self._known(run_id, calls))[0])
+            return await self._result(run_id, result, calls)
+        finally:
+            for task in (result, ended, watch):
+                task.cancel()
+            await asyncio.wait([result, ended, watch])
+
+    async def _ended(self, handle: Any, number: int) -> int:
+        """Return when a run rests; CLOSED, and never before its result is there, when it ended."""
+        while True:
+            try:
+                found: int = await handle.execute_update("ended", number)
+            except (RPCTimeoutOrCancelledError, RPCError) as error:
+                if isinstance(error, RPCError) and error.status not in _AWAY:
+                    return CLOSED  # there is no such run any more: it has ended
+            except WorkflowUpdateFailedError:
+                return CLOSED
+            else:
+                if found != MOVING:
+                    return found
+            await asyncio.sleep(_AGAIN)
+
+    async def _result(
+        self,
+        run_id: str,
+        result: asyncio.Task[Any],
+        calls: list[dict[str, Any]] | None = None,
+    ) -> Report:
+        """Return the report of a run that has ended; raise DagexecError if it broke."""
+        try:
+            packed = await _unless_cancelled(result)
+        except WorkflowFailureError as error:
+            raise _broken(run_id, error) from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise self._unknown(run_id) from None
+            raise
+        if packed == "":
+            drive, _ = await self._known(run_id, calls)
+        else:
+            drive, _ = await self._read(run_id, unpack(packed), calls)
+        return report_of(run_id, drive)
+
+    async def _warn(self, handle: Any, run_id: str) -> None:
+        await asyncio.sleep(_PATIENCE)
+        with suppress(RPCError):
+            if (await handle.describe()).history_length <= _UNTOUCHED:
+                _log.warning(
+                    "nobody decides the run %r: no worker looks into the task queue %r",
+                    run_id,
+                    queue_of(self._name),
+                )
+
+    # ------------------------------------------------------------------------------------ reading
+
+    async def _known(
+        self, run_id: str, calls: list[dict[str, Any]] | None = None
+    ) -> tuple[Drive, bool]:
+        """Return what is known of a run now, and whether calls are under way."""
+        handle = self._handle(run_id)
+        stamp, data = "", b""
+        while True:
+            page: bytes = await self._query(run_id, handle, "log", len(data))
+            head, _, body = page.partition(b"\n")
+            now, _, size = head.decode().partition(" ")
+            if now != stamp and data:
+                stamp, data = "", b""  # it went on in between
+                continue
+            stamp, data = now, data + body
+            if len(data) >= int(size):
+                break
+        text = data.decode() if data[:1] == b"{" else unpack(data)
+        return await self._read(run_id, text, calls)
+
+    async def _query(self, run_id: str, handle: Any, name: str, *args: object) -> Any:
+        while True:
+            try:
+                return await _bare(handle.query(name, args=args))
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    raise self._unknown(run_id) from None
+                if error.status not in _AWAY:
+                    raise
+            await asyncio.sleep(_AGAIN)
+
+    async def _read(
+        self, run_id: str, text: str, calls: list[dict[str, Any]] | None
+    ) -> tuple[Drive, bool]:
+        body = json.loads(text)
+        try:
+            result = await self._values.read(body["result"])
+            if calls is None:
+                packed = await self._query(run_id, self._handle(run_id), "spec")
+                calls = await self._values.read(json.loads(unpack(packed))["calls"])
+        except LookupError as error:
+            raise DagexecError(str(error)) from error
+        return Drive({**body["spec"], "calls": calls}, result), bool(result.get("open"))
+
+    # ------------------------------------------------------------------- answering, ending, looking
+
+    async def resume(self, run_id: str, answers: Mapping[str, object]) -> Report:
+        """Take answers in, as soon as the calls wait for them; wait; return the report."""
+        while True:
+            left = await self._left(run_id, answers)
+            number = 0 if not left else await self._answer(run_id, left)
+            if number is not None:
+                return await self.rest(run_id, number)
+
+    async def _left(self, run_id: str, answers: Mapping[str, object]) -> dict[str, Any]:
+        """Return the answers to give, or raise DagexecError for one that fits no waiting call."""
+        drive, is_open = await self._known(run_id)
+        try:
+            return self._front.checked(run_id, drive, answers)
+        except DagexecError:
+            if not is_open:
+                raise
+        await self.rest(run_id, 0)  # what is answered may still be on its way to ask
+        return self._front.checked(run_id, (await self._known(run_id))[0], answers)
+
+    async def _answer(self, run_id: str, left: dict[str, Any]) -> int | None:
+        """Give answers; return the number of the last, or None if it has to be looked again."""
+        packed = pack(dump(json.loads(self._values.types.dumps(left))))
+        try:
+            number: int = await _bare(self._handle(run_id).execute_update("answer", packed))
+        except (WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None  # somebody was faster, or the run moves
+        except RPCError as error:
+            if error.status not in (*_AWAY, RPCStatusCode.NOT_FOUND):
+                raise
+            await asyncio.sleep(_AGAIN)
+            return None
+        return number
+
+    async def cancel(self, run_id: str) -> Report:
+        """End a run; wait until it has."""
+        handle = self._handle(run_id)
+        try:
+            await _bare(handle.cancel())
+        except RPCError as error:
+            # Not found is what the server says of a run that has ended, too.
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+        result = asyncio.create_task(handle.result())
+        try:
+            await asyncio.wait([result])
+            return await self._result(run_id, result)
+        finally:
+            result.cancel()
+
+    async def report(self, run_id: str) -> Report:
+        """Return what is known now."""
+        handle = self._handle(run_id)
+        try:
+            described = await _bare(handle.describe())
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise self._unknown(run_id) from None
+            raise
+        if described.status is WorkflowExecutionStatus.RUNNING:
+            return report_of(run_id, (await self._known(run_id))[0])
+        return await self.rest(run_id, 0)
+
+    def _unknown(self, run_id: str) -> DagexecError:
+        return unknown_run(self._name, run_id, f"the namespace {self._client.namespace!r}")
+
+
+async def _bare(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await something of the SDK, which would make an error of its own of a cancellation."""
+    return await _unless_cancelled(asyncio.ensure_future(coroutine))
+
+
+async def _unless_cancelled(task: asyncio.Task[T]) -> T:
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+    return task.result()
+
+
+def _broken(run_id: str, error: WorkflowFailureError) -> DagexecError:
+    """Return the error of a run that ended without outcomes."""
+    cause = error.cause
+    if isinstance(cause, temporal_errors.TerminatedError):
+        why = "it was terminated, which leaves no outcomes: what it had begun may have happened"
+    elif isinstance(cause, temporal_errors.TimeoutError):
+        why = "Temporal's own timeout ended it"
+    else:
+        why = str(getattr(cause, "message", None) or cause or type(error).__name__)
+    msg = f"the run {run_id!r} broke off and cannot go on, a new one can be begun: {why}"
+    return DagexecError(msg)

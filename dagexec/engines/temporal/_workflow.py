@@ -1,0 +1,264 @@
+"""The workflow of a run: what the deciding half is told, and what it asks for.
+
+It holds values as JSON and knows no tool, so it can be decided, and replayed, where no tool is
+known. Asyncio only: anyio's cancellation does not work inside of a workflow. `asyncio.wait` is not
+used either: it goes over a set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+from dagexec import Call
+from dagexec.engines._drive import Drive
+from dagexec.engines.temporal._launches import Launches
+from dagexec.engines.temporal._values import arguments, lists_of, spread
+from dagexec.engines.temporal._wire import PAGE, PAYLOAD, RUN, Packed, dump, pack, unpack
+
+# A run moves to a fresh history in time: the server ends it at 51,200 events or 50 MB, and the
+# replay of more than this takes longer than one task of a workflow may.
+MOVE_EVENTS: Final = 20_000
+MOVE_BYTES: Final = 30_000_000
+# Events of a call that is under way, and has still to end.
+_EVENTS: Final = 6
+# Seconds until the next task of a workflow, where no event brings one.
+_SOON: Final = 0.001
+
+# What the Update `ended` answers in the place of a number.
+MOVING: Final = -1
+CLOSED: Final = -2
+# The type of the error of an answer that nobody waits for any more.
+TOO_LATE: Final = "dagexec.too_late"
+
+
+@final
+@workflow.defn(name=RUN, sandboxed=False)
+class RunWorkflow:
+    """A run, from its first call until nothing is left to ask."""
+
+    @workflow.init
+    def __init__(self, spec: Any, state: Any = None) -> None:
+        """Read how it is to be run, and how far it came in histories before this one."""
+        self._packed: Packed = spec
+        self._spec: dict[str, Any] = json.loads(unpack(spec))
+        self._state: dict[str, Any] = {} if state is None else json.loads(unpack(state))
+        self._drive = self._driven(self._state.get("result"))
+        plan = [Call.from_dict(body) for body in self._spec["calls"]]
+        self._launches = Launches(self._spec, lists_of(plan))
+        # Answers that were taken and not yet told to the deciding half, by call.
+        self._answers: dict[str, Any] = self._state.get("answers", {})
+        # How many answers were taken since the run began.
+        self._taken: int = self._state.get("taken", 0)
+        self._cancelled: bool = self._state.get("cancelled", False)
+        # Nothing goes on by itself: the run waits for answers, or has ended.
+        self._resting = False
+        self._closed = False
+        self._moving = False
+        # Whether what would move is too large to.
+        self._stays = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at: float | None = None
+        self._is_due = False
+        self._page: tuple[str, bytes] = ("", b"")
+
+    def _driven(self, result: dict[str, Any] | None) -> Drive:
+        return Drive(self._spec, result, resolve=arguments, spreads=spread)
+
+    # ---------------------------------------------------------------------------------- the run
+
+    @workflow.run
+    async def run(self, spec: Any, state: Any = None) -> Any:  # noqa: ARG002 - read by __init__
+        """Run it; return what a report is made of, or "" if that is too large to return."""
+        try:
+            return await self._run()
+        except (FailureError, workflow.NondeterminismError):
+            raise
+        except Exception as error:
+            # Any other failure of a workflow is tried again for ever, without a word.
+            msg = f"{type(error).__name__}: {error}"
+            raise ApplicationError(msg, type="dagexec.broken", non_retryable=True) from error
+
+    async def _run(self) -> Packed:
+        result = self._state.get("result")
+        if result is None or result.get("open"):
+            self._drive.begin(workflow.time(), {}, cancelled=self._take_cancelled())
+        while True:
+            await self._round()
+            if not self._drive.waiting:
+                break
+            await self._wait_for_answers()
+            self._resting = False
+            self._drive = self._driven(self._drive.result())
+            answers, cancelled = self._take_answers(), self._take_cancelled()
+            self._drive.begin(workflow.time(), answers, cancelled=cancelled)
+        self._resting = self._closed = True
+        self._set_timer(None)
+        await self._until(workflow.all_handlers_finished)
+        packed = pack(self._told())
+        return packed if len(packed) <= PAYLOAD else ""
+
+    async def _round(self) -> None:
+        """Go on until nothing is left but questions."""
+        drive, launches = self._drive, self._launches
+        while True:
+            launches.absorb(drive)
+            draining = self._is_to_move()
+            if not draining and (failed := launches.schedule(drive)):
+                drive.take(workflow.time(), failed)
+                continue
+            if drive.machine.finished:
+                return
+            if draining and not launches.under_way and not drive.machine.stopped:
+                await self._move()
+                continue
+            self._set_timer(self._next(draining=draining))
+            await self._until(self._has_news)
+            self._hear()
+
+    def _hear(self) -> None:
+        """Tell the deciding half what has happened."""
+        drive, launches, now = self._drive, self._launches, workflow.time()
+        self._is_due = False
+        results, unbegun = launches.news()
+        drive.take(now, results, cancelled=self._take_cancelled())
+        launches.absorb(drive)
+        if unbegun:
+            drive.withdrawn(unbegun)
+            launches.absorb(drive)
+        launches.forget(drive)
+        if self._answers and not drive.machine.stopped:
+            drive.answered(now, self._take_answers())
+
+    def _has_news(self) -> bool:
+        waits = self._launches.has_news or self._is_due or self._cancelled
+        return waits or (bool(self._answers) and not self._drive.machine.stopped)
+
+    async def _wait_for_answers(self) -> None:
+        self._resting = True
+        self._set_timer(None)
+        while not self._answers and not self._cancelled:
+            if workflow.info().is_continue_as_new_suggested() and not self._stays:
+                await self._move()
+                continue
+            await self._until(lambda: bool(self._answers or self._cancelled))
+
+    def _take_answers(self) -> dict[str, Any]:
+        waiting = {*self._drive.waiting}
+        answers, self._answers = self._answers, {}
+        return {name: body for name, body in answers.items() if name in waiting}
+
+    def _take_cancelled(self) -> bool:
+        cancelled, self._cancelled = self._cancelled, False
+        return cancelled
+
+    # -------------------------------------------------------------------------------- waiting
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        """Wait; a cancellation comes once, wherever the run waits, and ends no wait by itself."""
+        while not happened():
+            try:
+                await workflow.wait_condition(happened)
+            except asyncio.CancelledError:
+                self._cancelled = True
+
+    def _next(self, *, draining: bool) -> float | None:
+        if self._launches.waits_for_a_task and not draining:
+            return workflow.time() + _SOON
+        return self._drive.until
+
+    def _set_timer(self, until: float | None) -> None:
+        """Be due at `until`: one timer, which is set anew only if the time comes earlier."""
+        if self._timer is not None:
+            if until is not None and self._due_at is not None and self._due_at <= until:
+                return
+            self._timer.cancel()
+            self._timer = None
+        self._due_at = until
+        if until is not None:
+            pause = max(_SOON, until - workflow.time())
+            self._timer = asyncio.get_running_loop().call_later(pause, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._is_due = True
+
+    # --------------------------------------------------------------------------- a fresh history
+
+    def _is_to_move(self) -> bool:
+        info = workflow.info()
+        events = info.get_current_history_length() + _EVENTS * self._launches.under_way
+        if self._stays or (events < MOVE_EVENTS and info.get_current_history_size() < MOVE_BYTES):
+            return False
+        self._stays = len(self._state_now()) > PAYLOAD
+        return not self._stays
+
+    def _state_now(self) -> Packed:
+        state = {"result": self._drive.result(), "taken": self._taken}
+        return pack(dump(state | {"answers": self._answers, "cancelled": self._cancelled}))
+
+    async def _move(self) -> None:
+        """Go on in a fresh history, unless what has to go along is too large."""
+        if len(self._state_now()) > PAYLOAD:
+            self._stays = True
+            return
+        self._moving = True
+        self._set_timer(None)
+        await self._until(workflow.all_handlers_finished)
+        workflow.continue_as_new(args=[self._packed, self._state_now()])
+
+    # ------------------------------------------------------------------------ who asks, who answers
+
+    @workflow.update(name="ended")
+    async def ended(self, number: int) -> int:
+        """Wait until all answers up to this one are taken in, and nothing goes on by itself."""
+        await workflow.wait_condition(
+            lambda: self._moving or (self._resting and self._taken >= number)
+        )
+        if self._closed:
+            return CLOSED
+        return MOVING if self._moving else self._taken
+
+    @workflow.update(name="answer")
+    async def answer(self, text: str | bytes) -> int:
+        """Take answers in; return the number of the last."""
+        given = json.loads(unpack(text))
+        self._answers |= given
+        self._taken += len(given)
+        self._resting = False
+        return self._taken
+
+    @answer.validator
+    def _check(self, text: str | bytes) -> None:
+        # What is refused here leaves nothing in the history.
+        waiting = {*self._drive.waiting}
+        for name in json.loads(unpack(text)):
+            if self._moving or self._closed or name not in waiting or name in self._answers:
+                msg = f"call {name!r} does not wait for an answer"
+                raise ApplicationError(msg, type=TOO_LATE, non_retryable=True)
+
+    @workflow.query(name="spec")
+    def spec(self) -> Any:
+        """Return how the run is run."""
+        return self._packed
+
+    @workflow.query(name="log")
+    def log(self, start: int) -> bytes:
+        """Return a page of what a report is made of: a line of its stamp and size, and bytes."""
+        result = self._drive.result()
+        stamp = f"{len(result['log'])}.{self._taken}.{self._drive.machine.finished:d}"
+        if self._page[0] != stamp:
+            packed = pack(self._told())
+            self._page = (stamp, packed if isinstance(packed, bytes) else packed.encode())
+        whole = self._page[1]
+        return f"{stamp} {len(whole)}\n".encode() + whole[start : start + PAGE]
+
+    def _told(self) -> str:
+        """Return what a report is made of, the calls of the plan left out."""
+        spec = {key: item for key, item in self._spec.items() if key != "calls"}
+        return dump({"spec": spec, "result": self._drive.result(), "taken": self._taken})

