@@ -16,15 +16,6 @@ BENCH := .venv-bench
 ADK := .venv-adk
 EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,temporal,trio
 
-# What the reference describes: the packages by their public names, and the public modules. That for
-# the ADK cannot be imported beside the others.
-modules = $(subst /,.,$(patsubst %.py,%,$(patsubst %/__init__.py,%,$(wildcard $(1)))))
-PUBLIC := lowlevel doctor limits processes journal programs testing
-REFERENCE = dagexec $(foreach name,$(PUBLIC),$(call modules,dagexec/$(name).py dagexec/$(name)/__init__.py)) \
-  $(filter-out dagexec.integrations.adk,$(call modules,dagexec/integrations/[!_]*.py dagexec/integrations/[!_]*/__init__.py)) \
-  $(call modules,dagexec/engines/[!_]*/__init__.py) \
-  planners planners.openai planners.anthropic planners.llmcompiler planners.programs
-
 ARGS ?=
 # A part of the tests cannot reach the threshold of the whole.
 THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
@@ -148,14 +139,9 @@ traces: $(STAMP) ## Count the turns that references save in conversations, and f
 mutation: $(STAMP) ## Change the scheduler bit by bit and see whether the tests notice (hours)
 	$(BIN)/python tests/scheduler/mutation.py $(ARGS)
 
-# pdoc evaluates annotations; what is imported for type checkers only is shown as it is written. It
-# runs no programs either, such as the `file` that a library of DBOS asks about the interpreter.
 .PHONY: docs
-docs: $(STAMP) ## Write the reference into build/docs, from the docstrings; a warning is an error
-	rm -rf build/docs
-	$(BIN)/python -W error -W "ignore:Error parsing type annotation" -W "ignore:Failed to run TYPE_CHECKING" \
-	  -W "ignore:Suppressed execution of" -m pdoc \
-	  --docformat google --output-directory build/docs $(REFERENCE)
+docs: $(STAMP) ## Write guides and reference into build/docs, from the docstrings; a warning is an error
+	$(BIN)/python .ci/docs.py
 
 .PHONY: wheel
 wheel: $(STAMP) ## Build dist/*.whl and check what is in it

@@ -1,6 +1,7 @@
 """The scheduler and its events, for those who write an engine or a planner of their own.
 
-Feed events to `Scheduler.receive`, do what the actions say. The theory is in the docstring of
+An executor is one driver of a machine that decides and never waits. Feed events to
+`Scheduler.receive`, do what the actions say. The theory is in the docstring of
 `dagexec._core.scheduler`.
 
 An engine has two halves. The one that decides feeds the scheduler, puts values in the place of

@@ -1,14 +1,42 @@
-"""The model's side of LangGraph: tools that take references, for any LangChain chat model.
+'''The model's side of LangGraph: tools that take references, for any LangChain chat model.
 
-    model = bind(ChatOpenAI(model="gpt-5.5"), tools)
-    builder.add_node("tools", DagToolNode(tools))
-
+A node can only run calls as a graph if the model knows that it may refer from one call to another.
 `bind` gives a model the tools with widened schemas, the instructions, and the number of each call
-in front of its result; the messages in the state stay as they are. For `create_agent`, which binds
-the tools itself, `references()` is a middleware that does the same.
+in front of its result; the messages in the state stay unchanged.
+
+```python
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+
+from planners.langchain import bind
+
+
+@tool
+async def look_up(title: str) -> dict:
+    """Look up a book."""
+    return {"title": title, "price": 7.25}
+
+
+class Scripted(GenericFakeChatModel):  # in the place of ChatOpenAI, ChatAnthropic, …
+    def bind_tools(self, tools, **options):
+        print(tools[0].args["title"]["type"])  # a text, or a reference
+        return self.bind(**options)
+
+
+model = bind(Scripted(messages=iter([AIMessage("Hello.")])), [look_up])
+print(model.invoke("Hello").content)
+```
+
+```text
+['string', 'object']
+Hello.
+```
+
+For `create_agent`, which binds the tools itself, `references()` is a middleware that does the same.
 
 Importing this module needs the extra langgraph; only `references` needs the package `langchain`.
-"""
+'''
 
 # LangChain's own types come without their parameters.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false

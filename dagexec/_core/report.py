@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container
 from dataclasses import replace
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
@@ -20,6 +21,7 @@ from dagexec._pictures.glyphs import json_text
 from dagexec._pictures.mime import ShowsItself
 
 if TYPE_CHECKING:
+    from dagexec._core.compare import Comparison
     from dagexec._pictures.svg import ThemeName
     from dagexec._pictures.timeline import Timeline
 
@@ -64,6 +66,20 @@ class Report(ShowsItself, Results):
         from dagexec._core.report_pictures import timeline_of
 
         return timeline_of(self)
+
+    def compare(self, other: Report) -> Comparison:
+        """Return this run beside another: `str()` of it is a text, `.rows()` and `.tools()` tables.
+
+        Raises DagexecError for what is no report.
+        """
+        from dagexec._core.compare import Comparison
+
+        given: object = other
+        if not isinstance(given, Report):
+            kind = type(given).__name__
+            msg = f"compare() takes the report of another run, not {kind}; see Report.from_json"
+            raise DagexecError(msg)
+        return Comparison(self, other)
 
     def to_svg(self, *, theme: ThemeName = "light") -> str:
         """Return both pictures as one SVG; `theme` is "light" or "dark"."""
@@ -126,6 +142,8 @@ class Report(ShowsItself, Results):
                 for name, each in self._outcomes.items()
             },
         }
+        if self.started_at is not None:
+            body["started_at"] = self.started_at.isoformat()
         if self.blocked:
             body["blocked"] = {"count": self.blocked, "seconds": self.blocked_seconds}
         if self.underway:
@@ -181,6 +199,7 @@ class Report(ShowsItself, Results):
                     for name, marks in body.get("marks", {}).items()
                 },
                 setup=None if setup is None else Setup(**setup),
+                began=_began(body.get("started_at")),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, DagexecError):
@@ -197,6 +216,16 @@ class Report(ShowsItself, Results):
             msg = f"this is no report of dagexec: {error!r:.200}"
             raise DagexecError(msg) from None
         return cls.from_dict(body)
+
+
+def _began(text: str | None) -> float | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        msg = f"started_at={text!r} has no time zone"
+        raise ValueError(msg)
+    return moment.timestamp()
 
 
 def _shown(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:

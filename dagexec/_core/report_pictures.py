@@ -12,6 +12,7 @@ from dagexec._core.results import Mark, Results, Underway
 from dagexec._pictures.chart import Bar, Deadline, Try, Wait, WaitKind
 from dagexec._pictures.critical import Link, Span, critical_links
 from dagexec._pictures.diagram import Diagram
+from dagexec._pictures.durations import duration
 from dagexec._pictures.graph import Node
 from dagexec._pictures.timeline import Timeline
 
@@ -227,9 +228,9 @@ def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
 
 def _underway_word(each: Underway, now: float) -> str:
     if each.started is not None:
-        return f"running {now - each.started:.2f} s"
+        return f"running {duration(now - each.started)}"
     if each.ready is not None:
-        return f"ready {now - each.ready:.2f} s"
+        return f"ready {duration(now - each.ready)}"
     return "waiting"
 
 
@@ -237,7 +238,7 @@ def word(outcome: Outcome) -> str:
     """Return a few words on how a call went, for a picture."""
     took = ""
     if outcome.started is not None and outcome.ended is not None:
-        took = f"{outcome.ended - outcome.started:.2f} s"
+        took = duration(outcome.ended - outcome.started)
     if outcome.status == "failed":
         return f"{error_name(outcome.error)} {took}".strip()
     if outcome.status == "timed_out":

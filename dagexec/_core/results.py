@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, final
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from dagexec._core.outcomes import STATUSES, Outcome
-from dagexec._core.plan import Call, Plan
+from dagexec._core.names import Names, cut
+from dagexec._core.outcomes import STATUSES, Outcome, error_line, note_call
+from dagexec._core.plan import Plan
 from dagexec._errors import DagexecError
+from dagexec._pictures.durations import duration
 
 
 @final
@@ -103,6 +106,7 @@ class Results(Mapping[str, Outcome]):
     __slots__ = (
         "_outcomes",
         "abandoned",
+        "began",
         "blocked",
         "blocked_seconds",
         "elapsed",
@@ -128,8 +132,10 @@ class Results(Mapping[str, Outcome]):
         setup: Setup | None = None,
         marks: Mapping[str, tuple[Mark, ...]] | None = None,
         program: ProgramEnd | None = None,
+        began: float | None = None,
     ) -> None:
-        """Bring the outcomes into plan order."""
+        """Bring the outcomes into plan order; `began` is in seconds since the epoch."""
+        self.began = began
         self.plan = plan
         self.run_id = run_id
         self.elapsed = elapsed
@@ -144,8 +150,35 @@ class Results(Mapping[str, Outcome]):
         self._outcomes = {call.id: outcomes[call.id] for call in plan if call.id in outcomes}
 
     def __getitem__(self, key: str) -> Outcome:
-        """Return the outcome of the call with this id."""
-        return self._outcomes[key]
+        """Return the outcome of the call with this id.
+
+        Raises KeyError, which says whether the call has not ended or is not in the plan.
+        """
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            raise NoOutcome(self._missing(key))
+        if outcome.call is None or outcome.call.id != key:
+            # One object may stand for many calls, as where a deadline ended them all.
+            outcome = self._outcomes[key] = replace(outcome, call=self.plan[key])
+        return outcome
+
+    if not TYPE_CHECKING:  # as Mapping's own, without the text of an error that nobody reads
+
+        def get(self, key: str, default: Any = None, /) -> Any:
+            """Return the outcome of a call, or the default for one that has none."""
+            return self[key] if key in self._outcomes else default
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the call has an outcome."""
+        return key in self._outcomes
+
+    def _missing(self, key: object) -> str:
+        if key in self.plan:
+            return f"call {key!r} has not ended"
+        close = Names({call.id: None for call in self.plan}, 10)
+        near = close.near(str(key))
+        hint = f"; did you mean {near!r}?" if near else f". Its calls are: {close.shown or 'none'}"
+        return f"the report has no call {cut(str(key))!r}{hint}"
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids, in plan order."""
@@ -168,10 +201,10 @@ class Results(Mapping[str, Outcome]):
         unfinished = len(self.plan) - len(self._outcomes)
         parts += [f"{unfinished} unfinished"] if unfinished else []
         total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
-        text = f"{total}: {', '.join(parts) or 'nothing to do'} in {self.elapsed:.2f} s"
+        text = f"{total}: {', '.join(parts) or 'nothing to do'} in {duration(self.elapsed)}"
         if not self.blocked:
             return text
-        return f"{text}, {self.blocked_seconds:.2f} s of it with the event loop blocked"
+        return f"{text}, {duration(self.blocked_seconds)} of it with the event loop blocked"
 
     @property
     def ok(self) -> bool:
@@ -183,11 +216,55 @@ class Results(Mapping[str, Outcome]):
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """The values of the calls that are done, by id, with their types."""
+        """The values of the calls that are done, by id, with their types.
+
+        Asked for another call it raises KeyError, which says what became of it.
+        """
+        done = (item for item in self._outcomes.items() if item[1].status == "done")
+        return Outputs(self, {name: outcome.value for name, outcome in done})
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the run began, in UTC; None where it is not known.
+
+        Of a run that was resumed it is when it began first, so `elapsed` may be less than the time
+        since then.
+        """
+        return None if self.began is None else datetime.fromtimestamp(self.began, UTC)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a dict a call, in plan order, for a table: `pandas.DataFrame(report.rows())`.
+
+        | key | holds |
+        |---|---|
+        | `id`, `tool` | the call's |
+        | `status` | the outcome's, or of a live run `waiting`, `ready`, `running`, `unfinished` |
+        | `started` | when it was admitted, in seconds since the run began; None if it never was |
+        | `seconds` | how long it ran from then on; None if it did not start, or has not ended |
+        | `queued` | how long it was ready before it was admitted; None if it never was |
+        | `attempts` | how often its tool was called |
+        | `error` | the error's type and text; None without one |
+        """
+        return [self._row(call.id, call.tool) for call in self.plan]
+
+    def _row(self, name: str, tool: str) -> dict[str, Any]:
+        outcome = self._outcomes.get(name)
+        if outcome is None:
+            under = self.underway.get(name)
+            state: str = "unfinished" if under is None else under.state
+            started = None if under is None else under.started
+            outcome = Outcome(attempts=int(started is not None), started=started)
+        else:
+            state = outcome.status
         return {
-            name: outcome.value
-            for name, outcome in self._outcomes.items()
-            if outcome.status == "done"
+            "id": name,
+            "tool": tool,
+            "status": state,
+            "started": outcome.started,
+            "seconds": outcome.seconds,
+            "queued": outcome.queued,
+            "attempts": outcome.attempts,
+            "error": error_line(outcome.error),
         }
 
     @property
@@ -214,7 +291,7 @@ class Results(Mapping[str, Outcome]):
         errors: list[Exception] = []
         for name, outcome in self._outcomes.items():
             if outcome.error is not None:
-                _note(outcome.error, self.plan[name])
+                note_call(outcome.error, self.plan[name])
                 errors.append(outcome.error)
         if not errors:
             return None
@@ -244,7 +321,31 @@ class Results(Mapping[str, Outcome]):
             raise error
 
 
-def _note(error: BaseException, call: Call) -> None:
-    note = f"in call {call.id!r} of tool {call.tool!r}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+@final
+class NoOutcome(DagexecError, KeyError):
+    """A report was asked for a call that it does not have; the text says why."""
+
+    __str__ = Exception.__str__  # a KeyError's own shows its text in quotes
+
+
+@final
+class Outputs(dict[str, Any]):
+    """Values by call id, which knows what became of the calls that have none."""
+
+    __slots__ = ("_report",)
+
+    def __init__(self, report: Results, values: Mapping[str, Any]) -> None:
+        """Keep the report, to look up what is not there."""
+        super().__init__(values)
+        self._report = report
+
+    def __missing__(self, key: str) -> Any:
+        """Raise KeyError that names the status of the call and its cause."""
+        outcome = self._report[key]  # raises it where there is no outcome
+        if outcome.ok:  # it was taken out
+            raise KeyError(key)
+        raise NoOutcome(f"{outcome.told()}; report[{key!r}] is its whole outcome")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the plain dict that it is."""
+        return dict, (dict(self),)

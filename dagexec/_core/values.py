@@ -15,6 +15,9 @@ _T = TypeVar("_T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def value(*, kw_only: bool = False) -> Callable[[type[_T]], type[_T]]:
-    """Return the decorator that makes a class such a record: compared and hashed by its fields."""
-    return dataclass(slots=True, unsafe_hash=True, kw_only=kw_only)
+def value(*, kw_only: bool = False, shown: bool = True) -> Callable[[type[_T]], type[_T]]:
+    """Return the decorator that makes a class such a record: compared and hashed by its fields.
+
+    With `shown=False` it keeps the `__repr__` of its base.
+    """
+    return dataclass(slots=True, unsafe_hash=True, kw_only=kw_only, repr=shown)

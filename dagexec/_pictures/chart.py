@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from dagexec._pictures.critical import Link
+from dagexec._pictures.durations import duration
 from dagexec._pictures.glyphs import listed, printable
 
 WaitKind: TypeAlias = Literal["dependencies", "slot", "limit", "retry"]
@@ -153,10 +154,10 @@ class Chart:
 
     def spoken(self) -> str:
         """Return what the picture shows, for readers who cannot see it."""
-        parts = [f"{self.caption or f'{len(self.bars)} calls in {self.now:.2f} s'}."]
+        parts = [f"{self.caption or f'{len(self.bars)} calls in {duration(self.now)}'}."]
         longest = sorted(self.bars, key=lambda bar: -bar.seconds(self.now))[:3]
         parts += [
-            f"{bar.id} {bar.tool} took {bar.seconds(self.now):.2f} s."
+            f"{bar.id} {bar.tool} took {duration(bar.seconds(self.now))}."
             for bar in longest
             if bar.started is not None
         ]
@@ -166,7 +167,7 @@ class Chart:
                 if wait.kind != "dependencies":
                     waited[wait.kind] = waited.get(wait.kind, 0.0) + wait.ends - wait.begins
         parts += [
-            f"Waiting ({kind}): {seconds:.2f} s in all calls together."
+            f"Waiting ({kind}): {duration(seconds)} in all calls together."
             for kind, seconds in waited.items()
             if seconds > 0.001  # noqa: PLR2004
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from dagexec._pictures.chart import Bar, Chart, Cluster, Wait, concurrency
+from dagexec._pictures.durations import duration
 from dagexec._pictures.glyphs import GLYPHS
 from dagexec._pictures.svg import Theme, clickable, fitting, label, safe, stroked
 
@@ -317,12 +318,12 @@ def _tally(cluster: Cluster) -> str:
 def _times(bar: Bar) -> str:
     parts = [bar.note] if bar.note else []
     parts += [
-        f"{_WORDS[wait.kind]} {wait.ends - wait.begins:.2f} s"
+        f"{_WORDS[wait.kind]} {duration(wait.ends - wait.begins)}"
         for wait in bar.waits
         if wait.ends > wait.begins
     ]
     if bar.started is not None:
-        parts.append(f"started at {bar.started:.2f} s")
+        parts.append(f"started at {duration(bar.started)}")
     if bar.attempts > 1:
         parts.append(f"{bar.attempts} attempts")
     return ", ".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dagexec._pictures.chart import FILLS, Bar, Chart, Cluster, column_of, concurrency
+from dagexec._pictures.durations import duration
 from dagexec._pictures.glyphs import GLYPHS, printable
 
 _LABEL: Final = 30
@@ -42,7 +43,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _axis(end: float, wide: int, plot: int) -> str:
-    shown = f"{end:.2f} s"
+    shown = duration(end)
     return f"{'':{wide + 5}}0{shown.rjust(plot - 1)}"
 
 

@@ -438,16 +438,13 @@ class Executor:
         return Recorder(runs, run_id, self._in_doubt, None, inner), None
 
     def _first_record(self, plan: Plan | None) -> Record:
-        from dagexec.journal._base import Record
-        from dagexec.journal._records import policies
+        from dagexec.journal._records import first_record
 
         settings = self._settings
-        followed = policies(settings.on_failure, barrier=settings.barrier)
-        if plan is None:
-            return Record("stream", None, followed)
-        if self._orders:
+        if plan is not None and self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
-        return Record("plan", None, {"calls": self._as_recorded(plan), **followed})
+        calls = None if plan is None else self._as_recorded(plan)
+        return first_record(calls, settings.on_failure, barrier=settings.barrier)
 
     def _as_recorded(self, plan: Plan) -> list[dict[str, Any]]:
         """Return the calls of a plan as a journal keeps them, without what is secret."""

@@ -10,6 +10,7 @@ from collections.abc import (
     Callable,
     Iterable,
     Mapping,
+    Sequence,
 )
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -30,8 +31,8 @@ from dagexec._tools.tool import Tool
 class Sink(Protocol):
     """What records a stream before the machine is told of it: the recorder."""
 
-    async def arrived(self, event: Added) -> None:
-        """Take a call of the stream."""
+    async def arrived(self, *events: Added) -> None:
+        """Take calls of the stream that came together."""
         ...
 
     async def complete(self) -> None:
@@ -58,6 +59,10 @@ class Listens(Protocol):
 
     def observe(self, item: Event | Action | Notice) -> None:
         """Hear what observers hear."""
+        ...
+
+    def at_hand(self) -> Sequence[Call]:
+        """Return the calls that may start now beside the one that it gave last, without waiting."""
         ...
 
     def end(self) -> ProgramEnd:
@@ -118,18 +123,21 @@ class Intake:
         order = Order(tools)
         # Of a reply that is whole already, nothing can be taken back: every call starts at once.
         certain = getattr(source, "certain", False) is True
+        at_hand = source.at_hand if isinstance(source, Listens) else _nothing
         async with aclosing(_closable(source)) as calls:
             async for call in calls:
                 if run.machine.closed:
                     return
-                checked = order.add(self._checked(call))
-                tool = tools.get(checked.tool)
-                eager = certain or (tool is not None and tool.effect.eager)
-                event = Added(checked, eager=eager)
+                events: list[Added] = []
+                for each in (call, *at_hand()):
+                    checked = order.add(self._checked(each))
+                    tool = tools.get(checked.tool)
+                    eager = certain or (tool is not None and tool.effect.eager)
+                    events.append(Added(checked, eager=eager))
                 if sink is None:
-                    run.feed(event)
+                    run.feed(*events)
                 else:
-                    await sink.arrived(event)
+                    await sink.arrived(*events)
                 if self._between is not None:
                     await self._between()
 
@@ -154,6 +162,10 @@ class Intake:
             return replace(call, problem=f"there is no tool {cut(call.tool)!r}")
         problems = tool.problems(call.args)
         return replace(call, problem="; ".join(problems)) if problems else call
+
+
+def _nothing() -> Sequence[Call]:
+    return ()
 
 
 async def all_of(source: AsyncIterator[Call]) -> list[Call]:

@@ -55,7 +55,14 @@ from dagexec.journal._answers import (
 )
 from dagexec.journal._backlog import Backlog, Entry
 from dagexec.journal._base import RUNS, Journal, Record, Session, other_kind
-from dagexec.journal._records import end_record, fingerprint, policies, same_call, to_record
+from dagexec.journal._records import (
+    began_of,
+    end_record,
+    fingerprint,
+    first_record,
+    same_call,
+    to_record,
+)
 
 # Does what is left of a run: `Runner.drive`.
 Rest: TypeAlias = "Callable[[Plan | None, AsyncIterator[Call] | None], Awaitable[None]]"
@@ -109,15 +116,12 @@ class Recorder:
         """Claim the run, have the rest of it done, and give it up; raises what `rest` raises."""
         self._run = run
         first = None
-        followed = policies(run.settings.on_failure, barrier=run.settings.barrier)
-        if self._asked is not None:
-            pass
-        elif plan is not None:
-            calls = [self._kept(call) for call in plan.calls]
-            first = Record("plan", None, {"calls": calls, **followed})
-        elif source is not None:
-            first = Record("stream", None, followed)
+        if self._asked is None and (plan is not None or source is not None):
+            calls = None if plan is None else [self._kept(call) for call in plan.calls]
+            settings = run.settings
+            first = first_record(calls, settings.on_failure, barrier=settings.barrier)
         self._session = session = await self._journal.claim(self._run_id, first)
+        run.began_at = began_of(session.records[0])
         if session.records[0].kind not in RUNS:
             await self._refuse_kind(session.records[0].kind)
         self._backlog = Backlog(session)
@@ -272,23 +276,27 @@ class Recorder:
 
     # --------------------------------------------------------------------------- before a call runs
 
-    async def arrived(self, event: Added) -> None:
-        """Tell the machine of a call of a stream once it is recorded, unless it is known.
+    async def arrived(self, *events: Added) -> None:
+        """Tell the machine of calls of a stream once they are recorded; not of those it knows.
 
-        Raises DagexecError if it is not what it was, JournalError if it cannot be recorded.
+        Raises DagexecError if one is not what it was, JournalError if it cannot be recorded.
         """
-        call = event.call
+        new = [event for event in events if not self._came_before(event.call)]
+        if new:
+            await self._told_when_recorded(*new)
+
+    def _came_before(self, call: Call) -> bool:
         try:
             known = self._run.machine.call(call.id)
         except KeyError:
-            await self._told_when_recorded(event)
-            return
+            return False
         if call.id not in self._to_come:
             msg = f"the stream holds two calls with the id {call.id!r}"
             raise DagexecError(msg)
         if not same_call(self._kept(known), self._kept(call)):
             self._resumption.refuse_other_plan()
         self._to_come.remove(call.id)
+        return True
 
     async def complete(self) -> None:
         """Tell the machine that its stream has ended, once that is recorded.
@@ -300,18 +308,21 @@ class Recorder:
             self._resumption.refuse_other_plan()
         await self._told_when_recorded(Closed())
 
-    async def _told_when_recorded(self, event: Added | Closed) -> None:
-        problem: Exception | None = None
+    async def _told_when_recorded(self, *events: Added | Closed) -> None:
+        problems: list[Exception] = []
 
-        def hear(error: Exception | None) -> None:
-            nonlocal problem
-            problem = error
-            if error is None and not self._run.machine.closed:
+        def hear(event: Added | Closed, error: Exception | None) -> None:
+            if error is not None:
+                problems.append(error)
+            elif not problems and not self._run.machine.closed:
                 self._run.feed(event)
 
-        await self._backlog.append_reported_and_wait(to_record(self._hidden(event)), hear)
-        if problem is not None:
-            raise problem
+        *first, last = ((to_record(self._hidden(each)), partial(hear, each)) for each in events)
+        for record, told in first:
+            self._backlog.append_reported(record, told)
+        await self._backlog.append_reported_and_wait(*last)
+        if problems:
+            raise problems[0]
 
     def _hidden(self, event: Event) -> Event:
         if isinstance(event, Added):

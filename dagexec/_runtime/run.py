@@ -105,6 +105,7 @@ class Run(ShowsItself):
             underway=None if seen is None else dict(seen.underway),
             setup=run.settings.setup,
             marks=dict(run.marks),
+            began=run.began_at,
             program=self._source.end() if isinstance(self._source, Listens) else None,
         )
 

@@ -248,7 +248,7 @@ def _log_end(run: RunState, holdings: Holdings | None) -> None:
     active = run.left_behind
     if not (active or held or _log.isEnabledFor(logging.INFO)):
         return
-    counts = Counter(outcome.status for outcome in run.machine.outcomes.values())
+    counts: Counter[str] = Counter(outcome.status for outcome in run.machine.outcomes.values())
     facts = {
         "run_id": run.run_id,
         "calls": sum(1 for _ in run.machine.calls),

@@ -99,6 +99,9 @@ class RunState:
         self.elapsed = 0.0
         # When it began on the machine's clock, which any thread can read; and its loop's thread.
         self.began = 0.0
+        # When it began first, in seconds since the epoch; of a run with a journal as recorded
+        # there. None before it began, and where an older journal does not say.
+        self.began_at: float | None = None
         self.thread = threading.get_ident()
 
     def _init_hooks(self) -> None:
@@ -146,6 +149,8 @@ class RunState:
         """Start the clock, and the deadline of the run."""
         self.begun = True
         self.began = time.monotonic()
+        if self.record is None:
+            self.began_at = time.time()
         now = self.clock()
         self.zero = now - self.already
         if self.settings.run_timeout is not None:

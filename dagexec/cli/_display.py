@@ -18,6 +18,7 @@ from dagexec import Call, Executor, Outcome, Report, lowlevel
 from dagexec._core.outcomes import STATUSES
 from dagexec._core.report_pictures import word
 from dagexec._pictures.critical import Span, critical_links
+from dagexec._pictures.durations import duration
 from dagexec._pictures.glyphs import GLYPHS, listed, printable
 from dagexec.lowlevel import (
     Action,
@@ -355,7 +356,7 @@ def said(outcome: Outcome, *, took: bool = True) -> str:
     """Return one line on how a call went, with the message of its error."""
     if outcome.status != "failed":
         return word(outcome)
-    seconds = f"{_took(outcome):.2f} s  " if took and outcome.started is not None else ""
+    seconds = f"{duration(_took(outcome))}  " if took and outcome.started is not None else ""
     error = outcome.error
     kind, message = type(error).__name__, one_line(text_of(error))
     return f"{seconds}{kind}: {message}" if message else f"{seconds}{kind}"

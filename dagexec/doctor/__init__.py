@@ -1,23 +1,82 @@
 """The doctor: why processes hang, read from Linux's /proc.
 
-    from dagexec import doctor
+Somebody is called at night: the service answers nothing, its log is silent, its processor idle.
+Most such hangs are a full pipe that nobody reads. The doctor finds out, as the user whose
+processes they are, without stopping or changing anything:
 
-    diagnosis = doctor.examine(pid)          # under 5 s; nothing is stopped or changed
-    print(diagnosis.verdict, diagnosis)
+```console
+$ dagexec doctor 1143
+deadlock: these threads wait for one another, and nothing else can wake them
+  pid 1170 (python server.py) is blocked writing to fd 2 (stderr), pipe:[58724] (holds 65536 of
+  65536 bytes); it should be read by pid 1143 (python host.py) at its fd 6; pid 1143 (python host.py)
+  waits for data in pipe:[58723] (fd 3) from pid 1170 (python server.py)
+```
 
-It finds who is blocked writing to which pipe, how full that is, who should read it, and what that
-one waits for. `deadlock` means that nobody in a group can go on and nobody outside will help;
-`stall` that a thread wants to write, nothing has moved during the look, and nobody waits to read
-(or that all threads of a program wait for locks); `healthy` is everything else: timers, sockets,
-terminals, slow children, whatever computes.
+| verdict | exit code | |
+|---|---|---|
+| healthy | 0 | whatever waits, waits for something that can happen: a timer, a socket, a terminal, a slow child |
+| deadlock | 1 | some threads wait for one another, or write to one that never reads, and nobody else can wake them |
+| stall | 3 | a thread wants to write, no byte has moved for 3 s and nobody waits to read, but a timer or another client may yet end it; or all threads of a program wait for locks |
 
-It needs no rights but those of the processes' own user. What it may not see counts as healthy, and
-is named in `blind`. It sees pipes, socket pairs, pseudo-terminals, locks as such but not their
-owners, and children; not what two processes agree on over a network.
+Exit code 2: no such process, not allowed to look, not Linux. It takes 0.7 s, 3 s for a stall;
+`--json` has the whole graph. From Python, `doctor.examine(pid)` gives `.verdict` and a readable
+`str()`. The doctor sees pipes, socket pairs, pseudo-terminals, children and locks, but neither
+who holds a lock nor what processes agree on over a network. What it may not see counts as healthy
+and is named in `blind`.
 
-A process can opt in to be asked what its executors do: `doctor.listen()`, or the environment
-variable `DAGEXEC_DOCTOR=1`. `diagnose` is the judgement alone, over samples from `read`.
-"""
+# Inside a process
+
+`run.waits()` and `executor.snapshot()` tell, from any thread, what each unfinished call holds,
+what it waits for and where it stands in its code: frozen values, with `to_dict()` for JSON and a
+readable `str()`. They contain no argument values, and taking one costs the running calls nothing.
+
+```python
+import asyncio
+
+from dagexec import Call, Executor, Ref, tool
+
+
+@tool(effect="read")
+async def poll(queue: str) -> str:
+    await asyncio.Event().wait()  # nobody sets it
+    return queue
+
+
+@tool(effect="pure")
+def write(text: str) -> str:
+    return text
+
+
+async def main():
+    plan = [Call("p", "poll", {"queue": "a"}), Call("w", "write", {"text": Ref("p")})]
+    async with Executor([poll, write], concurrency=1).start(plan) as run:
+        await asyncio.sleep(0.05)
+        for call in run.waits():
+            print(call.id, call.state, call.holds, call.waits_for, call.where and call.where.function)
+        run.cancel()
+
+
+asyncio.run(main())
+```
+
+```text
+p running ('a slot',) () poll
+w waiting () ('call p',) None
+```
+
+A process can opt in to be asked for this from outside: `doctor.listen()`, or `DAGEXEC_DOCTOR=1`
+in its environment. A thread then answers `dagexec doctor`, also while the event loop is blocked,
+over a socket that only its user may open.
+
+# In the log
+
+The logger `dagexec` names, each with one line: a call that failed or timed out, a tool that
+blocks the event loop (with file and line), a tool that swallows its cancellation, a thread that was
+abandoned, and at the end of each run how many calls ended how. Traces are in
+`dagexec.integrations.otel`.
+
+`diagnose` is the judgement alone, over samples from `read`.
+"""  # noqa: E501 - rows of tables
 
 from __future__ import annotations
 

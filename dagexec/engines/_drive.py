@@ -102,6 +102,8 @@ class Drive:
         self.blocked_seconds = 0.0
         self._add_blocked(result or {})
         self.elapsed = 0.0 if result is None else float(result["elapsed"])
+        # When the run began, in seconds since the epoch; None where an older result does not say.
+        self.began: float | None = None if result is None else result.get("began")
         self._log: Log = []
         self._zero = 0.0
         self._now = 0.0
@@ -123,10 +125,11 @@ class Drive:
     def begin(
         self, now: float, answers: Mapping[str, dict[str, Any]], *, cancelled: bool = False
     ) -> None:
-        """Start the round at `now`, seconds on the engine's clock, with answers by call.
+        """Start the round at `now`, on the engine's clock, with answers by call.
 
-        A round that was moved goes on, with what was left of its time; the layers' time begins
-        anew. `cancelled` ends the run, with all that waits for answers.
+        That clock counts seconds since the epoch. A round that was moved goes on, with what was
+        left of its time; the layers' time begins anew. `cancelled` ends the run, with all that
+        waits for answers.
         """
         self._now = now
         self._zero = now - self.elapsed
@@ -134,6 +137,7 @@ class Drive:
             self._run_until = None if self._spec["run"] is None else now + self._spec["run"]
         if not self._began:
             self._began = True
+            self.began = now if self.began is None else self.began
             self._feed_plan()
         elif self._open:
             under_way = [call.id for call in self.machine.calls if self._is_under_way(call.id)]
@@ -229,6 +233,7 @@ class Drive:
             "elapsed": elapsed,
             "abandoned": self.abandoned,
             "blocked": [self.blocked, self.blocked_seconds],
+            "began": self.began,
         }
         if not self.machine.finished:
             found |= {"open": True, "until": self._run_until}
@@ -436,4 +441,5 @@ def report_of(run_id: str, drive: Drive) -> Report:
         abandoned=drive.abandoned,
         blocked=drive.blocked,
         blocked_seconds=drive.blocked_seconds,
+        began=drive.began,
     )

@@ -1,12 +1,13 @@
-"""Runs in JupyterLab and other notebooks: what happens by itself, and how to steer it.
+"""Runs in JupyterLab and other notebooks: what is shown, and how to stop a run.
 
-By itself, in any kernel: `executor.start` in a cell shows one picture that follows the run, drawn
-at most five times a second; `Run`, `Report`, `Plan` and their pictures show themselves; and while
-a run is active, the kernel's event loop is woken ten times a second, so that the stop button ends
-it at once. What an interrupted cell has done can be read in the next one, from the run it started
-or from `last_run()`.
+A cell that waits for a run usually shows nothing, and the stop button may leave tools running.
+Here, in any kernel, `async with executor.start(plan) as run` shows one picture that follows the
+run, drawn at most five times a second and using at most 2 % of the run time. `Run`, `Report`,
+`Plan` and their pictures show themselves. While a run is active, the kernel's event loop is woken
+ten times a second, so that the stop button ends the run at once: the tools' clean-up runs, and
+the next cell reads the partial report, from the run it started or from `last_run()`.
 
-Nothing here needs more than IPython, which every Python kernel brings.
+Nothing here needs more than IPython, which every Python kernel brings. `notebooks/` is a course.
 """
 
 from __future__ import annotations

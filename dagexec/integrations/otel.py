@@ -1,13 +1,33 @@
 """Traces: OpenTelemetry spans for runs, turns and calls, by the GenAI semantic conventions.
 
-    tracing = Tracing(name="shop")
-    executor = Executor(tools, observers=[tracing])
+A trace of an agent that shows its model's requests does not show why its tools took so long. Here a
+run is a span `invoke_workflow NAME`, and each call that starts a span `execute_tool TOOL` below it,
+with the time it was queued, its attempts and its effect. What it depends on are links, since a
+graph is no tree. A tool's own spans are below its call's.
 
-A run is a span `invoke_workflow NAME`, each call that starts a span `execute_tool TOOL` below it,
-with the time it was queued, its attempts and its effect; what it depends on are links, since a
-graph is no tree. A tool's own spans are below its call's. With `planners.solve`, pass
-`before_turn=tracing.before_turn, after_turn=tracing.after_turn`, and each turn is a span with its
-run below it; `with tracing.workflow():` puts all of it below one.
+```python
+from dagexec import Call, Executor, tool
+from dagexec.integrations.otel import Tracing
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return 9.5
+
+
+tracing = Tracing(
+    "shop", span_attributes=lambda call, outcome: {"langfuse.observation.type": "tool"}
+)
+executor = Executor([price], observers=[tracing])
+print(executor.run_sync([Call("p", "price", {"title": "Dune"})]).ok)
+```
+
+```text
+True
+```
+
+With `planners.solve`, pass `before_turn=tracing.before_turn, after_turn=tracing.after_turn`, and
+each turn is a span with its run below it; `with tracing.workflow():` puts all of it below one.
 
 The conventions are "in development", so their names are written out here and no package of
 constants is needed. Arguments, results and messages of errors may be secret: they are left out

@@ -7,6 +7,7 @@ same: that is how a run is resumed.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -47,6 +48,20 @@ _AWAITED: Final = ("settled", "added", "closed", "expired", "stop", "spread")
 def policies(on_failure: str, *, barrier: bool) -> dict[str, Any]:
     """Return what the scheduler of a run does by, for the run's first record."""
     return {"on_failure": on_failure, "barrier": barrier}
+
+
+def first_record(calls: list[dict[str, Any]] | None, on_failure: str, *, barrier: bool) -> Record:
+    """Return the record that begins a run: of these calls, or of a stream if None."""
+    body = {**policies(on_failure, barrier=barrier), "began": time.time()}
+    if calls is None:
+        return Record("stream", None, body)
+    return Record("plan", None, {"calls": calls, **body})
+
+
+def began_of(first: Record) -> float | None:
+    """Return when a run began, in seconds since the epoch, by its first record, if that says so."""
+    body: dict[str, Any] = first.body or {}
+    return body.get("began")
 
 
 def policies_of(first: Record) -> tuple[str, bool]:
@@ -208,6 +223,7 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
         abandoned=last["abandoned"],
         blocked=blocked,
         blocked_seconds=blocked_seconds,
+        began=began_of(records[0]),
     )
 
 

@@ -1,12 +1,63 @@
 """Limits for calls: how many at a time, how much in what time, and when to try again.
 
-    openai = Limiter.openai("openai:gpt-5.5", requests=500, tokens=300_000)
+Twenty parallel calls against one API key are twenty refusals, then twenty retries at the same
+moment. A `Limiter` has a cap of calls in flight and any number of rates behind one queue, first
+come, first served; every call that names its key shares it.
 
-    @tool(effect="read", limits=[openai], cost=lambda args: {"tokens": 2000}, retry=Retry(3))
-    async def summarise(text: str) -> str: ...
+```python
+from dagexec import Call, Executor, tool
+from dagexec.limits import Limiter, RateLimited, Retry, current_permit
 
-A call waits for its limits without a slot of the executor, and its timeout counts from when it is
-admitted. Inside the tool, `current_permit()` says what was really used.
+model = Limiter.openai("openai:gpt-5.5", requests=500, tokens=300_000)  # your account's, a minute
+refused = []
+
+
+@tool(
+    effect="read",
+    limits=["openai:gpt-5.5"],  # the limiter, or its key; several are charged in one step
+    cost=lambda args: {"tokens": len(args["text"]) + 200},  # an estimate
+    retry=Retry(3, base=0.01, timeout=20),  # up to 3 attempts of 20 s each
+)
+async def summary(text: str) -> str:
+    if not refused:
+        refused.append(text)
+        raise RateLimited(retry_after=0.01)  # a 429 of openai, anthropic or httpx does the same
+    current_permit().settle(tokens=120)  # what was used; and .observe(response.headers)
+    return text[:4]
+
+
+report = Executor([summary]).run_sync([Call("a", "summary", {"text": "It was the best of times"})])
+print(report.outputs, report["a"].attempts, model.in_flight)
+```
+
+```text
+{'a': 'It w'} 2 0
+```
+
+A call that waits for a limit holds no executor slot, and its timeout starts only when it is
+admitted.
+
+- `Rate(300_000, per=60, burst=None, settle="reserved")`: `settle` says when the provider charges
+  the quota. `"actual"` gives back at once what was not used, `"reserved"` (OpenAI's tokens) never
+  does, `"expected"` (Anthropic's output) keeps room for what calls have used of their estimates
+  recently. `Limiter.openai`, `.anthropic`, `.gemini` are starting points, `Limiter.from_headers`
+  reads a reply.
+- A provider's headers only lower the level. A refusal is refunded once, closes the key's gate
+  until `retry-after` plus jitter, and keeps its place in the queue.
+- A call that cannot go before the run's deadline is timed out at once and costs nothing. A call
+  larger than the bucket waits for a full bucket and overdraws it; with `oversize="reject"` it
+  fails at once.
+- `Retry` tries only what its effect allows, never a write, and only inside the call's timeout.
+  Retries add at most 20 % to the calls of a run and key (`budget=0.2`), plus 10 (`reserve`).
+  `breaker=Breaker()` stops trying what fails again and again. Turn the retries of SDKs off:
+  `max_retries=0`.
+- Outside of tools: `async with limiter.acquire({"tokens": 2000}, deadline=…, priority=1) as
+  permit`. Each step of priority gets four times the turns of the one below.
+- Processes that share a key: `peers=4` keeps each to its part; a `store` serves them as one (the
+  interface is `dagexec.limits.Store`; `MemoryStore` is one for tests).
+
+In a simulation of providers (`python -m tests.benchmarks.limits`) 1,000 calls take within 1 % of
+what the limits allow, with at most 3 refusals on average; four clients with a store, within 2 %.
 """
 
 from __future__ import annotations

@@ -1,25 +1,35 @@
-"""Programs: the Python that a model wrote, run out of order with the result of running it in order.
+'''Programs: the Python that a model wrote, run out of order with the result of running it in order.
 
 A model that may write a program instead of single calls writes loops over lists, and calls that
 need one another, in one reply. Other systems run such a program line by line, or gather all that
 is pending at each `await`: one slow call holds all others up, one hung call loses all results,
 and a program that is sent again after an error repeats its writes.
 
-    from dagexec import Executor, tool
-    from dagexec.programs import Program
+```python
+from dagexec import Executor, tool
+from dagexec.programs import Program
 
-    @tool(effect="read")
-    async def price(title: str) -> float: ...
 
-    program = Program('''
-    prices = {}
-    for title in ["Dune", "Emma"]:
-        prices[title] = price(title)
-    print(len(prices), "prices")
-    min(prices, key=lambda title: prices[title])
-    ''')
-    report = await Executor([price]).run(program)
-    report.result, report.printed, report.error
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5, "Emma": 7.25}[title]
+
+
+program = Program("""
+prices = {}
+for title in ["Dune", "Emma"]:
+    prices[title] = price(title)
+print(len(prices), "prices")
+min(prices, key=lambda title: prices[title])
+""")
+report = Executor([price]).run_sync(program)
+print(report.result, report.printed, report.error)
+```
+
+```text
+Emma 2 prices
+ None
+```
 
 A call does not wait: its value is a promise, and an operation on it is done when it is there.
 Only where the program looks at a value (`if`, `for`, a comprehension, a part of a local container
@@ -51,7 +61,7 @@ the values of all calls that are done, each with the same tool and arguments onc
 It may import what `_tools` and `_core` hold. Read `_pipeline` first: it is the idea.
 `_expressions` and `_statements` compile to closures, `_live` steps the program, `_source` feeds
 it into a run.
-"""
+'''
 
 from dagexec.programs._earlier import EarlierCall, calls_of
 from dagexec.programs._errors import (

@@ -29,6 +29,9 @@ _PARTS: Final = (
     ast.ExceptHandler, ast.Module, ast.alias, ast.arg, ast.arguments, ast.boolop, ast.cmpop,
     ast.comprehension, ast.expr_context, ast.keyword, ast.operator, ast.unaryop,
 )  # fmt: skip
+# Parts without parts, which are never wrong by themselves.
+_MARKS: Final = (ast.expr_context, ast.boolop, ast.cmpop, ast.unaryop)
+_KNOWN: Final = (*_STATEMENTS, *_EXPRESSIONS, *_PARTS)
 _INSTEAD: Final[dict[type[ast.AST], str]] = {
     ast.ClassDef: "there are no classes here; write functions and dicts",
     ast.With: "there is no `with` here; tools open and close what they need",
@@ -87,7 +90,7 @@ def parse(source: str) -> ast.Module:
         raise ProgramRefused((fault,), source) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ProgramRefused((Fault(1, 1, f"it cannot be read: {error}"),), "") from None
-    faults = tuple(dict.fromkeys(_faults(tree)))
+    faults = tuple(dict.fromkeys(_faults(tree, source)))
     if faults:
         raise ProgramRefused(
             tuple(sorted(faults, key=lambda each: (each.line, each.column))), source
@@ -95,10 +98,10 @@ def parse(source: str) -> ast.Module:
     return tree
 
 
-def _faults(tree: ast.Module) -> Iterator[Fault]:
+def _faults(tree: ast.Module, source: str) -> Iterator[Fault]:
     imported = {
         (each.asname or each.name)
-        for node in ast.walk(tree)
+        for node in (ast.walk(tree) if "import" in source else ())
         if isinstance(node, ast.Import)
         for each in node.names
     }
@@ -112,7 +115,13 @@ def _faults(tree: ast.Module) -> Iterator[Fault]:
         if message is not None:
             yield _at(node, message)
             continue
-        stack.extend((child, node, depth + 1) for child in ast.iter_child_nodes(node))
+        depth += 1
+        for name in node._fields:
+            part = getattr(node, name, None)
+            if isinstance(part, list):
+                stack.extend([(each, node, depth) for each in part if isinstance(each, ast.AST)])
+            elif isinstance(part, ast.AST) and not isinstance(part, _MARKS):
+                stack.append((part, node, depth))
 
 
 def _at(node: ast.AST, message: str) -> Fault:
@@ -121,13 +130,15 @@ def _at(node: ast.AST, message: str) -> Fault:
 
 def _wrong(node: ast.AST, parent: ast.AST | None, imported: set[str]) -> str | None:
     """Return why a node is not in the language, None if it is."""
-    if type(node) in _INSTEAD:
-        return _INSTEAD[type(node)]
-    if not isinstance(node, (*_STATEMENTS, *_EXPRESSIONS, *_PARTS)):
-        return f"{type(node).__name__} is not in the language of programs"
-    if isinstance(node, ast.Attribute):
-        return _wrong_attribute(node, parent, imported)
-    rule = _RULES.get(type(node))
+    kind = type(node)
+    if kind is ast.Attribute:
+        return _wrong_attribute(node, parent, imported)  # type: ignore[arg-type]
+    rule = _RULES.get(kind)
+    if rule is None:
+        if kind in _INSTEAD:
+            return _INSTEAD[kind]
+        if not isinstance(node, _KNOWN):
+            return f"{kind.__name__} is not in the language of programs"
     return None if rule is None else rule(node, parent)
 
 

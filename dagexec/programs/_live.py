@@ -30,19 +30,25 @@ class LiveProgram:
         tools: Mapping[str, ToolFunction],
         *,
         variables: dict[str, Any] | None = None,
+        tree: ast.Module | None = None,
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
     ) -> None:
-        """Read the program; raise ProgramRefused for what is not in the language."""
+        """Read the program; raise ProgramRefused for what is not in the language.
+
+        `tree` is what `parse` gave, of one that was checked before.
+        """
         self.source = source
-        tree, last = _with_result(parse(source))
+        tree, last = _with_result(parse(source) if tree is None else tree)
         self.pipe = Pipeline(max_calls, max_steps)
         compiler = Statements(Machine(self.pipe), tools)
         self._frame = Frame(None)
         self._frame.vars.update(variables or {})
         try:
-            self._code, _ = compiler.program(tree, set(self._frame.vars))
+            self._code, _ = compiler.program(
+                tree, set(self._frame.vars), imports="import" in source
+            )
         except RecursionError:
             msg = "the program is nested too deep; give parts of it names"
             raise LimitReached(msg) from None
@@ -140,11 +146,8 @@ _RESULT = "result of the program"
 
 def _with_result(tree: ast.Module) -> tuple[ast.Module, bool]:
     """Keep the value of the last expression in a variable that no program can name."""
-    import ast
-
     if tree.body and isinstance(last := tree.body[-1], ast.Expr):
-        keep = ast.Assign([ast.Name(_RESULT, ast.Store())], last.value)
-        tree.body[-1] = ast.copy_location(keep, last)
+        keep = ast.copy_location(ast.Assign([ast.Name(_RESULT, ast.Store())], last.value), last)
         ast.copy_location(keep.targets[0], last)
-        return tree, True
+        return ast.Module([*tree.body[:-1], keep], []), True
     return tree, False

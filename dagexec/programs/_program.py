@@ -42,7 +42,7 @@ class Program:
         max_printed: int = 100_000,
     ) -> None:
         """Check the program; nothing of it runs."""
-        parse(source)
+        self._tree = parse(source)
         self.source = source
         self.variables = dict(variables or {})
         self.earlier = tuple(earlier)
@@ -55,7 +55,11 @@ class Program:
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
         """Return a run of it, for an executor with these tools."""
         made = LiveProgram(
-            self.source, functions_of(tools), variables=plain(self.variables), **self._limits
+            self.source,
+            functions_of(tools),
+            variables=plain(self.variables),
+            tree=self._tree,
+            **self._limits,
         )
         return ProgramSource(made, Reusable(self.earlier, tools) if self.earlier else None)
 

@@ -8,6 +8,8 @@ from typing import Any, Final, final
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# What has no parts that could name anything.
+_LEAVES: Final = (ast.Name, ast.Constant)
 MISSING: Final[Any] = object()
 
 
@@ -51,8 +53,9 @@ def scope_of(body: list[ast.stmt], params: list[str], parent: Scope | None) -> S
     """Return the scope of a module or a function."""
     names, outside = set(params), dict[str, str]()
     for node in _own(body):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
+        if type(node) is ast.Name:
+            if type(node.ctx) is not ast.Load:
+                names.add(node.id)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ExceptHandler):
             names.update([node.name] if node.name else [])
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -89,5 +92,5 @@ def _own(body: list[ast.stmt]) -> Iterator[ast.AST]:
             stack.append(node.generators[0].iter)
             # `:=` in a comprehension assigns in the function around it.
             stack.extend(each for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
-        else:
+        elif type(node) not in _LEAVES:
             stack.extend(ast.iter_child_nodes(node))

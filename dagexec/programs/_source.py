@@ -129,6 +129,15 @@ class ProgramSource:
                 else:
                     await self._news.wait()
 
+    def at_hand(self) -> list[Call]:
+        """Return all other calls that may start now."""
+        found: list[Call] = []
+        while self._live.calls:
+            call = self._handed_out(self._live.calls.popleft())
+            if call is not None:
+                found.append(call)
+        return found
+
     def _handed_out(self, ready: Ready) -> Call | None:
         """Return a call for the run; None for one whose outcome is known without it."""
         self._lines[ready.id] = ready.line

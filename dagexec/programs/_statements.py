@@ -29,9 +29,11 @@ from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of
 class Statements(Assignments):
     """Compiles a program."""
 
-    def program(self, tree: ast.Module, known: set[str]) -> tuple[Code, Scope]:
+    def program(
+        self, tree: ast.Module, known: set[str], *, imports: bool = True
+    ) -> tuple[Code, Scope]:
         """Compile a whole program; `known` are variables that there are already."""
-        self.imported = _imports(tree)
+        self.imported = _imports(tree) if imports else {}
         scope = scope_of(tree.body, sorted(known), None)
         return self.block(tree.body, scope), scope
 

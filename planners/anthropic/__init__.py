@@ -1,4 +1,43 @@
-"""The planner for Anthropic's Messages API.
+r"""The planner for Anthropic's Messages API.
+
+Every `tool_use` block needs its `tool_result` in the next message, or the API answers 400 from then
+on. README has the loop written out; this is one turn of it:
+
+```python
+import asyncio
+
+from dagexec import Executor, tool
+from dagexec.testing import ScriptedModel
+from planners.anthropic import MessagesPlanner
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5, "Emma": 7.25}[title]
+
+
+async def main():
+    client = ScriptedModel([[("price", {"title": "Emma"})], "Done."]).anthropic()
+    planner = MessagesPlanner([price])
+    messages = [{"role": "user", "content": "What does Emma cost?"}]
+    reply = await client.messages.create(  # with a key, of AsyncAnthropic()
+        model="claude-sonnet-5-5",
+        max_tokens=1024,
+        system=planner.instructions,
+        messages=messages,
+        tools=planner.tools,
+    )
+    messages.append({"role": "assistant", "content": reply.content})
+    messages += planner.results(await Executor([price]).run(planner.plan(reply)))
+    print(messages[-1]["content"][-1])
+
+
+asyncio.run(main())
+```
+
+```text
+{'type': 'tool_result', 'tool_use_id': 'toolu_1', 'content': '[call 1]\n7.25'}
+```
 
 Importing this package does not import `anthropic`; only `response()` does. It stands on
 `planners._core`. This file reads whole replies and writes answers; `_stream` puts streams together,

@@ -1,4 +1,89 @@
-"""Planners for OpenAI's two APIs, and for the many servers that speak Chat Completions.
+r"""Planners for OpenAI's two APIs, and for the many servers that speak Chat Completions.
+
+The SDK gives tool calls as text that may not be JSON, for tools that may not exist; every id
+needs its answer. **Chat Completions**, with a call that uses another one's result:
+
+```python
+import asyncio
+
+from dagexec import Executor, tool
+from dagexec.testing import ScriptedModel
+from planners.openai import ChatPlanner
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5, "Emma": 7.25}[title]
+
+
+@tool(effect="pure")
+def write(text: str) -> str:
+    return text.upper()
+
+
+async def main():
+    calls = [("price", {"title": "Emma"}), ("write", {"text": {"$template": "Emma: ${1}"}})]
+    client = ScriptedModel([calls, "Done."]).openai()  # AsyncOpenAI()
+    planner, executor = ChatPlanner([price, write]), Executor([price, write])
+    messages = [
+        {"role": "system", "content": planner.instructions},
+        {"role": "user", "content": "What does Emma cost?"},
+    ]
+    while True:
+        reply = await client.chat.completions.create(
+            model="gpt-5.5", messages=messages, tools=planner.tools
+        )
+        messages.append(reply.choices[0].message)
+        plan = planner.plan(reply)
+        if not plan:
+            break
+        messages += planner.results(await executor.run(plan))
+    print(messages[-2], messages[-1].content, sep="\n")
+
+
+asyncio.run(main())
+```
+
+```text
+{'role': 'tool', 'tool_call_id': 'call_2', 'content': '[call 2]\nEMMA: 7.25'}
+Done.
+```
+
+**Responses**:
+
+```python
+import asyncio
+
+from dagexec import Executor, tool
+from dagexec.testing import ScriptedModel
+from planners.openai import ResponsesPlanner
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5, "Emma": 7.25}[title]
+
+
+async def main():
+    client = ScriptedModel([[("price", {"title": "Emma"})], "Done."]).openai()  # AsyncOpenAI()
+    planner = ResponsesPlanner([price])
+    items = [{"role": "user", "content": "What does Emma cost?"}]
+    reply = await client.responses.create(
+        model="gpt-5.5", instructions=planner.instructions, input=items, tools=planner.tools
+    )
+    items += reply.output
+    items += planner.results(await Executor([price]).run(planner.plan(reply)))
+    print(items[-1])
+
+
+asyncio.run(main())
+```
+
+```text
+{'type': 'function_call_output', 'call_id': 'call_1', 'output': '[call 1]\n7.25'}
+```
+
+`planners.solve` is this loop with deadlines, streaming, a journal and conversations that go on.
 
 Importing this package does not import `openai`; only `response()` does. It stands on
 `planners._core`. This file reads whole replies and writes answers; `_chat_stream` and

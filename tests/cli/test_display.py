@@ -93,7 +93,7 @@ def test_plain_tells_of_failures_and_now_and_then_of_the_counts():
     view.take(Settled("c1", Done(1)))
     view.tick()
     assert stream.getvalue().splitlines() == [
-        "  0.50 s  ✗ c0 tool              0.50 s  ValueError: no"
+        "  0.50 s  ✗ c0 tool              500 ms  ValueError: no"
     ]
     view.tick()
     assert "1/2 done  1 failed" in stream.getvalue()

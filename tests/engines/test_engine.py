@@ -29,7 +29,8 @@ from dagexec.limits import Limiter, Rate
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
     pytest.importorskip("dbos", reason="the extra dbos is not installed")
 from dagexec.engines.dbos import DbosEngine
-from tests.engines.processes import ROOT, run_python
+from dagexec.engines.dbos import __doc__ as guide
+from tests.engines.processes import run_python
 from tests.engines.tools_for_engines import TOOLS
 
 # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the README awaits as a notebook does.
@@ -254,29 +255,19 @@ class TestRuns:
         assert report["a"].value == ["mine", True, None, True]
 
 
-class TestTheReadme:
+class TestTheGuide:
     """Its example."""
 
     async def test_the_example_runs(self, url, name, capsys):
-        """As it stands there, but for the URL, and prints what stands behind it."""
-        text = (ROOT / "README.md").read_text("utf-8")
+        """Unchanged but for the URL, and prints what stands behind it."""
+        text = guide
         example = re.compile(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
         ((code, printed),) = example.findall(text)
         code = code.replace("postgresql://shop@db.example:5432/shop", url).replace(
             '"shop"', f'"{name}"'
         )
-
-        @tool(effect="read")
-        async def price(title: str) -> float:
-            return {"Dune": 9.5}[title]
-
-        @tool(approval=True)
-        async def pay(amount: float) -> str:
-            return f"paid {amount}"
-
-        names = {"price": price, "pay": pay, "Call": Call, "Ref": Ref, "Approve": Approve}
-        made = compile(code, "README.md", "exec", flags=TOP_LEVEL_AWAIT, dont_inherit=True)
-        await eval(made, names)
+        made = compile(code, "guide", "exec", flags=TOP_LEVEL_AWAIT, dont_inherit=True)
+        await eval(made, {})
         assert capsys.readouterr().out == printed
 
 

@@ -165,7 +165,7 @@ def test_the_critical_path_and_errors_are_drawn(twelve):
     diagram = twelve.diagram
     assert diagram.path == twelve.critical_path == ("1", "4", "6", "9", "11")
     root = parsed(diagram.to_svg())
-    assert "ValueError 0.30 s" in texts(root)
+    assert "ValueError 300 ms" in texts(root)
     frames = [each for each in root.iter(f"{SVG}rect") if each.get("fill") == "none"]
     assert len(frames) == len(diagram.path)
     widths = {each.get("stroke-width") for each in root.iter(f"{SVG}path")}

@@ -9,6 +9,7 @@ import pytest
 
 from dagexec import Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
+from dagexec.lowlevel import Launch
 from dagexec.programs import (
     Program,
     ProgramFailed,
@@ -271,3 +272,18 @@ def test_what_is_not_in_the_language_is_refused_whole(source: str, told: str) ->
     with pytest.raises(ProgramRefused, match="line 1") as refused:
         Program(source)
     assert told in str(refused.value)
+
+
+async def test_all_calls_of_one_turn_reach_the_scheduler_as_one_event() -> None:
+    """A task and a turn of the loop for each call would cost more than the call."""
+    layers: list[int] = []
+
+    def hear(item: object) -> None:
+        if isinstance(item, Launch):
+            layers.append(len(item.calls))
+
+    shop = Shop()
+    executor = Executor(shop.tools, observers=[hear])
+    report = await executor.run(Program("[look('a', i)['n'] for i in range(50)]"))
+    assert report.result == [*range(1, 51)]
+    assert layers == [50]

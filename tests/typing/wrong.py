@@ -77,7 +77,7 @@ async def runs(executor: Executor, report: Report) -> None:
     await executor.run("plan.json")  # type: ignore[arg-type]
     await executor.resume(Plan())  # type: ignore[arg-type]
     print(report[0])  # type: ignore[index]
-    print(report["a"].result)  # type: ignore[attr-defined]
+    print(report["a"].output)  # type: ignore[attr-defined]
     report["a"] = report["b"]  # type: ignore[index]
     report["a"].value = 3  # type: ignore[misc]
 

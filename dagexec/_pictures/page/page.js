@@ -17,7 +17,7 @@
     if (className) element.className = className;
     return element;
   };
-  const seconds = (value) => (value === null || value === undefined ? "" : `${value.toFixed(2)} s`);
+  const seconds = (value) => (value === null || value === undefined ? "" : (value < 0.9995 ? `${value < 0.00995 ? +(value * 1000).toFixed(1) : (value * 1000).toFixed(0)} ms` : `${value.toFixed(2)} s`));
   const marks = [...document.querySelectorAll("g[data-calls]")].map((element) => ({
     element,
     ids: JSON.parse(element.dataset.calls),

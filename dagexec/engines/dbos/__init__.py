@@ -1,13 +1,50 @@
 """Runs over any number of machines: the same plans, tools and promises, on DBOS and PostgreSQL.
 
-    engine = DbosEngine(tools, database_url="postgresql://user@host/shop", name="shop")
-    async with engine:                                     # a worker that may also ask for runs
-        report = await engine.run(plan, run_id="order-17")
-    await engine.work()                                    # a worker, until it is cancelled
+A journal survives its process, not its machine, and one process runs only so many calls. With a
+PostgreSQL, [DBOS](https://docs.dbos.dev) carries the plans and tools over any number of processes:
+
+```py
+from dagexec import Approve, Call, Ref, tool
+from dagexec.engines.dbos import DbosEngine
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5}[title]
+
+
+@tool(approval=True)
+async def pay(amount: float) -> str:
+    return f"paid {amount}"
+
+
+url = "postgresql://shop@db.example:5432/shop"
+engine = DbosEngine([price, pay], database_url=url, name="shop")
+
+async with engine:  # works, and may ask for runs
+    report = await engine.run(
+        [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})],
+        run_id="order-17",
+    )
+    report = await engine.resume("order-17", {"pay": Approve()})  # in any process, days later
+
+print(report.outputs)
+```
+
+```text
+{'p': 9.5, 'pay': 'paid 9.5'}
+```
+
+In a worker-only process call `await engine.work()`; run as many of them as you like. Each call
+waits in a queue until a worker takes it. Tools without limits share one queue; a `Limiter`
+becomes a queue of its own, whose cap and rate of calls count for all machines together. What a
+queue cannot count, such as tokens, is refused unless the limiter says how processes share it
+(`peers=`). A call costs ten to twenty milliseconds of a processor, PostgreSQL's included, and
+waits up to `polling=0.1` seconds for a free worker to look (`python -m tests.benchmarks.dbos`).
 
 Needs the extra `dbos`. The scheduler that drives a run in one process drives a workflow of DBOS
 here, and calls are workflows that wait in queues; whichever worker takes one runs it with an
-`Executor`. Reports are the same, but for their times. What is otherwise:
+`Executor`. Reports are the same, but for their times. What differs:
 
 | promise | in one process | here |
 |---|---|---|

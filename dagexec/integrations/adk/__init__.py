@@ -4,31 +4,38 @@ An agent of the ADK starts all function calls of a reply at once. A call that ne
 waits for a turn of its own, through the model. A call that hangs holds up its turn, an exception
 ends the run, and two calls that write the same file race. `DagPlugin` changes that in one line:
 
-    import asyncio
-    from google.adk.agents import LlmAgent
-    from google.adk.runners import InMemoryRunner
-    from dagexec import Timeouts
-    from dagexec.integrations.adk import DagPlugin
+```python
+import asyncio
 
-    async def search(query: str) -> dict:
-        """Search the web."""
-        return {"items": [query]}
+from google.adk.agents import LlmAgent
+from google.adk.runners import InMemoryRunner
 
-    async def save(path: str, text: str) -> dict:
-        """Write a file."""
-        return {"saved": path}
+from dagexec import Timeouts
+from dagexec.integrations.adk import DagPlugin
 
-    agent = LlmAgent(name="librarian", model="gemini-3-pro", tools=[search, save])
-    plugin = DagPlugin(
-        timeouts=Timeouts(call=30, turn=120),
-        concurrency=8,
-        options={
-            "search": {"effect": "read", "timeout": 5},
-            "save": {"writes": "file:{path}"},
-        },
-    )
-    runner = InMemoryRunner(agent, plugins=[plugin])
-    asyncio.run(runner.run_debug("Find papers on jellyfish, save the first title"))
+
+async def search(query: str) -> dict:
+    """Search the web."""
+    return {"items": [query]}
+
+
+async def save(path: str, text: str) -> dict:
+    """Write a file."""
+    return {"saved": path}
+
+
+agent = LlmAgent(name="librarian", model="gemini-3-pro", tools=[search, save])
+plugin = DagPlugin(
+    timeouts=Timeouts(call=30, turn=120),
+    concurrency=8,
+    options={
+        "search": {"effect": "read", "timeout": 5},
+        "save": {"writes": "file:{path}"},
+    },
+)
+runner = InMemoryRunner(agent, plugins=[plugin])
+asyncio.run(runner.run_debug("Find papers on jellyfish, save the first title"))
+```
 
 The model may now write both calls in one reply, the second with `{"$ref": "1.items[0]"}` as its
 text: the tools' declarations take references, the instructions say how, and each result names its

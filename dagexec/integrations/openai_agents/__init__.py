@@ -5,31 +5,54 @@ turn of its own, through the model. Only an async tool can have a timeout, nothi
 calls of one tool run, and two calls that write the same file race. `dag_agent` changes that in one
 line:
 
-    import asyncio
-    from agents import Agent, Runner, function_tool
-    from dagexec import Timeouts
-    from dagexec.integrations.openai_agents import dag_agent
+```python
+import asyncio
 
-    @function_tool
-    async def search(query: str) -> list[str]:
-        """Search the web."""
+from agents import Agent, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
 
-    @function_tool
-    async def save(path: str, text: str) -> None:
-        """Write a file."""
+from dagexec import Timeouts
+from dagexec.integrations.openai_agents import dag_agent
+from dagexec.testing import ScriptedModel
 
-    agent = dag_agent(
-        Agent(name="Librarian", instructions="Be brief.", tools=[search, save]),
-        timeouts=Timeouts(call=30, turn=120),
-        concurrency=8,
-        options={
-            "search": {"effect": "read", "timeout": 5},
-            "save": {"writes": "file:{path}"},
-        },
-    )
-    print(Runner.run_sync(agent, "Find papers on jellyfish, save the first title").final_output)
 
-The model may now write both calls in one reply, the second with `{"$ref": "1[0]"}` as its text: the
+@function_tool
+async def search(query: str) -> list[str]:
+    """Search the web."""
+    return [f"On {query}", f"More on {query}"]
+
+
+@function_tool
+async def save(path: str, text: str) -> None:
+    """Write a file."""
+    print(f"{path}: {text}")
+
+
+set_tracing_disabled(True)  # without a key there is nowhere to send traces
+calls = [
+    ("search", {"query": "jellyfish"}),
+    ("save", {"path": "titles.txt", "text": {"$ref": "1[0]"}}),
+]
+client = ScriptedModel([calls, "Saved."]).openai()  # with a key: model="gpt-5.5"
+model = OpenAIChatCompletionsModel("gpt-5.5", openai_client=client)
+agent = dag_agent(
+    Agent(name="Librarian", instructions="Be brief.", tools=[search, save], model=model),
+    timeouts=Timeouts(call=30, turn=120),
+    concurrency=8,
+    options={
+        "search": {"effect": "read", "timeout": 5},
+        "save": {"writes": "file:{path}"},
+    },
+)
+result = asyncio.run(Runner.run(agent, "Find papers on jellyfish, save the first title"))
+print(result.final_output)
+```
+
+```text
+titles.txt: On jellyfish
+Saved.
+```
+
+The model writes both calls in one reply, the second with `{"$ref": "1[0]"}` as its text: the
 tools' schemas take references, the instructions say how, and each result begins with its number.
 Two calls that write the same file run in the model's order. A call that takes longer than its limit
 costs its own result and those of calls that need it, and the model is told.

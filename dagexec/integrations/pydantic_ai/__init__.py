@@ -4,36 +4,59 @@ An agent of Pydantic AI starts all tool calls of a reply at once. A call that ne
 waits for a turn of its own, through the model. A call that hangs holds up its turn, an exception
 ends the run, and a reply with 800 calls starts 800. `Dag` changes that in one line:
 
-    import asyncio
-    from pydantic_ai import Agent
-    from dagexec import Timeouts
-    from dagexec.integrations.pydantic_ai import Dag
+```python
+import asyncio
 
-    agent = Agent(
-        "openai:gpt-5.5",
-        capabilities=[
-            Dag(
-                timeouts=Timeouts(call=30, turn=120),
-                concurrency=8,
-                options={
-                    "search": {"effect": "read", "timeout": 5},
-                    "save": {"writes": "file:{path}"},
-                },
-            )
-        ],
-    )
+from pydantic_ai import Agent
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 
-    @agent.tool_plain
-    async def search(query: str) -> list[str]:
-        """Search the web."""
+from dagexec import Timeouts
+from dagexec.integrations.pydantic_ai import Dag
+from dagexec.testing import ScriptedModel
 
-    @agent.tool_plain
-    async def save(path: str, text: str) -> None:
-        """Write a file."""
+calls = [
+    ("search", {"query": "jellyfish"}),
+    ("save", {"path": "titles.txt", "text": {"$ref": "1[0]"}}),
+]
+client = ScriptedModel([calls, "Saved."]).openai()  # with a key: Agent("openai:gpt-5.5", ...)
+agent = Agent(
+    OpenAIChatModel("gpt-5.5", provider=OpenAIProvider(openai_client=client)),
+    capabilities=[
+        Dag(
+            timeouts=Timeouts(call=30, turn=120),
+            concurrency=8,
+            options={
+                "search": {"effect": "read", "timeout": 5},
+                "save": {"writes": "file:{path}"},
+            },
+        )
+    ],
+)
 
-    print(agent.run_sync("Find three papers on jellyfish and save the first title").output)
 
-The model may now write both calls in one reply, the second with `{"$ref": "1[0]"}` as its text: the
+@agent.tool_plain
+async def search(query: str) -> list[str]:
+    """Search the web."""
+    return [f"On {query}", f"More on {query}"]
+
+
+@agent.tool_plain
+async def save(path: str, text: str) -> None:
+    """Write a file."""
+    print(f"{path}: {text}")
+
+
+result = asyncio.run(agent.run("Find papers on jellyfish and save the first title"))
+print(result.output)
+```
+
+```text
+titles.txt: On jellyfish
+Saved.
+```
+
+The model writes both calls in one reply, the second with `{"$ref": "1[0]"}` as its text: the
 tools' schemas take references, the instructions say how, and each result begins with its number.
 Two calls that write the same file run in the model's order. A call that takes longer than its limit
 costs its own result and those of calls that need it, and the model is told.
