@@ -153,7 +153,10 @@ class Recorder:
                 source.observe(Reopened(name))
         if source is not None and run.machine.closed:
             calls = await all_of(source)
-            if not self._runs_ahead:
+            if self._runs_ahead:
+                for call in calls:
+                    self._refuse_other(run.machine.call(call.id), call)
+            else:
                 resumption.compare(calls)
             source = None
         made = {
@@ -293,10 +296,13 @@ class Recorder:
         if call.id not in self._to_come:
             msg = f"the stream holds two calls with the id {call.id!r}"
             raise DagexecError(msg)
-        if not same_call(self._kept(known), self._kept(call)):
-            self._resumption.refuse_other_plan()
+        self._refuse_other(known, call)
         self._to_come.remove(call.id)
         return True
+
+    def _refuse_other(self, known: Call, call: Call) -> None:
+        if not same_call(self._kept(known), self._kept(call)):
+            self._resumption.refuse_other_plan()
 
     async def complete(self) -> None:
         """Tell the machine that its stream has ended, once that is recorded.

@@ -343,10 +343,12 @@ class Pipeline:
     async def force(self, value: Any) -> Any:
         """Return a value that control flow looks at, once it is there."""
         while type(value) is Promise:
+            if self.raised is not None:
+                raise Squash(self.raised)
             while value.state is not DONE:
+                await pause()
                 if self.raised is not None:
                     raise Squash(self.raised)
-                await pause()
             value = value.value
         return value
 
@@ -415,6 +417,9 @@ class Pipeline:
             self._readers.pop(gone, None)
             if gone.name and not gone.issued:
                 del self._by_name[gone.name]
+        # Those that nobody has taken yet need not start.
+        while self.calls and self._is_behind(self.calls[-1], entry):
+            del self._by_name[self.calls.pop().id]
         self._behind = [each for each in self._behind if each.index < entry.index]
         while self.printed and self.printed[-1][0] > entry.index:
             self.printed.pop()
@@ -422,6 +427,9 @@ class Pipeline:
         self._lives += 1
         self.line = entry.line
         self.raised = None
+
+    def _is_behind(self, ready: Ready, entry: Promise) -> bool:
+        return self._by_name[ready.id].index >= entry.index
 
     def output(self, limit: int) -> str:
         """Return what was printed, as far as it is there."""

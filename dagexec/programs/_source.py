@@ -14,6 +14,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from dagexec._core.events import Action, Closed, Conclude, Event, Notice, Reopened, Settled
+from dagexec._core.outcome_json import RecordedError
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call
 from dagexec._core.refs import Literal
@@ -30,6 +31,11 @@ from dagexec.programs._machine import ToolFunction, identifier
 from dagexec.programs._pipeline import Ready
 from dagexec.programs._promise import Callee
 from dagexec.programs._values import CONTAINERS, MOST, weigh
+
+_OTHER: Final = (
+    "the program waits for a call ({}) that its recorded run does not have; run another program"
+    " under another run_id"
+)
 
 
 @final
@@ -102,6 +108,8 @@ class ProgramSource:
         # Of a run that was recorded: what had become of calls, and whether it has all of them.
         self._past: dict[str, Outcome] = {}
         self._whole = False
+        # The first call that such a run does not have; empty if it has all.
+        self._beyond = ""
 
     def __aiter__(self) -> ProgramSource:
         """Iterate over its calls, once."""
@@ -124,10 +132,16 @@ class ProgramSource:
                 self.broken = "a call of the program waits for a person"
                 raise StopAsyncIteration
             if not live.calls and not live.over:
-                if live.pausing:
-                    await checkpoint()
-                else:
-                    await self._news.wait()
+                await self._turn()
+
+    async def _turn(self) -> None:
+        """Wait until the program can go on."""
+        if self._live.pausing:
+            await checkpoint()
+        elif self._whole:
+            raise DagexecError(_OTHER.format(self._beyond or "without an outcome"))
+        else:
+            await self._news.wait()
 
     def at_hand(self) -> list[Call]:
         """Return all other calls that may start now."""
@@ -153,8 +167,10 @@ class ProgramSource:
         if past is not None:
             self._hear(ready.id, past)
         elif self._whole:
-            msg = f"the program makes a call {ready.id!r} that its recorded run does not have"
-            raise DagexecError(msg)
+            # Behind a failure that the recorded run knew before it came this far.
+            self._beyond = self._beyond or ready.id
+            del self._open[ready.id]
+            return None
         return Call(ready.id, ready.tool, args)
 
     def _reused(self, ready: Ready, earlier: Reusable) -> bool:
@@ -264,6 +280,8 @@ def _come(name: str, outcome: Outcome, tool: str) -> tuple[Any, Exception | None
 def _text(outcome: Outcome) -> str:
     maybe = f" {MAYBE}" if outcome.maybe else ""
     match outcome.status:
+        case "failed" if isinstance(outcome.error, RecordedError):
+            return f"{text_of(outcome.error)}{maybe}"  # as it was before the crash
         case "failed" if outcome.error is not None:
             return f"{type(outcome.error).__name__}: {text_of(outcome.error)}{maybe}"
         case "timed_out":

@@ -301,9 +301,9 @@ class Account:
     cells: dict[int, int]
 
 
-def by_python(source: str) -> Account:
+def by_python(source: str, world: World | None = None) -> Account:
     """Run a program as Python does."""
-    world = World()
+    world = world or World()
     space: dict[str, Any] = {"read": world.read, "pure": world.pure, "write": world.write}
     tree = ast.parse(source)
     last = tree.body[-1]

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dagexec import Executor, Timeouts, tool
+from dagexec import DagexecError, Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
 from dagexec.lowlevel import Launch
 from dagexec.programs import (
@@ -287,3 +287,30 @@ async def test_all_calls_of_one_turn_reach_the_scheduler_as_one_event() -> None:
     report = await executor.run(Program("[look('a', i)['n'] for i in range(50)]"))
     assert report.result == [*range(1, 51)]
     assert layers == [50]
+
+
+async def test_an_ended_run_that_is_run_again_is_what_it_was() -> None:
+    """Also where one call ended behind the failure that the program had stopped at by then."""
+    shop, journal = Shop(slow=1), MemoryJournal()
+    source = "look('broken')\nif look('slow')['n']:\n    look('c')"
+    executor = Executor(shop.tools, journal=journal)
+    first = await executor.run(Program(source), run_id="r")
+    again = await executor.run(Program(source), run_id="r")
+    assert str(again.error) == str(first.error)
+    assert shop.log == [("look", "slow")]
+
+
+async def test_another_program_under_a_known_run_id_is_refused() -> None:
+    executor = Executor(Shop().tools, journal=MemoryJournal())
+    await executor.run(Program("look('a')"), run_id="r")
+    with pytest.raises(DagexecError, match="another run_id"):
+        await executor.run(Program("look('a')\nlook('b')['n']"), run_id="r")
+    with pytest.raises(DagexecError):
+        await executor.run(Program("look('b')"), run_id="r")
+
+
+async def test_what_a_failed_call_says_survives_a_crash() -> None:
+    executor = Executor(Shop().tools, journal=MemoryJournal())
+    source = "try:\n    look('broken')\nexcept ToolError as e:\n    print(e)"
+    printed = [(await executor.run(Program(source), run_id="r")).printed for _ in range(2)]
+    assert printed == ["ValueError: no such thing\n"] * 2
