@@ -17,8 +17,9 @@ ADK := .venv-adk
 EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,progress,pydantic-ai,temporal,trio
 
 ARGS ?=
+WORKERS ?= auto
 # A part of the tests cannot reach the threshold of the whole.
-THRESHOLD := $(if $(ARGS),--cov-fail-under=0,)
+COVERED := $(if $(COVERAGE),--cov $(if $(ARGS),--cov-fail-under=0,),)
 MOCK := tests/planners/aimock
 TYPING := $(wildcard tests/typing)
 
@@ -64,9 +65,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Run the demonstration: no key, no network
 	@$(BIN)/dagexec demo
 
+# The debugger needs one process: make test WORKERS=0
 .PHONY: test
-test: $(STAMP) ## Run the tests with coverage, but the slow ones
-	$(BIN)/python -m pytest --cov $(THRESHOLD) $(ARGS)
+test: $(STAMP) ## Run the tests, but the slow ones, on all cores; COVERAGE=1 measures coverage, too
+	$(BIN)/python -m pytest -n $(WORKERS) $(COVERED) $(ARGS)
 
 # Most of them draw thousands of examples, which coverage would only make longer.
 .PHONY: slow
