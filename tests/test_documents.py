@@ -90,7 +90,9 @@ def test_a_block_runs_alone(block, capsys, monkeypatch, tmp_path):
         out = done.stdout
     else:
         try:
-            exec(compile(block.code, str(file), "exec", dont_inherit=True), {"__name__": "__main__"})
+            exec(
+                compile(block.code, str(file), "exec", dont_inherit=True), {"__name__": "__main__"}
+            )
         except (ModuleNotFoundError, MissingExtra) as error:
             if REQUIRED:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -144,18 +145,47 @@ def timeout_of(name: str, timeout: object) -> float | None:
 
 def approval_of(name: str, approval: Any) -> bool | Callable[..., bool]:
     """Return whether a person has to agree, or the function that says so."""
-    if isinstance(approval, bool) or callable(approval):
-        return cast("bool | Callable[..., bool]", approval)
-    msg = f"approval={approval!r} of {name!r} is neither True or False nor a function"
-    raise ToolDefinitionError(msg)
+    if callable(approval):
+        fits(name, "approval", approval, "the arguments, a dict")
+        if is_async(approval):
+            msg = f"approval={label(approval)} of {name!r} is async: it has to say at once"
+            raise ToolDefinitionError(msg)
+    elif not isinstance(approval, bool):
+        msg = f"approval={approval!r} of {name!r} is neither True or False nor a function"
+        raise ToolDefinitionError(msg)
+    return cast("bool | Callable[..., bool]", approval)
+
+
+def fits(name: str, option: str, function: Callable[..., Any], *given: str) -> None:
+    """Refuse a function that cannot be called with as many arguments by place as it will be."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of built-in functions nobody knows
+        return
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        msg = (
+            f"{option}={label(function)} of {name!r} is called with {' and '.join(given)}: {error}"
+        )
+        raise ToolDefinitionError(msg) from None
 
 
 def reconcile_of(name: str, reconcile: Any) -> Callable[..., Any] | None:
     """Return the function that finds out what became of an interrupted call."""
-    if reconcile is None or callable(reconcile):
-        return cast("Callable[..., Any] | None", reconcile)
-    msg = f"reconcile={reconcile!r} of {name!r} is no function"
-    raise ToolDefinitionError(msg)
+    if callable(reconcile):
+        fits(name, "reconcile", reconcile, "the call's context", "the arguments, a dict")
+    elif reconcile is not None:
+        msg = f"reconcile={reconcile!r} of {name!r} is no function"
+        raise ToolDefinitionError(msg)
+    return cast("Callable[..., Any] | None", reconcile)
+
+
+def cost_of(name: str, cost: Any) -> Any:
+    """Return what a call takes from its limits, or the function that says so."""
+    if callable(cost):
+        fits(name, "cost", cost, "the arguments, a dict")
+    return cost
 
 
 def runs_of(name: str, runs: object, function: object) -> Runs:

@@ -845,3 +845,37 @@ def test_texts_in_annotations_are_descriptions():
         "a": "the a", "b": "the b", "c": "field's", "d": "the d", "rest": "the rest",
         "e": "the docstring's",
     }  # fmt: skip
+
+
+async def _later(arguments: dict[str, Any]) -> bool:
+    return bool(arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"approval": lambda amount, to: True}, "the arguments, a dict: missing.*'to'"),
+        ({"approval": lambda: True}, "the arguments, a dict: too many"),
+        ({"approval": _later}, "async: it has to say at once"),
+        ({"cost": lambda text, more: {"tokens": 1}}, "the arguments, a dict: missing"),
+        ({"reconcile": lambda context: None}, "context and the arguments, a dict: too many"),
+    ],
+)
+def test_an_option_that_is_a_function_has_to_take_what_it_is_given(options, said):
+    """Said where the tool is made, not at the first call that would need it."""
+
+    async def pay(amount: float) -> str:
+        return f"paid {amount}"
+
+    with pytest.raises(ToolDefinitionError, match=said):
+        tool(**options)(pay)
+
+
+def test_options_may_be_any_callable_that_fits():
+    """Also those whose signature nobody knows."""
+
+    async def pay(amount: float) -> str:
+        return f"paid {amount}"
+
+    for approval in (bool, lambda *given: True, {}.__contains__):
+        assert tool(approval=approval)(pay).approval is approval
