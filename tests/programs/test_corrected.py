@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import random
+from collections import Counter
 from typing import Any
 
 import anyio
@@ -19,6 +22,10 @@ from dagexec.programs import (
     program_tool,
     told,
 )
+from tests.programs.generated import World, Writer
+
+# Programs that the slow test corrects.
+MANY = int(os.environ.get("DAGEXEC_FUZZ", "1000")) // 5
 
 pytestmark = pytest.mark.anyio
 
@@ -191,3 +198,57 @@ async def test_what_is_secret_is_in_no_text() -> None:
     assert paid == ["4111", "4222", "4333"]
     assert "card='<secret>'" in told(second)
     assert "4111" not in told(second)
+
+
+async def corrected(seed: int) -> tuple[int, int]:
+    """Run a generated program with an error in some line, then without.
+
+    Return how many writes were done, and how many of them were repeated: more often than the
+    attempt with most of them had asked for.
+    """
+    chance, done = random.Random(seed), Counter[str]()
+    world = World()
+
+    @tool(effect="read")
+    async def read(x: Any) -> Any:
+        return copy.deepcopy(world.read(x))
+
+    @tool(effect="pure")
+    async def pure(x: Any) -> Any:
+        return world.pure(x)
+
+    @tool
+    async def write(x: Any, y: Any = 0) -> Any:
+        value = world.write(x, y)
+        done[repr([x, y])] += 1
+        return value
+
+    executor = Executor([read, pure, write])
+    lines = Writer(chance).program().splitlines()
+    plain = [n for n, line in enumerate(lines) if not line.lstrip().startswith(("el", "ex", "fi"))]
+    broken, at = list(lines), chance.choice(plain)
+    broken.insert(at, " " * (len(lines[at]) - len(lines[at].lstrip())) + "1 / 0")
+    earlier: list[EarlierCall] = []
+    asked: list[Counter[str]] = []
+    for text in (broken, lines):
+        before = Counter(done)
+        report = await executor.run(Program("\n".join(text), earlier=earlier))
+        earlier = calls_of(report, executor.tools)
+        reused = [each for each in report.program.reused.values() if each.tool == "write"]
+        asked.append(
+            done - before + Counter(repr([e.args["x"], e.args.get("y", 0)]) for e in reused)
+        )
+    total = asked[0] | asked[1]
+    return sum(done.values()), sum((done - total).values())
+
+
+async def test_a_generated_program_that_is_corrected_repeats_no_write() -> None:
+    found = [await corrected(seed) for seed in range(60)]
+    assert sum(writes for writes, _ in found) > 20
+    assert not any(repeated for _, repeated in found)
+
+
+@pytest.mark.slow
+async def test_many_programs_that_are_corrected() -> None:
+    found = [await corrected(seed) for seed in range(1_000, 1_000 + MANY)]
+    assert not any(repeated for _, repeated in found)
