@@ -252,7 +252,7 @@ class Executor:
         run_id: str,
         answers: Mapping[str, object] | None = None,
         *,
-        plan: Plan | None = None,
+        plan: Plan | Live | None = None,
     ) -> Report:
         """Continue a run after a crash, or with answers to its waiting calls; return its report.
 
@@ -261,7 +261,8 @@ class Executor:
         or `Done(value)` for one in doubt. A call that waits for calls in a run of its own lists
         them in its question, `{"nested": [...]}`; its answer is a dict by their names, or the
         answer itself if there is one. Calls without an answer go on waiting. `plan` is needed
-        only for arguments that are secret, which a journal does not keep.
+        for arguments that are secret, which a journal does not keep, and of a program's run it is
+        the program.
 
         Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
         anything is done, RunOwned while another process drives the run, and what `run` raises.
@@ -269,9 +270,10 @@ class Executor:
         if self.journal is None:
             msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
             raise DagexecError(msg)
-        run = Run(
-            self._runner, plan, None, {}, run_id, recorder=self._recorder(run_id, answers or {})
-        )
+        recorder, source = self._recorder(run_id, answers or {}), None
+        if isinstance(plan, Live):
+            plan, source = None, plan.live(self.tools)
+        run = Run(self._runner, plan, source, {}, run_id, recorder=recorder)
         return await _report_of(run)
 
     def _recorder(

@@ -143,7 +143,9 @@ class Recorder:
         """Apply the history of the run; return the source unless all of it is known."""
         run = self._run
         history = self._history = History.read(self._session.records)
-        resumption = self._resumption = Resumption(run, history, self._asked, self._inner)
+        resumption = self._resumption = Resumption(
+            run, history, self._asked, self._inner, arriving=source is not None
+        )
         resumption.restore(plan, new=new)
         self._runs_ahead = isinstance(source, Listens)
         if isinstance(source, Listens):

@@ -29,7 +29,7 @@ from dagexec.journal._records import answer_body, answer_of, replay
 class Resumption:
     """The history of one run and what is asked of it now; empty of history for a new run."""
 
-    __slots__ = ("_inner", "_machine", "_run", "_tools", "answers", "asked", "history")
+    __slots__ = ("_inner", "_machine", "_run", "_tools", "answers", "arriving", "asked", "history")
 
     def __init__(
         self,
@@ -37,6 +37,8 @@ class Resumption:
         history: History,
         answers: Mapping[str, object] | None,
         inner: Sequence[dict[str, Any]] = (),
+        *,
+        arriving: bool = False,
     ) -> None:
         """Change nothing yet; `answers` are those of `resume`, None for `run`.
 
@@ -51,6 +53,8 @@ class Resumption:
         # The answers given now, without those recorded earlier.
         self.answers = dict(answers or {})
         self._inner = inner
+        # Whether there is a source that gives the rest of its plan.
+        self.arriving = arriving
 
     # ---------------------------------------------------------------------------- the machine again
 
@@ -148,10 +152,11 @@ class Resumption:
                 )
                 raise DagexecError(msg)
             self._check_secrets(call)
-        if self.asked and not machine.closed and not machine.finished:
+        if self.asked and not self.arriving and not machine.closed and not machine.finished:
             msg = (
                 f"the plan of run {run_id!r} was still arriving when its process ended; give"
-                f" its calls again, run(calls, run_id={run_id!r}): what is done stays done"
+                f" its calls again, run(calls, run_id={run_id!r}), or if it is that of a program,"
+                f" resume({run_id!r}, answers, plan=program): what is done stays done"
             )
             raise DagexecError(msg)
 

@@ -100,6 +100,11 @@ class LiveProgram:
         except StopIteration:
             self.over = True
 
+    def waited_for(self) -> list[str]:
+        """Return the calls that were handed out and have not given a value."""
+        there = {name for name, _, error in self._inbox if error is None}
+        return [name for name in self.pipe.under_way() if name not in there]
+
     def close(self) -> None:
         """End it where it stands; it is not `over` then."""
         if self._body is not None:

@@ -219,6 +219,10 @@ class Pipeline:
         entry = self._by_name.get(name)
         return "" if entry is None or entry.callee is None else entry.callee.name
 
+    def under_way(self) -> list[str]:
+        """Return the calls that were handed out and have not ended."""
+        return [name for name, entry in self._by_name.items() if entry.issued]
+
     def emit(self, text: Any) -> None:
         """Print a text, or the promise of one."""
         self.printed.append((self._count, text))

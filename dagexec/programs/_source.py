@@ -224,8 +224,11 @@ class ProgramSource:
         if error is None and not live.over:
             line = live.pipe.line
             why = self.broken or "the run ended"
-            names = ", ".join(f"{each} (line {at})" for each, at in list(self._open.items())[:5])
-            waits = f"; it waited for call {names}" if names else ""
+            names = ", ".join(
+                f"{identifier(self._tool_of(each))}() (call {each}, line {self._lines[each]})"
+                for each in live.waited_for()[:5]
+            )
+            waits = f"; it waited for {names}" if names else ""
             where = quoted(live.source.splitlines(), line, 0)
             error = ProgramStopped(f"{why} while the program stood at line {line}{waits}\n{where}")
         earlier = self._earlier
