@@ -22,8 +22,11 @@ from typing import Any, Final, cast
 import anyio
 from anyio.lowlevel import checkpoint
 
+from dagexec._concurrency.threads import enclosing_thread_call, run_in_thread
 from dagexec._core.copies import PLAIN, own
 from dagexec._errors import DagexecError
+from dagexec._tools.context import current_call, inside_a_call
+from dagexec._tools.tool import Tool
 
 # What is kept of an iterator. Beyond, it is read on without being kept, until it ends (then the
 # call fails) or its deadline comes: an endless one must cost time only.
@@ -74,6 +77,25 @@ def collected(value: Any, is_over: Callable[[], bool], *, ends: bool) -> Any:
     return own(value, read)
 
 
+def collected_here(value: Any) -> Any:
+    """Return a value as `collected` does, in the thread of the call whose tool returned it."""
+    thread = enclosing_thread_call()
+    if thread is None:
+        return collected(value, lambda: False, ends=False)
+    return collected(value, lambda: thread.abandoned, ends=_has_deadline())
+
+
+async def run_tool(tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a tool for a framework that runs it itself, and return its settled value."""
+    if tool.runs == "async":
+        value = settled(await tool.function(**arguments))
+    else:
+        value = settled(await run_in_thread(lambda: collected_here(tool.function(**arguments))))
+    if inspect.iscoroutine(value):
+        value = await cast("Coroutine[Any, Any, Any]", value)
+    return value
+
+
 def settled_here(value: Any, seconds: float | None) -> Any:
     """Return the settled value, in a process that its parent ends after so many seconds."""
     value = settled(value)
@@ -82,7 +104,7 @@ def settled_here(value: Any, seconds: float | None) -> Any:
     waiting: Coroutine[Any, Any, Any] = value
 
     async def wait() -> Any:
-        with anyio.CancelScope(deadline=anyio.current_time() + (seconds or math.inf)):
+        with anyio.fail_after(seconds):
             return await waiting
 
     return anyio.run(wait)
@@ -182,8 +204,17 @@ async def _one(item: Any, depth: int) -> Any:
     return await _read(kept, unread, depth) if unread else kept
 
 
+def _will_end() -> bool:
+    """Whether reading for ever will be ended; a framework may do it in a task of its own."""
+    return anyio.current_effective_deadline() < math.inf or _has_deadline()
+
+
+def _has_deadline() -> bool:
+    return inside_a_call() and current_call().deadline is not None
+
+
 async def _all_of(iterator: Any) -> list[Any]:
-    items, ends = _Items(), anyio.current_effective_deadline() < math.inf
+    items, ends = _Items(), _will_end()
     for each in _closing(iterator):
         items.add(each, ends=ends)
         if items.look():
@@ -192,7 +223,7 @@ async def _all_of(iterator: Any) -> list[Any]:
 
 
 async def _all_of_async(iterator: AsyncIterator[Any]) -> list[Any]:
-    items, ends = _Items(), anyio.current_effective_deadline() < math.inf
+    items, ends = _Items(), _will_end()
     try:
         async for each in iterator:
             items.add(each, ends=ends)

@@ -88,6 +88,18 @@ class TestRuns:
         assert "a get" in str(first.timeline)
         assert "b get" in str(first.diagram)
 
+    async def test_what_can_be_read_once(self, url, name):
+        """It is read where its call ran: two dependants, anywhere, get all of it."""
+
+        @tool(effect="read")
+        async def given() -> object:
+            return {"a": (each for each in "xy"), "b": asyncio.sleep(0, iter([1]))}
+
+        plan = [Call("a", "given"), *(Call(each, "get", {"x": Ref("a")}) for each in "bc")]
+        async with DbosEngine([get, given], database_url=url, name=name) as engine:
+            report = await engine.run(plan)
+        assert report.outputs == {each: {"a": ["x", "y"], "b": [1]} for each in "abc"}
+
     async def test_ids_of_any_text(self, url, name):
         """No id can be taken for another's, nor for one of the engine's own."""
         plan = [Call(each, "get", {"x": each}) for each in ("|", "a|1", "cancel", "é", "%7C")]

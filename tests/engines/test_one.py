@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import Any
 
 import pytest
 
 from dagexec import Approve, CallContext, Deny, Done, Edit, Executor, Timeouts, ask, tool
+from dagexec._tools import settle
 from dagexec.engines._one import Assignment, Attempt
 from dagexec.journal import Types
 from dagexec.lowlevel import answer_entry, outcome_body, outcome_of
@@ -249,3 +251,63 @@ async def test_a_call_that_blocked_the_loop_tells_the_engine():
     count, seconds = (await attempt.run())["blocked"]
     assert count == 1
     assert seconds >= 0.12
+
+
+async def _later(value: object) -> object:
+    await asyncio.sleep(0.001)
+    return value
+
+
+async def _numbers() -> Any:
+    yield 0
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda: map(str, [1, 2]), ["1", "2"]),
+        (lambda: _later(iter([1])), [1]),
+        (_numbers, [0, 1]),
+        (lambda: {"a": (each for each in "ab")}, {"a": ["a", "b"]}),
+    ],
+)
+@pytest.mark.parametrize("runs", ["async", "thread"])
+async def test_what_is_still_to_be_read_is_read_before_the_engine_gets_it(make, value, runs):
+    """It could not be written down, and could be read once only."""
+
+    async def waiting() -> object:
+        return make()
+
+    def blocking() -> object:
+        return make()
+
+    found = await outcome_of_tool(waiting if runs == "async" else blocking)
+    assert found.value == value
+
+
+@pytest.mark.parametrize("runs", ["async", "thread"])
+async def test_what_never_ends_is_over_with_its_call(runs, monkeypatch):
+    """Under the deadline of the call, as in any run."""
+    monkeypatch.setattr(settle, "MOST_ITEMS", 1000)
+
+    async def waiting() -> object:
+        return itertools.count()
+
+    found = await outcome_of_tool(
+        waiting if runs == "async" else itertools.count, timeout=0.3, description="Count."
+    )
+    assert found.scope == "call"
+
+
+async def outcome_of_tool(function: Any, **options: Any) -> Any:
+    given = tool(effect="read", name="given", **options)(function)
+    attempt = Attempt(
+        Executor([given]),
+        assignment("given", {}),
+        types=Types(),
+        clock=lambda: 105.0,
+        marks=(),
+        intend=lambda _mark, done: done(None),
+    )
+    return outcome_of(Types().loads(Types().dumps(await attempt.run()))["outcome"])

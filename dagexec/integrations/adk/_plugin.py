@@ -20,6 +20,7 @@ from google.genai import types
 from dagexec import CallError, Report, Timeouts, Tool, current_call
 from dagexec._runtime.observers import Observer
 from dagexec._tools.options import ToolOptions
+from dagexec._tools.settle import run_tool
 from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
 from dagexec.integrations._turns.conversation import Conversation, Spoken
@@ -27,7 +28,7 @@ from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings
 from dagexec.integrations._turns.ticket import Ticket
 from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.adk._contents import show, spoken, value_of
-from dagexec.lowlevel import CannotRun, run_in_thread
+from dagexec.lowlevel import CannotRun
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -275,6 +276,4 @@ class OwnTool(BaseTool):
         checked = tool.validate(args)
         if tool.needs_context is not None:
             checked[tool.needs_context] = current_call()
-        if tool.runs == "async":
-            return await tool.function(**checked)
-        return await run_in_thread(lambda: tool.function(**checked))
+        return await run_tool(tool, checked)

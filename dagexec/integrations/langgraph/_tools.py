@@ -32,7 +32,7 @@ from dagexec._concurrency.signals import Asked
 from dagexec._concurrency.threads import enclosing_thread_call, run_in_loop
 from dagexec._tools.arguments import fitted
 from dagexec._tools.options import ToolOptions
-from dagexec._tools.settle import collected, settled
+from dagexec._tools.settle import collected_here, settled
 from dagexec.integrations.langgraph._blocking import in_event_loop, in_thread
 from dagexec.integrations.langgraph._people import QUESTION
 from dagexec.integrations.langgraph._tracked import CURRENT, ErrorAnswer, TrackedCall
@@ -132,7 +132,10 @@ def _noting(inner: Callable[..., Any]) -> Callable[..., Any]:
         except Asked as asked:
             raise _interrupt_of(asked) from asked
         content, put_back = _content_of(self, value)
-        value = put_back(_collected(content))
+        content = settled(collected_here(content))
+        if isinstance(content, CoroutineType):
+            content = _waited_for(cast("CoroutineType[Any, Any, Any]", content))
+        value = put_back(content)
         _note(self, value)
         return _as_content(self, value)
 
@@ -160,14 +163,6 @@ def _content_of(tool: BaseTool, value: Any) -> tuple[Any, Callable[[Any], Any]]:
         content, *rest = cast("tuple[Any, ...]", value)
         return content, lambda content: (content, *rest)
     return value, lambda content: content
-
-
-def _collected(value: Any) -> Any:
-    """Read what can be read once, in the thread of a synchronous tool."""
-    thread = enclosing_thread_call()
-    if thread is None:
-        return collected(value, lambda: False, ends=False)
-    return collected(value, lambda: thread.abandoned, ends=current_call().deadline is not None)
 
 
 def _interrupt_of(asked: Asked) -> BaseException:

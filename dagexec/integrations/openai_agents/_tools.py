@@ -16,8 +16,9 @@ from agents.tool_guardrails import ToolInputGuardrail
 
 from dagexec import Tool, current_call
 from dagexec._core.earlier_calls import is_marked
+from dagexec._tools.settle import run_tool
 from dagexec.integrations._turns.conversation import read_arguments
-from dagexec.lowlevel import run_in_thread, widened
+from dagexec.lowlevel import widened
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Leave = Callable[[RunContextWrapper[Any], str], None]
@@ -34,9 +35,7 @@ def to_function_tool(tool: Tool[..., Any]) -> FunctionTool:
         checked = tool.validate(cast("Any", read_arguments(arguments)))
         if tool.needs_context is not None:
             checked[tool.needs_context] = current_call()
-        if tool.runs == "async":
-            return await tool.function(**checked)
-        return await run_in_thread(lambda: tool.function(**checked))
+        return await run_tool(tool, checked)
 
     return FunctionTool(
         name=tool.name,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 import pydantic_ai
 from pydantic_ai import ModelRetry
 
 from dagexec import ArgumentError, Tool, current_call
-from dagexec._tools.settle import settled
-from dagexec.lowlevel import run_in_thread
+from dagexec._tools.settle import run_tool
 
 
 def to_pydantic_ai(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
@@ -27,13 +25,6 @@ def to_pydantic_ai(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
             raise ModelRetry(str(error)) from error
         if tool.needs_context is not None:
             checked[tool.needs_context] = current_call()
-        if tool.runs == "async":
-            value = await tool.function(**checked)
-        else:
-            value = await run_in_thread(lambda: tool.function(**checked))
-        result: Any = settled(value)
-        if isinstance(result, CoroutineType):
-            result = await cast("Any", result)
-        return result
+        return await run_tool(tool, checked)
 
     return pydantic_ai.Tool[Any].from_schema(run, tool.name, tool.description, tool.parameters)
