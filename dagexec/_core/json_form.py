@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, ValuesView
@@ -26,6 +27,8 @@ from functools import cache
 from typing import Any, Final, cast
 
 from dagexec._core.copies import PLAIN
+
+_log: Final = logging.getLogger("dagexec")
 
 # Python writes and reads no longer number in decimal (sys.int_info.default_max_str_digits).
 _DIGITS_IN_BITS: Final = 14_280
@@ -245,7 +248,19 @@ def as_text(value: Any, form: Any = None, *, quoted: bool = False) -> str:
     return json.dumps(form, ensure_ascii=False, separators=(",", ":"))
 
 
+# Types that were warned about; once is enough.
+_warned: Final[set[str]] = set()
+
+
 def _shown(value: Any) -> str:
+    name = type(value).__name__
+    if name not in _warned:
+        _warned.add(name)
+        _log.warning(
+            "a value of type %s has no JSON form, so a text for the model has its repr: let the"
+            " tool return a dict, a dataclass or a pydantic model",
+            name,
+        )
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 - a repr may raise anything, RecursionError too

@@ -42,6 +42,10 @@ class Names:
         self._shown: str | None = None
         self._candidates: list[str] = []
 
+    def __contains__(self, name: object) -> bool:
+        """Whether it is one of the names."""
+        return name in self._names
+
     @property
     def shown(self) -> str:
         """The first names, and how many more there are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import field, fields
 from reprlib import Repr
-from typing import Any, ClassVar, Final, Literal, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, final, get_args
 
 from dagexec._core.plan import Call
 from dagexec._core.values import value
@@ -79,6 +79,13 @@ class Outcome:
             raise self.error
         raise DagexecError(self.told())
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = _MEANT.get(name)
+            msg = f"an outcome has no attribute {name!r}" + (f"; write {hint}" if hint else "")
+            raise AttributeError(msg)
+
     def told(self) -> str:
         """Return in a line what became of the call, and why: for errors."""
         call = self.call
@@ -108,6 +115,17 @@ class Outcome:
                 yield f"{each.name}={_REPR.repr(item)}"
 
 
+# What people look for, and how it is called.
+_MEANT: Final = {
+    "output": ".value, or .result() to raise what went wrong",
+    "outputs": ".value, or .result() to raise what went wrong",
+    "exception": ".error",
+    "elapsed": ".seconds",
+    "duration": ".seconds",
+    "success": ".ok",
+    "id": ".call.id",
+    "args": ".call.args",
+}
 _BECAUSE: Final[Mapping[str, str]] = {
     "skipped": "it needs {!r}, which did not succeed",
     "cancelled": "the failure of {!r} ended the run",

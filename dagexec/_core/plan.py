@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from dagexec._core.misgiven import NoCall, is_file_name, no_plan
 from dagexec._core.names import Names, cut
 from dagexec._core.refs import MISSING, Ref, decode, encode, holds_each, references
 from dagexec._core.secrets import shown
-from dagexec._errors import BadReference, PlanError, Problem
+from dagexec._errors import BadReference, DagexecError, PlanError, Problem
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.glyphs import json_text, listed
 from dagexec._pictures.graph import Node
@@ -63,13 +64,25 @@ class Call:
     # Whether it runs once for each item of a list: it has `Each` among its arguments.
     each: bool = field(default=False, init=False, repr=False, compare=False)
 
+    if TYPE_CHECKING:  # a tool is taken where its name is, a call where its id is
+
+        def __init__(  # noqa: PLR0917 - the fields
+            self,
+            id: str,
+            tool: str | Callable[..., Any],
+            args: Mapping[str, Any] = ...,
+            after: Iterable[str | Call] = (),
+            ordered: Iterable[str | Call] = (),
+            problem: str | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         """Check and decode; a call is never half valid."""
         _check_fields(self)
         change = object.__setattr__
-        if type(self.after) is not tuple:
+        if self.after or type(self.after) is not tuple:
             change(self, "after", _ids(self, "after", self.after))
-        if type(self.ordered) is not tuple:
+        if self.ordered or type(self.ordered) is not tuple:
             change(self, "ordered", _ids(self, "ordered", self.ordered))
         refs: tuple[Ref, ...] = ()
         if self.args:
@@ -109,6 +122,14 @@ class Call:
             body["problem"] = self.problem
         return body
 
+    @property
+    def value(self) -> Any:
+        """What this call returns, as an argument of another: a `Ref` to it.
+
+        For type checkers it is of any type, so that it fits every parameter of `Tool.call`.
+        """
+        return Ref(self.id)
+
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Call:
         """Read the JSON form; raise PlanError where it does not fit."""
@@ -119,6 +140,11 @@ class Call:
 
 def _check_fields(call: Call) -> None:
     # Plans come from files and callers without a type checker, so the types are checked.
+    tool: object = call.tool
+    if callable(tool):
+        # A `Tool` has a name, a function that becomes one as well.
+        name = getattr(tool, "name", None) or getattr(tool, "__name__", None)
+        object.__setattr__(call, "tool", name)
     checks: tuple[tuple[object, type, str], ...] = (
         (call.id, str, "its id"),
         (call.tool, str, "the name of its tool"),
@@ -126,23 +152,42 @@ def _check_fields(call: Call) -> None:
     for value, kind, what in checks:
         if not isinstance(value, kind) or not value:
             name = call.id if isinstance(cast("object", call.id), str) else None
-            msg = f"{what} must be a non-empty string, not {value!r}"
+            msg = f"{what} must be a non-empty string, not {value!r:.80}: write {_FORM}"
             raise PlanError([Problem("bad_call", name, msg)])
     args: object = call.args
     if not isinstance(args, Mapping) or not all(isinstance(name, str) for name in args):
-        msg = f"its args must be an object with a name for each argument, not {args!r:.80}"
+        msg = (
+            f"its args must be an object with a name for each argument, not {args!r:.80}: write"
+            f" {_FORM}"
+        )
         raise PlanError([Problem("bad_call", call.id, msg)])
+    for name, value in call.args.items():
+        if isinstance(value, Call):
+            msg = (
+                f"its argument {name!r} is a call: write Ref({value.id!r}) for what that returns,"
+                " and put the call into the plan"
+            )
+            raise PlanError([Problem("bad_call", call.id, msg)])
+
+
+_FORM: Final = 'Call("a", "price", {"title": "Dune"})'
 
 
 def _ids(call: Call, what: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         msg = f"{what} takes the ids of calls, as {what}=({value!r},)"
         raise PlanError([Problem("bad_call", call.id, msg)])
-    ids = tuple(cast("Iterable[str]", value))
+    ids = tuple(_id_of(each) for each in cast("Iterable[Any]", value))
     if not all(isinstance(item, str) for item in ids):
         msg = f"{what} takes the ids of calls, which are strings, not {ids!r}"
         raise PlanError([Problem("bad_call", call.id, msg)])
     return ids
+
+
+def _id_of(given: Any) -> Any:
+    if isinstance(given, Call):
+        return given.id
+    return given.call if isinstance(given, Ref) and not given.path else given
 
 
 def _from_file(read: CallFile) -> Call:
@@ -160,8 +205,16 @@ class Plan(ShowsItself):
     calls: tuple[Call, ...]
 
     def __init__(self, calls: Iterable[Call] = ()) -> None:
-        """Check the calls together; they may stand in any order."""
-        self.calls = tuple(calls)
+        """Check the calls together; they may stand in any order.
+
+        Raises PlanError for a fault among them, DagexecError for what are no calls.
+        """
+        given: object = calls
+        listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+        held = tuple(calls) if listed else ()
+        if not listed or not all(isinstance(cast("object", call), Call) for call in held):
+            raise DagexecError(no_plan(held if listed else calls, Call))
+        self.calls = held
         found = faults(self.calls)
         if found:
             raise PlanError(found)
@@ -169,7 +222,10 @@ class Plan(ShowsItself):
 
     def __getitem__(self, key: str) -> Call:
         """Return the call with this id."""
-        return self._by_id[key]
+        call = self._by_id.get(key)
+        if call is None:
+            raise NoCall(key, Names(self._by_id, NAMED))
+        return call
 
     def __iter__(self) -> Iterator[Call]:
         """Iterate over the calls, in plan order."""
@@ -293,7 +349,9 @@ class Plan(ShowsItself):
         try:
             body = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise PlanError([Problem("bad_call", None, f"the plan is not JSON: {error}")]) from None
+            hint = "; this is the name of a file: give its text" if is_file_name(text) else ""
+            msg = f"the plan is not JSON: {error}{hint}"
+            raise PlanError([Problem("bad_call", None, msg)]) from None
         return cls.from_dict(body)
 
     @classmethod
@@ -346,6 +404,16 @@ def unknown_reference(call: str, source: str, names: Names) -> Problem:
     if source == call:
         msg = "it refers to itself; refer to another call, or pass a value"
         return Problem("self_reference", call, msg)
+    try:
+        parsed = Ref.parse(source)
+    except BadReference:
+        parsed = None
+    if parsed is not None and parsed.path and parsed.call in names:
+        msg = (
+            f"it refers to {cut(source)!r}, and there is no such call: the path is an argument of"
+            f" its own, {parsed!r}"
+        )
+        return Problem("unknown_reference", call, msg)
     close = names.near(source)
     hint = f"; did you mean {close!r}?" if close else "."
     msg = f"it refers to {cut(source)!r}, and there is no such call{hint} There are: {names.shown}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from types import EllipsisType
-from typing import Any, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from dagexec._core.braces import Braces
 from dagexec._core.copies import PLAIN, own
@@ -62,8 +62,10 @@ class Ref:
 
     `path` leads into the value: names and keys as strings, positions as integers (-1 is the last),
     `...` for that part of each item of a list. A text that is JSON is entered like what it says.
-    With `default`, the call that holds the reference runs even if the other call fails or the path
-    leads nowhere, and gets the default instead.
+    `Ref("a")["items"][0]` and `Ref("a").items[0]` are `Ref("a", ("items", 0))`. Names that a
+    reference has itself, `call`, `path`, `default` and `parse`, and those that begin with `_`, are
+    entered in brackets. With `default`, the call that holds the reference runs even if the other
+    call fails or the path leads nowhere, and gets the default instead.
     """
 
     call: str
@@ -78,14 +80,57 @@ class Ref:
         call: object = self.call
         path: object = self.path
         if not isinstance(call, str) or not call:
-            msg = f"a reference names a call by its id, a non-empty string, not {call!r}"
+            own: object = getattr(call, "id", None)
+            if isinstance(call, int) and not isinstance(call, bool):
+                own = str(call)
+            hint = f": write Ref({own!r})" if isinstance(own, str) else ""
+            msg = f"a reference names a call by its id, a non-empty string, not {call!r:.80}{hint}"
             raise BadReference(msg)
         if not isinstance(path, tuple) or not all(
             part is ... or (isinstance(part, str | int) and not isinstance(part, bool))
             for part in path
         ):
-            msg = f"the path of a reference is a tuple of names, positions and `...`, not {path!r}"
+            hint = f": write Ref({call!r}, ({path!r},))" if isinstance(path, str) else ""
+            msg = (
+                f"the path of a reference is a tuple of names, positions and `...`, not {path!r}"
+                f"{hint}"
+            )
             raise BadReference(msg)
+
+    def __getitem__(self, part: str | int | EllipsisType) -> Ref:
+        """Return the reference to a part of what this one leads to."""
+        return Ref(self.call, (*self.path, part), self.default)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Ref:
+            # Whoever looks for a protocol's method, `__array__` or `_repr_html_`, finds none.
+            if name.startswith("_"):
+                msg = f"a Ref has no attribute {name!r}; a part of that name is ref[{name!r}]"
+                raise AttributeError(msg)
+            return self[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Refuse: there is no value before the run."""
+        msg = (
+            f"{self!r} stands for a value that is not there before the run, so it cannot be"
+            f" iterated over: Each({self!r}) runs a call for each item of it"
+        )
+        raise BadReference(msg)
+
+    def __contains__(self, item: object) -> bool:
+        """Refuse, as iterating does."""
+        return bool(iter(self))
+
+    def __add__(self, other: object) -> Any:
+        """Refuse to be calculated with, or to become a part of a text."""
+        msg = (
+            f"{self!r} stands for a value that is not there before the run, so nothing can be added"
+            f' to it: a text is made by Template("… {{}} …", {self!r}), all else by a tool'
+        )
+        raise BadReference(msg)
+
+    __radd__ = __add__
 
     @classmethod
     def parse(cls, text: str) -> Ref:

@@ -32,6 +32,9 @@ _VERSION: Final = 1
 class Report(ShowsItself, Results):
     """The outcomes of a run by call id, in plan order.
 
+    `report.ok` says whether every call is done. `if report:` asks whether it has any outcome, as
+    for every mapping, and is True after a failure.
+
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
     thread when their deadline passed. `blocked` counts steps of async tools that blocked the event
     loop for more than 0.1 s, as `time.sleep` does; they took `blocked_seconds` in all. While the
@@ -204,7 +207,8 @@ class Report(ShowsItself, Results):
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, DagexecError):
                 raise
-            msg = f"this is no report of dagexec: {error!r:.200}"
+            cause = f"it has no {error}" if isinstance(error, KeyError) else f"{error!r:.200}"
+            msg = f"this is no report of dagexec, as report.to_dict() makes it: {cause}"
             raise DagexecError(msg) from None
 
     @classmethod
@@ -213,7 +217,7 @@ class Report(ShowsItself, Results):
         try:
             body = json.loads(text)
         except (ValueError, RecursionError, TypeError) as error:
-            msg = f"this is no report of dagexec: {error!r:.200}"
+            msg = f"this is no report of dagexec, as report.to_json() makes it: {error!r:.200}"
             raise DagexecError(msg) from None
         return cls.from_dict(body)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from dagexec._core.names import Names, cut
 from dagexec._core.outcomes import STATUSES, Outcome, error_line, note_call
@@ -180,6 +180,15 @@ class Results(Mapping[str, Outcome]):
         hint = f"; did you mean {near!r}?" if near else f". Its calls are: {close.shown or 'none'}"
         return f"the report has no call {cut(str(key))!r}{hint}"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            msg = f"a report has no attribute {name!r}"
+            if not name.startswith("_"):
+                hint = _MEANT.get(name) or (f"report[{name!r}]" if name in self.plan else "")
+                msg += f"; write {hint}" if hint else ""
+            raise AttributeError(msg)
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids, in plan order."""
         return iter(self._outcomes)
@@ -319,6 +328,20 @@ class Results(Mapping[str, Outcome]):
             error = DagexecError(msg)
             error.report = self
             raise error
+
+
+# What people look for, and how it is called.
+_MEANT: Final = {
+    "results": "report.outputs for the values, report[id] for an outcome",
+    "values_by_id": "report.outputs",
+    "errors": "report.exceptions",
+    "failures": "report.exceptions",
+    "failed": "report.exceptions, or [name for name, each in report.items() if not each.ok]",
+    "outcomes": "report.items(): a report is a mapping of call ids to outcomes",
+    "status": "report.ok, or report[id].status",
+    "duration": "report.elapsed",
+    "success": "report.ok",
+}
 
 
 @final

@@ -27,20 +27,23 @@ from dagexec._core.plan import Plan
 from dagexec._core.report import Report
 from dagexec._errors import DagexecError
 from dagexec._runtime.intake import Live, Runnable
-from dagexec._runtime.observers import Observer, ObservesRuns
+from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
 from dagexec._runtime.settings import (
     START_TIMEOUT,
     Reserve,
     Settings,
+    SomeTimeouts,
     Timeouts,
     capacities_for,
     check_choices,
+    check_resumption,
     concurrency_of,
     deadlines,
     max_items_of,
     seconds_of,
+    timeouts_of,
 )
 from dagexec._tools.checking import as_plan, prepare
 from dagexec._tools.context import (
@@ -74,7 +77,7 @@ class Executor:
 
     Args:
         tools: The tools, or plain functions, which become tools with the default effect `write`.
-        timeouts: How long things may take.
+        timeouts: How long things may take; a number of seconds, or a timedelta, is each call's.
         concurrency: How many calls may run at a time, over all runs of this executor on an event
             loop, nested ones included. None for no limit. 0 runs every call one after the other in
             the caller's task, in plan order and with no threads: to debug. The environment
@@ -109,7 +112,7 @@ class Executor:
         self,
         tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
         *,
-        timeouts: Timeouts | None = None,
+        timeouts: SomeTimeouts | None = None,
         concurrency: int | None = DEFAULT_CONCURRENCY,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
@@ -122,9 +125,9 @@ class Executor:
     ) -> None:
         """Check the settings; nothing is started."""
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
-        self.timeouts = Timeouts() if timeouts is None else timeouts
+        self.timeouts = timeouts_of(timeouts) or Timeouts()
         self.concurrency = concurrency_of(concurrency)
-        self.observers = tuple(observers)
+        self.observers = observers_of(observers)
         check_choices(on_failure=on_failure, in_doubt=in_doubt, journal=journal)
         self.capacities = capacities_for(capacities or {}, self.tools.values())
         # Given as such by an adapter that makes an executor for each of its messages.
@@ -235,7 +238,9 @@ class Executor:
         Its `report` can be read at any time, iterating gives its events, `cancel()` ends it.
         Leaving the block waits for it; an error in the block cancels it. Raises what `run` raises.
         """
-        return self._new_run(plan, run_id)
+        run = self._new_run(plan, run_id)
+        run.warns = True
+        return run
 
     def snapshot(self) -> Snapshot:
         """What each unfinished call of all runs holds, waits for, and where it stands.
@@ -270,6 +275,7 @@ class Executor:
         if self.journal is None:
             msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
             raise DagexecError(msg)
+        check_resumption(run_id, answers)
         recorder, source = self._recorder(run_id, answers or {}), None
         if isinstance(plan, Live):
             plan, source = None, plan.live(self.tools)
@@ -289,7 +295,7 @@ class Executor:
 
     def within(
         self,
-        timeouts: Timeouts,
+        timeouts: SomeTimeouts,
         *,
         journal: Journal | None = None,
         tools: Iterable[Tool[..., Any] | Callable[..., Any]] = (),
@@ -302,8 +308,8 @@ class Executor:
         """
         other = copy.copy(self)
         other.journal = journal or self.journal
-        other.timeouts = timeouts
-        other._settings = replace(self._settings, **deadlines(timeouts))  # noqa: SLF001 - its own
+        other.timeouts = times = timeouts_of(timeouts) or Timeouts()
+        other._settings = replace(self._settings, **deadlines(times))  # noqa: SLF001 - its own
         other._origin = self._origin or self  # noqa: SLF001 - its own
         if more := as_tools(tools):
             other._add(more)  # noqa: SLF001 - its own

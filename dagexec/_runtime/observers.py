@@ -12,6 +12,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from dagexec._core.events import Added, Closed, Conclude, Finish, Notice, Progress, Settled
 from dagexec._core.scheduler import Action, Event, Scheduler
+from dagexec._errors import DagexecError
 from dagexec._tools.context import Facts, enter_call
 from dagexec._tools.tool import Tool
 
@@ -36,6 +37,28 @@ class ObservesRuns(Protocol):
     def begin(self, run_id: str, tools: Mapping[str, Tool[..., Any]]) -> Observer:
         """Return what is told of this run's events and actions."""
         ...
+
+
+def observers_of(given: Iterable[Any]) -> tuple[Any, ...]:
+    """Return observers; raise DagexecError for what is no list of them."""
+    held: object = given
+    kind = type(held).__name__
+    if callable(held) or isinstance(held, ObservesRuns):
+        name = getattr(held, "__name__", "observer")
+        msg = f"observers are given as a list, not as a {kind}: write observers=[{name}]"
+        raise DagexecError(msg)
+    if not isinstance(held, Iterable):
+        msg = f"observers are given as a list of functions, not as {held!r:.80}"
+        raise DagexecError(msg)
+    found = tuple(given)
+    for each in found:
+        if not (callable(each) or isinstance(each, ObservesRuns)):
+            msg = (
+                f"an observer is a function of an event, or has a method begin(run_id, tools);"
+                f" {each!r:.80} is neither"
+            )
+            raise DagexecError(msg)
+    return found
 
 
 def tell_all(observers: Sequence[Observer], items: Iterable[Event | Action | Notice]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
@@ -83,6 +84,8 @@ class Run(ShowsItself):
         self._view: View | None = None
         # Whether it was to end before it began.
         self._cancelled = False
+        # Whether it was handed out to be entered: it does nothing until then.
+        self.warns = False
         # Whether its block was left, and whether its task came to its end before.
         self._left = False
         self._driven = False
@@ -271,6 +274,7 @@ class Run(ShowsItself):
     def __aiter__(self) -> AsyncIterator[Event | Action | Notice]:
         """Iterate over the events; ends with the run."""
         if self._receive is None:
+            self.warns = False
             msg = "enter the run first: async with executor.start(plan) as run"
             raise DagexecError(msg)
         if self._left:
@@ -279,6 +283,27 @@ class Run(ShowsItself):
             )
             raise DagexecError(msg)
         return self._receive.__aiter__()
+
+    def __del__(self) -> None:
+        """Warn of a run that was made by `start` and never entered: its calls never ran."""
+        unused = getattr(self, "warns", False) and self._runner is None and not self._cancelled
+        if unused and (self._plan is None or len(self._plan)):
+            text = (
+                f"run {self.id} was never entered, so no call of it ran: write `async with"
+                " executor.start(plan) as run`"
+            )
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> Any:
+            """Refuse: what is awaited is `executor.run(plan)`."""
+            self.warns = False
+            msg = (
+                "a live run is entered, not awaited: `async with executor.start(plan) as run`;"
+                " for its report alone write `await executor.run(plan)`"
+            )
+            raise DagexecError(msg)
 
     def __repr__(self) -> str:
         """Return id and counts."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from dagexec._core.results import Setup
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long things may take, in seconds; None for no limit.
+    """How long things may take, in seconds or as a `timedelta`; None for no limit.
 
     `call`: one call, from the start of its tool. `layer`: a ready layer, from its start. `turn`:
     one reply of a model and its calls, which for a single run is the run. `workflow`: everything,
@@ -28,21 +29,55 @@ class Timeouts:
     """
 
     call: float | None = 30.0
-    layer: float | None = None
-    turn: float | None = None
-    workflow: float | None = 600.0
+    layer: float | None = field(default=None, kw_only=True)
+    turn: float | None = field(default=None, kw_only=True)
+    workflow: float | None = field(default=600.0, kw_only=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            call: float | timedelta | None = 30.0,
+            *,
+            layer: float | timedelta | None = None,
+            turn: float | timedelta | None = None,
+            workflow: float | timedelta | None = 600.0,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Refuse what is no duration; raise DagexecError that names the field."""
         for each in fields(self):
             value: object = getattr(self, each.name)
+            if isinstance(value, timedelta):
+                value = value.total_seconds()
+                object.__setattr__(self, each.name, value)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
                 msg = (
-                    f"Timeouts({each.name}={value!r}): a timeout is a positive number of seconds,"
-                    " or None for no limit"
+                    f"Timeouts({each.name}={value!r}): a timeout is a positive number of seconds"
+                    " or a timedelta, or None for no limit"
                 )
                 raise DagexecError(msg)
+
+
+# What is taken where timeouts are: a number of seconds, or a timedelta, is the call's.
+SomeTimeouts: TypeAlias = Timeouts | float | timedelta
+
+
+def timeouts_of(given: SomeTimeouts | None) -> Timeouts | None:
+    """Return timeouts as such, None as it is; raise DagexecError for anything else."""
+    if given is None or isinstance(given, Timeouts):
+        return given
+    value: object = given
+    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
+        return Timeouts(given)
+    hint = (
+        ", ".join(f"{key}={item!r}" for key, item in value.items())
+        if isinstance(value, dict)
+        else "call=30"
+    )
+    msg = f"timeouts={value!r:.80}: give seconds for each call, or Timeouts({hint})"
+    raise DagexecError(msg)
 
 
 # Given the ids of a run and a call, returns a block for one attempt of the call.
@@ -133,11 +168,13 @@ def max_items_of(value: object) -> int:
 def seconds_of(name: str, value: float) -> float:
     """Return a setting that is a number of seconds; raise DagexecError that names it."""
     given: object = value
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
     number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not (number and 0 < value < math.inf):
-        msg = f"{name}={value!r}: it is a positive number of seconds"
+    if not (number and 0 < given < math.inf):  # type: ignore[operator]
+        msg = f"{name}={value!r}: it is a positive number of seconds, or a timedelta"
         raise DagexecError(msg)
-    return float(value)
+    return float(given)  # type: ignore[arg-type]
 
 
 def concurrency_of(value: int | None) -> int | None:
@@ -169,3 +206,16 @@ def capacities_for(
                 )
                 raise DagexecError(msg)
     return dict(capacities)
+
+
+def check_resumption(run_id: object, answers: object) -> None:
+    """Raise DagexecError for what is no id of a run, and no answers by call id."""
+    if not isinstance(run_id, str):
+        msg = f"resume() takes the id of a run, report.run_id, not a {type(run_id).__name__}"
+        raise DagexecError(msg)
+    if answers is not None and not isinstance(answers, Mapping):
+        msg = (
+            f"resume() takes answers by call id, {{call_id: Approve()}}, not a"
+            f" {type(answers).__name__}"
+        )
+        raise DagexecError(msg)

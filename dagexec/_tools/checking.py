@@ -16,7 +16,7 @@ from dagexec._core.plan import Call, Plan
 from dagexec._core.refs import MISSING, Ref, resolve
 from dagexec._core.scheduler import Scheduler
 from dagexec._core.secrets import SHOWN
-from dagexec._errors import ArgumentError, BadReference, CallError, DagexecError, PlanError, Problem
+from dagexec._errors import ArgumentError, BadReference, CallError, PlanError, Problem
 from dagexec._tools.resources import Access, Conflicts
 
 if TYPE_CHECKING:
@@ -29,35 +29,7 @@ _TOOLS: Final = 20
 
 def as_plan(given: object) -> Plan:
     """Return a plan, or calls as one; raise DagexecError that says what else was given."""
-    if isinstance(given, Plan):
-        return given
-    kind = _kind(given)
-    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
-        held = tuple(cast("Iterable[object]", given))
-        calls = tuple(each for each in held if isinstance(each, Call))
-        if len(calls) == len(held):
-            return Plan(calls)
-        other = next(each for each in held if not isinstance(each, Call))
-        raise DagexecError(_no_plan(f"{kind} that holds {_kind(other)}"))
-    raise DagexecError(_no_plan(kind, _HINTS.get(kind, "")))
-
-
-_HINTS: Final = {
-    "a Call": "; a plan of one call is [call]",
-    "a str": "; Plan.from_json(text) reads JSON, and a planner what a model wrote",
-    "a bytes": "; Plan.from_json(text) reads JSON",
-    "a dict": "; Plan.from_dict(body) reads the JSON form, and planner.plan(response) a reply",
-}
-
-
-def _no_plan(given: str, hint: str = "") -> str:
-    return f"a Plan, calls, or an async iterator of calls is needed, not {given}{hint}"
-
-
-def _kind(given: object) -> str:
-    """Return what something is; only what is short and no text is shown as it is."""
-    kind = type(given).__name__
-    return repr(given) if given is None or isinstance(given, int | float) else f"a {kind}"
+    return given if isinstance(given, Plan) else Plan(cast("Iterable[Call]", given))
 
 
 def prepare(

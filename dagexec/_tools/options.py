@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypedDict, cast
@@ -132,13 +133,15 @@ def timeout_of(name: str, timeout: object) -> float | None:
     """Return a timeout in seconds."""
     if timeout is None:
         return None
+    if isinstance(timeout, timedelta):
+        timeout = timeout.total_seconds()
     if isinstance(timeout, int | float) and not isinstance(timeout, bool):
         seconds = float(timeout)
         if math.isfinite(seconds) and seconds > 0:
             return seconds
     msg = (
-        f"timeout={timeout!r} of {name!r} is no positive, finite number of seconds;"
-        " None takes the executor's"
+        f"timeout={timeout!r} of {name!r} is no positive, finite number of seconds,"
+        " such as 30 or a timedelta; None takes the executor's"
     )
     raise ToolDefinitionError(msg)
 

@@ -22,11 +22,13 @@ from typing import (
     overload,
 )
 
+from dagexec._core.plan import Call
 from dagexec._core.secrets import declare
-from dagexec._errors import ArgumentError, ToolDefinitionError
+from dagexec._errors import ArgumentError, PlanError, Problem, ToolDefinitionError
 from dagexec._tools.arguments import Arguments, explain, fitted, shorten
 from dagexec._tools.functions import binding, own_name, refuse_generators, unwrapped
 from dagexec._tools.json_text import unpacked
+from dagexec._tools.misgiven import no_tool, no_tools
 from dagexec._tools.options import (
     Effect,
     Judging,
@@ -136,6 +138,22 @@ class Tool(Generic[P, R]):
         if self.binds == "self":
             return self.bound(instance)
         return self.bound(type(instance) if owner is None else owner)
+
+    def call(self, id: str, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Return a call of this tool, whose arguments a type checker compares with the function's.
+
+        `price.call("a", title="Dune")` is `Call("a", "price", {"title": "Dune"})`. What another
+        call returns goes in as `other.value`. Raises PlanError for more positional arguments than
+        there are parameters, and for one that is given twice.
+        """
+        names = (*self.parameters["properties"],)
+        given = dict(zip(names, args, strict=False))
+        double = [name for name in given if name in kwargs]
+        if double or len(args) > len(names):
+            wrong = f"{double[0]!r} twice" if double else f"{len(args)} positional arguments"
+            msg = f"{self.name} takes {', '.join(names) or 'no arguments'}, and was given {wrong}"
+            raise PlanError([Problem("bad_call", id, msg)])
+        return Call(id, self.name, {**given, **kwargs})
 
     def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as Python objects, the keywords for `function`.
@@ -255,9 +273,7 @@ def as_tools(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> dict[str, 
     """
     given: Any = tools
     if isinstance(given, Mapping | str) or not isinstance(given, Iterable):
-        kind = type(tools).__name__
-        msg = f"tools are given as a list of tools and functions, not as {kind}"
-        raise ToolDefinitionError(msg)
+        raise ToolDefinitionError(no_tools(cast("object", given)))
     named: dict[str, Tool[..., Any]] = {}
     for item in tools:
         made: Tool[..., Any] = _make(item, options={})
@@ -284,8 +300,7 @@ def _make(function: Any, *, options: ToolOptions) -> Tool[..., Any]:
         return _rebuild(existing.raw, merged)
     usable = callable(function) or isinstance(function, classmethod)
     if not usable:
-        msg = f"a tool is made of a function, not of {shorten(function)}"
-        raise ToolDefinitionError(msg)
+        raise ToolDefinitionError(no_tool(cast("object", function)))
     refuse_generators(function)
     name = str(options.get("name") or own_name(function))
     secret = strings_of(name, "secret", options.get("secret", ()))

@@ -12,6 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, final
 
+from dagexec._core.names import some
+
+_NAMED: Final = 5  # runs in a message
+
 # Seconds for which the owner of a run is believed to be alive without having been heard of.
 LEASE: Final = 15.0
 
@@ -120,5 +124,8 @@ def unknown_run(run_id: str, where: str, *, known: Sequence[str] = ()) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(run_id, known[:1000], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if close:
+        hint = f"; did you mean {close[0]!r}?"
+    else:
+        hint = f"; it knows {some([repr(each) for each in known], _NAMED)}" if known else ""
     return f"{where} knows no run {run_id!r}{hint}"

@@ -84,7 +84,7 @@ class Store:
                 path, timeout=_BUSY, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error as error:
-            msg = f"cannot open the journal {path}: {error}"
+            msg = f"cannot open the journal {path}: {_cause(path) or error}"
             raise JournalError(msg) from None
         try:
             self._open(check=check)
@@ -503,3 +503,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _cause(path: Path) -> str:
+    """Return why a file could not be opened, where SQLite only says that it could not."""
+    if path.is_dir():
+        return f"it is a folder; give a file in it, such as {path / 'runs.db'}"
+    if not path.parent.exists():
+        return f"the folder {path.parent} does not exist; make it first"
+    return ""

@@ -287,8 +287,15 @@ def _rates_of(kinds: Mapping[str, Callable[[float], Rate]], limits: Mapping[str,
 
 def _rates(key: str, rates: Mapping[str, Rate | float]) -> dict[str, Rate]:
     checked: dict[str, Rate] = {}
+    given: object = rates
+    if not isinstance(given, Mapping):
+        msg = (
+            f"rates={rates!r:.80} of limiter {key!r}: name what is counted, as in"
+            ' {"requests": Rate(500)}'
+        )
+        raise DagexecError(msg)
     for name, rate in rates.items():
-        given: object = rate
+        given = rate
         if isinstance(given, int | float):
             given = Rate(given)
         if not isinstance(given, Rate):

@@ -63,7 +63,10 @@ class Rate:
             if value is None and field.name == "burst":
                 continue
             if not is_amount(value) or not value:
-                msg = f"Rate({field.name}={value!r}): it has to be a positive, finite number"
+                msg = (
+                    f"Rate({field.name}={value!r}): it has to be a positive, finite number, as in"
+                    " Rate(500, per=60): 500 in 60 seconds"
+                )
                 raise DagexecError(msg)
         if self.settle not in ("reserved", "actual", "expected"):
             msg = f'Rate(settle={self.settle!r}): it is "reserved", "actual" or "expected"'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Final, TypeGuard, TypeVar, cast
 
 T = TypeVar("T")
@@ -171,3 +172,27 @@ def described(response: object) -> str:
         keys = ", ".join(list(response)[:8])
         return f"a dict with {keys}" if keys else "an empty dict"
     return f"a {type(response).__name__}"
+
+
+def hint_for(response: object) -> str:
+    """Return how to mend it where something else than a reply was given; empty if unknown."""
+    if inspect.iscoroutine(response):
+        response.close()  # nobody will await it
+        return "; await it first: planner.plan(await client…create(…))"
+    if isinstance(response, AsyncIterable) or "Stream" in type(response).__name__:
+        return "; planner.stream(…) reads a stream"
+    if isinstance(response, str):
+        return "; LLMCompilerPlanner reads text"
+    if response is None:
+        return "; the function that asked the model may have no return"
+    for key, name in _FORMS.items():
+        if get(response, key) is not None:
+            return f"; this looks like one for {name}"
+    return ""
+
+
+_FORMS: Final = {
+    "choices": "ChatPlanner",
+    "output": "ResponsesPlanner",
+    "content": "MessagesPlanner",
+}

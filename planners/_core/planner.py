@@ -16,7 +16,7 @@ from planners._core.api import Api
 from planners._core.belonging import records_of
 from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.cutting import cut
-from planners._core.edge import described, is_dict
+from planners._core.edge import described, hint_for, is_dict
 from planners._core.media import block_of
 from planners._core.render import failure_text, json_text, value_text
 from planners._core.reply_stream import ReplyStream
@@ -479,7 +479,7 @@ class Planner(ABC):
     def _refused(cls, response: object) -> DagexecError:
         return DagexecError(
             f"{cls.__name__} cannot read {described(response)}: it takes the response of its"
-            " API, as the SDK's object or as a dict"
+            f" API, as the SDK's object or as a dict{hint_for(response)}"
         )
 
 

@@ -68,7 +68,7 @@ def plans() -> None:
 async def runs(executor: Executor, report: Report) -> None:
     """Settings and results."""
     Executor([add], on_failure="ignore")  # type: ignore[arg-type]
-    Executor([add], timeouts=30)  # type: ignore[arg-type]
+    Executor([add], timeouts="30")  # type: ignore[arg-type]
     Executor([add], journal="runs.db")  # type: ignore[arg-type]
     Executor([add], Timeouts())  # type: ignore[call-arg]
     Timeouts(step=3)  # type: ignore[call-arg]
