@@ -278,7 +278,8 @@ class Executor:
         check_resumption(run_id, answers)
         recorder, source = self._recorder(run_id, answers or {}), None
         if isinstance(plan, Live):
-            plan, source = None, plan.live(self.tools)
+            source = plan.live(self.tools)
+            plan = None
         run = Run(self._runner, plan, source, {}, run_id, recorder=recorder)
         return await _report_of(run)
 
