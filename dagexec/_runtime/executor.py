@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -23,11 +31,12 @@ from dagexec._concurrency.services import Service, checked_service
 from dagexec._concurrency.slots import UNLIMITED, Slots
 from dagexec._concurrency.threads import enclosing_thread_call, in_place
 from dagexec._core.nested import answers_for
-from dagexec._core.plan import Plan
+from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
 from dagexec._errors import DagexecError
 from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
+from dagexec._runtime.resumption import ToolMissing
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
 from dagexec._runtime.settings import (
@@ -276,12 +285,23 @@ class Executor:
             msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
             raise DagexecError(msg)
         check_resumption(run_id, answers)
-        recorder, source = self._recorder(run_id, answers or {}), None
+        source: AsyncIterator[Call] | None = None
+        known: Plan | None = None
         if isinstance(plan, Live):
             source = plan.live(self.tools)
-            plan = None
-        run = Run(self._runner, plan, source, {}, run_id, recorder=recorder)
-        return await _report_of(run)
+        else:
+            known = plan
+        recorder = self._recorder(run_id, answers or {})
+        try:
+            return await _report_of(Run(self._runner, known, source, {}, run_id, recorder=recorder))
+        except ToolMissing as missing:
+            from dagexec.programs import RUN_PROGRAM, program_tool
+
+            if missing.tool != RUN_PROGRAM:
+                raise
+        # A turn of a conversation with programs: all that they need is recorded.
+        equipped = self.within(self.timeouts, tools=[program_tool(self, text=False)])
+        return await equipped.resume(run_id, answers, plan=plan)
 
     def _recorder(
         self,

@@ -65,6 +65,14 @@ class Listens(Protocol):
         """Return the calls that may start now beside the one that it gave last, without waiting."""
         ...
 
+    def begun_with(self) -> dict[str, Any]:
+        """Return what it was begun with beside its text, to be recorded: of JSON's kinds."""
+        ...
+
+    def go_on_with(self, begun: dict[str, Any]) -> None:
+        """Take what the recorded run was begun with, before anything is asked of it."""
+        ...
+
     def end(self) -> ProgramEnd:
         """Return what the program came to, so far."""
         ...

@@ -120,6 +120,8 @@ class Recorder:
             calls = None if plan is None else [self._kept(call) for call in plan.calls]
             settings = run.settings
             first = first_record(calls, settings.on_failure, barrier=settings.barrier)
+            if isinstance(source, Listens) and (begun := source.begun_with()):
+                first.body["program"] = begun
         self._session = session = await self._journal.claim(self._run_id, first)
         run.began_at = began_of(session.records[0])
         if session.records[0].kind not in RUNS:
@@ -149,6 +151,9 @@ class Recorder:
         resumption.restore(plan, new=new)
         self._runs_ahead = isinstance(source, Listens)
         if isinstance(source, Listens):
+            body: dict[str, Any] = history.records[0].body or {}
+            if "program" in body:
+                source.go_on_with(body["program"])
             tell_past((source.observe,), run.machine, over=False)
             # It must not give up for a call whose answer is there, before the machine hears of it.
             for name in dict.fromkeys((*history.answered, *resumption.answers)):

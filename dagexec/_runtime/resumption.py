@@ -25,6 +25,15 @@ from dagexec.journal._answers import (
 from dagexec.journal._records import answer_body, answer_of, replay
 
 
+class ToolMissing(DagexecError):
+    """A run cannot go on, because the executor does not have the tool that a call needs."""
+
+    def __init__(self, text: str, tool: str) -> None:
+        """Keep the name of the tool."""
+        super().__init__(text)
+        self.tool = tool
+
+
 @final
 class Resumption:
     """The history of one run and what is asked of it now; empty of history for a new run."""
@@ -150,7 +159,7 @@ class Resumption:
                     f"the run {run_id!r} cannot go on: call {call.id!r} needs the tool"
                     f" {call.tool!r}, which this executor does not have"
                 )
-                raise DagexecError(msg)
+                raise ToolMissing(msg, call.tool)
             self._check_secrets(call)
         if self.asked and not self.arriving and not machine.closed and not machine.finished:
             msg = (

@@ -74,11 +74,12 @@ from dagexec.programs._errors import (
 )
 from dagexec.programs._machine import identifier
 from dagexec.programs._program import Program
-from dagexec.programs._session import LANGUAGE, Programs, is_answer, program_tool, told
+from dagexec.programs._session import LANGUAGE, RUN_PROGRAM, Programs, is_answer, program_tool, told
 from dagexec.programs._stubs import stub, stubs
 
 __all__ = [
     "LANGUAGE",
+    "RUN_PROGRAM",
     "EarlierCall",
     "Fault",
     "LimitReached",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dagexec.programs._errors import Fault, ProgramRefused
 from dagexec.programs._functions import LAZY, MODULES
@@ -119,7 +119,8 @@ def _faults(tree: ast.Module, source: str) -> Iterator[Fault]:
         for name in node._fields:
             part = getattr(node, name, None)
             if isinstance(part, list):
-                stack.extend([(each, node, depth) for each in part if isinstance(each, ast.AST)])
+                parts = cast("list[object]", part)
+                stack.extend([(each, node, depth) for each in parts if isinstance(each, ast.AST)])
             elif isinstance(part, ast.AST) and not isinstance(part, _MARKS):
                 stack.append((part, node, depth))
 

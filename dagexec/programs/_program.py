@@ -7,7 +7,7 @@ from typing import Any, final
 
 from dagexec._tools.tool import Tool
 from dagexec.programs._check import parse
-from dagexec.programs._earlier import EarlierCall, Reusable
+from dagexec.programs._earlier import EarlierCall
 from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._source import ProgramSource, functions_of
@@ -54,14 +54,17 @@ class Program:
 
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
         """Return a run of it, for an executor with these tools."""
-        made = LiveProgram(
-            self.source,
-            functions_of(tools),
-            variables=plain(self.variables),
-            tree=self._tree,
-            **self._limits,
-        )
-        return ProgramSource(made, Reusable(self.earlier, tools) if self.earlier else None)
+
+        def begin(variables: dict[str, Any]) -> LiveProgram:
+            return LiveProgram(
+                self.source,
+                functions_of(tools),
+                variables=variables,
+                tree=self._tree,
+                **self._limits,
+            )
+
+        return ProgramSource(begin, plain(self.variables), self.earlier, tools)
 
     def __repr__(self) -> str:
         """Return its size and its first line."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, final
 
@@ -23,7 +23,7 @@ from dagexec._core.told import MAYBE, too_late
 from dagexec._errors import DagexecError, text_of
 from dagexec._tools.resources import Access
 from dagexec._tools.tool import Tool
-from dagexec.programs._earlier import NOT_AGAIN, Reusable
+from dagexec.programs._earlier import NOT_AGAIN, EarlierCall, Reusable
 from dagexec.programs._errors import LimitReached, ProgramStopped, ToolError, quoted
 from dagexec.programs._json_values import PLAIN, as_json, plain
 from dagexec.programs._live import LiveProgram
@@ -64,6 +64,12 @@ class ToolCallee:
         return any(_overlap(one, two) for one in mine for two in theirs if one.write or two.write)
 
 
+def copied(variables: dict[str, Any]) -> dict[str, Any]:
+    """Return variables that a program may change."""
+    copy: dict[str, Any] = plain(variables)
+    return copy
+
+
 def _overlap(one: Access, two: Access) -> bool:
     if one.exact and two.exact:
         return one.resource == two.resource
@@ -93,10 +99,23 @@ class ProgramSource:
 
     certain: Final = True
 
-    def __init__(self, live: LiveProgram, earlier: Reusable | None = None) -> None:
-        """Begin at the program's first line; `earlier` is what earlier attempts at it have done."""
-        self._live = live
-        self._earlier = earlier
+    def __init__(
+        self,
+        begin: Callable[[dict[str, Any]], LiveProgram],
+        variables: dict[str, Any],
+        earlier: Sequence[EarlierCall],
+        tools: Mapping[str, Tool[..., Any]],
+    ) -> None:
+        """Begin at the program's first line, with what it finds there.
+
+        `begin` makes the program with its `variables`; `earlier` is what earlier attempts at it
+        have done.
+        """
+        self._begin = begin
+        self._tools = tools
+        self._given = variables, tuple(earlier)
+        self._live = begin(copied(variables))
+        self._earlier = Reusable(earlier, tools) if earlier else None
         self._end: ProgramEnd | None = None
         self._news = anyio.Event()
         self._open: dict[str, int] = {}
@@ -185,6 +204,41 @@ class ProgramSource:
         else:
             self._live.settle(ready.id, plain(found.value))
         return True
+
+    def begun_with(self) -> dict[str, Any]:
+        """Return its variables and what earlier attempts have done; without what is secret."""
+        variables, earlier = self._given
+        open_ones = [each for each in earlier if not self._is_secret(each)]
+        begun: dict[str, Any] = {}
+        if variables:
+            begun["variables"] = variables
+        if open_ones:
+            begun["earlier"] = [each.to_dict() for each in open_ones]
+        if len(open_ones) < len(earlier):
+            begun["secret"] = True
+        return begun
+
+    def _is_secret(self, call: EarlierCall) -> bool:
+        tool = self._tools.get(call.tool)
+        return tool is not None and not call.args.keys().isdisjoint(tool.secret)
+
+    def go_on_with(self, begun: dict[str, Any]) -> None:
+        """Begin with what the recorded run began with."""
+        variables = begun.get("variables", {})
+        earlier = [EarlierCall.from_dict(each) for each in begun.get("earlier", ())]
+        given = [each for each in self._given[1] if self._is_secret(each)]
+        if begun.get("secret") and not given:
+            msg = (
+                "an earlier attempt at this program made calls with arguments that are secret, so"
+                " they are in no journal: resume it where the conversation is, in"
+                " planner.equipped(executor)"
+            )
+            raise DagexecError(msg)
+        if begun.get("secret"):
+            earlier = list(self._given[1])
+        self._given = variables, tuple(earlier)
+        self._live = self._begin(copied(variables))
+        self._earlier = Reusable(earlier, self._tools) if earlier else None
 
     async def aclose(self) -> None:
         """End the program where it stands."""

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from dagexec import DagexecError, Executor, Tool
-from dagexec.programs import LANGUAGE, Programs, is_answer, program_tool, stubs, told
+from dagexec.programs import LANGUAGE, RUN_PROGRAM, Programs, is_answer, program_tool, stubs, told
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall
 from planners._core.planner import Answer, Extra, Planner
@@ -58,7 +58,8 @@ rows = search("…")
 ```
 
 You get its value and what it printed, and may write another one. When you know the answer, write \
-it without such a block. {language}
+it without such a block. Code that you only show goes into a block fenced as `python`, with text \
+behind it: a reply that ends with a `python` block that calls a function is run, too. {language}
 
 The functions:
 
@@ -146,8 +147,9 @@ class ProgramPlanner(Planner):
     """Programs from the text of any chat model: no native tool calling is needed.
 
     `plan` takes the text of a reply, or a response of Chat, Responses or Messages. A block that is
-    fenced as `program` is run; one fenced as `python` if it calls one of the functions. A reply
-    without such a block is the answer. `results` is one message from the user.
+    fenced as `program` is run; in a reply without one, blocks fenced as `python` that call one of
+    the functions are, if the reply ends with one. Any other reply is the answer, whatever code it
+    shows. `results` is one message from the user.
 
     Args:
         tools: tools, or functions that become tools.
@@ -201,7 +203,7 @@ class ProgramPlanner(Planner):
         cut = None
         if not whole or self.api.ending(response) == "cut_off":
             cut = "Not run: the reply was cut off. Write the program again, a shorter one."
-        return [RawCall("", "run_program", {"source": source}, "text", problem=cut)]
+        return [RawCall("", RUN_PROGRAM, {"source": source}, "text", problem=cut)]
 
     def _assembler(self) -> Assembler:
         return AnyAssembler()

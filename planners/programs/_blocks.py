@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from dagexec.programs import identifier
 
@@ -17,17 +17,33 @@ _PYTHON: Final = frozenset({"python", "py", "python3", "tool_code"})
 def program_in(text: str, functions: Collection[str]) -> tuple[str, bool] | None:
     """Return the program of a text and whether its block was closed; None without one.
 
-    Several blocks are one program. A block of Python counts if it calls one of the functions.
+    Several blocks are one program. Blocks of Python count only in a text without a block of ours
+    that ends with one that calls a function: code that an answer shows is no program.
     """
     if "</think>" in text and "<think" not in text:  # servers that drop the opening tag
         text = text.rpartition("</think>")[2]
-    parts: list[str] = []
-    whole = True
-    for kind, body, closed in _blocks(_THOUGHT.sub("", text)):
-        if kind == _OURS or (kind in _PYTHON and _calls_one(body, functions)):
-            parts.append(body)
-            whole = whole and closed
-    return ("\n".join(parts), whole) if parts else None
+    text = _THOUGHT.sub("", text)
+    found = list(_blocks(text))
+    chosen = [each for each in found if each.kind == _OURS]
+    if not chosen and found and found[-1].is_last and _counts(found[-1], functions):
+        chosen = [each for each in found if _counts(each, functions)]
+    if not chosen:
+        return None
+    return "\n".join(each.body for each in chosen), all(each.closed for each in chosen)
+
+
+class _Block(NamedTuple):
+    """One fenced block of a text."""
+
+    kind: str
+    body: str
+    closed: bool
+    # Whether nothing is behind it.
+    is_last: bool
+
+
+def _counts(block: _Block, functions: Collection[str]) -> bool:
+    return block.kind in _PYTHON and _calls_one(block.body, functions)
 
 
 def _calls_one(body: str, functions: Collection[str]) -> bool:
@@ -35,9 +51,9 @@ def _calls_one(body: str, functions: Collection[str]) -> bool:
     return not called.isdisjoint(map(identifier, functions))
 
 
-def _blocks(text: str) -> list[tuple[str, str, bool]]:
-    """Return the fenced blocks of a text: kind, body, and whether each was closed."""
-    found: list[tuple[str, str, bool]] = []
+def _blocks(text: str) -> list[_Block]:
+    """Return the fenced blocks of a text, in order."""
+    found: list[_Block] = []
     at = 0
     while (opening := _FENCE.search(text, at)) is not None:
         start = opening.end() + 1
@@ -46,7 +62,10 @@ def _blocks(text: str) -> list[tuple[str, str, bool]]:
             text, start
         )
         end = len(text) if closing is None else closing.start()
-        found.append((opening[2].lower(), text[start:end].rstrip("\n"), closing is not None))
+        behind = "" if closing is None else text[closing.end() :]
+        body = text[start:end].rstrip("\n")
+        block = _Block(opening[2].lower(), body, closing is not None, not behind.strip())
+        found.append(block)
         if closing is None:
             break
         at = closing.end()

@@ -194,6 +194,31 @@ async def test_a_person_answers_in_the_middle_of_a_program(api: str) -> None:
     assert report["1"].value["result"] == "ordered b"
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+async def test_a_plain_executor_resumes_a_turn_with_a_program(api: str, turns: int) -> None:
+    """What the program found of earlier programs is recorded with it."""
+    shop, journal = Shop(), MemoryJournal()
+    script = [
+        program("first = order('a')", "rows = books('art')"),
+        program("note = first + '!'", "order('b')", "no"),
+        program("note = first + '!'", "order('b')", "pay(5)", "[note, order('c'), len(rows)]"),
+    ]
+    if turns == 1:
+        script = [program("first = order('a')", "pay(5)", "order(first)")]
+    options, _ = setting(api, script, shop)
+    solution = await solve("…", journal=journal, run_id="c", **options)
+    assert solution.status == "pending"
+    waiting = next(iter(solution.reports[-1]))
+    executor = Executor(shop.tools, journal=journal)
+    report = await executor.resume(solution.reports[-1].run_id, answers={waiting: Approve()})
+    assert report.ok, report[waiting]
+    if turns == 1:
+        assert shop.orders == ["a", "paid 5", "ordered a"]
+    else:
+        assert shop.orders == ["a", "b", "paid 5", "c"]
+        assert report[waiting].value["result"] == ["ordered a!", "ordered c", 3]
+
+
 async def test_a_crash_costs_no_write_twice(api: str) -> None:
     shop, journal = Shop(), MemoryJournal()
     script = [program("order('a')", "crash()", "order('b')"), "Done."]
@@ -253,6 +278,11 @@ async def test_a_block_that_was_cut_off_does_not_run() -> None:
         ("```program\na\n```", ("a", True)),
         ("x\n```Python\nf(1)\n```\ny\n~~~py\nf(2)\n~~~", ("f(1)\nf(2)", True)),
         ("```python\nprint(1)\n```", None),
+        ("This does it:\n```python\nf(1)\n```\nHave fun!", None),
+        ("```python\nf(1)\n```\n```text\nout\n```", None),
+        ("```program\na\n```\nlike\n```python\nf(1)\n```\n", ("a", True)),
+        ("```program\na\n```\nI wait.", ("a", True)),
+        ("```python\nf(1)\n", ("f(1)", False)),
         ("```\nf(1)\n```", None),
         ("<think>```program\nx\n```</think>no", None),
         ("```program\nx\n```</think>no", None),
