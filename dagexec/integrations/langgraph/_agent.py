@@ -22,7 +22,7 @@ from langgraph.types import Send
 
 from dagexec import DagexecError
 from dagexec.integrations.langgraph._node import DagToolNode
-from dagexec.integrations.langgraph._review import Reviewed, reviewed_names, with_clear_errors
+from dagexec.integrations.langgraph._review import Reviewed, reviewed_names
 
 G = TypeVar("G")
 
@@ -69,7 +69,6 @@ def dag_agent(agent: G, **settings: Any) -> G:
     # Everything that the agent was compiled with is kept; only its nodes are made again.
     made = builder.compile()
     found = graph.copy({"nodes": made.nodes, "builder": builder})
-    found.__class__ = with_clear_errors(cast("Any", type(found)))
     return cast("G", found)
 
 

@@ -41,6 +41,7 @@ from dagexec.integrations.langgraph._message import Message, arun, arun_direct, 
 from dagexec.integrations.langgraph._settings import NodeSettings
 from dagexec.integrations.langgraph._tools import is_async, is_async_only, to_langchain, twin_of
 from dagexec.integrations.langgraph._tracked import CURRENT
+from dagexec.integrations.langgraph._unclear import explain_unclear_answers
 from dagexec.journal._answers import SHOWN_SECRET
 from dagexec.lowlevel import run_in_loop, run_in_thread
 
@@ -113,6 +114,7 @@ class DagToolNode(ToolNode):
             wrap_tool_call=wrap_tool_call,
             awrap_tool_call=awrap_tool_call,
         )
+        explain_unclear_answers()
         # Without a graph there is no runtime; the stock class has no answer to that.
         self.func_accepts["runtime"] = ("N/A", Runtime())
         unknown = [name for name in options or {} if name not in self.tools_by_name]

@@ -1,4 +1,4 @@
-"""People in front of the tools' node: what a middleware shows them, and how they answer.
+"""People in front of the tools' node: what a middleware shows them.
 
 LangChain's `HumanInTheLoopMiddleware` shows the arguments as the model wrote them, before any call
 runs. A reference among them tells a person nothing, so values stand there where they are known.
@@ -11,10 +11,8 @@ runs. A reference among them tells a person nothing, so values stand there where
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import aclosing
-from typing import Any, Final, cast, final
+from collections.abc import Collection, Sequence
+from typing import Any, cast, final
 
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -22,17 +20,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from dagexec import DagexecError
 from dagexec._core.earlier_calls import is_marked
 from dagexec.integrations.langgraph._input import ids_of, unanswered
-from dagexec.integrations.langgraph._people import ANSWERS, is_approval
 from dagexec.integrations.langgraph._references import References
 from dagexec.integrations.langgraph._tracked import TrackedCall
 from dagexec.lowlevel import resolved
-
-_SEVERAL: Final = "multiple pending interrupts"
-
-
-class UnclearAnswer(DagexecError, RuntimeError):
-    """An answer to several interrupts that does not say which of them it is for."""
-
 
 # ------------------------------------------------------------------------------- what people see
 
@@ -145,58 +135,3 @@ def _valued(tracked: TrackedCall, references: References) -> ToolCall:
         )
         raise DagexecError(msg)
     return cast("ToolCall", {**tracked.call, "args": resolved(call, {})})
-
-
-# ------------------------------------------------------------------------------ how they answer
-
-
-@functools.cache
-def with_clear_errors(kind: type[Any]) -> type[Any]:
-    """Return a class of graphs whose error for an unclear answer says how to answer each."""
-
-    def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
-            yield from kind.stream(self, *args, **kwargs)
-        except RuntimeError as error:
-            if _SEVERAL not in str(error):
-                raise
-            state = self.get_state(_config(*args, **kwargs))
-            raise UnclearAnswer(_how(state.interrupts)) from error
-
-    async def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        try:
-            async with aclosing(kind.astream(self, *args, **kwargs)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except RuntimeError as error:
-            if _SEVERAL not in str(error):
-                raise
-            state = await self.aget_state(_config(*args, **kwargs))
-            raise UnclearAnswer(_how(state.interrupts)) from error
-
-    members = {"stream": stream, "astream": astream, "__module__": kind.__module__}
-    return type(kind.__name__, (kind,), members)
-
-
-def _config(input: Any = None, config: Any = None, **_: Any) -> Any:  # noqa: A002 - LangGraph's
-    """Return the config among the arguments of `stream`."""
-    del input
-    return config
-
-
-def _how(interrupts: Iterable[Any]) -> str:
-    lines = [f"  {each.id!r}: {_expected(each)}" for each in interrupts]
-    return (
-        f"{len(lines)} interrupts wait for an answer, and this one does not say which it is for."
-        " Answer by their ids, all of them or some, with"
-        " Command(resume={interrupt id: answer, ...}):\n" + "\n".join(lines)
-    )
-
-
-def _expected(interrupt: Any) -> str:
-    value = interrupt.value
-    if is_approval(value):
-        return f"the call of {value['name']!r}; {ANSWERS}"
-    if isinstance(value, dict) and "action_requests" in value:
-        return 'a review; {"decisions": [...]}, one decision for each of its action_requests'
-    return f"a value, for {value!r:.200}"
