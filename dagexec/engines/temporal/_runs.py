@@ -140,7 +140,7 @@ class Runs:
         """Return when a run rests; CLOSED, and never before its result is there, when it ended."""
         while True:
             try:
-                found: int = await handle.execute_update("ended", number)
+                found: int = await _bare(handle.execute_update("ended", number))
             except (RPCTimeoutOrCancelledError, RPCError) as error:
                 if isinstance(error, RPCError) and error.status not in _AWAY:
                     return CLOSED  # there is no such run any more: it has ended
@@ -305,7 +305,14 @@ async def _unless_cancelled(task: asyncio.Task[T]) -> T:
         await asyncio.wait([task])
     finally:
         task.cancel()
+        task.add_done_callback(_heard)
     return task.result()
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _broken(run_id: str, error: WorkflowFailureError) -> DagexecError:
