@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from dagexec import Approve, Call, CallContext, Deny, Done, Ref, Report, Timeouts, Tool, ask, tool
-from dagexec.engines.dbos import DbosEngine
 
 # Seconds, longer than any test: a call that takes so long ends only when its worker does.
 HELD = 1000.0
@@ -159,7 +158,7 @@ def told(report: Report) -> dict[str, Any]:
     }
 
 
-async def obey(engine: DbosEngine, line: str) -> None:
+async def obey(engine: Any, line: str) -> None:
     order = json.loads(line)
     try:
         if "run" in order:
@@ -175,13 +174,23 @@ async def obey(engine: DbosEngine, line: str) -> None:
     print(json.dumps(answer), flush=True)
 
 
+# No deadline ends what the tests want to end.
+TIMEOUTS = Timeouts(call=None, workflow=None)
+
+
 async def main(url: str, name: str) -> None:
-    # No deadline ends what the tests want to end.
-    timeouts = Timeouts(call=None, workflow=None)
+    from dagexec.engines.dbos import DbosEngine
+
     engine = DbosEngine(
-        TOOLS, database_url=url, name=name, timeouts=timeouts, concurrency=4, polling=0.05
+        TOOLS, database_url=url, name=name, timeouts=TIMEOUTS, concurrency=4, polling=0.05
     )
-    async with engine, asyncio.TaskGroup() as group:
+    async with engine:
+        await listen(engine)
+
+
+async def listen(engine: Any) -> None:
+    """Do what is said until there is no more."""
+    async with asyncio.TaskGroup() as group:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             group.create_task(obey(engine, line))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ class Server:
             self._process = subprocess.Popen(
                 command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        asyncio.run(self._ready())
+        with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop of its own
+            thread.submit(asyncio.run, self._ready()).result()
 
     async def _ready(self) -> None:
         from temporalio.client import Client
