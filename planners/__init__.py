@@ -141,6 +141,18 @@ from planners._core.planner import Planner
 from planners._core.stream import CallStream
 from planners._loop.dialogue import Dialogue
 from planners._loop.solution import Solution, Turn
-from planners._loop.solve import solve
+from planners._loop.solve import solve, solving
+from planners._loop.updates import CallBegan, CallEnded, Said
 
-__all__ = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]
+__all__ = [
+    "CallBegan",
+    "CallEnded",
+    "CallStream",
+    "Dialogue",
+    "Planner",
+    "Said",
+    "Solution",
+    "Turn",
+    "solve",
+    "solving",
+]

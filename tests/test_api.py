@@ -117,7 +117,18 @@ LOWLEVEL = [
     "widened",
     "without_faults",
 ]
-PLANNERS = ["CallStream", "Dialogue", "Planner", "Solution", "Turn", "solve"]
+PLANNERS = [
+    "CallBegan",
+    "CallEnded",
+    "CallStream",
+    "Dialogue",
+    "Planner",
+    "Said",
+    "Solution",
+    "Turn",
+    "solve",
+    "solving",
+]
 
 
 @pytest.mark.parametrize(

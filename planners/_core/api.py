@@ -79,6 +79,16 @@ class Api(ABC):
     ) -> dict[str, Any]:
         """Return the arguments of `create`."""
 
+    def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `create` that ask for an answer of this JSON Schema, if any."""
+        del name, schema
+        return {}
+
+    def piece(self, event: Any) -> str:
+        """Return the piece of text for the user that an event of a stream brings."""
+        del event
+        return ""
+
     def ready(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return a request with what its own arguments make necessary."""
         return request

@@ -8,7 +8,7 @@ from dagexec import DagexecError, Report
 from planners._loop.dialogue import Dialogue
 
 Status: TypeAlias = Literal[
-    "done", "timed_out", "max_turns", "pending", "cut_off", "refused", "text_calls"
+    "done", "timed_out", "max_turns", "pending", "cut_off", "refused", "text_calls", "wrong_output"
 ]
 
 _WHY: Final = {
@@ -18,6 +18,7 @@ _WHY: Final = {
     "cut_off": "the last reply was cut off: give it more tokens",
     "text_calls": "the answer looks like calls that the server did not parse; a planner with"
     " text_calls=True runs them",
+    "wrong_output": "the answer does not have the form of output_type, also when asked again",
     "refused": "the model or a filter of the provider refused to answer",
 }
 
@@ -69,7 +70,12 @@ class Solution(str):
         text: the same as a plain string.
         status: "done"; else "timed_out" (with `scope`), "max_turns", "pending" (calls wait for a
             person), "cut_off" (the reply was too long) or "refused", or "text_calls" (the answer
-            looks like calls that the server did not parse).
+            looks like calls that the server did not parse), or "wrong_output" (it does not have the
+            form of `output_type`, also when asked again).
+        output: the answer as a value of `output_type`; None without one, and without an answer.
+        usage: tokens of all replies together, by `input_tokens`, `output_tokens` and `tokens`, as
+            far as the replies say. Streams of Chat Completions say it with a `limiter`, or with
+            `stream_options={"include_usage": True}`.
         scope: "turn" or "workflow", the deadline that expired; else None.
         reports: of this `solve`, one for each turn that had calls.
         turns: how many replies the model gave.
@@ -78,15 +84,27 @@ class Solution(str):
         response: the last reply, as a dict in the API's form, or None.
     """
 
-    __slots__ = ("conversation", "elapsed", "reports", "response", "scope", "status", "turns")
+    __slots__ = (
+        "conversation",
+        "elapsed",
+        "output",
+        "reports",
+        "response",
+        "scope",
+        "status",
+        "turns",
+        "usage",
+    )
 
     conversation: Dialogue
     elapsed: float
+    output: Any
     reports: tuple[Report, ...]
     response: dict[str, Any] | None
     scope: str | None
     status: Status
     turns: int
+    usage: dict[str, int]
 
     @classmethod
     def of(cls, text: str, **rest: Any) -> Self:

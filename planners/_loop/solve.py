@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, final
 import anyio
 
 from dagexec import Call, CallTimeout, DagexecError, Executor, Plan, Timeouts
-from dagexec.journal import Journal
+from dagexec.journal import Journal, MemoryJournal
 from planners._core.api import Ending
 from planners._core.edge import mended, plain
 from planners._core.planner import Planner
 from planners._core.reply_stream import ReplyStream
-from planners._loop.asking import Asked, Asking
+from planners._loop.approving import Approver, answers_of, waiting_in
+from planners._loop.asking import Asked, Asking, usage
 from planners._loop.dialogue import Dialogue
 from planners._loop.recording import RecordedCalls, Recording
 from planners._loop.solution import Solution, Status, Turn
+from planners._loop.updates import CallEnded, OnUpdate, Said, Solving, follow
 
 if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser
     from dagexec.limits import Limiter
+    from planners._loop.output import Output
 
 _log = logging.getLogger("planners")
 
@@ -51,11 +54,14 @@ async def solve(
     executor: Executor,
     max_turns: int = 10,
     stream: bool = False,
+    output_type: Any = None,
+    approve: Approver | None = None,
     conversation: Dialogue | None = None,
     system: str = "",
     before_turn: Hook | None = None,
     after_turn: Hook | None = None,
     on_event: Callable[[Any], object] | None = None,
+    on_update: OnUpdate | None = None,
     limiter: Limiter | None = None,
     journal: Journal | None = None,
     run_id: str = "",
@@ -76,6 +82,14 @@ async def solve(
         max_turns: how many replies to ask for at most.
         stream: whether calls start while the model is still writing: `pure` and `read` ones at
             once, the others when the reply is complete.
+        output_type: what the final answer is: a pydantic model, or any type that pydantic knows.
+            `Solution.output` is the answer as a value of it. The API's structured output is used
+            where it has one; an answer that does not fit is sent back once, with what is wrong.
+        approve: asked when calls wait for a person, with their outcomes by id (`outcome.question`,
+            `outcome.call`); returns answers by id as for `executor.resume`, or one `Approve()` or
+            `Deny(reason)` for all. Calls without an answer stay pending. May be async; if not, it
+            is called in a thread, so it may ask at the keyboard. No journal is needed, and its
+            time counts for no deadline.
         conversation: one to go on with, from an earlier answer or `Dialogue.from_json`. It is
             changed in place, and can be sent to its provider again whatever happens: have one of
             your own to look into after an exception.
@@ -83,6 +97,8 @@ async def solve(
         before_turn: called with each `Turn` before its request, which it may change.
         after_turn: called with each `Turn` when its calls are answered. Both may be async.
         on_event: called with each event of the streams.
+        on_update: called with pieces of text and with calls that begin and end (`Said`,
+            `CallBegan`, `CallEnded`), for a user interface. `solving` gives them as an iterator.
         limiter: admits each request, `dagexec.limits.Limiter` or what has the same methods.
         journal: where the model's replies and the runs of their calls are recorded. The same
             `solve` again, after a crash or when calls that waited have their answers
@@ -100,6 +116,7 @@ async def solve(
     differ.
     """
     _check(planner, executor, max_turns, options)
+    output = _output_of(output_type)
     if conversation is None:
         conversation = Dialogue(planner, system=system, id=run_id)
     elif conversation.planner.api is not planner.api:
@@ -125,6 +142,9 @@ async def solve(
         options=options,
         hooks=(before_turn, after_turn),
         on_event=on_event,
+        on_update=on_update,
+        output=output,
+        approve=approve,
     )
     if journal is None:
         return await loop.run(max_turns)
@@ -135,6 +155,33 @@ async def solve(
         del conversation.messages[said:]
         raise
     return await loop.run_recorded(max_turns, journal, recording)
+
+
+def _output_of(kind: Any) -> Output | None:
+    if kind is None:
+        return None
+    # pydantic takes longer to import than the rest.
+    from planners._loop.output import Output
+
+    return Output(kind)
+
+
+def solving(question: str | Sequence[Any] | None, **options: Any) -> Solving:
+    """Return a `solve` to be entered with `async with`: iterating over it gives its updates.
+
+    For a user interface: pieces of text (`Said`), calls that begin (`CallBegan`) and end
+    (`CallEnded`), in the order in which they happen; then `solution`. The options are those of
+    `solve`. Leaving the block early cancels it; it raises what `solve` raises.
+
+    ```python
+    async with solving("…", planner=planner, client=client, model="…", executor=executor,
+                       stream=True) as updates:
+        async for update in updates:
+            print(update)
+    answer = updates.solution
+    ```
+    """
+    return Solving(lambda tell: solve(question, **options, on_update=tell))
 
 
 def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
@@ -184,7 +231,7 @@ class _Expired(Exception):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Deadlines:
     """Points on the event loop's clock, infinity for none."""
 
@@ -199,6 +246,11 @@ class _Deadlines:
     def scope(self) -> str:
         """Whose the nearest is; the outer one's if they are the same."""
         return "turn" if self.turn < self.workflow else "workflow"
+
+    def move(self, seconds: float) -> None:
+        """Put them off, for a time that a person took."""
+        self.workflow += seconds
+        self.turn += seconds
 
     def left(self, timeouts: Timeouts) -> Timeouts:
         """Return what is left of them as timeouts; raise _Expired if nothing is."""
@@ -222,6 +274,17 @@ class _Loop:
     options: dict[str, Any] = field(kw_only=True)
     hooks: tuple[Hook | None, Hook | None] = field(kw_only=True)
     on_event: Callable[[Any], object] | None = field(kw_only=True)
+    on_update: OnUpdate | None = field(kw_only=True)
+    output: Output | None = field(kw_only=True)
+    approve: Approver | None = field(kw_only=True)
+    # The final answer, read; and whether one was sent back already.
+    value: Any = None
+    corrected: bool = False
+    used: dict[str, float] = field(default_factory=dict[str, float])
+    # Round the turns, and round the turn that goes on.
+    deadlines: list[_Deadlines] = field(default_factory=list[_Deadlines])
+    # Where runs are kept that wait for `approve`, without a journal.
+    memory: Journal | None = None
     began: float = 0.0
     first_report: int = 0
     # Whether the reply was cut off: its run cannot go on, so nobody is waited for.
@@ -252,6 +315,7 @@ class _Loop:
         self.first_report = len(self.conversation.reports)
         overall = self.executor.timeouts.workflow
         deadlines = _Deadlines(math.inf if overall is None else self.began + overall)
+        self.deadlines.append(deadlines)
         for number in range(1, max_turns + 1):
             turn = Turn(number, self.conversation, self._request())
             try:
@@ -271,10 +335,14 @@ class _Loop:
         talk = self.conversation
         talk.look(talk.messages)
         tools = [*talk.planner.tools, *self.options.get("tools", ())]
+        system, options = talk.instructions, self.options
+        if self.output is not None:
+            system = "\n\n".join(part for part in (system, self.output.instructions) if part)
+            options = self.output.options(talk.planner.api, options)
         request = talk.planner.api.request(
-            model=self.model, system=talk.instructions, messages=talk.messages, tools=tools
+            model=self.model, system=system, messages=talk.messages, tools=tools
         )
-        rest = talk.carried | {k: v for k, v in self.options.items() if k != "tools"}
+        rest = talk.carried | {k: v for k, v in options.items() if k != "tools"}
         # Without a limiter nobody asks what a reply used.
         usage = self.asking.limiter is not None
         streaming = talk.planner.api.streaming(usage=usage) if self.streams else {}
@@ -292,6 +360,8 @@ class _Loop:
             scope=scope,
             status=status,
             turns=last.number if last else 0,
+            output=self.value,
+            usage={name: round(amount) for name, amount in self.used.items()},
         )
 
     # ------------------------------------------------------------------------------------- one turn
@@ -306,6 +376,7 @@ class _Loop:
         timeout = self.executor.timeouts.turn
         end = math.inf if timeout is None else anyio.current_time() + timeout
         own = _Deadlines(deadlines.workflow, end)
+        self.deadlines[1:] = [own]
         try:
             known = None if self.recording is None else self.recording.reply(self.conversation)
             if known is not None:
@@ -352,12 +423,19 @@ class _Loop:
         asked = await self._asked(turn, deadlines)
         response = mended(plain(asked.reply))
         asked.close(response)
+        self._count(response)
         return response
+
+    def _count(self, response: Any) -> None:
+        for name, amount in usage(response).items():
+            self.used[name] = self.used.get(name, 0.0) + amount
 
     async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
         """Run the calls of a whole reply, as a dict, wherever it comes from."""
         plan = self.conversation.planner.plan(response)
         self._heard(turn, response, whole=True)
+        if self.on_update is not None and turn.text:
+            self.on_update(Said(turn.text))
         if len(plan):
             await self._executed(turn, plan, deadlines)
 
@@ -365,6 +443,7 @@ class _Loop:
         """Go on with the calls of a reply that was recorded; they are those of then."""
         recording = self.recording
         streamed = None if recording is None else recording.streamed(self._number)
+        self._count(response)
         if streamed is None:
             await self._planned(turn, response, deadlines)
             return
@@ -385,7 +464,7 @@ class _Loop:
     async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
         """Ask for a reply and run its calls while they come."""
         asked = await self._asked(turn, deadlines)
-        calls = self.conversation.planner.stream(asked.reply, on_event=self.on_event)
+        calls = self.conversation.planner.stream(asked.reply, on_event=self._told)
         recording, expired = self.recording, None
         recorded = None if recording is None else RecordedCalls(calls, recording, self._number)
         try:
@@ -396,6 +475,7 @@ class _Loop:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
             self._read(turn, calls)
             asked.close(calls.response)
+            self._count(calls.response)
         if not calls.whole and anyio.current_time() >= deadlines.nearest:
             expired = expired or deadlines.scope
         if recorded is not None:  # what the run did not read to its end
@@ -421,21 +501,72 @@ class _Loop:
         self, turn: Turn, plan: Plan | AsyncIterable[Call], deadlines: _Deadlines
     ) -> None:
         """Run calls; their report is there whatever happens."""
-        left = deadlines.left(self.executor.timeouts)
-        executor = self.executor.within(left, journal=self.journal)
-        executor = self.conversation.planner.equipped(executor)
+        executor = self._executor(deadlines)
         name = f"{self.conversation.id}.{self._number}"
         if self.recording is not None:
             name = await self.recording.name(self.conversation, streams=self.streams)
         run = executor.start(plan, run_id=name)
         try:
             async with run:
-                pass
+                if self.on_update is not None:
+                    await follow(run, self.on_update)
         finally:
             turn.report = run.report
-        for outcome in run.report.values():
+        if self.approve is not None:
+            await self._approved(turn, self.approve, name, plan)
+        for outcome in turn.report.values():
             if outcome.status == "timed_out" and outcome.scope in ("turn", "workflow"):
                 raise _Expired(outcome.scope)
+
+    def _executor(self, deadlines: _Deadlines) -> Executor:
+        """Return the executor for what is left of the time; raise _Expired if nothing is."""
+        journal = self.journal
+        if journal is None and self.approve is not None:
+            journal = self.memory = self.memory or MemoryJournal()
+        left = deadlines.left(self.executor.timeouts)
+        return self.conversation.planner.equipped(self.executor.within(left, journal=journal))
+
+    async def _approved(
+        self, turn: Turn, approve: Approver, name: str, plan: Plan | AsyncIterable[Call]
+    ) -> None:
+        """Ask for answers and go on with the run, as often as calls wait for one."""
+        while not self.broken and turn.report is not None and (held := waiting_in(turn.report)):
+            began = anyio.current_time()
+            answers = await answers_of(approve, held)
+            for each in self.deadlines:
+                each.move(anyio.current_time() - began)
+            if not answers:
+                return
+            executor = self._executor(self.deadlines[-1])
+            whole = plan if isinstance(plan, Plan) else None
+            turn.report = report = await executor.resume(name, answers, plan=whole)
+            if self.on_update is not None:
+                for id_, outcome in report.items():
+                    if id_ in held or outcome.ok:
+                        self.on_update(CallEnded(report.plan[id_], outcome))
+
+    def _told(self, event: Any) -> None:
+        """Tell of an event of a stream."""
+        if self.on_event is not None:
+            self.on_event(event)
+        if self.on_update is not None:
+            piece = self.conversation.planner.api.piece(event)
+            if piece:
+                self.on_update(Said(piece))
+
+    def _answer(self, turn: Turn) -> Status | None:
+        """Read the final answer; send it back once if it does not have its form."""
+        if self.output is None:
+            return "done"
+        try:
+            self.value = self.output.read(turn.text)
+        except ValueError as error:
+            if self.corrected:
+                return "wrong_output"
+            self.corrected = True
+            self.conversation.say(self.output.correction(str(error)))
+            return None
+        return "done"
 
     def _status(self, turn: Turn) -> Status | None:
         if turn.report is not None:
@@ -444,7 +575,7 @@ class _Loop:
         ending = self._ending(turn)
         if ending == "answered":
             if not self.conversation.planner.looks_like_calls(turn.response):
-                return "done"
+                return self._answer(turn)
             _log.warning(
                 "the model's answer looks like calls that its server did not parse: %.80r;"
                 " %s(..., text_calls=True) runs them",

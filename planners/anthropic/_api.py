@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
@@ -12,6 +14,7 @@ from planners._core.edge import get, is_dict, items, listed, mended, nameable, o
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
 # 21,000 the SDK refuses to wait for a reply that does not stream.
 MAX_TOKENS: Final = 8192
+_OPEN: Final = re.compile(r'"additionalProperties": (?!false)')
 _GOING_ON: Final = ("pause_turn", "compaction")
 # What is not here is no good end.
 _ENDS: Final[Mapping[str, Ending]] = {
@@ -87,6 +90,27 @@ class MessagesApi(Api):
         """Return the container of code execution, without which its calls cannot be answered."""
         id_ = text(get(response, "container"), "id")
         return {"container": id_} if id_ else {}
+
+    def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return `output_config`, with the schema as the SDK itself would send it.
+
+        None for a schema that this API cannot hold to: objects of any names, values of any type.
+        """
+        del name
+        if _OPEN.search(json.dumps(schema)):
+            return {}
+        from anthropic import transform_schema
+
+        try:
+            sent = transform_schema(schema)
+        except ValueError:
+            return {}
+        return {"output_config": {"format": {"type": "json_schema", "schema": sent}}}
+
+    def piece(self, event: Any) -> str:
+        """Return the delta of a text."""
+        delta = get(event, "delta")
+        return text(delta, "text") if get(delta, "type") == "text_delta" else ""
 
     def is_shortened(self, response: Any) -> bool:
         """Whether there was a compaction, or the context was edited."""

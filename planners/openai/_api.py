@@ -23,6 +23,7 @@ from planners._core.edge import (
 from planners.openai._client_items import CLIENT_ITEMS
 from planners.openai._items import CALLS
 from planners.openai._parts import content
+from planners.openai._schema import strictly
 from planners.openai._servers import ending, worst_end
 
 _CHAT_CALLS: Final = ("function", "custom", None)
@@ -106,6 +107,16 @@ class ChatApi(Api):
         head = [{"role": "system", "content": system}] if system else []
         body: dict[str, Any] = {"model": model, "messages": [*head, *messages]}
         return {**body, "tools": tools} if tools else body
+
+    def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return `response_format`."""
+        shape = {"name": name, **strictly(schema)}
+        return {"response_format": {"type": "json_schema", "json_schema": shape}}
+
+    def piece(self, event: Any) -> str:
+        """Return the content of a chunk's first choice."""
+        found = items(event, "choices")
+        return text(get(found[0], "delta"), "content") if found else ""
 
     def streaming(self, *, usage: bool) -> dict[str, Any]:
         """Ask for the usage only if it is needed: not every server knows the option."""
@@ -214,6 +225,14 @@ class ResponsesApi(Api):
             if get(item, "type") != "reasoning" or get(item, "encrypted_content")
         ]
         return {**request, "input": kept or request.get("input"), "include": include}
+
+    def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return `text`."""
+        return {"text": {"format": {"type": "json_schema", "name": name, **strictly(schema)}}}
+
+    def piece(self, event: Any) -> str:
+        """Return the delta of a text."""
+        return text(event, "delta") if get(event, "type") == "response.output_text.delta" else ""
 
     def is_shortened(self, response: Any) -> bool:
         """Whether there was a compaction."""

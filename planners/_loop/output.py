@@ -1,0 +1,92 @@
+"""The final answer as a value of a type: what the model is told, and how its text is read.
+
+The API's own structured output is asked for where it has one; the schema stands in the system
+prompt as well, because not every server that speaks an API knows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, cast, final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from dagexec import DagexecError
+from planners._core.api import Api
+
+_FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_KEY: Final = "value"
+_SHOWN: Final = 5  # problems in the text for the model
+_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@final
+class Output:
+    """The type of a final answer. What is no object in JSON is wrapped in one: `{"value": …}`."""
+
+    def __init__(self, kind: Any) -> None:
+        """Read the type; raise DagexecError for what pydantic cannot describe."""
+        try:
+            self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+            schema = self._adapter.json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError, TypeError) as error:
+            raise DagexecError(
+                f"output_type={kind!r:.80} is no type that pydantic can describe as JSON: give a"
+                f" model, a dataclass, a TypedDict or a type such as list[int] ({error!s:.200})"
+            ) from None
+        self._wrapped = schema.get("type") != "object"
+        if self._wrapped:
+            kept = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+            schema = {"type": "object", "properties": {_KEY: schema}, "required": [_KEY], **kept}
+        self.schema: dict[str, Any] = schema
+        self.name = _NAME.sub("_", getattr(kind, "__name__", "answer"))[:64]
+
+    @property
+    def instructions(self) -> str:
+        """Text for the system prompt."""
+        return (
+            "Your final answer, the one without calls, is nothing but JSON of this schema:\n"
+            + json.dumps(self.schema, ensure_ascii=False)
+        )
+
+    def options(self, api: Api, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `create` with those that ask for this form."""
+        merged = dict(given)
+        for name, part in api.structured(self.name, self.schema).items():
+            own: dict[str, Any] = given[name] if isinstance(given.get(name), dict) else {}
+            merged[name] = {**own, **part}
+        return merged
+
+    def read(self, text: str) -> Any:
+        """Return the value that an answer says; raise ValueError with a text for the model."""
+        fenced = _FENCED.search(text)
+        try:
+            body = json.loads(fenced[1] if fenced else text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it is not JSON: {error}") from None
+        if self._wrapped and isinstance(body, dict) and [*cast("dict[str, Any]", body)] == [_KEY]:
+            body = cast("dict[str, Any]", body)[_KEY]
+        try:
+            # As JSON, where a date is a text and a tuple a list.
+            return self._adapter.validate_json(json.dumps(body))
+        except ValidationError as error:
+            raise ValueError(_problems(error)) from None
+
+    def correction(self, problem: str) -> str:
+        """Return what the model is told of an answer that cannot be read."""
+        return (
+            f"Your answer does not have the form that was asked for: {problem}\n"
+            "Write it again, as nothing but JSON of the schema."
+        )
+
+
+def _problems(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    parts = [
+        f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}"
+        for each in found[:_SHOWN]
+    ]
+    more = len(found) - _SHOWN
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
