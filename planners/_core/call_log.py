@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
 
-from dagexec import Call, Outcome, PlanError, Ref, Tool
+from dagexec import BadReference, Call, Outcome, PlanError, Ref, Tool
 from dagexec.lowlevel import (
     MARKS,
     CannotRun,
@@ -84,6 +84,8 @@ class CallRecord:
     void: bool = False
     # It ran on arguments that were not the last: what came of it does not count.
     taken_back: bool = False
+    # What the model is told in place of the outcome.
+    verdict: str | None = None
 
     @property
     def id(self) -> str:
@@ -191,6 +193,23 @@ class CallLog(EarlierCalls[CallRecord]):
         call = self.call(record, complete=False)
         record.problem = call.problem
         return call
+
+    def judge(self, records: Sequence[CallRecord]) -> None:
+        """Give calls that were taken before all of their reply was there their verdicts.
+
+        A reference to what never came is known at the end only; the model hears of it as in a reply
+        that came whole.
+        """
+        now = [each for each in records if each.turn == self._turn and not each.answered]
+        if not any(_is_lost(each) for each in now):
+            return
+        self._wrong = 0
+        kept = [each.call for each in now]
+        calls = without_faults([self.call(each) for each in now])
+        for record, known, call in zip(now, kept, calls, strict=True):
+            record.call = known
+            if not record.taken_back and _is_lost(record):
+                record.verdict = call.problem
 
     def may_run_twice(self, raw: RawCall) -> bool:
         """Whether a call may start before it is certain that it is whole."""
@@ -371,6 +390,15 @@ class CallLog(EarlierCalls[CallRecord]):
         if self._growing and number is not None and number > len(self.records):
             return Ref(str(number), ref.path, ref.default)
         return super().missing(ref, call)
+
+
+def _is_lost(record: CallRecord) -> bool:
+    """Whether a call may not have run because of what it refers to."""
+    outcome = record.outcome
+    if outcome is None or outcome.started is not None:
+        return False
+    unable = record.call is None and outcome.status == "failed"
+    return unable or outcome.status == "skipped" or isinstance(outcome.error, BadReference)
 
 
 def _repeated(first: CallRecord) -> str:

@@ -268,8 +268,10 @@ class Planner(ABC):
         for record in records:
             record.outcome = report.get(record.id, record.outcome)
             record.items = _items(report, record.id) or record.items
-            if record.taken_back and record.outcome is not None:
-                record.outcome = Failed(CallError(record.problem or ""))
+        self._log.judge(records)
+        for record in records:
+            if record.verdict is not None and record.outcome is not None:
+                record.outcome = Failed(CallError(record.verdict))
             record.answered = True
         if records and self._references:
             self._log.lost_count = False  # the answers say their numbers

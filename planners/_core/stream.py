@@ -323,7 +323,8 @@ class CallStream(ReplyStream):
                 taken.add(call.id)
         for each in self._records.values():
             if each.id in taken:
-                each.problem, each.taken_back = SAID_TWICE, True
+                each.problem = each.verdict = SAID_TWICE
+                each.taken_back = True
 
     def _break(self) -> None:
         for record in self._records.values():
