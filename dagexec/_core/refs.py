@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, cast, final
 
 from dagexec._core.braces import Braces
 from dagexec._core.copies import PLAIN, own
@@ -101,14 +101,13 @@ class Ref:
         """Return the reference to a part of what this one leads to."""
         return Ref(self.call, (*self.path, part), self.default)
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Ref:
-            # Whoever looks for a protocol's method, `__array__` or `_repr_html_`, finds none.
-            if name.startswith("_"):
-                msg = f"a Ref has no attribute {name!r}; a part of that name is ref[{name!r}]"
-                raise AttributeError(msg)
-            return self[name]
+    def __getattr__(self, name: str) -> Ref:
+        """Return the reference to a part of what this one leads to; none that begins with `_`."""
+        # Whoever looks for a protocol's method, `__array__` or `_repr_html_`, finds none.
+        if name.startswith("_"):
+            msg = f"a Ref has no attribute {name!r}; a part of that name is ref[{name!r}]"
+            raise AttributeError(msg)
+        return self[name]
 
     def __iter__(self) -> Iterator[Any]:
         """Refuse: there is no value before the run."""

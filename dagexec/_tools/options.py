@@ -15,6 +15,7 @@ from dagexec._errors import ToolDefinitionError
 from dagexec._tools.functions import is_async, label
 
 Runs = Literal["async", "thread", "process"]
+EffectName = Literal["pure", "read", "idempotent", "write"]
 # Who judges arguments that a schema from elsewhere does not allow: the schema, or the callee.
 Judging = Literal["advise", "enforce"]
 
@@ -84,8 +85,8 @@ class ToolOptions(TypedDict, total=False):
 
     name: str | None
     description: str | None
-    effect: Effect | str
-    timeout: float | None
+    effect: Effect | EffectName
+    timeout: float | timedelta | None
     retry: Any
     limits: Any
     cost: Any

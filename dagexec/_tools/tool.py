@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -19,6 +21,7 @@ from typing import (
     Unpack,
     cast,
     final,
+    get_overloads,
     overload,
 )
 
@@ -31,6 +34,7 @@ from dagexec._tools.json_text import unpacked
 from dagexec._tools.misgiven import no_tool, no_tools
 from dagexec._tools.options import (
     Effect,
+    EffectName,
     Judging,
     Runs,
     ToolOptions,
@@ -247,23 +251,90 @@ class Tool(Generic[P, R]):
 
 
 @overload
-def tool(function: Callable[P, _R2], /, **options: Unpack[ToolOptions]) -> Tool[P, _R2]: ...
+def tool(
+    function: Callable[P, _R2],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | EffectName = Effect.write,
+    timeout: float | timedelta | None = None,
+    retry: Any = None,
+    limits: Any = (),
+    cost: Any = None,
+    reads: str | Iterable[str] = (),
+    writes: str | Iterable[str] = (),
+    approval: bool | Callable[..., bool] = False,
+    reconcile: Callable[..., Any] | None = None,
+    runs: Runs | None = None,
+    secret: str | Iterable[str] = (),
+    uses: Mapping[str, int] = {},
+    limit: int | None = None,
+) -> Tool[P, _R2]: ...
 @overload
 def tool(
-    function: None = None, /, **options: Unpack[ToolOptions]
+    function: None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | EffectName = Effect.write,
+    timeout: float | timedelta | None = None,
+    retry: Any = None,
+    limits: Any = (),
+    cost: Any = None,
+    reads: str | Iterable[str] = (),
+    writes: str | Iterable[str] = (),
+    approval: bool | Callable[..., bool] = False,
+    reconcile: Callable[..., Any] | None = None,
+    runs: Runs | None = None,
+    secret: str | Iterable[str] = (),
+    uses: Mapping[str, int] = {},
+    limit: int | None = None,
 ) -> Callable[[Callable[P, _R2]], Tool[P, _R2]]: ...
-def tool(function: Callable[..., Any] | None = None, /, **options: Unpack[ToolOptions]) -> Any:
+def tool(  # noqa: D417 - the options are those of the overloads
+    function: Callable[..., Any] | None = None, /, **options: Any
+) -> Any:
     """Make a tool of a function; used as `@tool` or `@tool(effect="read", timeout=5)`.
 
     The schema comes from the signature, the texts from the docstring (Google, NumPy or Sphinx
     style) and from `Annotated[..., Field(description=...)]`. A parameter annotated `CallContext`
-    gets the call's context and is no part of the schema. The options are those of `ToolOptions`.
+    gets the call's context and is no part of the schema.
+
+    Args:
+        function: async or not; a method too. A tool keeps what is not given again.
+        name: what the model calls it; by default the function's name.
+        description: what the model is told; by default the docstring's text.
+        effect: "pure" (same arguments, same value), "read" (changes nothing), "idempotent" (twice
+            is as once) or "write" (twice is wrong). It decides what may be shared, started early,
+            tried again and run again after a crash.
+        timeout: seconds, or a `timedelta`, for all attempts of a call; None for the executor's.
+        retry: a `dagexec.limits.Retry`.
+        limits: the `dagexec.limits.Limiter` that calls wait for, or several.
+        cost: what a call takes from its limits: a number, amounts by dimension, or a function of
+            the arguments that returns one.
+        reads: resources that a call looks at, as templates over its arguments: `file:{path}`.
+        writes: resources that it changes. Calls that conflict run in the order of the plan.
+        approval: whether a person has to agree: True, or a function of the arguments.
+        reconcile: finds out what became of a write that a crash interrupted: a function of the
+            call's context and arguments that returns `Done(value)`, `Deny(reason)` if it did not
+            happen, `Approve()` to run it again, or None if it does not know.
+        runs: where: "async", "thread" or "process"; by default "async" for an async function and
+            "thread" for any other.
+        secret: names of arguments whose values appear in no text but `Plan.to_json`.
+        uses: named resources of the executor that a call holds, with how many: `{"gpu": 1}`.
+        limit: how many characters of a result the model is shown; None for its planner's.
 
     Raises ToolDefinitionError where the function or an option cannot be used.
     """
+    given = cast("ToolOptions", options)
     if function is None:
-        return partial(_make, options=options)
-    return _make(function, options=options)
+        return partial(_make, options=given)
+    return _make(function, options=given)
+
+
+# So that `help(tool)` and editors that ask at run time show the options, with their defaults.
+tool.__signature__ = signature(get_overloads(tool)[0])  # type: ignore[attr-defined]
 
 
 def as_tools(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> dict[str, Tool[..., Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 from dagexec import (
     Approve,
@@ -102,6 +103,12 @@ def tools_keep_their_signatures() -> None:
     made = Tool.from_schema("lookup", schema, train, effect="read")
     assert_type(made, Tool[..., float])
     assert_type(current_call().idempotency_key, str)
+    one = add.call("one", 1, b=2)
+    assert_type(one, Call)
+    assert_type(add.call("two", one.value), Call)
+    assert_type(search.call("three", "x", limit=3), Call)
+    assert_type(Account().pay.call("four", amount=3), Call)
+    tool(train.raw, effect="pure", timeout=timedelta(seconds=3))
 
 
 # --------------------------------------------------------------------------------------- plans
@@ -190,6 +197,11 @@ def reports(report: Report) -> str:
     assert_type(Report.from_json(report.to_json()), Report)
     assert_type(report.save_html("run.html"), Path)
     report.raise_for_failures()
+    assert_type(report.started_at, datetime | None)
+    rows: list[dict[str, Any]] = [*report.rows(), *report.compare(report).rows()]
+    assert_type(report["a"].seconds, float | None)
+    assert_type(report["a"].tool, str | None)
+    print(rows, report["a"].result())
     for name, outcome in report.items():
         match outcome:
             case Done(value=value):
@@ -275,3 +287,22 @@ async def planner(
     assert_type(answer.upper(), str)
     assert_type(answer.reports, tuple[Report, ...])
     assert_type(answer.conversation, Dialogue)
+
+
+def statuses(outcome: Outcome) -> str:
+    """A status is one of seven words, which a type checker knows."""
+    status = outcome.status
+    if status in {"pending", "in_doubt"}:
+        return "waits"
+    word: Literal["done", "failed", "timed_out", "cancelled", "skipped", "pending", "in_doubt"]
+    word = status
+    return word
+
+
+def mistakes_that_are_none() -> None:
+    """What can mean one thing only is taken."""
+    Executor([add], timeouts=30)
+    Executor([add], timeouts=timedelta(minutes=1)).within(5)
+    Plan([first := Call("a", add, {"a": 1}), Call("b", train, {}, after=[first])])
+    assert_type(Ref("a")["items"][0], Ref)
+    assert_type(Ref("a").items[0], Ref)

@@ -42,6 +42,11 @@ def tools() -> None:
     Account().pay("1")  # type: ignore[arg-type]
     text: str = add(1)  # type: ignore[assignment]
     print(text)
+    add.call("a", "1")  # type: ignore[arg-type]
+    add.call("a", 1, c=2)  # type: ignore[call-arg]
+    search.call("a")  # type: ignore[call-arg]
+    Account().pay.call("a", amount="1")  # type: ignore[arg-type]
+    tool(effect="readonly")  # type: ignore[call-overload]
     tool(efect="read")  # type: ignore[call-overload]
     tool(timeout="5")  # type: ignore[call-overload]
     tool(runs="elsewhere")  # type: ignore[call-overload]
@@ -78,6 +83,8 @@ async def runs(executor: Executor, report: Report) -> None:
     await executor.resume(Plan())  # type: ignore[arg-type]
     print(report[0])  # type: ignore[index]
     print(report["a"].output)  # type: ignore[attr-defined]
+    if report["a"].status == "finished":  # type: ignore[comparison-overlap]
+        print("never")
     report["a"] = report["b"]  # type: ignore[index]
     report["a"].value = 3  # type: ignore[misc]
 
