@@ -33,6 +33,8 @@ _SOON: Final = 0.001
 # What the Update `ended` answers in the place of a number.
 MOVING: Final = -1
 CLOSED: Final = -2
+# A run of no calls, in the place of one that cannot be read.
+_NOTHING: Final[dict[str, Any]] = {"calls": [], "on_failure": "skip", "barrier": False}
 # The type of the error of an answer that nobody waits for any more.
 TOO_LATE: Final = "dagexec.too_late"
 
@@ -46,11 +48,16 @@ class RunWorkflow:
     def __init__(self, spec: Any, state: Any = None) -> None:
         """Read how it is to be run, and how far it came in histories before this one."""
         self._packed: Packed = spec
-        self._spec: dict[str, Any] = json.loads(unpack(spec))
-        self._state: dict[str, Any] = {} if state is None else json.loads(unpack(state))
-        self._drive = self._driven(self._state.get("result"))
-        plan = [Call.from_dict(body) for body in self._spec["calls"]]
-        self._launches = Launches(self._spec, lists_of(plan))
+        self._spec: dict[str, Any] = {}
+        self._state: dict[str, Any] = {}
+        # What is wrong with what was given; raised here, it would be tried again for ever.
+        self._fault: Exception | None = None
+        try:
+            self._read(spec, state)
+        except Exception as error:  # noqa: BLE001 - told by `run`
+            self._fault, self._spec, self._state = error, _NOTHING, {}
+            self._drive = self._driven(None)
+            self._launches = Launches(self._spec, {})
         # Answers that were taken and not yet told to the deciding half, by call.
         self._answers: dict[str, Any] = self._state.get("answers", {})
         # How many answers were taken since the run began.
@@ -67,6 +74,13 @@ class RunWorkflow:
         self._is_due = False
         self._page: tuple[str, bytes] = ("", b"")
 
+    def _read(self, spec: Packed, state: Packed | None) -> None:
+        self._spec = json.loads(unpack(spec))
+        self._state = {} if state is None else json.loads(unpack(state))
+        self._drive = self._driven(self._state.get("result"))
+        plan = [Call.from_dict(body) for body in self._spec["calls"]]
+        self._launches = Launches(self._spec, lists_of(plan))
+
     def _driven(self, result: dict[str, Any] | None) -> Drive:
         return Drive(self._spec, result, resolve=arguments, spreads=spread)
 
@@ -76,6 +90,8 @@ class RunWorkflow:
     async def run(self, spec: Any, state: Any = None) -> Any:  # noqa: ARG002 - read by __init__
         """Run it; return what a report is made of, or "" if that is too large to return."""
         try:
+            if self._fault is not None:
+                raise self._fault  # noqa: TRY301 - as any other
             return await self._run()
         except (FailureError, workflow.NondeterminismError):
             raise

@@ -1,0 +1,406 @@
+"""Temporal's limits: at each, a run would hang or end without a word, but for the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dagexec import Approve, Call, DagexecError, Each, Ref, Template, Timeouts, current_call, tool
+from dagexec.limits import Limiter, Rate
+from tests.engines.temporal.server import binary
+from tests.engines.temporal.test_runs import events, exists, handle_of, statuses
+
+if TYPE_CHECKING:
+    from dagexec.engines.temporal import TemporalEngine
+
+pytestmark = [pytest.mark.real_time, pytest.mark.anyio, pytest.mark.slow]
+
+ran: Counter[str] = Counter()
+MB = 1_000_000
+
+
+@dataclass
+class Page:
+    """A value with a type of its own, and lists in it."""
+
+    title: str
+    lines: list[str]
+
+
+def noise(size: int, seed: int = 0) -> str:
+    """Return a text that cannot be compressed to less than three quarters."""
+    return random.Random(seed).randbytes(size // 2).hex()
+
+
+@tool
+async def make(size: int, seed: int = 0) -> str:
+    ran[current_call().run_id] += 1
+    return noise(size, seed)
+
+
+@tool(effect="read")
+async def page(size: int) -> Page:
+    return Page("a page", [noise(size, each) for each in range(3)])
+
+
+@tool(effect="read")
+async def length(value: Any) -> int:
+    return len(value)
+
+
+@tool(effect="read")
+async def nap(seconds: float = 0) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@tool(timeout=None)
+async def held() -> str:
+    ran[current_call().run_id] += 1
+    await asyncio.sleep(1 if ran[current_call().run_id] > 1 else 30)
+    return "done"
+
+
+@tool(approval=True)
+async def pay(amount: int = 0) -> int:
+    return amount
+
+
+TOOLS = [make, page, length, nap, held, pay]
+
+
+def engine_at(address: str, name: str, tools: list[Any] = TOOLS, **settings: Any) -> TemporalEngine:
+    from dagexec.engines.temporal import TemporalEngine
+
+    given = {"timeouts": Timeouts(call=None, workflow=None), "lease": 3, "beat": 0.2, **settings}
+    return TemporalEngine(tools, address=address, name=name, **given)
+
+
+class TestSizes:
+    async def test_a_value_that_is_too_large(self, address, name):
+        """The call has failed, once: the server would let the tool run again and again."""
+        plan = [Call("a", "make", {"size": 6 * MB}), Call("b", "length", {"value": Ref("a")})]
+        async with engine_at(address, name) as engine, asyncio.timeout(20):
+            report = await engine.run(plan, run_id=name)
+        assert statuses(report) == {"a": "failed", "b": "skipped"}
+        assert "store=" in str(report["a"].error)
+        assert report["a"].maybe
+        assert report["a"].attempts == 1
+        assert ran[name] == 1
+
+    async def test_arguments_that_are_too_large(self, address, name):
+        """Two values that travel, and together do not; the run would hang for ever."""
+        plan = [
+            *(Call(each, "make", {"size": 3 * MB, "seed": ord(each)}) for each in "ab"),
+            Call("c", "length", {"value": [Ref("a"), Ref("b")]}),
+            Call("d", "length", {"value": Ref("a")}),
+        ]
+        async with engine_at(address, name) as engine, asyncio.timeout(30):
+            report = await engine.run(plan)
+        assert statuses(report) == {"a": "done", "b": "done", "c": "failed", "d": "done"}
+        assert "arguments of the call are too large" in str(report["c"].error)
+        assert report["c"].started is None
+
+    async def test_a_report_that_is_too_large_to_return(self, address, name):
+        """It is read in pages, while the run waits for a person and when it has ended."""
+        plan = [Call(f"m{each}", "make", {"size": 3 * MB, "seed": each}) for each in range(4)]
+        async with engine_at(address, name) as engine, asyncio.timeout(50):
+            report = await engine.run([*plan, Call("p", "pay")], run_id="r")
+            assert report["p"].status == "pending"
+            report = await engine.resume("r", {"p": Approve()})
+            assert report.ok
+            assert report["m3"].value == noise(3 * MB, 3)
+            assert (await engine.report("r")).to_dict() == report.to_dict()
+
+    async def test_a_plan_that_is_too_large(self, address, name):
+        """Refused before anything runs."""
+        plan = [Call("a", "length", {"value": noise(6 * MB)})]
+        async with engine_at(address, name) as engine, asyncio.timeout(20):
+            with pytest.raises(DagexecError, match="plan is too large"):
+                await engine.run(plan)
+
+    async def test_many_large_launches_in_one_turn(self, address, name):
+        """More than the server takes in one task of a workflow, which it would end at once."""
+        plan = [Call(f"c{each}", "length", {"value": noise(20_000, each)}) for each in range(100)]
+        plan.append(Call("m", "make", {"size": 100_000}))
+        plan += [Call(f"d{each}", "length", {"value": [Ref("m"), each]}) for each in range(100)]
+        async with engine_at(address, name) as engine, asyncio.timeout(50):
+            report = await engine.run(plan)
+        assert report.ok
+
+    async def test_more_calls_than_may_be_under_way(self, address, name):
+        """2,001 would hang for ever; here nobody works, and the deadline of the run holds."""
+        plan = [Call(f"c{each}", "nap") for each in range(2100)]
+        settings = {"calls": False, "timeouts": Timeouts(workflow=3)}
+        async with engine_at(address, name, **settings) as engine, asyncio.timeout(50):
+            report = await engine.run(plan)
+        assert Counter(statuses(report).values()) == {"timed_out": 2100}
+        assert all(each.started is None for each in report.values())
+
+
+class TestMoves:
+    async def test_between_rounds(self, short_lived, name):
+        """Twelve answers one by one: several histories, one run."""
+        plan = [Call(f"p{each}", "pay", {"amount": each}) for each in range(12)]
+        async with engine_at(short_lived, name) as engine, asyncio.timeout(50):
+            await engine.run(plan, run_id="r")
+            first = (await handle_of(engine, "r").describe()).run_id
+            for each in range(12):
+                report = await engine.resume("r", {f"p{each}": Approve()})
+            assert report.outputs == {f"p{each}": each for each in range(12)}
+            assert (await handle_of(engine, "r").describe()).run_id != first
+            assert await events(engine, "r") < 60
+            assert (await engine.run(plan, run_id="r")).to_dict() == report.to_dict()
+
+    @pytest.fixture
+    def early(self, monkeypatch):
+        from dagexec.engines.temporal import _launches, _workflow
+
+        monkeypatch.setattr(_workflow, "MOVE_EVENTS", 150)
+        monkeypatch.setattr(_launches, "WINDOW", 10)
+
+    async def test_in_the_middle(self, address, name, early):
+        """What has not begun waits for a fresh history; deadlines are kept, and all who wait."""
+        plan = [Call(f"n{each}", "nap", {"seconds": 0.01}) for each in range(60)]
+        plan += [Call(f"l{each}", "length", {"value": [Ref(f"n{each}")]}) for each in range(60)]
+        async with engine_at(address, name) as engine, asyncio.timeout(50):
+            runs = [asyncio.create_task(engine.run(plan, run_id="r")) for _ in range(2)]
+            await exists(engine, "r")
+            first = (await handle_of(engine, "r").describe()).run_id
+            reports = await asyncio.gather(*runs)
+            assert (await handle_of(engine, "r").describe()).run_id != first
+            assert await events(engine, "r") < 400
+        assert reports[0].ok
+        assert len(reports[0]) == 120
+        assert reports[0].to_dict() == reports[1].to_dict()
+
+    async def test_a_deadline_goes_along(self, address, name, early):
+        """A run has one time, however many histories."""
+        plan = [Call("n0", "nap", {"seconds": 0.1})]
+        plan += [
+            Call(f"n{each}", "nap", {"seconds": 0.1}, after=(f"n{each - 1}",))
+            for each in range(1, 90)
+        ]
+        settings = {"timeouts": Timeouts(workflow=5)}
+        async with engine_at(address, name, **settings) as engine, asyncio.timeout(40):
+            report = await engine.run(plan)
+        assert {*statuses(report).values()} == {"done", "timed_out"}
+        assert 4.9 <= report.elapsed < 9  # a worker's clock is the first to see it
+
+    @pytest.mark.parametrize("delay", [0.2, 0.6, 1.0, 1.4])
+    async def test_a_cancel_beside(self, address, name, early, delay):
+        """It ends the run, whatever it does at that moment."""
+        plan = [Call(f"n{each}", "nap", {"seconds": 0.05}) for each in range(300)]
+        async with engine_at(address, name) as engine, asyncio.timeout(30):
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            await exists(engine, "r")
+            await asyncio.sleep(delay)
+            report = await engine.cancel("r")
+            assert (await waiting).to_dict() == report.to_dict()
+        assert {*statuses(report).values()} <= {"done", "cancelled"}
+        assert "cancelled" in statuses(report).values()
+
+
+class TestAsking:
+    async def test_many_who_wait(self, address, name):
+        """More than may wait by Update at a time: all have their report."""
+        plan = [Call("n", "nap", {"seconds": 1}), Call("p", "pay")]
+        async with engine_at(address, name) as engine, asyncio.timeout(50):
+            reports = await asyncio.gather(*(engine.run(plan, run_id="r") for _ in range(15)))
+        assert len({str(report.to_dict()) for report in reports}) == 1
+
+    async def test_what_cannot_be_read_ends(self, address, name):
+        """An error in the workflow's own code would be tried again for ever."""
+        from dagexec.engines.temporal._wire import RUN, queue_of, workflow_id
+
+        async with engine_at(address, name) as engine, asyncio.timeout(20):
+            client = engine._runs._client  # type: ignore[union-attr]
+            for run_id, spec in (("r", '{"calls": 1}'), ("s", "no JSON")):
+                await client.start_workflow(
+                    RUN, spec, id=workflow_id(name, run_id), task_queue=queue_of(name)
+                )
+                with pytest.raises(DagexecError, match="broke off"):
+                    await engine.cancel(run_id)
+
+
+class TestValues:
+    @pytest.mark.parametrize("size", [1000, 100_000, 5 * MB])
+    async def test_of_many_sizes(self, address, name, tmp_path, size):
+        """Whole, by path, in a template, for each of a list, with types; the history is small."""
+        from dagexec.engines.temporal import FolderStore
+
+        plan = [
+            Call("p", "page", {"size": size}),
+            Call("whole", "length", {"value": Template("{}", Ref("p", ("title",)))}),
+            Call("one", "length", {"value": Ref("p", ("lines", 0))}),
+            Call("each", "length", {"value": Each(Ref("p", ("lines",)))}),
+            Call("all", "length", {"value": Ref("p", ("lines",))}),
+            Call("sum", "length", {"value": Ref("each")}),
+        ]
+        store = FolderStore(tmp_path)
+        async with engine_at(address, name, store=store) as engine, asyncio.timeout(40):
+            report = await engine.run(plan, run_id="r")
+            size_of = (await handle_of(engine, "r").describe()).raw_description
+            assert size_of.workflow_execution_info.history_size_bytes < 150_000
+        assert report.ok, report.exceptions
+        assert report["p"].value == Page("a page", [noise(size, each) for each in range(3)])
+        lengths = {name: report[name].value for name in ("whole", "one", "each", "all", "sum")}
+        assert lengths == {"whole": 6, "one": size, "each": [size] * 3, "all": 3, "sum": 3}
+
+    async def test_a_store_that_fails(self, address, name):
+        """What cannot be kept is a failure; what cannot be fetched is fetched again."""
+
+        class Broken:
+            def __init__(self) -> None:
+                self.kept: dict[str, bytes] = {}
+                self.gets = 0
+
+            async def put(self, key: str, value: bytes) -> None:
+                if len(value) > 200_000:
+                    raise OSError("the disk is full")
+                self.kept[key] = value
+
+            async def get(self, key: str) -> bytes:
+                self.gets += 1
+                if self.gets < 3:
+                    raise OSError("the network is away")
+                return self.kept[key]
+
+        plan = [
+            Call("a", "make", {"size": 100_000}),
+            Call("b", "length", {"value": Ref("a")}),
+            Call("c", "make", {"size": 300_000}),
+        ]
+        async with engine_at(address, name, store=Broken()) as engine, asyncio.timeout(40):
+            report = await engine.run(plan, run_id=name)
+        assert report["b"].value == 100_000
+        assert report["c"].status == "failed"
+        assert "the disk is full" in str(report["c"].error)
+        assert ran[name] == 2
+
+
+class TestQueues:
+    async def test_a_rate_for_all_workers(self, address, name):
+        """Two engines of one name keep to one rate together."""
+        starts: list[float] = []
+
+        async def note() -> None:
+            starts.append(time.monotonic())
+
+        rate = Limiter(f"rate-{name}", rates={"requests": Rate(30, per=2)})
+        tools = [tool(note, effect="read", limits=[rate])]
+        plan = [Call(f"c{each}", "note") for each in range(40)]
+        async with engine_at(address, name, tools) as engine, engine_at(address, name, tools):
+            async with asyncio.timeout(30):
+                assert (await engine.run(plan)).ok
+        starts.sort()
+        assert max(sum(at <= each < at + 2 for each in starts) for at in starts) <= 33
+        assert starts[-1] - starts[0] > 2
+
+    async def test_workers_of_their_own(self, address, name):
+        """A tool's queue is served by those that say so; a queue that nobody serves is late."""
+        plan = [Call("a", "nap"), Call("m", "make", {"size": 10}, after=("a",))]
+        queues = {"make": "gpu"}
+        common = engine_at(address, name, queues=queues, timeouts=Timeouts(workflow=3))
+        gpu = engine_at(address, name, queues=queues, serves=("gpu",), decides=False)
+        async with common, asyncio.timeout(40):
+            report = await common.run(plan, run_id="r1")
+            assert statuses(report) == {"a": "done", "m": "timed_out"}
+            assert report["m"].started is None
+            async with gpu:
+                report = await common.run(plan, run_id="r2")
+        assert report.ok
+
+    async def test_a_worker_that_lacks_the_tool(self, address, name):
+        """It passes the call on."""
+        plan = [Call(f"l{each}", "length", {"value": [each]}) for each in range(6)]
+        less = engine_at(address, name, [nap])
+        async with less, engine_at(address, name) as engine, asyncio.timeout(40):
+            assert (await engine.run(plan)).ok
+
+
+class TestOperators:
+    """What the server's own commands do to a write under way."""
+
+    def command(self, address: str, name: str, *words: str) -> None:
+        from dagexec.engines.temporal._wire import workflow_id
+
+        program = binary()
+        assert program is not None
+        command = [program, *words, "--address", address, "--workflow-id", workflow_id(name, name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    async def test_a_reset(self, address, name):
+        """The write is in doubt: what it had said outlives the reset."""
+        async with engine_at(address, name) as engine, asyncio.timeout(40):
+            waiting = asyncio.create_task(engine.run([Call("h", "held")], run_id=name))
+            await self.until_begun(name)
+            words = ("activity", "reset", "--activity-id", "h#1")
+            await asyncio.to_thread(self.command, address, name, *words)
+            report = await waiting
+        assert report["h"].status == "in_doubt"
+        assert ran[name] == 1
+
+    async def test_a_pause(self, address, name):
+        """The write goes to its end."""
+        ran[name] = 1
+        async with engine_at(address, name) as engine, asyncio.timeout(40):
+            waiting = asyncio.create_task(engine.run([Call("h", "held")], run_id=name))
+            await self.until_begun(name, 2)
+            words = ("--activity-id", "h#1")
+            await asyncio.to_thread(self.command, address, name, "activity", "pause", *words)
+            report = await waiting
+        assert report["h"].value == "done"
+        assert ran[name] == 2
+
+    async def test_a_cancel(self, address, name):
+        """As the engine's own."""
+        async with engine_at(address, name) as engine, asyncio.timeout(40):
+            waiting = asyncio.create_task(engine.run([Call("h", "held")], run_id=name))
+            await self.until_begun(name)
+            await asyncio.to_thread(self.command, address, name, "workflow", "cancel")
+            report = await waiting
+        assert (report["h"].status, report["h"].maybe) == ("cancelled", True)
+
+    async def until_begun(self, name: str, count: int = 1) -> None:
+        while ran[name] < count:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_client_of_ones_own(address, name):
+    """With a codec that hides everything: no argument, value or summary stands in the history."""
+    from temporalio.api.common.v1 import Payload
+    from temporalio.client import Client
+    from temporalio.converter import DataConverter, PayloadCodec
+
+    class Hiding(PayloadCodec):
+        async def encode(self, payloads: Any) -> list[Payload]:
+            hide = bytes.maketrans(bytes(range(256)), bytes(range(255, -1, -1)))
+            return [
+                Payload(metadata={"encoding": b"h"}, data=each.SerializeToString().translate(hide))
+                for each in payloads
+            ]
+
+        async def decode(self, payloads: Any) -> list[Payload]:
+            hide = bytes.maketrans(bytes(range(256)), bytes(range(255, -1, -1)))
+            return [Payload.FromString(each.data.translate(hide)) for each in payloads]
+
+    converter = DataConverter(payload_codec=Hiding())
+    client = await Client.connect(address, data_converter=converter)
+    async with engine_at(address, name, client=client) as engine, asyncio.timeout(40):
+        plan = [Call("c", "length", {"value": "hunter2"}), Call("p", "pay", {"amount": 1})]
+        await engine.run(plan, run_id="r")
+        report = await engine.resume("r", {"p": Approve()})
+        history = await handle_of(engine, "r").fetch_history()
+    assert report.outputs == {"c": 7, "p": 1}
+    text = json.dumps(history.to_json_dict())
+    assert "hunter2" not in text
