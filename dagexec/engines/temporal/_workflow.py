@@ -22,7 +22,8 @@ from dagexec.engines.temporal._values import arguments, lists_of, spread
 from dagexec.engines.temporal._wire import PAGE, PAYLOAD, RUN, Packed, dump, pack, unpack
 
 # A run moves to a fresh history in time: the server ends it at 51,200 events or 50 MB, and the
-# replay of more than this takes longer than one task of a workflow may.
+# replay of more than this takes longer than one task of a workflow may. These numbers, and those of
+# `_launches` and `_wire`, are a part of the format: with others a history does not replay.
 MOVE_EVENTS: Final = 20_000
 MOVE_BYTES: Final = 30_000_000
 # Events of a call that is under way, and has still to end.
