@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
+import threading
+from collections.abc import AsyncGenerator, Container, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final, cast, final
 
 from dagexec._concurrency.contexts import go_on
+from dagexec._concurrency.forks import in_child
 from dagexec._concurrency.requests import judged
 
 # Whose frames say how something waits, and not what for.
@@ -22,6 +24,48 @@ _PLUMBING: Final = ("anyio", "asyncio", "trio", "dagexec", "threading", "queue",
 _LONGEST: Final = 200
 # They drive a coroutine by hand, so the interpreter does not know the link.
 _DRIVERS: Final = (go_on.__code__, judged.__code__)
+
+
+@final
+class _Uncollected:
+    """A block in which no garbage is collected, where that could crash the interpreter.
+
+    The object of a frame is made when it is asked for. Python 3.11 may collect garbage at that
+    moment; a finalizer that runs then lets other threads go on, and if the frame was one of
+    theirs, it is gone: its memory is read and written all the same. Later versions collect between
+    two instructions only. A block takes microseconds. There is one at a time, or one inside another
+    where a signal's handler looks too; the outermost puts back what it found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        if sys.version_info < (3, 12):
+            self._lock.acquire()
+            self._depth += 1
+            if self._depth == 1:
+                self._was_on = gc.isenabled()
+                gc.disable()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if sys.version_info < (3, 12):
+            self._depth -= 1
+            if self._depth == 0 and self._was_on:
+                gc.enable()
+            self._lock.release()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: another thread of the parent may have been inside."""
+        if self._depth and self._was_on:
+            gc.enable()
+        self.__init__()
+
+
+_uncollected: Final = _Uncollected()
+in_child(_uncollected.after_fork)
 
 
 @final
@@ -57,7 +101,8 @@ class Frame:
 
     def local(self, name: str) -> Any:
         """Return a local variable of the frame, None without it."""
-        return self.frame.f_locals.get(name)
+        with _uncollected:
+            return self.frame.f_locals.get(name)
 
     @property
     def place(self) -> Place:
@@ -75,11 +120,13 @@ def awaits_of(coroutine: object) -> Iterator[Frame]:
     """Walk from a coroutine down to what it waits for; ends at one that is running."""
     current: object = coroutine
     for _ in range(_LONGEST):
-        frame, below, runs = _look_into(current)
-        if frame is not None:
-            yield Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=runs)
-            if frame.f_code in _DRIVERS:
+        with _uncollected:
+            frame, below, runs = _look_into(current)
+            line = 0 if frame is None else frame.f_lineno or frame.f_code.co_firstlineno
+            if frame is not None and frame.f_code in _DRIVERS:
                 below = frame.f_locals.get("coroutine")
+        if frame is not None:
+            yield Frame(frame, line, runs=runs)
         if below is None:
             return
         current = below
@@ -112,13 +159,24 @@ def _first(thing: object, kind: type[Any]) -> object:
     return next((each for each in gc.get_referents(thing) if isinstance(each, kind)), None)
 
 
+def is_at(ident: int, functions: Container[str]) -> bool:
+    """Return whether a thread is inside of a function of such a name; True if it has ended."""
+    with _uncollected:
+        frame = _current(ident)
+        return frame is None or frame.f_code.co_name in functions
+
+
 def thread_frames(ident: int) -> list[Frame]:
     """Return the frames of a thread, the outermost first."""
     found: list[Frame] = []
-    # Documented, for debuggers.
-    frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    frame = frames.get(ident)
-    while frame is not None and len(found) < _LONGEST:
-        found.append(Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=True))
-        frame = frame.f_back
+    with _uncollected:
+        frame = _current(ident)
+        while frame is not None and len(found) < _LONGEST:
+            found.append(Frame(frame, frame.f_lineno or frame.f_code.co_firstlineno, runs=True))
+            frame = frame.f_back
     return found[::-1]
+
+
+def _current(ident: int) -> FrameType | None:
+    # Documented, for debuggers.
+    return sys._current_frames().get(ident)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

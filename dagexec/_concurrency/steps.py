@@ -8,7 +8,6 @@ told by its line. It does not look at loops that wait.
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 import threading
 import time
@@ -16,7 +15,7 @@ from collections import Counter
 from typing import Final, final
 
 from dagexec._concurrency.forks import in_child
-from dagexec._concurrency.stacks import Frame, Place, awaits_of, thread_frames
+from dagexec._concurrency.stacks import Frame, Place, awaits_of, is_at, thread_frames
 
 # Real time, also where the event loop's clock is a virtual one.
 clock: Final = time.monotonic
@@ -90,9 +89,7 @@ class Sampler:
                 self._look(ident)
 
     def _look(self, ident: int) -> None:
-        # Documented, for debuggers.
-        frame = sys._current_frames().get(ident)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if frame is None or frame.f_code.co_name in _WAITS:
+        if is_at(ident, _WAITS):
             return
         now = clock()
         place = in_users_code(thread_frames(ident))
