@@ -19,7 +19,7 @@ from anyio import CancelScope
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
-from dagexec._concurrency.loops import call_soon
+from dagexec._concurrency.loops import call_soon, in_event_loop
 from dagexec._errors import JournalError
 from dagexec.journal._base import OnDurable, Record, RunInfo, Session
 from dagexec.journal._codec import Types
@@ -32,6 +32,8 @@ _log: Final = logging.getLogger("dagexec")
 
 # Bodies longer than this, in characters, go into files of their own.
 LARGE: Final = 256 * 1024
+# Seconds that `close` stops an event loop for.
+_PATIENCE: Final = 1.0
 
 
 @final
@@ -105,11 +107,21 @@ class SqliteJournal:
     def close(self) -> None:
         """Close the file now, when no run is open; it would be closed a second later anyway.
 
-        Raises JournalError while runs are open: the file is closed when they have ended.
+        Raises JournalError while runs are open: the file is closed when they have ended. In an
+        event loop, which stands still meanwhile, it waits a second at most for what is still to be
+        written, and raises JournalError then.
         """
         with self._lock:
             thread = self._thread
-        open_runs = [] if thread is None else thread.close()
+        patience = _PATIENCE if in_event_loop() else threading.TIMEOUT_MAX
+        open_runs = [] if thread is None else thread.close(patience)
+        if open_runs is None:
+            msg = (
+                f"the journal {self.path} is still being written, because another process holds it"
+                f" or its disk is slow: in an event loop close() waits {_PATIENCE:g} s for that,"
+                " outside of one until it is done. It closes by itself a second after that"
+            )
+            raise JournalError(msg)
         if open_runs:
             names = ", ".join(map(repr, open_runs[:5])) + (", …" if len(open_runs) > 5 else "")  # noqa: PLR2004 - enough to find them
             msg = (

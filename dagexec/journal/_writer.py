@@ -169,19 +169,25 @@ class Writer(threading.Thread):
             self._queue.put(item)
             return True
 
-    def close(self) -> list[str]:
-        """End the thread and close the file, if no run is open; return the runs that are."""
+    def close(self, patience: float) -> list[str] | None:
+        """End the thread and close the file, if no run is open; return the runs that are.
+
+        Waits `patience` seconds at most for what is to be done before, and returns None then: the
+        thread ends by itself when it is done.
+        """
+        until = time.monotonic() + patience
         answer: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         closing = _Closing(answer)
-        if not self.take(cast("Any", closing)):
-            return []
-        found = answer.get()
-        while found is None:  # more was to be done first
+        found: list[str] | None = None
+        while found is None:  # or more was to be done first
             if not self.take(cast("Any", closing)):
                 return []
-            found = answer.get()
+            try:
+                found = answer.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
         if not found:
-            self.join()
+            self.join(max(0.0, until - time.monotonic()))
         return found
 
     def pause(self) -> None:

@@ -268,6 +268,38 @@ def test_close_takes_no_longer_than_what_is_left_to_do(folder, monkeypatch):
     assert time.monotonic() - begun < LONG / 2
 
 
+def test_close_does_not_stop_the_event_loop_until_the_file_is_free(folder, monkeypatch):
+    """Another process holds it while a run is cancelled and its journal closed, say."""
+    from dagexec.journal import _sqlite
+
+    monkeypatch.setattr(_sqlite, "_PATIENCE", 0.1)
+    journal = SqliteJournal(folder / "runs.db")
+    executor = Executor([nap, one], journal=journal)
+
+    async def main():
+        task = asyncio.create_task(executor.run([*NAP, Call("b", "one")], run_id="r"))
+        await asyncio.sleep(0.3)
+        other = sqlite3.connect(journal.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            with pytest.raises(JournalError, match="still being written"):
+                journal.close()
+        with pytest.raises(ZeroDivisionError), journal:
+            raise ZeroDivisionError
+        other.execute("COMMIT")
+        other.close()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())  # would wait for ever for a `close` that waits for the file
+    journal.close()
+    report = anyio.run(executor.resume, "r")
+    assert (report["a"].status, report["b"].status) == ("in_doubt", "done")
+    journal.close()
+
+
 async def test_leaving_the_block_with_an_error_passes_that_on(folder, caplog):
     """An open run is then only a line in the log."""
     executor = None
