@@ -36,7 +36,6 @@ from dagexec._core.report import Report
 from dagexec._errors import DagexecError
 from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
-from dagexec._runtime.resumption import ToolMissing
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
 from dagexec._runtime.settings import (
@@ -285,6 +284,8 @@ class Executor:
             msg = f"cannot resume {run_id!r}: this executor has no journal; give Executor(journal=)"
             raise DagexecError(msg)
         check_resumption(run_id, answers)
+        from dagexec._runtime.resumption import ToolMissing  # with all of dagexec.journal
+
         source: AsyncIterator[Call] | None = None
         known: Plan | None = None
         if isinstance(plan, Live):
