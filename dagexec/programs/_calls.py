@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dagexec.programs._containers import Containers, mapping
 from dagexec.programs._expressions import iterable
-from dagexec.programs._functions import MODULES
+from dagexec.programs._functions import member
 from dagexec.programs._machine import Builtin, Code, ToolFunction
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import Frame, Scope
@@ -31,8 +31,6 @@ _SCALAR: Final = ("len", "str", "repr", "int", "float", "bool", "abs", "round", 
 class Calls(Containers):
     """Compiles calls."""
 
-    imported: dict[str, str]
-
     # ---------------------------------------------------------------------------------------- calls
 
     def _Await(self, node: ast.Await, scope: Scope) -> Code:
@@ -41,7 +39,7 @@ class Calls(Containers):
     def _Call(self, node: ast.Call, scope: Scope) -> Code:  # noqa: C901, PLR0911 - forms of a call
         function = node.func
         if isinstance(function, ast.Attribute):
-            module = self._module_of(function.value, scope)
+            module = self.module_of(function.value, scope)
             if module is not None:
                 return self._module_call(node, module, function.attr, scope)
             if function.attr in CHANGING_NAMES:
@@ -61,12 +59,6 @@ class Calls(Containers):
                 return self._builtin_call(node, found, scope)
         return self._any_call(node, self.expr(function, scope), scope)
 
-    def _module_of(self, node: ast.expr, scope: Scope) -> str | None:
-        """Return the module that a name stands for, if it was imported by the program."""
-        if isinstance(node, ast.Name) and scope.find(node.id) is not None:
-            return self.imported.get(node.id)
-        return None
-
     def _module_call(self, node: ast.Call, module: str, name: str, scope: Scope) -> Code:
         if module == "asyncio":
             if name == "gather":
@@ -77,7 +69,9 @@ class Calls(Containers):
 
                 return Code(gather, waits=True)
             return self.expr(node.args[0] if node.args else ast.Constant(None), scope)
-        function = Builtin(name, MODULES[module][name])
+        function = member(module, name)
+        if type(function) is not Builtin:
+            return self._any_call(node, Code(lambda _frame: function), scope)
         if spreads(node):
             return self._any_call(node, Code(lambda _frame: function), scope)
         return self._builtin_call(node, function, scope)

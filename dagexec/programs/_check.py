@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
+from dagexec.programs._dates import CLOCKS
 from dagexec.programs._errors import Fault, ProgramRefused
-from dagexec.programs._functions import LAZY, MODULES
-from dagexec.programs._values import CHANGING_NAMES, PURE_NAMES
+from dagexec.programs._functions import LAZY, METHOD_NAMES, MODULES, PART_NAMES
+from dagexec.programs._values import CHANGING_NAMES
 
 # Characters of a program, and nodes of its tree.
 LONGEST: Final = 100_000
@@ -42,6 +43,8 @@ _INSTEAD: Final[dict[type[ast.AST], str]] = {
     ast.YieldFrom: "there are no generators here; collect the values in a list and return it",
     ast.TryStar: "there is no `except*` here; write `except`",
 }
+_MODULES: Final = ("json", "math", "re", "datetime")
+assert set(_MODULES) == MODULES.keys()  # noqa: S101 - all of them are told
 _ASYNCIO: Final = ("gather", "create_task", "ensure_future", "run")
 # What reads its argument once and keeps nothing of it.
 _READERS: Final = frozenset(
@@ -74,6 +77,7 @@ _READERS: Final = frozenset(
         "prod",
     ]
 )
+_ONCE: Final = "{0}() is read once, where it stands; write list({0}(…)) to keep it"
 _EXCEPTION_PARTS: Final = ("args", "tool", "call", "status")
 
 
@@ -201,7 +205,7 @@ def _wrong_attribute(node: ast.Attribute, parent: ast.AST | None, imported: set[
         return f"attributes are not assigned; use a dict: …[{name!r}] = …"
     if isinstance(parent, ast.Call) and parent.func is node:
         return _wrong_method(name)
-    if name in _EXCEPTION_PARTS:
+    if name in _EXCEPTION_PARTS or name in PART_NAMES:
         return None
     return f"attributes are not read; results are dicts: write …[{name!r}]"
 
@@ -218,15 +222,17 @@ def _wrong_member(module: str, name: str) -> str | None:
 
 
 def _wrong_method(name: str) -> str | None:
-    if name in PURE_NAMES or name in CHANGING_NAMES:
+    if name in METHOD_NAMES or name in CHANGING_NAMES:
         return None
+    if name in CLOCKS:
+        return f"there is no clock here, so no {name}(); let a tool tell the time"
     if name in ("format", "format_map"):
         return "write an f-string in the place of format"
     return f"values have no method {name} here"
 
 
 def _wrong_import(node: ast.Import | ast.ImportFrom, _parent: ast.AST | None) -> str | None:
-    known = ", ".join(sorted((*MODULES, "asyncio")))
+    known = ", ".join(("asyncio", *_MODULES))
     if isinstance(node, ast.Import):
         for each in node.names:
             if each.name not in MODULES and each.name != "asyncio":
@@ -242,15 +248,15 @@ def _wrong_import(node: ast.Import | ast.ImportFrom, _parent: ast.AST | None) ->
 
 
 def _wrong_call(node: ast.Call, parent: ast.AST | None) -> str | None:
-    if not isinstance(node.func, ast.Name):
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    if not isinstance(node.func, ast.Name) and name != "finditer":
         return None
-    name = node.func.id
     if name == "type":
         if isinstance(parent, ast.Attribute) and parent.attr == "__name__" and len(node.args) == 1:
             return None
         return "write isinstance(value, kind), or type(value).__name__"
     if name in LAZY and not _is_read(node, parent, loops=name not in ("map", "filter")):
-        return f"{name}() is read once, where it stands; write list({name}(…)) to keep it"
+        return _ONCE.format(name)
     if name == "next" and not (node.args and isinstance(node.args[0], ast.GeneratorExp)):
         return "write next(… for … if …): there are no other iterators"
     return None

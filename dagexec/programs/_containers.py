@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dagexec.programs._expressions import Expressions, iterable
+from dagexec.programs._functions import member
 from dagexec.programs._machine import Builtin, Code, Function, Params
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, comprehension_scope, scope_of
-from dagexec.programs._values import fits, formatted, repr_of, text_of, weigh, whole
+from dagexec.programs._values import attribute, fits, formatted, repr_of, text_of, weigh, whole
 
 _CONVERSIONS: Final = {-1: "", 114: "r", 115: "s", 97: "a"}
 
@@ -37,6 +38,8 @@ class _Loop(NamedTuple):
 class Containers(Expressions):
     """Compiles what makes containers and texts, and what takes parts of them."""
 
+    imported: dict[str, str]
+
     # ------------------------------------------------------------------------------ parts of values
 
     def _Subscript(self, node: ast.Subscript, scope: Scope) -> Code:
@@ -56,6 +59,10 @@ class Containers(Expressions):
 
     def _Attribute(self, node: ast.Attribute, scope: Scope) -> Code:
         name = node.attr
+        module = self.module_of(node.value, scope)
+        if module is not None:
+            value = member(module, name)
+            return Code(lambda _frame: value)
         if isinstance(node.value, ast.Call) and name == "__name__":
             kind = self.expr(node.value.args[0], scope)
             return self.strict(
@@ -70,6 +77,12 @@ class Containers(Expressions):
             [self.expr(node.value, scope)],
             lambda value: self.pipe.operate(lambda it: _attribute(it, name), (value,)),
         )
+
+    def module_of(self, node: ast.expr, scope: Scope) -> str | None:
+        """Return the module that a name stands for, if it was imported by the program."""
+        if isinstance(node, ast.Name) and scope.find(node.id) is not None:
+            return self.imported.get(node.id)
+        return None
 
     def _List(self, node: ast.List, scope: Scope) -> Code:
         return self._display(node, node.elts, scope, list)
@@ -362,11 +375,7 @@ def _attribute(value: Any, name: str) -> Any:
         found = getattr(value, name, MISSING)
         if found is not MISSING:
             return found
-    if type(value) is dict and name in value:
-        msg = f"'dict' object has no attribute {name!r}; write [{name!r}]"
-    else:
-        msg = f"{type(value).__name__!r} object has no attribute {name!r}"
-    raise AttributeError(msg)
+    return attribute(value, name)
 
 
 def _written(value: Any, conversion: str, spec: str) -> str:

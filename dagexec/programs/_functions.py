@@ -11,9 +11,24 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from dagexec.programs._dates import CLASSES, PARTS
+from dagexec.programs._dates import NAMES as DATES
 from dagexec.programs._errors import ToolError
 from dagexec.programs._operators import add, multiply, power
-from dagexec.programs._values import BITS, fits, repr_of, text_of, too_large, weigh, whole
+from dagexec.programs._patterns import FUNCTIONS as PATTERNS
+from dagexec.programs._patterns import METHODS, Match
+from dagexec.programs._values import (
+    BITS,
+    PURE,
+    PURE_NAMES,
+    Builtin,
+    fits,
+    repr_of,
+    text_of,
+    too_large,
+    weigh,
+    whole,
+)
 
 EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     kind.__name__: kind
@@ -141,7 +156,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "zip": _zip,
 }
 # What these return is read once: they stand where they are read, never in a variable.
-LAZY: Final = frozenset({"enumerate", "reversed", "zip", "map", "filter"})
+LAZY: Final = frozenset({"enumerate", "reversed", "zip", "map", "filter", "finditer"})
 # These look at the whole of a nested value; the others at the first level only.
 DEEP: Final = frozenset({"str", "repr", "sorted", "sum", "max", "min", "all", "any", "dumps"})
 
@@ -201,4 +216,17 @@ MODULES: Final[dict[str, dict[str, Any]]] = {
         "prod": _prod,
     },
     "json": {"dumps": _dumps, "loads": _loads},
+    "re": PATTERNS,
+    "datetime": CLASSES,
 }
+# Methods, and parts that are read without a call, that some value of a program has.
+METHOD_NAMES: Final = PURE_NAMES | METHODS | DATES | PURE[Match]
+PART_NAMES: Final = PARTS
+
+
+def member(module: str, name: str) -> Any:
+    """Return what a module has under a name, as a value of a program."""
+    value = MODULES[module][name]
+    if isinstance(value, Builtin | type) or not callable(value):
+        return value
+    return Builtin(name, value)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from datetime import date, time
 from typing import Any, Final
 
 PLAIN: Final = (str, int, float, bool, type(None))
@@ -19,7 +20,7 @@ def as_json(value: Any) -> Any:
         return {key if type(key) is str else str(key): as_json(item) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset, range) or hasattr(value, "__iter__"):
         return [as_json(item) for item in value]
-    return str(value)
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from dagexec.programs._errors import LimitReached
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Callee
 from dagexec.programs._scopes import MISSING, Frame
+from dagexec.programs._values import Builtin
 
 # Functions of a program that have begun and not ended: each takes several of Python's own frames.
 DEPTH: Final = 60
@@ -39,21 +40,6 @@ class Jump:
 
 BREAK: Final = Jump()
 CONTINUE: Final = Jump()
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """A function of Python that programs may call, as a value."""
-
-    name: str
-    call: Callable[..., Any]
-    # The type that it is, for `isinstance`.
-    kind: type | None = None
-
-    def __repr__(self) -> str:
-        """As Python writes it."""
-        return f"<class {self.name!r}>" if self.kind else f"<built-in function {self.name}>"
 
 
 def identifier(name: str) -> str:

@@ -40,7 +40,7 @@ from dagexec.programs._promise import (
     fill,
     reaches,
 )
-from dagexec.programs._values import CONTAINERS
+from dagexec.programs._values import CONTAINERS, Meter
 
 # Steps between two turns of the event loop: a few milliseconds.
 _BREATH: Final = 1_000
@@ -159,6 +159,9 @@ class Pipeline:
 
     def _computing(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
         result = function(*values)
+        if Meter.spent:
+            self.charge(Meter.spent << 6)
+            Meter.spent = 0
         for each in (*values, result):
             if type(each) in _SIZED and len(each) > _LARGE:
                 self.charge(len(each))

@@ -18,7 +18,7 @@ from dagexec.programs._assignments import PASS, Assignments
 from dagexec.programs._containers import all_names
 from dagexec.programs._errors import LimitReached
 from dagexec.programs._expressions import iterable
-from dagexec.programs._functions import MODULES
+from dagexec.programs._functions import member
 from dagexec.programs._machine import BREAK, CONTINUE, Builtin, Code, Function, Jump, with_line
 from dagexec.programs._pipeline import Squash
 from dagexec.programs._promise import Promise
@@ -93,9 +93,9 @@ class Statements(Assignments):
         return Code(run)
 
     def _ImportFrom(self, node: ast.ImportFrom, scope: Scope) -> Code:
-        members = MODULES.get(node.module or "", {})
+        module = node.module or ""
         stores = [
-            (self.store_name(each.asname or each.name, scope), _member(each.name, members))
+            (self.store_name(each.asname or each.name, scope), member(module, each.name))
             for each in node.names
         ]
 
@@ -370,11 +370,6 @@ def _imports(tree: ast.Module) -> dict[str, str]:
         if isinstance(node, ast.Import)
         for each in node.names
     }
-
-
-def _member(name: str, members: dict[str, Any]) -> Any:
-    value = members.get(name)
-    return Builtin(name, value) if callable(value) else value
 
 
 def _error_types(kinds: Any) -> tuple[type[Exception], ...]:

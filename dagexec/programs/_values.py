@@ -13,6 +13,7 @@ found in the tables below, by the exact type of the value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 from dagexec.programs._errors import LimitReached
@@ -82,11 +83,42 @@ CHANGING: Final[dict[type, frozenset[str]]] = {
         ]
     ),
 }
+# Of values that have them, the parts that are read without a call; of classes, what is called or
+# read of the class itself; and what checks the format of a value. Filled by `_dates`, `_patterns`.
+ATTRIBUTES: Final[dict[type, frozenset[str]]] = {}
+CLASS_METHODS: Final[dict[type, frozenset[str]]] = {}
+CLASS_ATTRIBUTES: Final[dict[type, frozenset[str]]] = {}
+FORMATS: Final[dict[type, Callable[[str], None]]] = {}
 PURE_NAMES: Final[frozenset[str]] = frozenset().union(*PURE.values())
 CHANGING_NAMES: Final[frozenset[str]] = frozenset().union(*CHANGING.values())
 CONTAINERS: Final = (list, dict, set, tuple, frozenset)
 MUTABLE: Final = (list, dict, set)
 VIEWS: Final[tuple[type, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function or a class of Python that programs may call, as a value."""
+
+    name: str
+    call: Callable[..., Any]
+    # The type that it is, for `isinstance`.
+    kind: type | None = None
+
+    def __repr__(self) -> str:
+        """As Python writes it."""
+        return f"<class {self.name!r}>" if self.kind else f"<built-in function {self.name}>"
+
+
+@final
+class Meter:
+    """Counts what an operation took beyond what its values tell, in steps of a program.
+
+    Whoever runs a program next is charged for it: what it says is how much, not who.
+    """
+
+    spent = 0
 
 
 def too_large(what: str, limit: int) -> LimitReached:
@@ -160,6 +192,8 @@ def formatted(value: Any, spec: str) -> str:
         digits = "".join(each if each.isdigit() else " " for each in spec).split()
         if any(len(each) > 4 for each in digits):  # noqa: PLR2004 - up to 9,999
             raise too_large("a width in a format", 9_999)
+        if type(value) in FORMATS:
+            FORMATS[type(value)](spec)
         return format(value, spec)
     return text_of(value)
 
@@ -177,19 +211,40 @@ def whole(value: Any) -> Any:
 def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Call a method of a value; raise AttributeError for one that programs do not have."""
     kind = type(value)
-    if name not in PURE.get(kind, ()) and name not in CHANGING.get(kind, ()):
+    if type(value) is Builtin and value.kind is not None:
+        kind = value = value.kind
+        allowed = name in CLASS_METHODS.get(kind, ())
+    else:
+        allowed = name in PURE.get(kind, ()) or name in CHANGING.get(kind, ())
+    if not allowed:
         raise AttributeError(_no_attribute(value, name))
-    guard = _GUARDS.get((kind, name))
+    guard = GUARDS.get((kind, name))
     if guard is not None:
         guard(value, args, named)
-    return getattr(value, name)(*args, **named)
+    result = getattr(value, name)(*args, **named)
+    # A tuple with names is one without: of an object of Python's own only what it holds.
+    return tuple(result) if isinstance(result, tuple) and type(result) is not tuple else result
+
+
+def attribute(value: Any, name: str) -> Any:
+    """Return a part of a value that may be read; raise AttributeError for any other."""
+    if name in ATTRIBUTES.get(type(value), ()):
+        return getattr(value, name)
+    if type(value) is Builtin and value.kind is not None:
+        if name in CLASS_ATTRIBUTES.get(value.kind, ()):
+            return getattr(value.kind, name)
+        msg = f"type object {value.kind.__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    raise AttributeError(_no_attribute(value, name))
 
 
 def _no_attribute(value: Any, name: str) -> str:
     kind = type(value).__name__
     text = f"{kind!r} object has no attribute {name!r}"
+    if isinstance(value, type):
+        text = f"type object {value.__name__!r} has no attribute {name!r}"
     if type(value) is dict and name in value:
-        text += f'; write ["{name}"]'
+        text += f"; write [{name!r}]"
     return text
 
 
@@ -221,7 +276,7 @@ def _extend(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
         fits(len(value) + len(args[0]), "the list")
 
 
-_GUARDS: Final[dict[tuple[type, str], Callable[[Any, tuple[Any, ...], dict[str, Any]], None]]] = {
+GUARDS: Final[dict[tuple[type, str], Callable[[Any, tuple[Any, ...], dict[str, Any]], None]]] = {
     (range, "count"): lambda value, _args, _named: whole(value),
     (range, "index"): lambda value, _args, _named: whole(value),
     (str, "center"): _width,
