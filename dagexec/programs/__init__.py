@@ -46,9 +46,9 @@ The language is a part of Python, interpreted from its syntax tree: assignments,
 f-strings, indexing, methods of str, list, dict and set, comprehensions, if, for, while,
 functions, lambdas, try, raise, the usual builtins, `math`, `json`, `re` (in linear time, so without
 references back and looking around) and `datetime` (without a clock). There are no classes, no
-attributes of results, no imports of other modules, and no way to an object of the host. What is not in it is
-refused before anything runs (`ProgramRefused`), with line, column and what to write instead.
-Steps, calls, sizes and printed text have limits, each an error that names itself
+attributes of results, no imports of other modules, and no way to an object of the host. What is not
+in it is refused before anything runs (`ProgramRefused`), with line, column and what to write
+instead. Steps, calls, sizes and printed text have limits, each an error that names itself
 (`LimitReached`).
 
 A call that is not done raises `ToolError` in the program, which may catch it: `error.tool`,

@@ -110,7 +110,11 @@ def _made(kind: type) -> Builtin:
 CLASSES: Final = {
     kind.__name__: _made(kind) for kind in (date, time, datetime, timedelta, timezone)
 }
-NAMES: Final = frozenset().union(
-    *(PURE[kind] for kind in (date, time, datetime, timedelta, timezone)), *CLASS_METHODS.values()
+_METHODS: Final = (
+    *(PURE[kind] for kind in (date, time, datetime, timedelta, timezone)),
+    *CLASS_METHODS.values(),
 )
-PARTS: Final[frozenset[str]] = frozenset().union(*ATTRIBUTES.values(), *CLASS_ATTRIBUTES.values())
+NAMES: Final[frozenset[str]] = frozenset([name for names in _METHODS for name in names])
+PARTS: Final[frozenset[str]] = frozenset(
+    [name for names in (*ATTRIBUTES.values(), *CLASS_ATTRIBUTES.values()) for name in names]
+)
