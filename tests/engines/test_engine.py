@@ -238,6 +238,18 @@ class TestRuns:
         assert report["c"].maybe
         assert report.elapsed < 20
 
+    async def test_a_cancelled_run_that_waits_for_a_person(self, url, name):
+        """It ends, and nothing of it runs; nor does an answer start it again."""
+        plan = [Call("p", "pay", {"amount": 1}), Call("s", "same", {"value": Ref("p")})]
+        async with DbosEngine(TOOLS, database_url=url, name=name) as engine:
+            await engine.run(plan, run_id="r")
+            report = await engine.cancel("r")
+            assert {each.status for each in report.values()} == {"cancelled"}
+            with pytest.raises(DagexecError, match="does not wait"):
+                await engine.resume("r", {"p": Approve()})
+            assert (await engine.run(plan, run_id="r")).to_dict() == report.to_dict()
+            assert (await engine.cancel("r")).to_dict() == report.to_dict()
+
     async def test_a_caller_that_is_cancelled(self, url, name):
         """It stops waiting, and the run goes on."""
         plan = [Call("a", "nap", {"seconds": 2}), Call("b", "same", {"value": Ref("a")})]

@@ -207,15 +207,20 @@ class DbosEngine:
                 return report_of(run_id, drive)
 
     async def cancel(self, run_id: str) -> Report:
-        """End a run: what has not ended becomes cancelled; return its report.
+        """End a run: what has not ended becomes cancelled, what waits for answers too.
 
         Raises DagexecError for an unknown run.
         """
         process = self._opened()
-        number = await self._known(process, run_id)
-        await process.site.cancel(run_id, number)
-        drive, _ = await self._ended(process, run_id, number)
-        return report_of(run_id, drive)
+        while True:
+            number = await self._known(process, run_id)
+            await process.site.cancel(run_id, number)
+            drive, spec = await self._ended(process, run_id, number)
+            if not drive.waiting:
+                return report_of(run_id, drive)
+            # It waited for a person before it was cancelled: a round of its own ends that.
+            last = self._spec(run_id, number + 1, spec["calls"], {})
+            await process.site.begin({**last, "cancelled": True})
 
     # ----------------------------------------------------------------------------------- in between
 

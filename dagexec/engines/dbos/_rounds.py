@@ -43,7 +43,8 @@ class Rounds:
         site.enter()
         spec = site.types.loads(text)
         drive = Drive(spec, await self._before(spec))
-        drive.begin(await step("begin", self._now), spec["answers"])
+        cancelled = bool(spec.get("cancelled"))
+        drive.begin(await step("begin", self._now), spec["answers"], cancelled=cancelled)
         turn = 0
         while not drive.machine.finished or drive.aborts:
             turn += 1

@@ -65,8 +65,9 @@ async def record(address: str) -> dict[str, Any]:
 def hide(history: Any) -> None:
     """Take out who ran it, and where."""
     if isinstance(history, dict):
-        if "identity" in history:
-            history["identity"] = "recorded"
+        for key in ("identity", "name"):
+            if "@" in str(history.get(key, "")):
+                history[key] = "recorded"
         for item in history.values():
             hide(item)
     elif isinstance(history, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ from tests.engines.tools_for_engines import TOOLS
 if TYPE_CHECKING:
     from dagexec.engines.temporal import TemporalEngine
 
+# ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the guide awaits as a notebook does.
+TOP_LEVEL_AWAIT = 0x2000
 pytestmark = [pytest.mark.real_time, pytest.mark.anyio, pytest.mark.slow]
 
 
@@ -356,6 +359,18 @@ class TestEnds:
                 async with asyncio.timeout(1):
                     await engine.run([Call("a", "add", {"x": 1})], run_id="r")
         assert f"'dagexec-1:{name}'" in caplog.text
+
+
+async def test_the_example_of_the_guide(address, name, capsys):
+    """Unchanged but for the address, and prints what stands behind it."""
+    from dagexec.engines.temporal import __doc__ as guide
+
+    example = re.compile(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    ((code, printed),) = example.findall(guide)
+    code = code.replace("localhost:7233", address).replace('"shop"', f'"{name}"')
+    made = compile(code, "guide", "exec", flags=TOP_LEVEL_AWAIT, dont_inherit=True)
+    await eval(made, {})
+    assert capsys.readouterr().out == printed
 
 
 async def test_nothing_on_the_standard_output(address, name):
