@@ -113,10 +113,25 @@ class ResponsesAssembler(Assembler):
         self._ids: dict[str, _Item] = {}
         # Deltas of items that have not been added.
         self._early: dict[object, list[Any]] = {}
+        # An item that looks complete: the next event may be the one that says what it is.
+        self._due: _Item | None = None
 
     def feed(self, event: Any) -> Iterable[Progress]:
         """Take an event; those that are not about calls only help to put the response together."""
         event = shallow(event, _KNOWN)
+        due, self._due = self._due, None
+        if due is None:
+            return self._fed(event)
+        if event.get("type") == "response.incomplete" or (
+            get(event.get("item"), "status") == "incomplete"
+        ):  # a cut has no more to say of it
+            return [*self._look(due, whole=False), *self._fed(event)]
+        after = list(self._fed(event))
+        if due is self._due or due.whole:
+            return after
+        return [*self._look(due, whole=False), *after]
+
+    def _fed(self, event: dict[str, Any]) -> Iterable[Progress]:
         kind = event.get("type") or ""
         found = _meaning(kind)
         if found == "error":
@@ -230,7 +245,11 @@ class ResponsesAssembler(Assembler):
             self._early.setdefault(key, []).append((kind, found, event))
             return ()
         self._into(item, kind, found, event)
-        return self._look(item, whole=item.whole) if item.end.closed or item.said_all else ()
+        if item.whole:
+            return self._look(item, whole=True)
+        if item.end.closed or item.said_all:
+            self._due = item
+        return ()
 
     @staticmethod
     def _into(item: _Item, kind: str, found: str, event: dict[str, Any]) -> None:

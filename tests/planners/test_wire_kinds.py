@@ -288,3 +288,45 @@ def test_reasoning_comes_back_where_the_server_keeps_none():
     assert sent["include"] == ["reasoning.encrypted_content"]
     assert sent["input"] == [{"role": "user"}]
     assert api.ready({"input": []}) == {"input": []}
+
+
+def _delta(index, text, kind="delta"):
+    field = "delta" if kind == "delta" else "arguments"
+    name = f"response.function_call_arguments.{kind}"
+    return {"type": name, "output_index": index, field: text}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("told", ["arguments.done", "item.done", "completed"])
+async def test_a_read_starts_on_what_the_next_event_says_of_it(told):
+    """Its arguments looked complete; what the API says of them is another thing, and counts."""
+    began = []
+
+    @tool(effect="read")
+    async def look(item: str) -> str:
+        """Look."""
+        began.append(item)
+        return item
+
+    done = item("c1", "look", {"item": "Rome"}, id="fc_1", status="completed")
+    whole = response(done)
+    events = [
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**done, "arguments": ""},
+        },
+        _delta(0, '{"item": "R"}'),
+        _delta(0, done["arguments"], "done"),
+        {"type": "response.output_item.done", "output_index": 0, "item": done},
+        {"type": "response.completed", "response": whole},
+    ]
+    left = {"arguments.done": events, "item.done": [*events[:2], *events[3:]]}
+    planner = ResponsesPlanner([look])
+    stream = planner.stream(left.get(told, [*events[:2], events[4]]))
+    report = await Executor([look]).run(stream)
+    assert began == ["Rome"]
+    assert stream.broken is None
+    assert report["1"].value == "Rome"
+    (back,) = planner.results(report)
+    assert back["output"] == "[call 1]\nRome"
