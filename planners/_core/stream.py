@@ -20,6 +20,9 @@ from planners._core.reply_stream import ReplyStream, ended_early, events_of
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
 
+# Characters that a `JsonEnd` keeps unread at most, so that long texts are not copied again and again.
+_LOOK: Final = 500
+
 _RAW: Final = tuple(each.name for each in fields(RawCall))
 
 Read: TypeAlias = "Callable[[Any], list[RawCall]]"
@@ -114,23 +117,35 @@ class JsonEnd:
     `{}`, behind which some servers send the real object.
     """
 
-    __slots__ = ("_begun", "_depth", "_empty", "_escaped", "_inside", "closed", "hollow")
+    __slots__ = ("_begun", "_depth", "_empty", "_escaped", "_hollow", "_inside", "_kept", "closed")
 
     def __init__(self) -> None:
         """Begin before the first character."""
         self.closed = False
-        # Whether it would be closed if it was not empty.
-        self.hollow = False
+        self._hollow = False
         self._begun = False
         self._empty = True
         self._depth = 0
         self._inside = False
         self._escaped = False
+        # Pieces that cannot have closed anything.
+        self._kept = ""
 
-    def feed(self, text: str) -> bool:
+    @property
+    def hollow(self) -> bool:
+        """Whether it would be closed if it was not empty."""
+        if self._kept:
+            self.feed("", now=True)
+        return self._hollow
+
+    def feed(self, text: str, *, now: bool = False) -> bool:
         """Take a piece; return whether the object is closed by now."""
         if self._depth < 0 or self.closed:
             return self.closed
+        if "}" not in text and not now and len(self._kept) < _LOOK:
+            self._kept += text
+            return False
+        text, self._kept = self._kept + text, ""
         at, end = 0, len(text)
         while at < end and not self.closed:
             if self._inside:
@@ -156,7 +171,7 @@ class JsonEnd:
         else:
             self._depth += 1 if char in "{[" else -1
             self.closed = self._depth == 0 and not self._empty
-            self.hollow = self._depth == 0 and self._empty
+            self._hollow = self._depth == 0 and self._empty
             self._begun = self._depth != 0 or self.closed
         return found.end()
 
