@@ -20,7 +20,7 @@ from planners._core.reply_stream import ReplyStream, ended_early, events_of
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
 _STRING: Final = re.compile(r'["\\]')
 
-# Characters that a `JsonEnd` keeps unread at most, so that long texts are not copied again and again.
+# Characters that a `JsonEnd` keeps unread at most: a long text is not copied with each piece.
 _LOOK: Final = 500
 
 _RAW: Final = tuple(each.name for each in fields(RawCall))
