@@ -20,6 +20,11 @@ _log: Final = logging.getLogger("dagexec")
 _AGAIN: Final = 60.0
 _MOST: Final = 1000
 _named: Final[dict[tuple[str, str, int], float]] = {}
+_INSIDE: Final = "await an async library, or make the tool a plain `def`, which runs in a thread"
+_BEFORE: Final = (
+    "validators of its arguments and `approval=` run in the event loop: what waits there belongs"
+    " into the tool"
+)
 # Blocked steps of a run that are remembered for those who waited.
 _KEPT: Final = 50
 
@@ -62,18 +67,19 @@ class Blocking:
         self._last: deque[Step] = deque(maxlen=_KEPT)
 
     def note(self, names: tuple[str, str], begun: float, thread: int, coroutine: object) -> None:
-        """Count a step of a call of a tool that began at `begun`, and name it in the log."""
+        """Count a step of a call of a tool that began at `begun`, and name it in the log.
+
+        Without a `coroutine` it was one before the tool: of a validator, or of `approval=`.
+        """
         ended = clock()
         step = Step(*names, begun, ended, place_of(thread, begun, coroutine))
         self.count += 1
         self.seconds += step.seconds
         self._last.append(step)
         if _is_news(step):
-            text = (
-                "%s: meanwhile nothing else ran and no deadline was kept; await an async library,"
-                " or make the tool a plain `def`, which runs in a thread"
-            )
-            _log.warning(text, step, extra={"dagexec": _facts(step)})
+            text = "%s: meanwhile nothing else ran and no deadline was kept; %s"
+            advice = _BEFORE if coroutine is None else _INSIDE
+            _log.warning(text, step, advice, extra={"dagexec": _facts(step)})
 
     def during(self, seconds: float) -> str:
         """Return what to add to the error of what has timed out after this many seconds."""

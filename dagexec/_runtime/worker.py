@@ -18,6 +18,8 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from dagexec._concurrency.signals import Asked, CancelledCall, bare
+from dagexec._concurrency.steps import SLOW
+from dagexec._concurrency.steps import clock as real_clock
 from dagexec._core.copies import PLAIN
 from dagexec._core.json_form import snapshot
 from dagexec._core.nested import nested_question
@@ -198,7 +200,10 @@ class Worker(Invoker):
             if call.each:
                 self._spread(call)
                 return
+            begun = real_clock()
             arguments = parts.admit(self._lane, call, tool, arguments, since)
+            if real_clock() - begun > SLOW:
+                run.blocking.note((name, tool.name), begun, run.thread, None)
             if arguments is None:
                 return
         limits = run.settings.limits

@@ -34,7 +34,6 @@ MOST_ITEMS: Final = 1_000_000
 MOST_BYTES: Final = 256 * 1024 * 1024
 # Seconds of reading after which the event loop gets its turn.
 _TURN: Final = 0.005
-_LOOK: Final = 64  # items between two looks at the clock
 # How many values may come out of one another: an awaitable whose value is an iterator of them, …
 _DEPTH: Final = 32
 
@@ -147,9 +146,10 @@ class _Items:
         self._bytes += sys.getsizeof(item, 64)
 
     def look(self) -> bool:
-        """Whether it is time to look at something else than the iterator."""
-        if self._count % _LOOK and self._bytes < MOST_BYTES:
-            return False
+        """Whether it is time to look at something else than the iterator.
+
+        Asked for each item: one alone may have taken longer than that.
+        """
         now = monotonic()
         if now - self._turn < _TURN:
             return False

@@ -29,6 +29,7 @@ from pydantic_core import PydanticUndefined, to_json
 
 from dagexec._errors import JournalError
 from dagexec.journal._classes import class_at, place_of
+from dagexec.journal._collections import COLLECTIONS
 from dagexec.journal._images import image_read, is_image, picture_of
 from dagexec.journal._numpy import is_numpy, numpy_read, numpy_written
 
@@ -83,6 +84,7 @@ _BUILT_IN: Final[dict[type, _Kind]] = {
     WindowsPath: _Kind("path", str, Path),
     PurePosixPath: _Kind("pure_posix_path", str, PurePosixPath),
     PureWindowsPath: _Kind("pure_windows_path", str, PureWindowsPath),
+    **{kind: _Kind(*how) for kind, how in COLLECTIONS.items()},
 }
 
 

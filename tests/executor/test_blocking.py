@@ -213,3 +213,40 @@ async def test_a_call_that_failed_or_timed_out_is_named_once(
         "call 'b': tool 'fails' timed_out (CallTimeout)",
     ]
     assert "s3cret" not in caplog.text
+
+
+def _slow(seconds: float) -> bool:
+    time.sleep(seconds)  # and this one
+    return False
+
+
+@pytest.mark.real_time
+async def test_what_blocks_before_the_tool_is_named_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Validators and `approval=` run in the event loop as well."""
+
+    @tool(effect="read", approval=lambda args: _slow(args["seconds"]))
+    async def approved(seconds: float) -> str:
+        return "done"
+
+    report = await Executor([approved]).run([Call("a", "approved", {"seconds": 0.2})])
+    assert report.ok
+    assert report.blocked == 1
+    assert report.blocked_seconds >= 0.2
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert "call 'a' (tool 'approved') blocked the event loop" in record.getMessage()
+    assert "`approval=`" in record.getMessage()
+
+
+@pytest.mark.real_time
+async def test_a_generator_whose_items_block_keeps_its_deadline() -> None:
+    """Each item has its step: the loop turns between two of them."""
+
+    @tool(effect="read", timeout=0.3)
+    async def given() -> object:
+        return (time.sleep(0.12) for _ in range(1000))
+
+    with anyio.fail_after(60):
+        report = await Executor([given]).run([Call("a", "given")])
+    assert report["a"].scope == "call"
+    assert report.elapsed < 30
+    assert report.blocked >= 1

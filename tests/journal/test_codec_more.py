@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -339,3 +340,39 @@ def test_the_cost_of_a_plain_value_is_small():
         return anyio.current_time() - start
 
     assert anyio.run(measured) < 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OrderedDict([("b", 1), ("a", [Decimal("1.5")])]),
+        Counter("abba"),
+        Counter({1: 2, (3, 4): -1}),
+        defaultdict(list, {"a": [1]}),
+        defaultdict(lambda: 7, {"a": 1}),
+        deque([1, (2, 3)]),
+        deque([1, 2], maxlen=2),
+        range(3, 30, 5),
+        {"inside": [deque([Counter("a")])]},
+    ],
+)
+def test_the_containers_of_the_standard_library_come_back(value):
+    """With their types and their order; of a defaultdict also how it makes what is missing."""
+    again = TYPES.loads(TYPES.dumps(value))
+    assert again == value
+    assert type(again) is type(value)
+    if isinstance(value, OrderedDict):
+        assert list(again) == list(value)
+    if isinstance(value, deque):
+        assert again.maxlen == value.maxlen
+    if isinstance(value, defaultdict):
+        known = value.default_factory is list
+        assert again.default_factory is (list if known else None)
+
+
+def test_one_may_still_be_registered_otherwise():
+    """As before they had a place."""
+    types = Types()
+    types.register(deque, "deque", list, deque)
+    assert types.loads(types.dumps(deque([1]))) == deque([1])
+    assert '"deque"' in types.dumps(deque([1]))
