@@ -40,7 +40,7 @@ waits in a queue until a worker takes it. Tools without limits share one queue; 
 becomes a queue of its own, whose cap and rate of calls count for all machines together. What a
 queue cannot count, such as tokens, is refused unless the limiter says how processes share it
 (`peers=`). A call costs ten to twenty milliseconds of a processor, PostgreSQL's included, and
-waits up to `polling=0.1` seconds for a free worker to look (`python -m tests.benchmarks.dbos`).
+waits up to `polling=0.1` seconds for a free worker to look (`python -m tests.benchmarks.engines`).
 
 Needs the extra `dbos`. The scheduler that drives a run in one process drives a workflow of DBOS
 here, and calls are workflows that wait in queues; whichever worker takes one runs it with an
