@@ -56,7 +56,6 @@ from dagexec._runtime.settings import (
 from dagexec._tools.checking import as_plan, prepare
 from dagexec._tools.context import (
     NestedRuns,
-    current_call,
     given_back_meanwhile,
     inner_answers,
     inside_a_call,
@@ -69,7 +68,7 @@ from dagexec._tools.tool import Tool, as_tools
 if TYPE_CHECKING:
     from dagexec._runtime.recorder import Recorder
     from dagexec._runtime.waits import Snapshot
-    from dagexec.journal._base import Journal, Record
+    from dagexec.journal._base import Journal
     from dagexec.journal._late import Log
     from dagexec.limits._tool_limits import ToolLimits
     from dagexec.processes._pool import Pool
@@ -426,8 +425,10 @@ class Executor:
             # A run inside a tool ends with its call, and begins again with it.
             nested = nested_runs()
             if nested is not None:
+                from dagexec._runtime.inner_runs import id_of
+
                 known = plan if isinstance(plan, Plan) else None
-                name = self._inner_id(nested, known) if name is None else name
+                name = id_of(nested, known, self.tools) if name is None else name
                 recorder, log = self._kept(nested, name, known)
         name = os.urandom(16).hex() if name is None else name
         if isinstance(plan, AsyncIterable):
@@ -436,16 +437,6 @@ class Executor:
         if self._orders:
             plan = Plan(order_conflicts(plan.calls, self.tools))
         return Run(self._runner, plan, None, prepared, name, recorder=recorder, log=log)
-
-    def _inner_id(self, nested: NestedRuns, plan: Plan | None) -> str:
-        """Return an id that is the same when the tool runs again with an answer, if the plan is."""
-        what = "stream"
-        if plan is not None:
-            from dagexec.journal._records import fingerprint
-
-            what = fingerprint({"calls": self._as_recorded(plan)})
-        number = nested.begun[what] = nested.begun.get(what, 0) + 1
-        return f"{current_call().idempotency_key}.{what}.{number}"
 
     def _kept(
         self, nested: NestedRuns, run_id: str, plan: Plan | None
@@ -461,30 +452,14 @@ class Executor:
         if runs is None:
             runs = nested.records[id(journal)] = InnerRuns(journal, known=bool(answers))
         if not answers:
-            return None, runs.log(run_id, partial(self._first_record, plan))
+            from dagexec._runtime.inner_runs import first_of
+
+            made = partial(first_of, plan, self.tools, self._settings, orders=self._orders)
+            return None, runs.log(run_id, made)
         from dagexec._runtime.recorder import Recorder
 
         inner = list(answers_for(answers, run_id))
         return Recorder(runs, run_id, self._in_doubt, None, inner), None
-
-    def _first_record(self, plan: Plan | None) -> Record:
-        from dagexec.journal._records import first_record
-
-        settings = self._settings
-        if plan is not None and self._orders:
-            plan = Plan(order_conflicts(plan.calls, self.tools))
-        calls = None if plan is None else self._as_recorded(plan)
-        return first_record(calls, settings.on_failure, barrier=settings.barrier)
-
-    def _as_recorded(self, plan: Plan) -> list[dict[str, Any]]:
-        """Return the calls of a plan as a journal keeps them, without what is secret."""
-        from dagexec.journal._answers import secret_call
-
-        tools = self.tools
-        return [
-            secret_call(call, tools[call.tool].secret if call.tool in tools else ())
-            for call in plan.calls
-        ]
 
     def _waiting(self) -> Journal:
         """Return where runs are kept that wait inside calls, as long as this process lives."""

@@ -62,6 +62,7 @@ from dagexec.journal._records import (
     first_record,
     same_call,
     to_record,
+    unrecorded,
 )
 
 # Does what is left of a run: `Runner.drive`.
@@ -166,13 +167,9 @@ class Recorder:
             else:
                 resumption.compare(calls)
             source = None
-        made = {
-            item.id
-            for call in run.machine.calls
-            if call.each
-            for item in run.machine.items(call.id)
-        }
-        self._to_come = {call.id for call in run.machine.calls} - made
+        machine = run.machine
+        made = {item.id for call in machine.calls if call.each for item in machine.items(call.id)}
+        self._to_come = {call.id for call in machine.calls} - made
         run.given, run.starts = history.given, history.starts
         return source
 
@@ -390,15 +387,12 @@ class Recorder:
             digest = fingerprint(arguments, tool.secret) if arguments else ""
             if not (given and given.approved) and needs_approval(tool, arguments):
                 return arguments, digest, Pending(approval_question(tool, arguments))
-            differs = self._differs(tool, given, call.id, digest)
+            # An idempotent call does not run again with other arguments under the same key.
+            before = self._history.fingerprints.get(call.id, digest)
+            differs = tool.effect == "idempotent" and given is None and before != digest
             return arguments, digest, InDoubt() if differs else None
         except Exception as error:  # noqa: BLE001 - validators and approval are a user's code too
             return {}, "", Failed(error, ended=self._run.now())
-
-    def _differs(self, tool: Tool[..., Any], given: Given | None, name: str, digest: str) -> bool:
-        """Whether an idempotent call would run again with other arguments under the same key."""
-        before = self._history.fingerprints.get(name, digest)
-        return tool.effect == "idempotent" and given is None and before != digest
 
     async def intend(self, lane: Lane, name: str, tool: Tool[..., Any]) -> bool:
         """Record that a call is about to start; return whether it may."""
@@ -501,17 +495,8 @@ class Recorder:
     def _fail_unrecorded(self, name: str, outcome: Outcome, error: Exception) -> None:
         """Fail a call whose outcome cannot be recorded; try to record at least that."""
         tool = self._run.settings.tools.get(self._run.machine.call(name).tool)
-        ran = outcome.started is not None
-        what = f"the call ended as {outcome.status}, and that" if ran else "what became of it"
-        failed = Failed(
-            JournalError(f"{what} could not be recorded: {error}"),
-            started=outcome.started,
-            ended=outcome.ended,
-            queued=outcome.queued,
-            attempts=outcome.attempts,
-            maybe=ran and tool is not None and not tool.effect.reruns,
-        )
-        self._append(name, failed, last=True)
+        writes = tool is not None and not tool.effect.reruns
+        self._append(name, unrecorded(outcome, error, writes=writes), last=True)
 
     def note(self, event: Stop | Expired) -> None:
         """Record that the run was stopped, or a layer's deadline passed, and tell the machine.

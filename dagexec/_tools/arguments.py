@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any, Final, Protocol, TypeGuard, cast, final
 
 from dagexec._core.json_form import exact_form
-from dagexec._core.refs import Ref, holds_each, references, resolve
+from dagexec._core.refs import Ref, holds_each, references
+from dagexec._core.resolving import resolve
 
 _TEXT: Final = 60  # characters of one string that are shown
 _ITEMS: Final = 4  # members of a container that are shown

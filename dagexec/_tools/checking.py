@@ -13,7 +13,8 @@ from dagexec._core.names import Names, cut
 from dagexec._core.outcomes import Outcome
 from dagexec._core.paths import follow
 from dagexec._core.plan import Call, Plan
-from dagexec._core.refs import MISSING, Ref, resolve
+from dagexec._core.refs import MISSING, Ref
+from dagexec._core.resolving import resolve
 from dagexec._core.scheduler import Scheduler
 from dagexec._core.secrets import SHOWN
 from dagexec._errors import ArgumentError, BadReference, CallError, PlanError, Problem

@@ -20,7 +20,7 @@ from dagexec import _errors
 from dagexec._core import outcome_json
 from dagexec._core.nested import InnerAnswers
 from dagexec._core.outcome_json import RecordedError, outcome_body
-from dagexec._core.outcomes import Approve, Deny, Done, Edit, Outcome
+from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._core.plan import Call, as_ran
 from dagexec._core.report import Report
 from dagexec._core.scheduler import (
@@ -327,3 +327,17 @@ def _for_json(value: Any, fallback: Callable[[Any], str]) -> Any:  # noqa: PLR09
 
 def _type_name(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
+
+
+def unrecorded(outcome: Outcome, error: Exception, *, writes: bool) -> Failed:
+    """Return the outcome of a call whose own outcome could not be recorded because of an error."""
+    ran = outcome.started is not None
+    what = f"the call ended as {outcome.status}, and that" if ran else "what became of it"
+    return Failed(
+        JournalError(f"{what} could not be recorded: {error}"),
+        started=outcome.started,
+        ended=outcome.ended,
+        queued=outcome.queued,
+        attempts=outcome.attempts,
+        maybe=ran and writes,
+    )

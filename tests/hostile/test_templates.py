@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dagexec import BadReference, Call, Executor, Plan, PlanError, Ref, Template, tool
 from dagexec._core.braces import Braces
-from dagexec._core.refs import MAX_DEPTH, resolve
+from dagexec._core.refs import MAX_DEPTH
+from dagexec._core.resolving import resolve
 from dagexec._core.room import MAX_TEXT
 from tests.hostile.cost import assert_linear, seconds
 

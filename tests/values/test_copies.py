@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dagexec import Call, Plan
 from dagexec._core.copies import own
-from dagexec._core.refs import Literal, decode, encode, resolve
+from dagexec._core.refs import Literal, decode, encode
+from dagexec._core.resolving import resolve
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 VALUES = st.recursive(
