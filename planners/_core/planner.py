@@ -88,6 +88,10 @@ class Planner(ABC):
             `references`.
         text_calls: whether a reply that is nothing but calls written as text, because its server
             parses none, has these calls. Their answers are a message of the user's.
+        callers: who may call the tools, in the API's own words, where its sandbox runs code that
+            calls them: `("direct", "programmatic")` for Responses, `("code_execution_20260120",)`
+            for Messages. They go into each definition as `allowed_callers`. OpenAI's also say then
+            what the tools return, as `output_schema`, where their functions are annotated.
 
     A tool's value goes back as text, also where the API knows images and files.
     """
@@ -105,6 +109,7 @@ class Planner(ABC):
         show_errors: bool = True,
         placeholders: bool = True,
         text_calls: bool = False,
+        callers: Iterable[str] = (),
     ) -> None:
         """Make the definitions; raise ToolDefinitionError for what cannot be a tool."""
         if limit is not None and limit < 1:
@@ -117,6 +122,7 @@ class Planner(ABC):
         self._show_errors = show_errors
         self._placeholders = placeholders
         self._text_calls = text_calls
+        self._callers = [callers] if isinstance(callers, str) else list(callers)
         self._definitions = [self._defined(tool) for tool in self._by_name.values()]
         self._extra: Extra | None = None
         self._log = self._new_log()
@@ -347,7 +353,13 @@ class Planner(ABC):
             schema = widened(schema, exact=kept)
         elif not kept:
             schema = schemas.normalised(schema)
-        return self._definition(tool, dict(schema), strict=kept)
+        definition = self._definition(tool, dict(schema), strict=kept)
+        return {**definition, **self._for_code(tool)} if self._callers else definition
+
+    def _for_code(self, tool: Tool[..., Any]) -> dict[str, Any]:
+        """Return what a definition says to code that may call its tool."""
+        del tool
+        return {"allowed_callers": list(self._callers)}
 
     def _rendered(self, records: Sequence[CallRecord]) -> list[Any]:
         answers: dict[int, Answer] = {}

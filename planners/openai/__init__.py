@@ -102,6 +102,7 @@ from planners._core.call_log import CallRecord, RawCall
 from planners._core.edge import get, is_list, items, listed, plain, said, text, worded
 from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
+from planners._core.returned import returned
 from planners._core.stream import Assembler
 from planners._core.widen import OPENAI, Dialect
 from planners.openai._api import ChatApi, ResponsesApi, choice_of, is_legacy
@@ -201,6 +202,10 @@ class ChatPlanner(Planner):
         if strict:
             function["strict"] = True
         return {"type": "function", "function": function}
+
+    def _for_code(self, tool: Tool[..., Any]) -> dict[str, Any]:
+        del tool
+        raise DagexecError("Chat Completions runs no code that calls tools: leave out callers=")
 
     def _answers(self, answers: Sequence[Answer]) -> list[Any]:
         # A tool message holds text only; what shows its media comes behind the whole batch.
@@ -320,6 +325,11 @@ class ResponsesPlanner(Planner):
             definition["description"] = tool.description
         # Said in either case: this API takes a missing `strict` for true.
         return {**definition, "parameters": schema, "strict": strict}
+
+    def _for_code(self, tool: Tool[..., Any]) -> dict[str, Any]:
+        schema = returned(tool) if "programmatic" in self._callers else None
+        more = {} if schema is None else {"output_schema": schema}
+        return {**super()._for_code(tool), **more}
 
     def _answers(self, answers: Sequence[Answer]) -> list[Any]:
         return [_output(answer) for answer in answers]

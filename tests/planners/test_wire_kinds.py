@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import jsonschema
 import pytest
+from anthropic.types import ToolParam
+from openai.types.responses import FunctionToolParam
+from pydantic import TypeAdapter
 
-from dagexec import Approve, DagexecError, Done, Executor, tool
+from dagexec import Approve, DagexecError, Done, Executor, Tool, tool
 from dagexec.journal import MemoryJournal
 from dagexec.testing import ScriptedModel, check_conversation
 from planners import Dialogue, solve
@@ -330,3 +337,54 @@ async def test_a_read_starts_on_what_the_next_event_says_of_it(told):
     assert report["1"].value == "Rome"
     (back,) = planner.results(report)
     assert back["output"] == "[call 1]\nRome"
+
+
+@dataclass
+class Quote:
+    """What a tool returns."""
+
+    item: str
+    price: float
+
+
+@tool(effect="read")
+async def quote(item: str) -> Quote:
+    """Look up a quote."""
+    return Quote(item, 2.5)
+
+
+@tool(effect="read")
+def said(item: str) -> str:
+    """Say something."""
+    return item
+
+
+@tool(effect="read")
+def odd(item: str) -> Iterator[threading.Thread]:
+    """Return what JSON has no form for."""
+    raise NotImplementedError
+
+
+@pytest.mark.anyio
+async def test_code_is_told_what_tools_return():
+    """Only where code may call them, in the API that has a field for it; answers are as told."""
+    tools = [quote, said, odd, Tool.from_schema("far", None, len)]
+    assert "output_schema" not in str(ResponsesPlanner(tools).tools)
+    callers = ("direct", "programmatic")
+    planner = ResponsesPlanner(tools, callers=callers)
+    first, *others = planner.tools
+    assert first["allowed_callers"] == list(callers)
+    assert first["output_schema"]["properties"].keys() == {"item", "price"}
+    assert not any("output_schema" in each for each in others)
+    TypeAdapter(FunctionToolParam).validate_python(first, strict=True)
+    reply = response(
+        item("1", "quote", {"item": "a"}, caller={"type": "program", "caller_id": "p"})
+    )
+    (back,), _ = await answered(planner, reply, tools)
+    check = jsonschema.Draft202012Validator(first["output_schema"])
+    check.validate(json.loads(back["output"]))
+    (own, *_) = MessagesPlanner(tools, callers="code_execution_20260120").tools
+    assert own["allowed_callers"] == ["code_execution_20260120"]
+    TypeAdapter(ToolParam).validate_python(own, strict=True)
+    with pytest.raises(DagexecError, match="callers"):
+        ChatPlanner(tools, callers=callers)
