@@ -28,7 +28,7 @@ from dagexec._core.earlier_calls import (
     value_at,
     without_faults,
 )
-from dagexec._core.events import Progress, Retrying, Waiting
+from dagexec._core.events import Abandoned, Blocked, Progress, Retrying, Waiting
 from dagexec._core.identical import Identical, shared, speaks_for_all
 from dagexec._core.json_form import as_text
 from dagexec._core.media import as_media, parts_of
@@ -72,10 +72,12 @@ __all__ = [
     "MARKS",
     "MAYBE",
     "SCOPES",
+    "Abandoned",
     "Abort",
     "Action",
     "Added",
     "Asked",
+    "Blocked",
     "Braces",
     "CannotRun",
     "Closed",

@@ -176,4 +176,21 @@ class Progress:
     at: float = 0.0
 
 
-Notice: TypeAlias = Waiting | Retrying | Progress
+@final
+@value()
+class Blocked:
+    """A step of an async tool blocked the event loop for so many seconds."""
+
+    call: str
+    seconds: float
+
+
+@final
+@value()
+class Abandoned:
+    """A synchronous tool did not end in time, and its thread was left behind."""
+
+    call: str
+
+
+Notice: TypeAlias = Waiting | Retrying | Progress | Blocked | Abandoned

@@ -55,6 +55,8 @@ class Call:
     after: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     problem: str | None = None
+    # The id that the provider gave it, where a planner read it; for traces, and in no JSON form.
+    provider_id: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     # Found once: planning, scheduling and resolving all need them. The references in `args`; the
     # calls that must be done first, each once, in the order in which they are named; and those
     # that must only have ended first: references with a default, and `ordered`.
@@ -74,6 +76,8 @@ class Call:
             after: Iterable[str | Call] = (),
             ordered: Iterable[str | Call] = (),
             problem: str | None = None,
+            *,
+            provider_id: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final, final
 
 from dagexec._concurrency.stacks import Place
 from dagexec._concurrency.steps import clock, place_of
+from dagexec._pictures.durations import duration
 
 _log: Final = logging.getLogger("dagexec")
 
@@ -50,7 +51,7 @@ class Step:
         where = "" if self.place is None else f" at {self.place.file}:{self.place.line}"
         return (
             f"call {self.call!r} (tool {self.tool!r}) blocked the event loop"
-            f" for {self.seconds:.2f} s{where}"
+            f" for {duration(self.seconds)}{where}"
         )
 
 
@@ -66,10 +67,11 @@ class Blocking:
         self.seconds = 0.0
         self._last: deque[Step] = deque(maxlen=_KEPT)
 
-    def note(self, names: tuple[str, str], begun: float, thread: int, coroutine: object) -> None:
+    def note(self, names: tuple[str, str], begun: float, thread: int, coroutine: object) -> float:
         """Count a step of a call of a tool that began at `begun`, and name it in the log.
 
-        Without a `coroutine` it was one before the tool: of a validator, or of `approval=`.
+        Without a `coroutine` it was one before the tool: of a validator, or of `approval=`. Returns
+        how long it took, in seconds.
         """
         ended = clock()
         step = Step(*names, begun, ended, place_of(thread, begun, coroutine))
@@ -80,6 +82,7 @@ class Blocking:
             text = "%s: meanwhile nothing else ran and no deadline was kept; %s"
             advice = _BEFORE if coroutine is None else _INSIDE
             _log.warning(text, step, advice, extra={"dagexec": _facts(step)})
+        return step.seconds
 
     def during(self, seconds: float) -> str:
         """Return what to add to the error of what has timed out after this many seconds."""

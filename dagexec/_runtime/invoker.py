@@ -30,6 +30,7 @@ from dagexec._concurrency.slots import Lease
 from dagexec._concurrency.steps import SLOW, clock
 from dagexec._concurrency.threads import ThreadCall, call_in_place
 from dagexec._core.copies import PLAIN
+from dagexec._core.events import Abandoned, Blocked
 from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call
 from dagexec._runtime.lane import Lane
@@ -178,7 +179,8 @@ class Invoker:
     def _on_slow(self, begun: float, coroutine: object) -> None:
         """Take note of a step of the tool that blocked the event loop, from `begun` until now."""
         run = self._run
-        run.blocking.note(self.names, begun, run.thread, coroutine)
+        seconds = run.blocking.note(self.names, begun, run.thread, coroutine)
+        run.tell(Blocked(self.names[0], seconds))
 
     def _nearest(self) -> float:
         """Return the next of all deadlines that bound the call, a point on the loop's clock."""
@@ -197,6 +199,7 @@ class Invoker:
         run, (name, tool) = self._run, self.names
         run.abandoned += 1
         run.left_behind.append(name)
+        run.tell(Abandoned(name))
         if self._parts.holdings is not None:
             self._parts.holdings.keep(name, thread)
         text = "call %r: tool %r did not end in time; its thread is left behind"

@@ -34,7 +34,10 @@ from dagexec.lowlevel import (
     text_of,
 )
 
-Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress"
+Item: TypeAlias = (
+    "Event | Action | Retrying | Waiting | lowlevel.Progress | lowlevel.Blocked"
+    " | lowlevel.Abandoned"
+)
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0

@@ -249,7 +249,8 @@ class CallLog(EarlierCalls[CallRecord]):
         else:
             record.call = call
             return call
-        return Call(record.id, record.raw.name or _NAMELESS, problem=text)
+        name, origin = record.raw.name or _NAMELESS, record.raw.id or None
+        return Call(record.id, name, problem=text, provider_id=origin)
 
     def _checked(self, record: CallRecord) -> Call:
         """Return a call that can run; raise CannotRun or PlanError for others."""
@@ -267,10 +268,11 @@ class CallLog(EarlierCalls[CallRecord]):
             args = {key: _plain(item) for key, item in args.items()}
         elif self._placeholders is not None and raw.kind != "custom":
             self._refuse_placeholder(args, record, tool, self._placeholders)
-        call = Call(record.id, tool.name, args)
+        origin = raw.id or None
+        call = Call(record.id, tool.name, args, provider_id=origin)
         if call.refs or call.each:
             found = self.substituted(call.args, record)
-            call = Call(record.id, tool.name, found)
+            call = Call(record.id, tool.name, found, provider_id=origin)
         problems = tool.problems(call.args)
         if problems:
             raise CannotRun(tool.explain(problems))

@@ -1,65 +1,23 @@
-"""Traces: OpenTelemetry spans for runs, turns and calls, by the GenAI semantic conventions.
-
-A trace of an agent that shows its model's requests does not show why its tools took so long. Here a
-run is a span `invoke_workflow NAME`, and each call that starts a span `execute_tool TOOL` below it,
-with the time it was queued, its attempts and its effect. What it depends on are links, since a
-graph is no tree. A tool's own spans are below its call's.
-
-```python
-from dagexec import Call, Executor, tool
-from dagexec.integrations.otel import Tracing
-
-
-@tool(effect="read")
-async def price(title: str) -> float:
-    return 9.5
-
-
-tracing = Tracing(
-    "shop", span_attributes=lambda call, outcome: {"langfuse.observation.type": "tool"}
-)
-executor = Executor([price], observers=[tracing])
-print(executor.run_sync([Call("p", "price", {"title": "Dune"})]).ok)
-```
-
-```text
-True
-```
-
-With `planners.solve`, pass `before_turn=tracing.before_turn, after_turn=tracing.after_turn`, and
-each turn is a span with its run below it; `with tracing.workflow():` puts all of it below one.
-
-The conventions are "in development", so their names are written out here and no package of
-constants is needed. Arguments, results and messages of errors may be secret: they are left out
-unless `content=True`. Needs the extra `otel`; without an observer nothing of this is even loaded.
-"""
+"""Spans of runs, turns and calls."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
-from dagexec._core.events import Retrying, Waiting
-from dagexec._core.refs import encode
-from dagexec._core.scheduler import Added, Conclude, Finish, Settled, Started
-from dagexec._errors import MissingExtra, text_of
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-try:
-    from opentelemetry import context as otel_context
-    from opentelemetry import trace
-    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-except ImportError as missing:  # pragma: no cover - the extra is there in the tests
-    _text = "dagexec.integrations.otel needs OpenTelemetry: pip install 'dagexec[otel]'"
-    raise MissingExtra(_text) from missing
-
-from collections.abc import Callable, Generator, Mapping
-
-from dagexec._core.events import Notice
+from dagexec._core.events import Notice, Retrying, Waiting
 from dagexec._core.outcomes import Outcome
 from dagexec._core.plan import Call
-from dagexec._core.scheduler import Action, Event
+from dagexec._core.refs import encode
+from dagexec._core.scheduler import Action, Added, Conclude, Event, Finish, Settled, Started
+from dagexec._errors import text_of
 from dagexec._tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -67,8 +25,6 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     SpanAttributes = Callable[[Call, Outcome], Mapping[str, AttributeValue]]
-
-__all__ = ["Tracing"]
 
 # Characters of an argument or result in a span; backends cut or refuse longer ones.
 _LONGEST: Final = 8000
@@ -206,7 +162,7 @@ class _RunSpans:
         attributes: dict[str, AttributeValue] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": call.tool,
-            "gen_ai.tool.call.id": call.id,
+            "gen_ai.tool.call.id": call.provider_id or call.id,
             "gen_ai.tool.type": "function",
             "dagexec.call.id": call.id,
             "dagexec.effect": str(tool.effect.value),
