@@ -34,10 +34,8 @@ from dagexec.lowlevel import (
     text_of,
 )
 
-Item: TypeAlias = (
-    "Event | Action | Retrying | Waiting | lowlevel.Progress | lowlevel.Blocked"
-    " | lowlevel.Abandoned"
-)
+Item: TypeAlias = "Event | Action | Retrying | Waiting | lowlevel.Progress | Unshown"
+Unshown: TypeAlias = "lowlevel.Blocked | lowlevel.Abandoned"
 
 ROWS: Final = 12
 HEARTBEAT: Final = 5.0
