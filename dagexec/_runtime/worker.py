@@ -21,6 +21,7 @@ from dagexec._concurrency.signals import Asked, CancelledCall, bare
 from dagexec._concurrency.steps import SLOW
 from dagexec._concurrency.steps import clock as real_clock
 from dagexec._core.copies import PLAIN
+from dagexec._core.events import Blocked
 from dagexec._core.json_form import snapshot
 from dagexec._core.nested import nested_question
 from dagexec._core.outcomes import Cancelled, Done, Failed, Outcome, Pending, TimedOut
@@ -203,7 +204,8 @@ class Worker(Invoker):
             begun = real_clock()
             arguments = parts.admit(self._lane, call, tool, arguments, since)
             if real_clock() - begun > SLOW:
-                run.blocking.note((name, tool.name), begun, run.thread, None)
+                seconds = run.blocking.note((name, tool.name), begun, run.thread, None)
+                run.tell(Blocked(name, seconds))
             if arguments is None:
                 return
         limits = run.settings.limits
