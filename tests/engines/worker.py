@@ -76,6 +76,11 @@ async def known(context: CallContext, value: Any = "", seconds: float = 0) -> st
     return await work(context, value, seconds)
 
 
+@tool(uses={"room": 1})
+async def alone(context: CallContext, value: Any = "", seconds: float = 0) -> str:
+    return await work(context, value, seconds)
+
+
 @tool(approval=True)
 async def pay(context: CallContext, value: Any = "", seconds: float = 0) -> str:
     return await work(context, value, seconds)

@@ -186,7 +186,9 @@ class TemporalEngine:
 
         A write that is cancelled so is in doubt there.
         """
-        process, self._process, self._runs = self._process, None, None
+        process, runs, self._process, self._runs = self._process, self._runs, None, None
+        if runs is not None:
+            runs.close()
         if process is not None:
             await process.close()
             await self._executor.aclose()

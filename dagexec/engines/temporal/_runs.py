@@ -67,6 +67,12 @@ class Runs:
         self._values = values
         self._extra = extra
         self._name = str(extra["engine"])
+        # Of the engine: who waits then is told so, as nobody here would decide any more.
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let nobody wait any longer; runs go on elsewhere."""
+        self._closed.set()
 
     # --------------------------------------------------------------------------------- beginning
 
@@ -126,15 +132,28 @@ class Runs:
         result = asyncio.create_task(handle.result())
         ended = asyncio.create_task(self._ended(handle, number))
         watch = asyncio.create_task(self._warn(handle, run_id))
+        closed = asyncio.create_task(self._closed.wait())
+        tasks = (result, ended, closed, watch)
         try:
-            await asyncio.wait([result, ended], return_when=asyncio.FIRST_COMPLETED)
-            if not result.done() and ended.result() != CLOSED:
+            await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and ended.done() and ended.result() != CLOSED:
                 return report_of(run_id, (await self._known(run_id, calls))[0])
+            if not result.done():
+                await asyncio.wait([result, closed], return_when=asyncio.FIRST_COMPLETED)
+            self._check_open(run_id, result)
             return await self._result(run_id, result, calls)
         finally:
-            for task in (result, ended, watch):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait([result, ended, watch])
+            await asyncio.wait(tasks)
+
+    def _check_open(self, run_id: str, result: asyncio.Task[Any]) -> None:
+        if not result.done():
+            msg = (
+                f"the engine was closed while the run {run_id!r} was waited for; the run goes on"
+                " where another is open, and run() or report() has its report"
+            )
+            raise DagexecError(msg)
 
     async def _ended(self, handle: Any, number: int) -> int:
         """Return when a run rests; CLOSED, and never before its result is there, when it ended."""
@@ -272,11 +291,15 @@ class Runs:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
         result = asyncio.create_task(handle.result())
+        closed = asyncio.create_task(self._closed.wait())
         try:
-            await asyncio.wait([result])
+            await asyncio.wait([result, closed], return_when=asyncio.FIRST_COMPLETED)
+            self._check_open(run_id, result)
             return await self._result(run_id, result)
         finally:
-            result.cancel()
+            for task in (result, closed):
+                task.cancel()
+            await asyncio.wait([result, closed])
 
     async def report(self, run_id: str) -> Report:
         """Return what is known now."""

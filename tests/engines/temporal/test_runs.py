@@ -325,6 +325,18 @@ class TestEnds:
                 await task
             assert (await engine.run(plan, run_id="r")).outputs == {"a": 2, "b": 2}
 
+    async def test_an_engine_that_is_closed_meanwhile(self, address, name):
+        """Who waits is told so; the run goes on where an engine is open."""
+        plan = [Call("a", "nap", {"seconds": 1}), Call("b", "same", {"value": Ref("a")})]
+        engine = engine_at(address, name)
+        async with engine:
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            await known(engine, "r", lambda _: True)
+        with pytest.raises(DagexecError, match="closed while the run 'r' was waited for"):
+            await waiting
+        async with engine:
+            assert (await engine.run(plan, run_id="r")).outputs == {"a": 1, "b": 1}
+
     async def test_a_run_that_is_terminated(self, address, name):
         """It has no outcomes, and whoever waits is told so."""
         plan = [Call("b", "nap", {"seconds": 50})]

@@ -59,7 +59,8 @@ def asking(address: str, name: str, folder: Path, **settings: Any) -> Any:
 
     worker.FOLDER = folder
     given = {"timeouts": worker.TIMEOUTS, "calls": False, "lease": LEASE, "beat": 0.5, **settings}
-    return TemporalEngine(worker.TOOLS, address=address, name=name, **given)
+    given["capacities"] = {"room": 1}
+    return TemporalEngine([*worker.TOOLS, worker.alone], address=address, name=name, **given)
 
 
 async def test_the_calls_of_a_killed_worker_go_on_elsewhere(start, tmp_path):
@@ -115,6 +116,35 @@ async def test_what_becomes_of_writes_in_flight(start, address, name, tmp_path, 
         assert report.ok
         assert report["s"].attempts == 2
         assert begun(tmp_path) == {"k": 1, "s": 2, "p": 2, "n": 1, "m": 1}
+
+
+async def test_a_write_that_waited_in_a_worker(start, address, name, tmp_path):
+    """Only what had begun is in doubt: a write that waited for a resource runs elsewhere."""
+    from dagexec import Call
+
+    plan = [Call(each, "alone", {"value": each, "seconds": 1000.0}) for each in "ab"]
+    engine = asking(address, name, tmp_path)
+    async with engine:
+        first = await asyncio.to_thread(start().wait_until_ready)
+        waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 1)
+        (began,) = begun(tmp_path)
+        await asyncio.sleep(1)
+        first.kill()
+        await asyncio.to_thread(start().wait_until_ready)
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 2)
+        report = await known_of(engine, began)
+        assert report[began].status == "in_doubt"
+        report = await engine.cancel("r")
+        assert await waiting
+    assert {*begun(tmp_path).values()} == {1}
+    assert report[began].maybe
+
+
+async def known_of(engine: Any, call: str) -> Any:
+    while call not in (report := await engine.report("r")):
+        await asyncio.sleep(0.1)
+    return report
 
 
 async def test_an_engine_that_is_closed_with_time_to_end(start, tmp_path):

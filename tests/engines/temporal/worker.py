@@ -16,15 +16,15 @@ import sys
 from typing import Any
 
 from dagexec.engines.temporal import TemporalEngine
-from tests.engines.worker import TIMEOUTS, TOOLS, listen
+from tests.engines.worker import TIMEOUTS, TOOLS, alone, listen
 
 # Seconds until a worker that was killed counts as dead.
 LEASE = 3.0
 
 
 async def main(address: str, name: str, settings: dict[str, Any]) -> None:
-    given = {"concurrency": 4, "lease": LEASE, "beat": 0.5, **settings}
-    engine = TemporalEngine(TOOLS, address=address, name=name, timeouts=TIMEOUTS, **given)
+    given = {"concurrency": 4, "capacities": {"room": 1}, "lease": LEASE, "beat": 0.5, **settings}
+    engine = TemporalEngine([*TOOLS, alone], address=address, name=name, timeouts=TIMEOUTS, **given)
     async with engine:
         listening = asyncio.create_task(listen(engine))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, listening.cancel)
