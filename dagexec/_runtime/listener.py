@@ -100,6 +100,31 @@ def _private_folder() -> Path:
     raise DagexecError(msg)
 
 
+def listening() -> tuple[int, ...]:
+    """Return the ids of this user's processes that answer, in order."""
+    found: dict[int, None] = {}
+    if not hasattr(socket, "AF_UNIX"):
+        return ()
+    for folder in folders(os.getuid()):
+        with contextlib.suppress(OSError):
+            for path in folder.glob(f"{PREFIX}*.sock"):
+                name = path.name.removeprefix(PREFIX).removesuffix(".sock")
+                if name.isdecimal() and _answers(path):
+                    found[int(name)] = None
+    return tuple(sorted(found))
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens there; a process that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
 def _bound(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -16,13 +16,20 @@ from dagexec._pictures.timeline import Timeline
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
 from dagexec._tools.checking import problems_of
-from dagexec.cli._inputs import UsageError, chosen_planner, drawn_plan, load_tools, read
+from dagexec.cli._inputs import (
+    UsageError,
+    chosen_planner,
+    drawn_plan,
+    hidden_planners,
+    load_tools,
+    read,
+)
 from dagexec.cli._programs import checked, is_program, outcome_of, read_program
 from dagexec.cli._runs import is_run, journal_of, show_run
 from dagexec.cli._terminal import Terminal
 from dagexec.programs import Program
 
-DONE, NOT_DONE, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, NOT_DONE, WRONG, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def run(options: Namespace, terminal: Terminal) -> int:
@@ -112,6 +119,9 @@ def _diagram(payload: Any, planner: str | None) -> Diagram:
 
 def check(options: Namespace, terminal: Terminal) -> int:
     """Name every problem of a plan, of a reply's calls or of a program, one a line."""
+    hidden = hidden_planners(options.file, options.tools)
+    if hidden:
+        terminal.note(hidden)
     if is_program(options.file):
         return _check_program(options, terminal)
     payload = read(options.file)

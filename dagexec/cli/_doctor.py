@@ -19,6 +19,8 @@ def doctor(options: Namespace, terminal: Terminal) -> int:
     """Say whether processes hang, and why."""
     from dagexec.doctor import examine
 
+    if not options.pids:
+        return _list(options, terminal)
     diagnosis = examine(*options.pids, seconds=options.seconds)
     if options.json:
         terminal.write_json(diagnosis.to_dict(), indent=2)
@@ -26,3 +28,27 @@ def doctor(options: Namespace, terminal: Terminal) -> int:
         for line in str(diagnosis).splitlines():
             terminal.write(printable(line))  # names of programs are others' texts
     return diagnosis.exit_code
+
+
+def _list(options: Namespace, terminal: Terminal) -> int:
+    """Name the processes of this user that tell the doctor of their calls."""
+    from dagexec._runtime.listener import listening
+    from dagexec.doctor._proc import process_name
+
+    found = {pid: process_name(pid) for pid in listening()}
+    if options.json:
+        terminal.write_json([{"pid": pid, "name": name} for pid, name in found.items()], indent=2)
+        return 0
+    for pid, name in found.items():
+        terminal.write(printable(f"{pid:>8}  {name}"))
+    terminal.note(
+        "`dagexec doctor PID` says what each of its calls holds and waits for"
+        if found
+        else "no process of yours tells of its calls; `dagexec doctor PID` looks at any process"
+        " from outside"
+    )
+    terminal.note(
+        "a process tells of its calls if it was started with DAGEXEC_DOCTOR=1, or calls"
+        " dagexec.doctor.listen()"
+    )
+    return 0

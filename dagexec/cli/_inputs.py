@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
+import dagexec
 from dagexec import Outcome
 from dagexec._core.plan import Plan
 from dagexec._errors import DagexecError, ToolDefinitionError
@@ -201,3 +202,22 @@ def drawn_plan(make: Callable[..., Planner], payload: Any) -> Plan:
 def _never(**_: Any) -> None:
     msg = "a stand-in is not run"
     raise AssertionError(msg)
+
+
+def hidden_planners(*files: str | None) -> str:
+    """Return what there is to say of a package `planners` that hides dagexec's; empty if none.
+
+    Python takes the one beside a script, or in the folder that it is started in, before those that
+    are installed.
+    """
+    ours = Path(dagexec.__file__).resolve().parent.parent / "planners"
+    beside = [Path(file).resolve().parent for file in files if file and Path(file).exists()]
+    for folder in dict.fromkeys((Path.cwd(), *beside)):
+        for found in (folder / "planners" / "__init__.py", folder / "planners.py"):
+            if found.is_file() and found.resolve().parent != ours:
+                return (
+                    f"{found} hides dagexec's package `planners` from programs that start in"
+                    f' {folder}: `from planners.openai import ChatPlanner` fails there with "No'
+                    " module named 'planners.openai'\". Rename it"
+                )
+    return ""

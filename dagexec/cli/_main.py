@@ -18,10 +18,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from dagexec._errors import DagexecError, PlanError
-from dagexec.cli._commands import INTERRUPTED, NOT_DONE, WRONG, check, run, serve, show
+from dagexec.cli._commands import INTERRUPTED, NOT_DONE, TERMINATED, WRONG, check, run, serve, show
 from dagexec.cli._doctor import EXITS, doctor
 from dagexec.cli._inputs import UsageError
 from dagexec.cli._runs import add_runs
+from dagexec.cli._signals import interrupted_by_sigterm
 from dagexec.cli._terminal import DISPLAYS, Terminal
 
 _FILE: Final = "a plan, or the reply of a model, as JSON; - for stdin; a program, if it ends in .py"
@@ -29,12 +30,18 @@ _TOOLS: Final = "module, path.py, or either with :attribute, that defines @dagex
 _PLANNER: Final = "who reads the reply, where it is not plain from its shape"
 _EXITS: Final = """\
 exit codes: 0 all calls are done, 1 some call is not, 2 the plan or the usage is wrong,
-130 interrupted. Results go to stdout, everything for the eye to stderr."""
+130 interrupted, 143 ended by SIGTERM. Results go to stdout, everything for the eye to stderr."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default the process's; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with interrupted_by_sigterm() as told:
+        code = _guarded(arguments)
+    return TERMINATED if told.terminate and code == INTERRUPTED else code
+
+
+def _guarded(arguments: list[str]) -> int:
     terminal = Terminal()
     try:
         return _dispatch(arguments)
@@ -190,7 +197,13 @@ def _add_doctor(commands: Any) -> None:
         epilog=EXITS,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    command.add_argument("pids", nargs="+", type=_pid, metavar="PID", help="a process id")
+    command.add_argument(
+        "pids",
+        nargs="*",
+        type=_pid,
+        metavar="PID",
+        help="a process id; without one, your processes that tell of their calls are listed",
+    )
     command.add_argument("--json", action="store_true", help="print everything as JSON")
     command.add_argument(
         "--seconds",

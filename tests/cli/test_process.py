@@ -151,3 +151,45 @@ def test_the_demonstration():
     answered = re.findall(r'"(?:tool_call_id|call_id|tool_use_id)": "([^"]+)"', out)
     assert len(answered) == len(set(answered)) == 8 + 5 + 5
     assert "▶ 1 query" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM is no signal there")
+def test_a_service_manager_ends_it_as_the_interrupt_key_does(waiting):
+    """SIGTERM: 143, no traceback, and the report so far is on stdout."""
+    argv = [*COMMAND, "run", waiting, "--tools", TOOLS, "--timeout", "1"]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(), text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert "running" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert json.loads(out)["outcomes"]["w"]["status"] == "cancelled"
+
+
+def test_check_names_a_package_that_hides_planners(tmp_path):
+    """A folder `planners` of the user's own; one without `__init__.py` hides nothing."""
+    (tmp_path / "planners").mkdir()
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"calls": []}')
+    argv = [*COMMAND, "check", str(plan)]
+    environment = _environment(PYTHONPATH=str(Path(__file__).parents[2]), PYTHONSAFEPATH="1")
+
+    def said():
+        found = subprocess.run(
+            argv, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+        assert found.returncode == 0
+        return found.stderr
+
+    assert "hides" not in said()
+    (tmp_path / "planners" / "__init__.py").write_text("")
+    assert "No module named 'planners.openai'" in said()
+    assert "Rename it" in said()
