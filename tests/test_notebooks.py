@@ -77,7 +77,7 @@ def test_it_begins_with_the_problem_and_ends_with_what_to_try(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):
-    """No key, no network, nothing on stderr; at least as many pictures as it is kept with."""
+    """No key, no network, nothing on stderr or left; as many pictures as it is kept with."""
     nbclient = pytest.importorskip("nbclient")
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
@@ -86,7 +86,8 @@ def test_it_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
     )
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    (folder := tmp_path / "folder").mkdir()
     notebook = read(path)
     expected = len(pictures(notebook))
     for cell in notebook.cells:
@@ -96,9 +97,10 @@ def test_it_runs(path, tmp_path, monkeypatch):
         notebook,
         kernel_name="python3",
         timeout=200,
-        resources={"metadata": {"path": str(tmp_path)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
+    assert not list(folder.iterdir()), "it leaves files, so it may not run twice"
     drawn = pictures(notebook)
     assert len(drawn) >= expected
     for svg in drawn:
