@@ -44,7 +44,8 @@ class Call:
     whatever became of them: the order of two calls that touch the same resource.
 
     `problem` says why a call cannot run as a model wrote it. Such a call stays in the plan, fails
-    at once with this text and costs its dependants; everything else runs.
+    at once with this text and costs its dependants; everything else runs. `line` is the line of the
+    program that makes the call.
 
     Errors: PlanError where id, tool, args or a reference in them cannot be read.
     """
@@ -60,6 +61,8 @@ class Call:
     # Found once: planning, scheduling and resolving all need them. The references in `args`; the
     # calls that must be done first, each once, in the order in which they are named; and those
     # that must only have ended first: references with a default, and `ordered`.
+    # None for a call of a plan. It is not in the JSON form.
+    line: int | None = field(default=None, kw_only=True, repr=False, compare=False)
     refs: tuple[Ref, ...] = field(default=(), init=False, repr=False, compare=False)
     needs: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)
     waits: tuple[str, ...] = field(default=(), init=False, repr=False, compare=False)

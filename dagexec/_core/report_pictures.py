@@ -47,12 +47,21 @@ def diagram_of(report: Results) -> Diagram:
     for call in report.plan:
         outcome = report.get(call.id)
         if outcome is not None:
-            nodes.append(Node(call.id, call.tool, outcome.status, word(outcome)))
+            state, note = outcome.status, word(outcome)
         else:
             each = report.underway.get(call.id, Underway("waiting"))
-            nodes.append(Node(call.id, call.tool, each.state, _underway_word(each, report.elapsed)))
+            state, note = each.state, _underway_word(each, report.elapsed)
+        nodes.append(Node(call.id, call.tool, state, _placed(note, call.id, report)))
     path = tuple(link.call for link in path_of(report))
     return Diagram(tuple(nodes), report.plan.edges, report.plan.layers, path, str(report))
+
+
+def _placed(note: str, name: str, report: Results) -> str:
+    """Add the line of the program that made a call to what is said of it."""
+    line = None if report.program is None else report.program.lines.get(name)
+    if line is None:
+        return note
+    return f"{note}, line {line}" if note else f"line {line}"
 
 
 def timeline_of(report: Results) -> Timeline:
@@ -109,7 +118,7 @@ def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str
         call.id,
         call.tool,
         outcome.status,
-        word(outcome),
+        _placed(word(outcome), call.id, report),
         ready,
         started,
         ended,
@@ -210,7 +219,7 @@ def _bar_underway(call: Call, each: Underway, report: Results) -> Bar:
         seconds = report.setup.of(call.tool)
         limit = None if seconds is None else each.started + seconds
     limit = _moved(limit, marks, tried, report.elapsed)
-    note = _underway_word(each, report.elapsed)
+    note = _placed(_underway_word(each, report.elapsed), call.id, report)
     return Bar(
         call.id,
         call.tool,

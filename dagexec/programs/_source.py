@@ -190,7 +190,7 @@ class ProgramSource:
             self._beyond = self._beyond or ready.id
             del self._open[ready.id]
             return None
-        return Call(ready.id, ready.tool, args)
+        return Call(ready.id, ready.tool, args, line=ready.line)
 
     def _reused(self, ready: Ready, earlier: Reusable) -> bool:
         """Whether an earlier attempt has made this call; the program hears what came of it then."""

@@ -169,6 +169,8 @@ class _RunSpans:
         }
         if tool.description:
             attributes["gen_ai.tool.description"] = tool.description
+        if call.line is not None:
+            attributes["code.line.number"] = call.line  # of the program that made it
         self._spans[call.id] = self._tracer.start_span(
             f"execute_tool {call.tool}",
             context=self._below,
