@@ -46,6 +46,7 @@ def diagram_of(report: Results) -> Diagram:
     nodes: list[Node] = []
     for call in report.plan:
         outcome = report.get(call.id)
+        state: str
         if outcome is not None:
             state, note = outcome.status, word(outcome)
         else:

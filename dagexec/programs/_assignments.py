@@ -95,7 +95,7 @@ class Assignments(Forms):
             if type(old) is list:
                 given = await pipe.force(given)
                 if kind == "Add":
-                    given = list(whole(iterable(given)))
+                    given = list(self.pipe.copying(whole(iterable(given))))
             else:
                 given = await pipe.force_deep(given)
             if type(old) is list:
@@ -204,7 +204,7 @@ class Assignments(Forms):
         pipe = self.pipe
 
         async def unpack(frame: Frame, value: Any) -> None:
-            parts = _parts(await pipe.force(value), len(stores), starred)
+            parts = _parts(pipe.copying(await pipe.force(value)), len(stores), starred)
             for store, part in zip(stores, parts, strict=True):
                 await store(frame, part)
 
@@ -217,7 +217,7 @@ class Assignments(Forms):
             raise TypeError(msg)
         await pipe.before_change(owner)
         if isinstance(place, slice):
-            value = list(whole(iterable(await pipe.force(value))))
+            value = list(self.pipe.copying(whole(iterable(await pipe.force(value)))))
             self.keep(owner)
         elif pipe.tries:
             if type(owner) is list:

@@ -13,10 +13,10 @@ from typing import Any, Final
 from dagexec.programs._containers import Containers, mapping
 from dagexec.programs._expressions import iterable
 from dagexec.programs._functions import member
-from dagexec.programs._machine import Builtin, Code, ToolFunction
+from dagexec.programs._machine import Code, ToolFunction
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import Frame, Scope
-from dagexec.programs._values import CHANGING, CHANGING_NAMES, fits, method, whole
+from dagexec.programs._values import CHANGING, CHANGING_NAMES, Builtin, fits, method, whole
 
 # Functions that look at the first level of their arguments only.
 _SHALLOW: Final = frozenset(
@@ -235,7 +235,9 @@ class Calls(Containers):
             given = [await pipe.force(each) for each in args[:1]] if name != "append" else args[:1]
             args = [*given, *args[1:]]
             if name == "extend":
-                args = [list(whole(iterable(args[0])))] if len(args) == 1 else args
+                args = (
+                    [list(self.pipe.copying(whole(iterable(args[0]))))] if len(args) == 1 else args
+                )
         elif type(target) is dict and name in ("setdefault", "pop"):
             args = [
                 await pipe.force_deep(each) if not place else each
@@ -272,7 +274,7 @@ class Calls(Containers):
         if others:
             msg = f"sort() got an unexpected keyword argument {others[0]!r}"
             raise TypeError(msg)
-        items = list(whole(iterable(values)))
+        items = list(self.pipe.copying(whole(iterable(values))))
         if key is None:
             return sorted(await pipe.force_deep(items), reverse=backwards)
         keys = [await self.machine.call(key, [item], {}) for item in items]

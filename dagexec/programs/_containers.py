@@ -12,11 +12,20 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from dagexec.programs._expressions import Expressions, iterable
 from dagexec.programs._functions import member
-from dagexec.programs._machine import Builtin, Code, Function, Params
+from dagexec.programs._machine import Code, Function, Params
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, comprehension_scope, scope_of
-from dagexec.programs._values import attribute, fits, formatted, repr_of, text_of, weigh, whole
+from dagexec.programs._values import (
+    Builtin,
+    attribute,
+    fits,
+    formatted,
+    repr_of,
+    text_of,
+    weigh,
+    whole,
+)
 
 _CONVERSIONS: Final = {-1: "", 114: "r", 115: "s", 97: "a"}
 
@@ -159,7 +168,7 @@ class Containers(Expressions):
                 value = await code.run(frame) if code.waits else code.run(frame)
                 if starred:
                     value = await pipe.force(value)
-                    found.extend(whole(iterable(value)))
+                    found.extend(self.pipe.copying(whole(iterable(value))))
                 else:
                     found.append(value)
             return found

@@ -35,7 +35,7 @@ _TIME: Final = "isoformat strftime replace utcoffset tzname dst"
 _DATE_PARTS: Final = "year month day"
 _TIME_PARTS: Final = "hour minute second microsecond tzinfo fold"
 _READ_FROM: Final = "fromisoformat fromordinal fromisocalendar fromtimestamp strptime combine"
-_LIMITS: Final = "min max resolution"
+_ENDS: Final = frozenset(["min", "max", "resolution"])
 
 CLOCKS: Final = frozenset(["now", "today", "utcnow"])
 
@@ -65,7 +65,10 @@ CLASS_METHODS.update(
 )
 CLASS_ATTRIBUTES.update(
     {
-        **{kind: frozenset(_LIMITS.split()) for kind in (date, time, datetime, timedelta)},
+        date: _ENDS,
+        time: _ENDS,
+        datetime: _ENDS,
+        timedelta: _ENDS,
         timezone: frozenset(["utc"]),
     }
 )

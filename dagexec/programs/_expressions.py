@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS
-from dagexec.programs._machine import Builtin, Code, Function, Machine, ToolFunction
+from dagexec.programs._machine import Code, Function, Machine, ToolFunction
 from dagexec.programs._operators import BINARY, COMPARE, UNARY
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
+from dagexec.programs._values import Builtin
 
 _KINDS: Final[dict[str, type]] = {
     "bool": bool,

@@ -13,10 +13,10 @@ from typing import Any
 
 from dagexec.programs._calls import Calls
 from dagexec.programs._expressions import iterable
-from dagexec.programs._machine import Builtin, Code
+from dagexec.programs._machine import Code
 from dagexec.programs._operators import BINARY
 from dagexec.programs._scopes import Frame, Scope
-from dagexec.programs._values import text_of, whole
+from dagexec.programs._values import Builtin, text_of, whole
 
 
 class Forms(Calls):
@@ -55,7 +55,9 @@ class Forms(Calls):
         async def run(frame: Frame) -> Any:
             values, named = await values_of(frame), await named_of(frame)
             items = (
-                list(whole(iterable(await pipe.force(values[0])))) if len(values) == 1 else values
+                list(self.pipe.copying(whole(iterable(await pipe.force(values[0])))))
+                if len(values) == 1
+                else values
             )
             key = named["key"]
             if not items:
@@ -78,7 +80,7 @@ class Forms(Calls):
 
         async def run(frame: Frame) -> Any:
             function, *sources = await values_of(frame)
-            lists = [whole(iterable(await pipe.force(each))) for each in sources]
+            lists = [self.pipe.copying(whole(iterable(await pipe.force(each)))) for each in sources]
             return [
                 await machine.call(function, list(items), {}) for items in zip(*lists, strict=False)
             ]
@@ -91,7 +93,7 @@ class Forms(Calls):
         async def run(frame: Frame) -> Any:
             function, source = await values_of(frame)
             kept: list[Any] = []
-            for item in whole(iterable(await pipe.force(source))):
+            for item in self.pipe.copying(whole(iterable(await pipe.force(source)))):
                 found = item if function is None else await machine.call(function, [item], {})
                 if await pipe.force(found):
                     kept.append(item)
@@ -184,8 +186,8 @@ class Forms(Calls):
                 if type(source) is dict:
                     made.update(source)
                     continue
-                for place, pair in enumerate(whole(iterable(source))):
-                    items = list(whole(iterable(await pipe.force(pair))))
+                for place, pair in enumerate(self.pipe.copying(whole(iterable(source)))):
+                    items = list(self.pipe.copying(whole(iterable(await pipe.force(pair)))))
                     if len(items) != 2:  # noqa: PLR2004 - key and value
                         msg = (
                             f"dictionary update sequence element #{place} has length {len(items)};"
@@ -211,7 +213,7 @@ class Forms(Calls):
 
         async def run(frame: Frame) -> Any:
             found = await values.run(frame) if values.waits else values.run(frame)
-            found = whole(iterable(await pipe.force(found)))
+            found = self.pipe.copying(whole(iterable(await pipe.force(found))))
             return kind(await pipe.force_deep(list(found)))
 
         return Code(run, waits=True)

@@ -122,7 +122,11 @@ class Machine:
 
     async def call(self, function: Any, args: list[Any], named: dict[str, Any]) -> Any:
         """Call what a program calls: a function of its own, a tool, or one of Python's."""
-        function = await self.pipe.force(function)
+        pipe = self.pipe
+        pipe.steps += 1
+        if pipe.steps > pipe.pause_at:
+            await pipe.breathe()
+        function = await pipe.force(function)
         if type(function) is Function:
             return await self.run(function, args, named)
         if type(function) is ToolFunction:

@@ -54,6 +54,13 @@ def _modulo(a: Any, b: Any) -> Any:
     return a % b
 
 
+def _either(a: Any, b: Any) -> Any:
+    if isinstance(a, type) or isinstance(b, type):
+        msg = "kinds of errors are not joined by | here; write a tuple of them"
+        raise TypeError(msg)
+    return a | b
+
+
 def _equal(a: Any, b: Any) -> Any:
     if type(a) in CONTAINERS and type(b) in CONTAINERS:
         weigh(a, MOST)
@@ -93,7 +100,7 @@ BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Pow": power,
     "LShift": _shift,
     "RShift": operator.rshift,
-    "BitOr": operator.or_,
+    "BitOr": _either,
     "BitXor": operator.xor,
     "BitAnd": operator.and_,
 }

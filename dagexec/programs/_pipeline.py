@@ -40,13 +40,19 @@ from dagexec.programs._promise import (
     fill,
     reaches,
 )
-from dagexec.programs._values import CONTAINERS, Meter
+from dagexec.programs._values import CONTAINERS, VIEWS, Meter
 
 # Steps between two turns of the event loop: a few milliseconds.
 _BREATH: Final = 1_000
 # From this size on a value is charged for, each time that it is read.
 _LARGE: Final = 1_000
 _SIZED: Final = (str, *CONTAINERS)
+_COPIED: Final = (*_SIZED, *VIEWS, range)
+# Characters and items of all large values that a program makes, whether it keeps them or not.
+_MOST_MADE: Final = 64_000_000
+_TOO_MUCH: Final = (
+    f"the large values that a program makes may have {_MOST_MADE:,} characters and items together"
+)
 
 
 class Squash(BaseException):
@@ -91,6 +97,7 @@ class Pipeline:
         # Whether it gave up its turn without having to wait.
         self.breathing = False
         self.max_steps = max_steps
+        self._made = 0
         self.max_calls = max_calls
         # Calls that may start, for the driver to take.
         self.calls: deque[Ready] = deque()
@@ -162,10 +169,19 @@ class Pipeline:
         if Meter.spent:
             self.charge(Meter.spent << 6)
             Meter.spent = 0
-        for each in (*values, result):
+        for each in values:
             if type(each) in _SIZED and len(each) > _LARGE:
                 self.charge(len(each))
-        return result
+        return self.copying(result)
+
+    def copying(self, value: Any) -> Any:
+        """Return a value that was made, or is about to be copied, and count how large it is."""
+        if type(value) in _COPIED and len(value) > _LARGE:
+            self.charge(len(value))
+            self._made += len(value)
+            if self._made > _MOST_MADE:
+                raise LimitReached(_TOO_MUCH)
+        return value
 
     def charge(self, size: int) -> None:
         """Count what an operation on a value of this size takes; raise LimitReached at the end."""

@@ -19,10 +19,11 @@ from dagexec.programs._containers import all_names
 from dagexec.programs._errors import LimitReached
 from dagexec.programs._expressions import iterable
 from dagexec.programs._functions import member
-from dagexec.programs._machine import BREAK, CONTINUE, Builtin, Code, Function, Jump, with_line
+from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump, with_line
 from dagexec.programs._pipeline import Squash
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of
+from dagexec.programs._values import Builtin
 
 
 @final
