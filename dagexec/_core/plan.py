@@ -56,13 +56,10 @@ class Call:
     after: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     problem: str | None = None
-<<<<<<< HEAD
     # The id that the provider gave it, where a planner read it; for traces, and in no JSON form.
     provider_id: str | None = field(default=None, repr=False, compare=False, kw_only=True)
-=======
     # None for a call of a plan. It is not in the JSON form.
     line: int | None = field(default=None, kw_only=True, repr=False, compare=False)
->>>>>>> 7127247 (All that a program can reach is walked, and no object of the host is among it; large values together have a limit)
     # Found once: planning, scheduling and resolving all need them. The references in `args`; the
     # calls that must be done first, each once, in the order in which they are named; and those
     # that must only have ended first: references with a default, and `ordered`.
@@ -83,11 +80,8 @@ class Call:
             ordered: Iterable[str | Call] = (),
             problem: str | None = None,
             *,
-<<<<<<< HEAD
             provider_id: str | None = None,
-=======
             line: int | None = None,
->>>>>>> 7127247 (All that a program can reach is walked, and no object of the host is among it; large values together have a limit)
         ) -> None: ...
 
     def __post_init__(self) -> None:
