@@ -8,7 +8,7 @@ not shared: then the next in line runs.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeAlias, TypeVar, final
 
@@ -25,21 +25,25 @@ class Identical(Generic[F]):
     A follower is whatever the driver keeps of a call that waits.
     """
 
-    __slots__ = ("_followers", "_leaders")
+    __slots__ = ("_followers", "_frozen", "_leaders")
 
     def __init__(self) -> None:
         """Begin with no calls."""
         self._leaders: dict[Key, str] = {}
         self._followers: dict[str, list[tuple[str, F]]] = {}
+        # Imported for the first call.
+        self._frozen: Callable[[Any], Hashable] | None = None
 
     def leader_of(
         self, name: str, tool: str, arguments: Mapping[str, Any], ended: Mapping[str, Outcome]
     ) -> str | None:
         """Return the call whose outcome this one gets, or None: then it runs and leads others."""
-        from dagexec._core.sameness import frozen
+        if self._frozen is None:
+            from dagexec._core.sameness import frozen
 
+            self._frozen = frozen
         try:
-            key = tool, frozen(arguments)
+            key = tool, self._frozen(arguments)
         except (TypeError, RecursionError):
             return None  # an argument of which nobody knows when it is the same
         leader = self._leaders.setdefault(key, name)

@@ -32,8 +32,16 @@ def frozen(value: Any) -> Hashable:  # noqa: C901, PLR0911 - one a kind
     if kind in _SAME_IF_EQUAL:
         return kind, value
     if kind is dict:
-        items = cast("dict[Any, Any]", value).items()
-        return kind, tuple([(frozen(key), frozen(item)) for key, item in items])
+        # Names and most values end here, without a frame for each.
+        plain = _SAME_IF_EQUAL
+        items: Any = [
+            (
+                (type(key), key) if type(key) in plain else frozen(key),
+                (type(item), item) if type(item) in plain else frozen(item),
+            )
+            for key, item in value.items()
+        ]
+        return kind, tuple(items)
     if kind is list or kind is tuple:
         return kind, tuple([frozen(item) for item in value])
     if kind is frozenset:

@@ -413,7 +413,8 @@ class Executor:
         return None if link is None or link.tools != tuple(self.tools) else link
 
     def _new_run(self, plan: Runnable, run_id: str | None) -> Run:
-        if isinstance(plan, Live):
+        # To ask a protocol takes long.
+        if not isinstance(plan, Plan | list) and isinstance(plan, Live):
             plan = plan.live(self.tools)
         if not isinstance(plan, AsyncIterable):
             plan = as_plan(plan)

@@ -70,6 +70,8 @@ class Run(ShowsItself):
         self._make_runner = make_runner
         self._plan = plan
         self._source = source
+        # The source, if it waits for what becomes of its calls. To ask a protocol takes long.
+        self._listening = source if source is not None and isinstance(source, Listens) else None
         self._prepared = prepared
         self._recorder = recorder
         # Keeps a run inside a call that people can answer; None for others, and with a recorder.
@@ -109,7 +111,7 @@ class Run(ShowsItself):
             setup=run.settings.setup,
             marks=dict(run.marks),
             began=run.began_at,
-            program=self._source.end() if isinstance(self._source, Listens) else None,
+            program=None if self._listening is None else self._listening.end(),
         )
 
     async def note_waits(self) -> None:
@@ -193,8 +195,8 @@ class Run(ShowsItself):
         self._refuse_second_start()
         self._runner = self._make_runner(self.id, observers, self._recorder)
         run = self._runner.state
-        if isinstance(self._source, Listens):
-            run.observe(self._source.observe)
+        if self._listening is not None:
+            run.observe(self._listening.observe)
         if self._log is not None:
             run.given = {}  # so that runs inside its calls are kept too
             run.observe(self._log.hear)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from dagexec._core.copies import PLAIN
 from dagexec._core.each import calls_of, count_of, item_id, item_of
 from dagexec._core.events import Spread
 from dagexec._core.names import Names, cut
@@ -78,7 +79,9 @@ def _problems(
     if call.refs:
         return [Problem("bad_arguments", call.id, text) for text in tool.problems(call.args)]
     try:
-        args: dict[str, Any] = resolve(dict(call.args), _no_reference) if call.args else {}
+        args: dict[str, Any] = dict(call.args)
+        if not PLAIN.issuperset(map(type, args.values())):
+            args = resolve(args, _no_reference)
         prepared[call.id] = tool.validate(args)
     except ArgumentError as error:
         return [Problem("bad_arguments", call.id, str(error))]
