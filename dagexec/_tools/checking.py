@@ -112,8 +112,11 @@ def arguments_of(
 
 def resolved(call: Call, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Put values in the place of references; raise BadReference where one leads nowhere."""
-    values: dict[str, Any] = resolve(dict(call.args), partial(_looked_up, outcomes))
-    return values
+    values = dict(call.args)
+    if PLAIN.issuperset(map(type, values.values())):
+        return values  # there is nothing to put in, and nothing to copy
+    found: dict[str, Any] = resolve(values, partial(_looked_up, outcomes))
+    return found
 
 
 def spread_of(
