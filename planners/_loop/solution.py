@@ -15,12 +15,14 @@ _WHY: Final = {
     "timed_out": "the deadline of the {scope} expired",
     "max_turns": "the model had not answered after {turns} turns (max_turns)",
     "pending": "calls wait for a person; see the last report",
-    "cut_off": "the last reply was cut off: give it more tokens",
+    "cut_off": "the last reply was cut off",
     "text_calls": "the answer looks like calls that the server did not parse; a planner with"
     " text_calls=True runs them",
     "wrong_output": "the answer does not have the form of output_type, also when asked again",
     "refused": "the model or a filter of the provider refused to answer",
 }
+# Statuses that the end of the last reply has led to.
+_ENDED_BADLY: Final = ("cut_off", "refused")
 
 
 @final
@@ -69,9 +71,9 @@ class Solution(str):
     Attributes:
         text: the same as a plain string.
         status: "done"; else "timed_out" (with `scope`), "max_turns", "pending" (calls wait for a
-            person), "cut_off" (the reply was too long) or "refused", or "text_calls" (the answer
-            looks like calls that the server did not parse), or "wrong_output" (it does not have the
-            form of `output_type`, also when asked again).
+            person), "cut_off" (the reply was too long, or broke off) or "refused", both with
+            `reason`, or "text_calls" (the answer looks like calls that the server did not parse),
+            or "wrong_output" (it does not have the form of `output_type`, also when asked again).
         output: the answer as a value of `output_type`; None without one, and without an answer.
         usage: tokens of all replies together, by `input_tokens`, `output_tokens` and `tokens`, as
             far as the replies say. Streams of Chat Completions say it with a `limiter`, or with
@@ -125,6 +127,13 @@ class Solution(str):
         return self.conversation.messages
 
     @property
+    def reason(self) -> str:
+        """The provider's own word for why the last reply ended, such as "length"; "" for none."""
+        if self.response is None:
+            return ""
+        return self.conversation.planner.api.reason(self.response)
+
+    @property
     def ok(self) -> bool:
         """Whether the model answered."""
         return self.status == "done"
@@ -133,9 +142,10 @@ class Solution(str):
         """Raise DagexecError, with the last report, if the model did not answer."""
         if self.ok:
             return
-        error = DagexecError(
-            "solve() ended without an answer: "
-            + _WHY[self.status].format(scope=self.scope, turns=self.turns)
-        )
+        why = _WHY[self.status].format(scope=self.scope, turns=self.turns)
+        if self.status in _ENDED_BADLY and self.reason:
+            short = "length" in self.reason or "max" in self.reason
+            why += f" (it ended with {self.reason!r}{': give it more tokens' if short else ''})"
+        error = DagexecError(f"solve() ended without an answer: {why}")
         error.report = self.reports[-1] if self.reports else None
         raise error

@@ -127,9 +127,12 @@ class ResponsesAssembler(Assembler):
         ):  # a cut has no more to say of it
             return [*self._look(due, whole=False), *self._fed(event)]
         after = list(self._fed(event))
-        if due is self._due or due.whole:
+        if self._is_due(due) or due.whole:
             return after
         return [*self._look(due, whole=False), *after]
+
+    def _is_due(self, item: _Item) -> bool:
+        return self._due is item
 
     def _fed(self, event: dict[str, Any]) -> Iterable[Progress]:
         kind = event.get("type") or ""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from dagexec import Approve, DagexecError, Done, Executor, Tool, tool
 from dagexec.journal import MemoryJournal
-from dagexec.testing import ScriptedModel, check_conversation
+from dagexec.testing import Reply, ScriptedModel, check_conversation
 from planners import Dialogue, solve
 from planners.anthropic import MessagesPlanner
 from planners.openai import ChatPlanner, ResponsesPlanner, mcp_approval
@@ -388,3 +388,29 @@ async def test_code_is_told_what_tools_return():
     TypeAdapter(ToolParam).validate_python(own, strict=True)
     with pytest.raises(DagexecError, match="callers"):
         ChatPlanner(tools, callers=callers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("planner", "client", "word"),
+    [
+        (ChatPlanner, "openai", "length"),
+        (ResponsesPlanner, "openai", "max_output_tokens"),
+        (MessagesPlanner, "anthropic", "max_tokens"),
+    ],
+)
+async def test_a_bad_end_says_the_providers_word(planner, client, word, stream):
+    """In `reason`, and in the error of who wants one."""
+    model = ScriptedModel([Reply("Hm", truncated=True)])
+    answer = await solve(
+        "Go.",
+        planner=planner(TOOLS),
+        client=getattr(model, client)(),
+        model="m",
+        executor=Executor(TOOLS),
+        stream=stream,
+    )
+    assert (answer.status, answer.reason) == ("cut_off", word)
+    with pytest.raises(DagexecError, match=f"cut off .*{word}.*: give it more tokens"):
+        answer.raise_for_status()
