@@ -7,11 +7,11 @@ import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 
-from dagexec import Call, CallTimeout, DagexecError, Executor, Plan, Timeouts
+from dagexec import Call, CallTimeout, DagexecError, Executor, Plan
 from dagexec.journal import Journal, MemoryJournal
 from planners._core.api import Ending
 from planners._core.edge import mended, plain
@@ -19,6 +19,8 @@ from planners._core.planner import Planner
 from planners._core.reply_stream import ReplyStream
 from planners._loop.approving import Approver, answers_of, waiting_in
 from planners._loop.asking import Asked, Asking, usage
+from planners._loop.checks import check
+from planners._loop.deadlines import Deadlines, Expired, by_deadline
 from planners._loop.dialogue import Dialogue
 from planners._loop.recording import RecordedCalls, Recording
 from planners._loop.solution import Solution, Status, Turn
@@ -34,7 +36,6 @@ T = TypeVar("T")
 
 Hook: TypeAlias = "Callable[[Turn], Awaitable[object] | object]"
 
-_RESERVED: Final = frozenset({"model", "messages", "input", "stream", "system", "instructions"})
 # Ends of replies that have no calls and should have some.
 _WITHOUT_CALLS: Final[tuple[Ending, ...]] = ("calls", "malformed")
 _FAULTS: Final[Mapping[Ending, str]] = {
@@ -115,7 +116,7 @@ async def solve(
     breaks off (its `report` holds what was done), or where the tools of planner and executor
     differ.
     """
-    _check(planner, executor, max_turns, options)
+    check(planner, executor, max_turns, options)
     output = _output_of(output_type)
     if conversation is None:
         conversation = Dialogue(planner, system=system, id=run_id)
@@ -184,83 +185,6 @@ def solving(question: str | Sequence[Any] | None, **options: Any) -> Solving:
     return Solving(lambda tell: solve(question, **options, on_update=tell))
 
 
-def _check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
-    wanted = (("planner", planner, Planner, "a"), ("executor", executor, Executor, "an"))
-    for name, given, kind, article in wanted:
-        if not isinstance(given, kind):
-            what = _instead(given)
-            raise DagexecError(f"solve({name}=) takes {article} {kind.__name__}, not {what}")
-    number: object = max_turns
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise DagexecError(f"max_turns is a number of replies, at least 1, not {max_turns!r}")
-    if wrong := sorted(_RESERVED.intersection(options)):
-        raise DagexecError(f"solve() makes {', '.join(wrong)} itself; see its arguments")
-    _check_tools(options)
-    tools = planner.equipped(executor).tools
-    missing = [name for name in planner.names if name not in tools]
-    if missing:
-        raise DagexecError(
-            f"the executor has no tool {', '.join(missing)}, which the planner offers to the"
-            " model: make both from the same tools"
-        )
-
-
-def _instead(given: object) -> str:
-    """Return what was given in the place of a planner or an executor, and how to mend it."""
-    if isinstance(given, type):
-        return f"the class {given.__name__}: make one, {given.__name__}(tools)"
-    kind = type(given).__name__
-    if kind in {"list", "tuple"}:
-        return f"a {kind}: write Executor(tools)"
-    return "None" if given is None else f"a {kind}"
-
-
-def _check_tools(options: dict[str, Any]) -> None:
-    given: list[Any] = [*options.get("tools", ())]
-    for each in given:
-        if callable(cast("object", each)):
-            called = getattr(each, "name", None) or getattr(each, "__name__", "tool")
-            raise DagexecError(
-                f"solve(tools=) takes definitions of tools that the provider runs itself; give"
-                f" {called} to the planner and to the executor, both made from the same list"
-            )
-
-
-class _Expired(Exception):
-    """A deadline of the conversation has passed; its scope."""
-
-
-@final
-@dataclass(slots=True)
-class _Deadlines:
-    """Points on the event loop's clock, infinity for none."""
-
-    workflow: float
-    turn: float = math.inf
-
-    @property
-    def nearest(self) -> float:
-        return min(self.turn, self.workflow)
-
-    @property
-    def scope(self) -> str:
-        """Whose the nearest is; the outer one's if they are the same."""
-        return "turn" if self.turn < self.workflow else "workflow"
-
-    def move(self, seconds: float) -> None:
-        """Put them off, for a time that a person took."""
-        self.workflow += seconds
-        self.turn += seconds
-
-    def left(self, timeouts: Timeouts) -> Timeouts:
-        """Return what is left of them as timeouts; raise _Expired if nothing is."""
-        now = anyio.current_time()
-        if now >= self.nearest:
-            raise _Expired(self.scope)
-        turn, workflow = (None if at == math.inf else at - now for at in (self.turn, self.workflow))
-        return Timeouts(call=timeouts.call, layer=timeouts.layer, turn=turn, workflow=workflow)
-
-
 @final
 @dataclass(slots=True)
 class _Loop:
@@ -282,7 +206,7 @@ class _Loop:
     corrected: bool = False
     used: dict[str, float] = field(default_factory=dict[str, float])
     # Round the turns, and round the turn that goes on.
-    deadlines: list[_Deadlines] = field(default_factory=list[_Deadlines])
+    deadlines: list[Deadlines] = field(default_factory=list[Deadlines])
     # Where runs are kept that wait for `approve`, without a journal.
     memory: Journal | None = None
     began: float = 0.0
@@ -314,13 +238,13 @@ class _Loop:
         self.began = anyio.current_time()
         self.first_report = len(self.conversation.reports)
         overall = self.executor.timeouts.workflow
-        deadlines = _Deadlines(math.inf if overall is None else self.began + overall)
+        deadlines = Deadlines(math.inf if overall is None else self.began + overall)
         self.deadlines.append(deadlines)
         for number in range(1, max_turns + 1):
             turn = Turn(number, self.conversation, self._request())
             try:
                 status = await self._turn(turn, deadlines)
-            except _Expired as expired:
+            except Expired as expired:
                 return self._solution("timed_out", str(expired))
             if status is not None:
                 return self._solution(status)
@@ -366,16 +290,16 @@ class _Loop:
 
     # ------------------------------------------------------------------------------------- one turn
 
-    async def _turn(self, turn: Turn, deadlines: _Deadlines) -> Status | None:
-        """Run one turn; return why it is the last one, or None. Raises _Expired."""
+    async def _turn(self, turn: Turn, deadlines: Deadlines) -> Status | None:
+        """Run one turn; return why it is the last one, or None. Raises Expired."""
         before, after = self.hooks
         if before is not None:
-            await _by(deadlines, _called(before, turn))
+            await by_deadline(deadlines, _called(before, turn))
             request = turn.request
             self.conversation.look(request.get("messages", request.get("input")))
         timeout = self.executor.timeouts.turn
         end = math.inf if timeout is None else anyio.current_time() + timeout
-        own = _Deadlines(deadlines.workflow, end)
+        own = Deadlines(deadlines.workflow, end)
         self.deadlines[1:] = [own]
         try:
             known = None if self.recording is None else self.recording.reply(self.conversation)
@@ -389,7 +313,7 @@ class _Loop:
             # On every way out: a reply and the answers to its calls go in together.
             self._keep(turn)
         if after is not None:
-            await _by(deadlines, _called(after, turn))
+            await by_deadline(deadlines, _called(after, turn))
         return self._status(turn)
 
     def _keep(self, turn: Turn) -> None:
@@ -407,7 +331,7 @@ class _Loop:
     def _ending(self, turn: Turn) -> Ending:
         return self.conversation.planner.api.ending(turn.response)
 
-    async def _whole(self, turn: Turn, deadlines: _Deadlines) -> None:
+    async def _whole(self, turn: Turn, deadlines: Deadlines) -> None:
         """Ask for a reply and run its calls; ask again once for an error that came as a reply."""
         response = await self._answered(turn, deadlines)
         fault = self.conversation.planner.api.fault
@@ -419,7 +343,7 @@ class _Loop:
             await self.recording.keep(self._number, response)
         await self._planned(turn, response, deadlines)
 
-    async def _answered(self, turn: Turn, deadlines: _Deadlines) -> Any:
+    async def _answered(self, turn: Turn, deadlines: Deadlines) -> Any:
         asked = await self._asked(turn, deadlines)
         response = mended(plain(asked.reply))
         asked.close(response)
@@ -430,7 +354,7 @@ class _Loop:
         for name, amount in usage(response).items():
             self.used[name] = self.used.get(name, 0.0) + amount
 
-    async def _planned(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+    async def _planned(self, turn: Turn, response: Any, deadlines: Deadlines) -> None:
         """Run the calls of a whole reply, as a dict, wherever it comes from."""
         plan = self.conversation.planner.plan(response)
         self._heard(turn, response, whole=True)
@@ -439,7 +363,7 @@ class _Loop:
         if len(plan):
             await self._executed(turn, plan, deadlines)
 
-    async def _again(self, turn: Turn, response: Any, deadlines: _Deadlines) -> None:
+    async def _again(self, turn: Turn, response: Any, deadlines: Deadlines) -> None:
         """Go on with the calls of a reply that was recorded; they are those of then."""
         recording = self.recording
         streamed = None if recording is None else recording.streamed(self._number)
@@ -454,14 +378,14 @@ class _Loop:
         finally:
             self._read(turn, calls)
         if streamed["expired"] is not None:
-            raise _Expired(streamed["expired"])
+            raise Expired(streamed["expired"])
 
     def _heard(self, turn: Turn, response: Any, *, whole: bool) -> None:
         """Take note of a reply; all of them come through here."""
         self.broken = False
         turn.response, turn.whole = response, whole
 
-    async def _streamed(self, turn: Turn, deadlines: _Deadlines) -> None:
+    async def _streamed(self, turn: Turn, deadlines: Deadlines) -> None:
         """Ask for a reply and run its calls while they come."""
         asked = await self._asked(turn, deadlines)
         calls = self.conversation.planner.stream(asked.reply, on_event=self._told)
@@ -469,7 +393,7 @@ class _Loop:
         recorded = None if recording is None else RecordedCalls(calls, recording, self._number)
         try:
             await self._executed(turn, recorded or calls, deadlines)
-        except _Expired as error:
+        except Expired as error:
             expired = str(error)
         finally:
             await calls.aclose()  # does nothing if it has been read; shields itself if it has not
@@ -481,7 +405,7 @@ class _Loop:
         if recorded is not None:  # what the run did not read to its end
             await recorded.keep(expired)
         if expired is not None:
-            raise _Expired(expired)
+            raise Expired(expired)
 
     def _read(self, turn: Turn, calls: ReplyStream) -> None:
         """Take note of what a stream has brought."""
@@ -490,15 +414,15 @@ class _Loop:
         if turn.report is not None and not len(turn.report.plan):
             turn.report = None
 
-    async def _asked(self, turn: Turn, deadlines: _Deadlines) -> Asked:
+    async def _asked(self, turn: Turn, deadlines: Deadlines) -> Asked:
         """Send the request of a turn; all of them go out here."""
         try:
-            return await _by(deadlines, self.asking.ask(turn.request, deadlines.nearest))
+            return await by_deadline(deadlines, self.asking.ask(turn.request, deadlines.nearest))
         except CallTimeout:  # the limiter: there will be no turn for it before the deadline
-            raise _Expired(deadlines.scope) from None
+            raise Expired(deadlines.scope) from None
 
     async def _executed(
-        self, turn: Turn, plan: Plan | AsyncIterable[Call], deadlines: _Deadlines
+        self, turn: Turn, plan: Plan | AsyncIterable[Call], deadlines: Deadlines
     ) -> None:
         """Run calls; their report is there whatever happens."""
         executor = self._executor(deadlines)
@@ -516,10 +440,10 @@ class _Loop:
             await self._approved(turn, self.approve, name, plan)
         for outcome in turn.report.values():
             if outcome.status == "timed_out" and outcome.scope in ("turn", "workflow"):
-                raise _Expired(outcome.scope)
+                raise Expired(outcome.scope)
 
-    def _executor(self, deadlines: _Deadlines) -> Executor:
-        """Return the executor for what is left of the time; raise _Expired if nothing is."""
+    def _executor(self, deadlines: Deadlines) -> Executor:
+        """Return the executor for what is left of the time; raise Expired if nothing is."""
         journal = self.journal
         if journal is None and self.approve is not None:
             journal = self.memory = self.memory or MemoryJournal()
@@ -594,11 +518,3 @@ async def _called(hook: Hook, turn: Turn) -> None:
     done = hook(turn)
     if isawaitable(done):
         await done
-
-
-async def _by(deadlines: _Deadlines, awaitable: Awaitable[T]) -> T:
-    """Wait for something until the nearest deadline; raise _Expired then."""
-    with anyio.CancelScope(deadline=deadlines.nearest) as scope:
-        return await awaitable
-    assert scope.cancelled_caught  # noqa: S101 - nothing else leaves the block without a value
-    raise _Expired(deadlines.scope)
