@@ -88,7 +88,8 @@ class ProgramEnd:
     `lines` has the line that made each call, by the call's id. `variables` are those that it left
     at its end, of JSON's kinds. Of a program that corrects an earlier one, `reused` has the earlier
     calls in whose place none was made, by the id that the call has in this program, and `unused`
-    the earlier calls that it did not come to: each a `dagexec.programs.EarlierCall`.
+    the earlier calls that it did not come to: each a `dagexec.programs.EarlierCall`. `left` are the
+    variables of a program that failed, as they were where it did.
     """
 
     result: Any = None
@@ -98,6 +99,7 @@ class ProgramEnd:
     variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reused: Mapping[str, Any] = field(default_factory=dict[str, Any])
     unused: Sequence[Any] = ()
+    left: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Results(Mapping[str, Outcome]):

@@ -58,6 +58,7 @@ with the line. When a deadline ends the run, `report.error` says where the progr
 program again under the same `run_id` goes on where it was: calls that are done are not repeated.
 A program that failed is sent again, corrected: `Program(source, earlier=calls_of(report))` takes
 the values of all calls that are done, each with the same tool and arguments once and in order.
+The variables that it had where it failed are `report.program.left`.
 
 It may import what `_tools` and `_core` hold. Read `_pipeline` first: it is the idea.
 `_expressions` and `_statements` compile to closures, `_live` steps the program, `_source` feeds

@@ -13,6 +13,7 @@ from typing import Any, final
 
 from dagexec.programs._check import parse
 from dagexec.programs._errors import LimitReached, ProgramFailed
+from dagexec.programs._left import left_by
 from dagexec.programs._machine import Machine, ToolFunction
 from dagexec.programs._pipeline import Pipeline, Ready, Squash
 from dagexec.programs._scopes import Frame
@@ -52,7 +53,9 @@ class LiveProgram:
         except RecursionError:
             msg = "the program is nested too deep; give parts of it names"
             raise LimitReached(msg) from None
-        self._last = last
+        self._tree, self._last = tree, last
+        # Of a program that failed, the variables that it left.
+        self.left: dict[str, Any] = {}
         self._max_printed = max_printed
         self.over = False
         self.result: Any = None
@@ -114,6 +117,7 @@ class LiveProgram:
         pipe, frame = self.pipe, self._frame
         error: BaseException | None = None
         line, values = 0, ""
+        ahead_of: int | None = None
         try:
             try:
                 jump = await self._code.run(frame) if self._code.waits else self._code.run(frame)
@@ -129,6 +133,7 @@ class LiveProgram:
             pipe.take_back(squash.entry)
             entry = squash.entry
             error, line = entry.error, entry.line
+            ahead_of = line
             values = operands(entry.inputs) if entry.callee is None else ""
         frame.vars.pop(_RESULT, None)
         self.printed = pipe.output(self._max_printed)
@@ -136,6 +141,7 @@ class LiveProgram:
             is_limit = isinstance(error, LimitReached)
             text = failure_text(error, line, self.source, "" if is_limit else values)
             self.error = LimitReached(text) if is_limit else ProgramFailed(text, error, line)
+            self.left = left_by(self._tree, frame.vars, ahead_of)
         elif not pipe.tries:
             await self._settle_variables()
 

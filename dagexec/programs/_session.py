@@ -187,6 +187,7 @@ def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str,
         answer["variables"] = dict(program.variables)
     else:
         answer["error"] = str(error)
+        answer["variables"] = dict(program.left)
         answer["calls"] = [each.to_dict() for each in calls_of(report, tools)]
     lost = [_lost(report, name) for name, each in report.items() if each.status != "done"]
     if lost:
@@ -225,6 +226,9 @@ def told(answer: Mapping[str, Any], number: int | None = None, limit: int | None
         if shown != text and number is not None:
             shown += f"\n[shortened; `_[{number}]` is the whole value in the next program]"
         parts.append(f"value:\n{shown}")
+    if answer.get("error") is not None and answer["variables"]:
+        names = ", ".join(list(answer["variables"])[:_LISTED])
+        parts.append(f"Variables that the next program finds: {names}")
     if answer.get("lost"):
         parts.append("Calls that are not done:\n" + _listed(answer["lost"]))
     if answer.get("reused"):

@@ -291,19 +291,20 @@ class ProgramSource:
             live.printed_so_far,
             error,
             dict(self._lines),
-            _kept(live) if live.over and error is None else {},
+            _kept(live.variables) if live.over and error is None else {},
             {} if earlier is None else dict(earlier.taken),
             () if earlier is None else tuple(earlier.left),
+            _kept(live.left) if live.over else {},
         )
         if live.over:
             self._end = end
         return end
 
 
-def _kept(live: LiveProgram) -> dict[str, Any]:
-    """Return the variables of a program that ended well: those that are data, and not too large."""
+def _kept(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a program that are data, and not too large."""
     kept: dict[str, Any] = {}
-    for name, value in live.variables.items():
+    for name, value in variables.items():
         if type(value) not in PLAIN and type(value) not in CONTAINERS:
             continue
         with suppress(LimitReached, ValueError):

@@ -252,3 +252,68 @@ async def test_a_generated_program_that_is_corrected_repeats_no_write() -> None:
 async def test_many_programs_that_are_corrected() -> None:
     found = [await corrected(seed) for seed in range(1_000, 1_000 + MANY)]
     assert not any(repeated for _, repeated in found)
+
+
+LEFT = {
+    "what was assigned before the error": (
+        "x = 1\ny = [x, 2]\nno",
+        {"x": 1, "y": [1, 2]},
+    ),
+    "what was changed before the error": (
+        "y = []\nfor i in range(3): y.append(i)\n1 / 0\nz = 1",
+        {"y": [0, 1, 2], "i": 2},
+    ),
+    "a result, though the program ran ahead": (
+        "a = look('a')\nlook('broken')\nb = look('b')",
+        {"a": {"name": "a"}},
+    ),
+    "not what was assigned ahead": (
+        "x = 1\nlook('broken')\nx = 2\nz = 3",
+        {},
+    ),
+    "not what was changed ahead": (
+        "x = [1]\ny = x\nz = [5]\nlook('broken')\nx.append(2)",
+        {"z": [5]},
+    ),
+    "not what an alias changed": (
+        "x = [[1]]\nn = 1\nz = [5]\nlook('broken')\nfor row in x: row.append(2)",
+        {"n": 1, "z": [5]},
+    ),
+    "not what a part without a name changed": (
+        "x = [[1]]\nn = 1\nlook('broken')\n[row.append(2) for row in x]",
+        {"n": 1},
+    ),
+    "not what a function may have changed": (
+        "x = [1]\nn = 1\ndef f(): x.append(look('a'))\nlook('broken')\nf()",
+        {"n": 1},
+    ),
+    "a failure in a function": (
+        "n = 1\nxs = ['a', 'broken']\ndef f(x): return look(x)\nys = [f(x) for x in xs]\nm = 2",
+        {"n": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+async def test_a_program_that_failed_leaves_its_variables(name: str) -> None:
+    source, expected = LEFT[name]
+    report = await Shop().run(source)
+    assert report.error is not None
+    assert report.program.left == expected
+
+
+async def test_the_next_program_finds_what_one_that_failed_left() -> None:
+    shop, before = Shop(), dict[int, Any]()
+    run_program = program_tool(shop.executor, Programs(lambda: before), text=False)
+    inside = Executor([run_program])
+
+    async def answer(number: int, source: str) -> dict[str, Any]:
+        report = await inside.run([Call(str(number), "run_program", {"source": source})])
+        before[number] = report[str(number)].value
+        return before[number]
+
+    first = await answer(1, "a = look('a')\nb = [1]\nno")
+    assert "Variables that the next program finds: a, b" in told(first)
+    second = await answer(2, "a['name'] + str(b)")
+    assert second["result"] == "a[1]"
+    assert shop.looks == ["a"]
