@@ -313,7 +313,7 @@ class Plan(ShowsItself):
         nodes = [Node(call.id, call.tool, "plan") for call in self.calls]
         return Diagram(tuple(nodes), self.edges, self.layers)
 
-    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+    def _forms(self) -> tuple[Callable[..., str], Callable[[], str]]:
         return self.diagram.to_svg, lambda: f"{self!r}\n{self.diagram}"
 
     def to_mermaid(self) -> str:

@@ -114,7 +114,7 @@ class Report(ShowsItself, Results):
         """Return the counts and both pictures as text."""
         return f"{self}\n{self.diagram}\n\n{self.timeline}"
 
-    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+    def _forms(self) -> tuple[Callable[..., str], Callable[[], str]]:
         return self.to_svg, self.to_text
 
     def _repr_mimebundle_(
@@ -124,9 +124,8 @@ class Report(ShowsItself, Results):
         from dagexec._core.thumbnails import figures
 
         shown = super()._repr_mimebundle_(include, exclude)
-        drawn = figures(self) if "image/svg+xml" in shown else ""
-        if drawn and (exclude is None or "text/html" not in exclude):
-            shown["text/html"] = shown["image/svg+xml"] + drawn
+        if "text/html" in shown:
+            shown["text/html"] += figures(self)
         return shown
 
     def to_dict(self) -> dict[str, Any]:

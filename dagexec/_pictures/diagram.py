@@ -93,7 +93,7 @@ class Diagram(ShowsItself, Graph):
             interactive=interactive,
         )
 
-    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+    def _forms(self) -> tuple[Callable[..., str], Callable[[], str]]:
         return self.to_svg, self.to_text
 
     def to_dict(self) -> dict[str, Any]:

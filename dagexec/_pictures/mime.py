@@ -10,21 +10,34 @@ class ShowsItself:
 
     __slots__ = ()
 
-    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
-        """Return what makes the picture, and what makes the text."""
+    def _forms(self) -> tuple[Callable[..., str], Callable[[], str]]:
+        """Return what makes the picture, of a `theme`, and what makes the text."""
         raise NotImplementedError
 
     def _repr_svg_(self) -> str:
         """Show itself in a notebook."""
-        return self._forms()[0]()
+        from dagexec._pictures.adaptive import adaptive
+
+        return adaptive(self._forms()[0]())
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook, in the colours of its theme."""
+        from dagexec._pictures.adaptive import themed
+
+        draw = self._forms()[0]
+        return themed(draw(), draw(theme="dark"))
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
         """Show itself in a notebook, as picture and as text."""
-        kinds = ("image/svg+xml", "text/plain")
+        forms = {
+            "text/html": self._repr_html_,
+            "image/svg+xml": self._repr_svg_,
+            "text/plain": self._forms()[1],
+        }
         return {
             kind: make()
-            for kind, make in zip(kinds, self._forms(), strict=True)
+            for kind, make in forms.items()
             if (include is None or kind in include) and (exclude is None or kind not in exclude)
         }

@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sized
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, cast, final
+from typing import Any, Final, Literal, Protocol, cast, final
 
+from dagexec._pictures.adaptive import adaptive, themed
 from dagexec._pictures.svg import THEMES, card, label
 
 _log: Final = logging.getLogger("dagexec")
@@ -41,7 +42,7 @@ class Shown(Protocol):
         """The calls."""
         ...
 
-    def to_svg(self) -> str:
+    def to_svg(self, *, theme: Literal["light", "dark"] = "light") -> str:
         """Return the picture."""
         ...
 
@@ -195,10 +196,13 @@ class View:
         theme, text = THEMES["light"], f"{len(report.plan)} calls …"
         line = label(12, 26, text, fill=theme.faint)
         svg = card([line], (300, 42), theme, title=text, desc=text)
-        return {"image/svg+xml": svg, "text/plain": f"{report!r}"}
+        return {"image/svg+xml": adaptive(svg), "text/plain": f"{report!r}"}
 
     def _bundle(self, report: Shown, *, last: bool = False) -> dict[str, str]:
         # The text is for readers who cannot see the picture, and for a notebook that is opened
         # again: JupyterLab shows no SVG of one that it has not run itself.
         text = report.to_text() if last else f"{report!r}"
-        return {"image/svg+xml": report.to_svg(), "text/plain": text}
+        shown = {"image/svg+xml": adaptive(report.to_svg()), "text/plain": text}
+        if last:  # while it is drawn again and again, one picture is enough
+            shown["text/html"] = themed(report.to_svg(), report.to_svg(theme="dark"))
+        return shown

@@ -150,6 +150,29 @@ def theme_of(name: str) -> Theme:
     return THEMES[name]
 
 
+def recoloured() -> list[tuple[str, str, str]]:
+    """Return what makes a light picture dark: attribute, its light colour, its dark one.
+
+    Where two parts share a light colour, the last of them decides: the base's.
+    """
+    fills: dict[str, str] = {}
+    lines: dict[str, str] = {}
+    for state, (fill, line) in _LIGHT.items():
+        dark_fill, dark_line = _DARK[state]
+        fills |= {line: dark_line, fill: dark_fill}
+        lines |= {line: dark_line}
+    for light, dark in zip(_LIGHT_BASE, _DARK_BASE, strict=True):
+        fills.setdefault(light, dark)
+        lines[light] = dark
+    card, ink = _BASE.index("card"), _BASE.index("ink")
+    fills |= {_LIGHT_BASE[at]: _DARK_BASE[at] for at in (card, ink)}
+    return [
+        (name, light, dark)
+        for name, colours in (("fill", fills), ("stroke", lines))
+        for light, dark in colours.items()
+    ]
+
+
 def safe(text: str) -> str:
     """Return text as XML may hold it, between tags and in attributes."""
     return _UNSAFE.sub("\ufffd", text).translate(_ENTITIES)
@@ -220,9 +243,11 @@ def card(
     # As an image its inside is one thing; what can be clicked must stay reachable.
     role = "group" if interactive else "img"
     scale = 1.0 if interactive else max(_SMALLEST, min(1.0, ROOM / width))
+    # On a page it shrinks to the column, as far as it can still be read.
+    own = f' style="--dx-wide:{width:.0f}px"' if interactive else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:.0f}"'
-        f' height="{height * scale:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+        f' height="{height * scale:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"{own}'
         f' role="{role}" aria-labelledby="{key}t {key}d"'
         f' font-family="{FONT}"><title id="{key}t">{safe(title)}</title>'
         f'<desc id="{key}d">{safe(desc)}</desc>'

@@ -311,6 +311,6 @@ class Run(ShowsItself):
         """Return id and counts."""
         return f"<Run {self.id}: {self.report}>"
 
-    def _forms(self) -> tuple[Callable[[], str], Callable[[], str]]:
+    def _forms(self) -> tuple[Callable[..., str], Callable[[], str]]:
         report = self.report
         return report.to_svg, lambda: f"{self!r}\n{report.diagram}\n\n{report.timeline}"

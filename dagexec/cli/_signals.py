@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import final
@@ -18,7 +18,7 @@ class Told:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[Told]:
+def interrupted_by_sigterm() -> Generator[Told]:
     """Let SIGTERM do what the interrupt key does, so that a run ends and its report is written.
 
     Only in the main thread, and only where nothing else handles it.

@@ -271,11 +271,13 @@ def test_plans_runs_and_reports_show_themselves(twelve):
     """As picture and as text; only what is asked for is made."""
     for shown in (twelve, twelve.plan, twelve.diagram, twelve.timeline):
         bundle = shown._repr_mimebundle_()
-        assert list(bundle) == ["image/svg+xml", "text/plain"]
+        assert list(bundle) == ["text/html", "image/svg+xml", "text/plain"]
         ET.fromstring(bundle["image/svg+xml"])
         assert "search" in bundle["text/plain"]
         assert list(shown._repr_mimebundle_(include=["text/plain"])) == ["text/plain"]
-        assert list(shown._repr_mimebundle_(exclude={"text/plain"})) == ["image/svg+xml"]
+        assert list(shown._repr_mimebundle_(exclude={"text/plain", "text/html"})) == [
+            "image/svg+xml"
+        ]
         assert shown._repr_svg_() == bundle["image/svg+xml"]
 
 
