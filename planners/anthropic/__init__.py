@@ -54,9 +54,10 @@ from planners._core.api import Api
 from planners._core.call_log import RawCall
 from planners._core.edge import get, items, said, text
 from planners._core.planner import Answer, Planner
+from planners._core.servers import is_good_end
 from planners._core.stream import Assembler
 from planners._core.widen import ANTHROPIC, Dialect
-from planners.anthropic._api import MessagesApi, is_good_end
+from planners.anthropic._api import MessagesApi
 from planners.anthropic._stream import MessagesAssembler
 
 __all__ = ["MessagesPlanner"]
@@ -106,7 +107,9 @@ class MessagesPlanner(Planner):
         reason = get(response, "stop_reason")
         if reason in _GOES_ON:
             return []
-        problem = None if reason is None or is_good_end(reason) else _stopped(reason)
+        problem = (
+            None if reason is None or is_good_end(self.api.name, str(reason)) else _stopped(reason)
+        )
         return [
             _call(block, problem)
             for block in items(response, "content")

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from planners._core import arguments
 from planners._core.api import Api, Ending
 from planners._core.edge import get, is_dict, items, listed, mended, nameable, once, plain, text
+from planners._core.servers import ending
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
 # 21,000 the SDK refuses to wait for a reply that does not stream.
 MAX_TOKENS: Final = 8192
 _OPEN: Final = re.compile(r'"additionalProperties": (?!false)')
 _GOING_ON: Final = ("pause_turn", "compaction")
-# What is not here is no good end.
-_ENDS: Final[Mapping[str, Ending]] = {
-    "end_turn": "answered",
-    "stop_sequence": "answered",
-    "stop": "answered",
-    "tool_use": "calls",
-    "tool_calls": "calls",
-    "max_tokens": "cut_off",
-    "model_context_window_exceeded": "cut_off",
-    "pause_turn": "goes_on",
-    "compaction": "goes_on",
-    "refusal": "refused",
-}
-
-
-def is_good_end(reason: str) -> bool:
-    """Whether calls of a message that stopped so may run; what a stop sequence cuts may not."""
-    return reason != "stop_sequence" and _ENDS.get(reason, "cut_off") in ("answered", "calls")
 
 
 class MessagesApi(Api):
@@ -84,7 +67,7 @@ class MessagesApi(Api):
         if get(response, "type") == "error":
             return "failed"
         reason = get(response, "stop_reason")
-        return "answered" if reason is None else _ENDS.get(reason, "cut_off")
+        return "answered" if reason is None else ending(self.name, str(reason))
 
     def carried(self, response: Any) -> dict[str, Any]:
         """Return the container of code execution, without which its calls cannot be answered."""

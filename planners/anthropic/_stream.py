@@ -14,8 +14,8 @@ from typing import Any, Final, final
 from planners._core import arguments
 from planners._core.call_log import RawCall
 from planners._core.edge import get, is_dict, is_list, mended, plain, said, text
+from planners._core.servers import is_good_end
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
-from planners.anthropic._api import is_good_end
 
 # What the SDK's wrapper adds to the events of the API itself: the same things once more.
 _REPEATED: Final = frozenset({"text", "input_json", "citation", "thinking", "signature", "ping"})
@@ -176,7 +176,7 @@ class MessagesAssembler(Assembler):
             self._message["usage"] = known | {k: v for k, v in usage.items() if v is not None}
         reason = said(self._message, "stop_reason")
         self.ended = bool(reason)
-        if is_good_end(reason):
+        if is_good_end("messages", reason):
             for block in self._blocks:
                 block.stopped = True
             yield from self._look_again()

@@ -85,11 +85,45 @@ asyncio.run(main())
 
 `planners.solve` is this loop with deadlines, streaming, a journal and conversations that go on.
 
+# Servers that speak these protocols
+
+Nothing here needs to be switched on: each reply is read as it comes, whatever the server.
+
+| server | what is odd | what dagexec does |
+|---|---|---|
+| Gemini's endpoint | calls without index or with an empty id | assigns by id, index and order; gives a call without an id one |
+| | `extra_content` with a `thought_signature` that must come back, also in a delta of its own | keeps unknown fields of a call and sends them back |
+| | ends with MALFORMED_FUNCTION_CALL and no call | asks once more, then raises with what came |
+| Mistral | the id `"null"` in continuations | takes it for no id |
+| | content now a text, now a list of parts | makes both a list, keeps the text |
+| DeepSeek | `reasoning_content` beside the text | keeps it and sends it back |
+| Qwen | the whole call in one delta; `""` for no arguments | reads `""`, `null` and `{}` as no arguments, sends back `{}` |
+| | `<tool_call>` as text where the server parses none | `status` is "text_calls"; `text_calls=True` runs them |
+| Ollama | `finish_reason` `""` on every chunk | takes it for no end |
+| | arguments as an object; refuses empty ones | sends the text of a JSON object |
+| vLLM | the whole arguments once more at the end | reads the object once |
+| | refuses arguments that are no JSON | sends back what the call was read as, else `{"INVALID_JSON": "…"}` |
+| SGLang | ends with `""` or "abort" | only known good ends are good: no write starts, the answer says why |
+| | "stop" beside calls | the calls count, not the word |
+| llama.cpp | arguments as an object | sends text |
+| | Responses without `output_index`, items without `id` | knows an item by place, id and `call_id` |
+| LiteLLM | `{}` before the real arguments | waits behind `{}` for what follows |
+| | all calls with index 0 | tells them apart by id and name |
+| | Messages: two blocks at one index | assigns what can belong to one only; what may be another's is not run |
+| OpenRouter | `reasoning_details` in fragments, signed | merges them by index and sends them back |
+| | error bodies with status 200 | asks once more, then raises with the server's message |
+| Azure, Copilot | chunks without choices; text in one choice, calls in another | passes over them; takes the calls from where they are |
+| proxies | an empty `function_call` beside everything | leaves it out |
+| | names with remains of a template; a character cut in two | cleans the name; joins the halves |
+
+`Solution.reason` is the server's own word for a bad end. Moonshot's endpoint takes a property named
+`$ref` for a JSON pointer: make its planner with `references=False`.
+
 Importing this package does not import `openai`; only `response()` does. It stands on
 `planners._core`. This file reads whole replies and writes answers; `_chat_stream` and
-`_responses_stream` put streams together, `_api` is what a loop asks of these APIs, and `_servers`
-is the table of what servers do differently.
-"""
+`_responses_stream` put streams together, `_api` is what a loop asks of these APIs. What
+servers do differently is one table, `planners._core.servers`.
+"""  # noqa: E501 - rows of tables
 
 from __future__ import annotations
 
@@ -103,6 +137,7 @@ from planners._core.edge import get, is_list, items, listed, plain, said, text, 
 from planners._core.planner import Answer, Planner
 from planners._core.render import failure_text, value_text
 from planners._core.returned import returned
+from planners._core.servers import is_good_end
 from planners._core.stream import Assembler
 from planners._core.widen import OPENAI, Dialect
 from planners.openai._api import ChatApi, ResponsesApi, choice_of, is_legacy
@@ -115,7 +150,6 @@ from planners.openai._client_items import (
     waiting,
 )
 from planners.openai._responses_stream import ResponsesAssembler
-from planners.openai._servers import is_good_end
 
 __all__ = ["ChatPlanner", "ResponsesPlanner", "mcp_approval"]
 
@@ -180,7 +214,7 @@ class ChatPlanner(Planner):
         if message is None or alone or get(message, "type") == "message":
             raise self._refused(response)
         reason = get(choice, "finish_reason")
-        good = reason is None or is_good_end(str(reason))
+        good = reason is None or is_good_end("chat", str(reason))
         cut = None if good else _cut(f"finish_reason {reason or repr(reason)}")
         calls = [_chat_call(call, cut) for call in items(message, "tool_calls")]
         legacy = get(message, "function_call")

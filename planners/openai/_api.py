@@ -20,11 +20,11 @@ from planners._core.edge import (
     said,
     text,
 )
+from planners._core.servers import ending, worst_end
 from planners.openai._client_items import CLIENT_ITEMS
 from planners.openai._items import CALLS
 from planners.openai._parts import content
 from planners.openai._schema import strictly
-from planners.openai._servers import ending, worst_end
 
 _CHAT_CALLS: Final = ("function", "custom", None)
 
@@ -92,7 +92,7 @@ class ChatApi(Api):
             return "failed"
         choice = choice_of(response)
         reason = get(choice, "finish_reason")
-        found = "answered" if reason is None else ending(str(reason))
+        found = "answered" if reason is None else ending(self.name, str(reason))
         refused = found == "answered" and get(get(choice, "message"), "refusal")
         return "refused" if refused else found
 
@@ -154,7 +154,7 @@ def choice_of(response: Any) -> Any:
     calls = plain(other)["message"]["tool_calls"]
     told: dict[str, Any] = plain(get(first, "message")) or {}
     message: dict[str, Any] = {**told, "tool_calls": calls}
-    reason = worst_end(get(other, "finish_reason"), get(first, "finish_reason"))
+    reason = worst_end("chat", get(other, "finish_reason"), get(first, "finish_reason"))
     return {"message": message, "finish_reason": reason}
 
 
@@ -200,11 +200,10 @@ class ResponsesApi(Api):
     def ending(self, response: Any) -> Ending:
         """Return it from `status`."""
         status = "completed" if is_list(response) else get(response, "status", "completed")
-        if status == "incomplete":
-            reason = get(get(response, "incomplete_details"), "reason")
-            return "refused" if reason == "content_filter" else "cut_off"
-        if status != "completed":
-            return "failed" if status in ("failed", "cancelled") else "cut_off"
+        reason = get(get(response, "incomplete_details"), "reason")
+        word = str(reason) if status == "incomplete" and reason else str(status)
+        if (found := ending(self.name, word)) != "answered":
+            return found
         parts = [part for item in _output(response) for part in items(item, "content")]
         refused = any(get(part, "type") == "refusal" for part in parts)
         return "refused" if refused else "answered"

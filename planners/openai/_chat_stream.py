@@ -25,9 +25,9 @@ from planners._core.edge import (
     text,
     word,
 )
+from planners._core.servers import is_good_end, worst_end
 from planners._core.stream import Assembler, Begun, JsonEnd, Progress, Written, stream_error
 from planners.openai._parts import merge
-from planners.openai._servers import is_good_end, worst_end
 
 # The events that the SDK's `stream()` adds to the chunks; they say the same once more.
 _WRAPPER: Final = ("content.", "refusal.", "tool_calls.", "logprobs.")
@@ -189,7 +189,7 @@ class ChatAssembler(Assembler):
             message["tool_calls"] = calls
         if given is None and "function_call" in first.message:
             message["function_call"] = first.message["function_call"]
-        reason = worst_end(calling.reason, first.reason) if given is None else None
+        reason = worst_end("chat", calling.reason, first.reason) if given is None else None
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         found: dict[str, Any] = {"object": "chat.completion", **self._head, "choices": [choice]}
         return mended(found)
@@ -226,7 +226,9 @@ class _Choice:
         if not _NOTHING_MORE.issuperset(delta):
             merge(self.message, delta, leave=_NOTHING_MORE)
         reason = word(choice.get("finish_reason"))
-        if reason and (self.reason is None or is_good_end(self.reason)):  # a bad end stays one
+        if reason and (
+            self.reason is None or is_good_end("chat", self.reason)
+        ):  # a bad end stays one
             self.reason = reason
             changed += [(call, "ended") for call in self.all]
         return changed

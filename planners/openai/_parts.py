@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, Final, TypeGuard
 
 from planners._core.edge import is_dict, is_list
-from planners.openai._servers import GROWING, INDEXED
+from planners._core.servers import GROWING, INDEXED
 
 
 def merge(into: dict[str, Any], delta: dict[str, Any], *, leave: Collection[str] = ()) -> None:
