@@ -7,7 +7,7 @@ from typing import Any
 
 from dagexec._core.report import Report
 from dagexec.cli._inputs import UsageError
-from dagexec.programs import Fault, Program, ProgramRefused
+from dagexec.programs import Fault, Program, ProgramRefused, result_of
 
 
 def is_program(file: str) -> bool:
@@ -41,4 +41,4 @@ def checked(file: str) -> Program | list[Fault]:
 def outcome_of(report: Report) -> dict[str, Any]:
     """Return what a program came to, as the command prints it."""
     error = None if report.error is None else str(report.error)
-    return {"result": report.result, "printed": report.printed, "error": error}
+    return {"result": result_of(report), "printed": report.printed, "error": error}

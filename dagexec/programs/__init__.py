@@ -76,7 +76,15 @@ from dagexec.programs._errors import (
 )
 from dagexec.programs._machine import identifier
 from dagexec.programs._program import Program
-from dagexec.programs._session import LANGUAGE, RUN_PROGRAM, Programs, is_answer, program_tool, told
+from dagexec.programs._session import (
+    LANGUAGE,
+    RUN_PROGRAM,
+    Programs,
+    is_answer,
+    program_tool,
+    result_of,
+    told,
+)
 from dagexec.programs._stubs import stub, stubs
 
 __all__ = [
@@ -95,6 +103,7 @@ __all__ = [
     "identifier",
     "is_answer",
     "program_tool",
+    "result_of",
     "stub",
     "stubs",
     "told",

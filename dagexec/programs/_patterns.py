@@ -135,7 +135,10 @@ class Pattern:
 
     def subn(self, repl: Any, string: Any, count: int = 0) -> tuple[str, int]:
         """Return what `sub` does, and how many matches there were."""
-        template = _template(_text(repl), self._regex)
+        if type(repl) is not str:
+            msg = "a replacement is a text here, no function; write a loop over re.finditer(…)"
+            raise TypeError(msg)
+        template = _template(repl, self._regex)
         parts: list[str] = []
         at = number = size = 0
         for found in self._some(string, count):

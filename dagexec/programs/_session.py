@@ -173,6 +173,14 @@ def _earlier(before: Mapping[str, Any]) -> list[EarlierCall]:
     return [EarlierCall.from_dict(each) for each in last.get("calls", ())]
 
 
+def result_of(report: Results) -> Any:
+    """Return what a program came to as JSON's kinds: sets as lists, dates as texts."""
+    try:
+        return bounded(report.result)
+    except (LimitReached, ValueError) as found:
+        return f"(not shown: {found})"
+
+
 def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str, Any]:
     """Return what a program's call gives, as JSON's kinds."""
     program = report.program
@@ -180,10 +188,7 @@ def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str,
     answer: dict[str, Any] = {"result": None, "printed": program.printed, "variables": {}}
     error = program.error
     if error is None:
-        try:
-            answer["result"] = bounded(program.result)
-        except (LimitReached, ValueError) as found:
-            answer["result"] = f"(not shown: {found})"
+        answer["result"] = result_of(report)
         answer["variables"] = dict(program.variables)
     else:
         answer["error"] = str(error)

@@ -313,6 +313,13 @@ def test_a_program_prints_what_it_came_to(tmp_path, capsys):
     assert len(json.loads(out)["outcomes"]) == 6
 
 
+def test_what_is_no_json_is_printed_as_json(tmp_path, capsys):
+    """Dates as texts and sets as lists, as the model gets them."""
+    text = "import datetime\n{'day': datetime.date(2024, 1, 2), 'set': {1}}"
+    code, out, err = run_program(tmp_path, capsys, "run", text, "--tools", TOOLS)
+    assert (code, json.loads(out)["result"]) == (0, {"day": "2024-01-02", "set": [1]}), err
+
+
 def test_a_program_that_fails_is_1_with_its_line(tmp_path, capsys):
     """What it printed before is there."""
     text = "print('a')\nfail('no')\n"
