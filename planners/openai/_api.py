@@ -273,4 +273,8 @@ def _item(item: Any) -> Any:
     elif item.get("type") == "message":
         parts = items(item, "content")
         sent["content"] = [_sent(part, "parsed") if is_dict(part) else part for part in parts]
+        if not sent.get("id"):  # of a reply that broke off: the parts of an output need an id
+            words = "".join(text(part, "text") or text(part, "refusal") for part in parts)
+            sent = {**sent, "role": "assistant", "content": words}
+            sent.pop("status", None)
     return sent

@@ -414,3 +414,42 @@ async def test_a_bad_end_says_the_providers_word(planner, client, word, stream):
     assert (answer.status, answer.reason) == ("cut_off", word)
     with pytest.raises(DagexecError, match=f"cut off .*{word}.*: give it more tokens"):
         answer.raise_for_status()
+
+
+def _added(index, body):
+    return {"type": "response.output_item.added", "output_index": index, "item": body}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("odd", ["one index", "no index", "another id"])
+async def test_writes_behind_an_anomaly_take_the_last_word(odd):
+    """What the whole response says of them."""
+    one = item("c1", "pay", {"amount": 1}, id="fc_1", status="completed")
+    two = item("c2", "pay", {"amount": 2}, id="fc_2", status="completed")
+    begun = [{**each, "arguments": ""} for each in (one, two)]
+    events = {
+        "one index": [
+            _added(0, begun[0]),
+            _added(0, begun[1]),
+            _delta(0, '{"amount": '),
+            _delta(0, '{"amount": 2}'),
+            _delta(0, "1}"),
+        ],
+        "no index": [_added(0, begun[0]), _added(1, begun[1]), _delta(7, '{"amount": 3}')],
+        "another id": [
+            _added(0, begun[0]),
+            {**_delta(0, '{"amount": 1}'), "item_id": "other"},
+            {
+                "type": "response.output_item.done",
+                "output_index": 0,
+                "item": {**one, "id": "fc_x"},
+            },
+            _added(1, begun[1]),
+        ],
+    }[odd]
+    end = {"type": "response.completed", "response": response(one, two)}
+    planner = ResponsesPlanner(TOOLS)
+    stream = planner.stream([*events, end])
+    report = await Executor(TOOLS).run(stream)
+    assert [report[id_].value for id_ in "12"] == ["1 paid: ", "2 paid: "]
+    assert [each["call_id"] for each in planner.results(report)] == ["c1", "c2"]
