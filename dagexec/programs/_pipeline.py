@@ -48,10 +48,13 @@ _BREATH: Final = 1_000
 _LARGE: Final = 1_000
 _SIZED: Final = (str, *CONTAINERS)
 _COPIED: Final = (*_SIZED, *VIEWS, range)
-# Characters and items of all large values that a program makes, whether it keeps them or not.
-_MOST_MADE: Final = 64_000_000
+# Characters of all large values that a program makes, whether it keeps them or not; an item of a
+# container counts as so many of them.
+_MOST_MADE: Final = 200_000_000
+_ITEM: Final = 8
 _TOO_MUCH: Final = (
-    f"the large values that a program makes may have {_MOST_MADE:,} characters and items together"
+    f"the large values that a program makes may have {_MOST_MADE:,} characters together, and an"
+    f" item of a list counts as {_ITEM}"
 )
 
 
@@ -178,7 +181,7 @@ class Pipeline:
         """Return a value that was made, or is about to be copied, and count how large it is."""
         if type(value) in _COPIED and len(value) > _LARGE:
             self.charge(len(value))
-            self._made += len(value)
+            self._made += len(value) if type(value) is str else _ITEM * len(value)
             if self._made > _MOST_MADE:
                 raise LimitReached(_TOO_MUCH)
         return value
