@@ -385,3 +385,14 @@ def test_a_reference_has_no_protocols():
 
 
 UNUSED = (MESSAGE, Path, Timeouts, ResponsesPlanner, MessagesPlanner, planners, math, dt)
+
+
+@pytest.mark.integration
+def test_a_node_takes_seconds_too_and_refuses_what_it_cannot_read_at_once():
+    """As an executor does: at the mistake, not at the first message."""
+    langgraph = pytest.importorskip("dagexec.integrations.langgraph", exc_type=ImportError)
+    langgraph.DagToolNode(TOOLS, timeouts=30)
+    langgraph.DagToolNode(TOOLS, timeouts=dt.timedelta(seconds=30))
+    for wrong in ("30", 0, {"call": 3}):
+        with pytest.raises(dagexec.DagexecError, match="Timeouts"):
+            langgraph.DagToolNode(TOOLS, timeouts=wrong)

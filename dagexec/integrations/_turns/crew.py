@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, final
 
 from dagexec import DagexecError, Executor, Report, Timeouts, Tool, ToolDefinitionError, tool
 from dagexec._runtime.observers import Observer
+from dagexec._runtime.settings import SomeTimeouts, timeouts_of
 from dagexec._tools.arguments import OpenArguments
 from dagexec._tools.json_schema import SchemaArguments
 from dagexec._tools.options import ToolOptions, plan_name
@@ -33,7 +34,7 @@ Perform = Callable[..., Awaitable[Any]]
 class Settings:
     """The settings of an adapter, which are those of an executor and a few of its own."""
 
-    timeouts: Timeouts | None = None
+    timeouts: SomeTimeouts | None = None
     concurrency: int | None = DEFAULT_CONCURRENCY
     on_failure: Literal["skip", "stop"] = "skip"
     barrier: bool = False
@@ -118,7 +119,7 @@ class Crew:
         tools = [self._driven(name) for name in names]
         executor = Executor(
             tools,
-            timeouts=settings.timeouts or DEFAULT_TIMEOUTS,
+            timeouts=timeouts_of(settings.timeouts) or DEFAULT_TIMEOUTS,
             concurrency=settings.concurrency,
             on_failure=settings.on_failure,
             barrier=settings.barrier,

@@ -17,8 +17,9 @@ from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools.base_tool import BaseTool
 from google.genai import types
 
-from dagexec import CallError, Report, Timeouts, Tool, current_call
+from dagexec import CallError, Report, Tool, current_call
 from dagexec._runtime.observers import Observer
+from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
 from dagexec._tools.settle import run_tool
 from dagexec.integrations._turns import turn as turns
@@ -78,7 +79,7 @@ class DagPlugin(BasePlugin):
         self,
         tools: Sequence[Tool[..., Any]] = (),
         *,
-        timeouts: Timeouts | None = None,
+        timeouts: SomeTimeouts | None = None,
         concurrency: int | None = DEFAULT_CONCURRENCY,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,

@@ -31,6 +31,7 @@ from dagexec import DagexecError, Executor, Timeouts, Tool
 from dagexec._concurrency.capacities import SharedCapacities
 from dagexec._concurrency.threads import enclosing_thread_call
 from dagexec._runtime.observers import Observer
+from dagexec._runtime.settings import SomeTimeouts, timeouts_of
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations.langgraph._answers import answer_to, is_invalid_resume
 from dagexec.integrations.langgraph._carryover import in_graph
@@ -94,7 +95,7 @@ class DagToolNode(ToolNode):
         messages_key: str = "messages",
         wrap_tool_call: Any = None,
         awrap_tool_call: Any = None,
-        timeouts: Timeouts | None = None,
+        timeouts: SomeTimeouts | None = None,
         concurrency: int | None = None,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
@@ -122,7 +123,7 @@ class DagToolNode(ToolNode):
             msg = f"options for {unknown[0]!r}: the tools are {', '.join(self.tools_by_name)}"
             raise DagexecError(msg)
         self.settings = NodeSettings(
-            timeouts=timeouts or DEFAULT_TIMEOUTS,
+            timeouts=timeouts_of(timeouts) or DEFAULT_TIMEOUTS,
             concurrency=concurrency,
             on_failure=on_failure,
             barrier=barrier,

@@ -15,8 +15,9 @@ from agents.exceptions import AgentsException
 from agents.tool_context import ToolContext
 from pydantic_core import to_json
 
-from dagexec import CallError, Report, Timeouts, Tool
+from dagexec import CallError, Report, Tool
 from dagexec._runtime.observers import Observer
+from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
@@ -44,7 +45,7 @@ def dag_agent(
     agent: A,
     *,
     tools: Sequence[Tool[..., Any]] = (),
-    timeouts: Timeouts | None = None,
+    timeouts: SomeTimeouts | None = None,
     concurrency: int | None = DEFAULT_CONCURRENCY,
     on_failure: Literal["skip", "stop"] = "skip",
     barrier: bool = False,

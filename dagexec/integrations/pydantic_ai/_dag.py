@@ -26,9 +26,10 @@ from pydantic_ai.tools import AgentDepsT, RunContext, ToolDefinition
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_core import ValidationError
 
-from dagexec import CallError, DagexecError, Report, Timeouts, Tool
+from dagexec import CallError, DagexecError, Report, Tool
 from dagexec._core.earlier_calls import is_marked
 from dagexec._runtime.observers import Observer
+from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.answers import answer_to
@@ -125,7 +126,7 @@ class Dag(AbstractCapability[AgentDepsT]):
         self,
         tools: Sequence[Tool[..., Any]] = (),
         *,
-        timeouts: Timeouts | None = None,
+        timeouts: SomeTimeouts | None = None,
         concurrency: int | None = DEFAULT_CONCURRENCY,
         on_failure: Literal["skip", "stop"] = "skip",
         barrier: bool = False,
