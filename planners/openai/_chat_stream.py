@@ -33,7 +33,7 @@ from planners.openai._parts import merge
 _WRAPPER: Final = ("content.", "refusal.", "tool_calls.", "logprobs.")
 _KINDS: Final = {"function": "arguments", "custom": "input"}
 _HEAD: Final = ("id", "created", "model", "usage", "service_tier", "system_fingerprint")
-_CHOICE: Final = ("index", "delta", "finish_reason")
+_CHOICE: Final = ("index", "delta", "message", "finish_reason")
 _DELTA: Final = ("content", "refusal", "tool_calls", "function_call")
 _FRAGMENT: Final = ("index", "id", "function", "custom")
 _KNOWN: Final = (*_HEAD, "choices", "error", "object", "type")
@@ -219,8 +219,11 @@ class _Choice:
         """Take a choice of a chunk; return what became of calls: begun, closed, ended."""
         changed: list[tuple[_Call, str]] = []
         delta = choice.get("delta")
+        if not delta and not self.all and self.message["content"] is None:
+            delta = choice.get("message")  # the whole message in one chunk, as without a stream
         delta = delta if is_dict(delta) else fields_of(delta, _DELTA)
-        for part in listed(delta.get("tool_calls")):
+        parts = delta.get("tool_calls")
+        for part in [parts] if is_dict(parts) else listed(parts):
             fragment = part if is_dict(part) else fields_of(part, _FRAGMENT)
             self._fragment(fragment, changed)
         if not _NOTHING_MORE.issuperset(delta):
@@ -242,6 +245,7 @@ class _Choice:
         if not isinstance(piece, str):  # some servers send the object itself
             piece = "" if piece is None else json.dumps(plain(piece))
         index = fragment.get("index")
+        index = int(index) if isinstance(index, str) and index.isdecimal() else index
         call = self._owner(index, id_, name, piece)
         if call is None and (id_ or name or piece.strip()):
             call, self._next = self._next, _Call()

@@ -453,3 +453,34 @@ async def test_writes_behind_an_anomaly_take_the_last_word(odd):
     report = await Executor(TOOLS).run(stream)
     assert [report[id_].value for id_ in "12"] == ["1 paid: ", "2 paid: "]
     assert [each["call_id"] for each in planner.results(report)] == ["c1", "c2"]
+
+
+def _chunk(reason=None, **choice):
+    choice = {"index": 0, "finish_reason": reason, **choice}
+    return {"object": "chat.completion.chunk", "choices": [choice]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("odd", ["a whole message", "an index as text", "one call, no list"])
+async def test_chunks_that_hold_calls_in_another_form(odd):
+    """What can be understood runs."""
+    function = {"name": "pay", "arguments": '{"amount": 1}'}
+    call = {"id": "c1", "type": "function", "function": function}
+    cut = {**call, "function": {**function, "arguments": '{"amount"'}}
+    rest = {"index": 0, "function": {"arguments": ": 1}"}}
+    events = {
+        "a whole message": [
+            _chunk(delta={"role": "assistant", "content": None}),
+            _chunk("tool_calls", message={"role": "assistant", "tool_calls": [call]}),
+        ],
+        "an index as text": [
+            _chunk(delta={"tool_calls": [{"index": "0", **cut}]}),
+            _chunk("tool_calls", delta={"tool_calls": [rest]}),
+        ],
+        "one call, no list": [_chunk("tool_calls", delta={"tool_calls": {"index": 0, **call}})],
+    }[odd]
+    planner = ChatPlanner(TOOLS)
+    report = await Executor(TOOLS).run(planner.stream(events))
+    assert [each.value for each in report.values()] == ["1 paid: "]
+    (back,) = planner.results(report)
+    assert back["tool_call_id"] == "c1"
