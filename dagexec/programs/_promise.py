@@ -89,9 +89,11 @@ def fill(value: Any, missing: list[Promise], seen: dict[int, Any]) -> Any:  # no
         return seen[id(value)]
     seen[id(value)] = value
     if kind is list:
-        for place, item in enumerate(value):
-            if _holds(item):
-                value[place] = fill(item, missing, seen)
+        # The kinds first, without a step of ours for each item: most long lists are flat.
+        if not HOLDING.isdisjoint(map(type, value)):
+            for place, item in enumerate(value):
+                if _holds(item):
+                    value[place] = fill(item, missing, seen)
     elif kind is dict:
         for key, item in value.items():
             if _holds(item):
@@ -102,7 +104,10 @@ def fill(value: Any, missing: list[Promise], seen: dict[int, Any]) -> Any:  # no
 
 
 def _holds(item: Any) -> bool:
-    return type(item) is Promise or type(item) in CONTAINERS
+    return type(item) in HOLDING
+
+
+HOLDING: Final[frozenset[type[Any]]] = frozenset({Promise, *CONTAINERS})
 
 
 def _filled_tuple(

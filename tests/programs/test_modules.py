@@ -110,7 +110,7 @@ def test_no_pattern_takes_for_ever(text: str, given: str) -> None:
     began = time.process_time()
     with suppress(LimitReached):
         assert Regex(text).find(given) is None
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -238,4 +238,4 @@ def test_what_would_have_no_end_is_an_error(source: str) -> None:
         return
     assert account.result is None
     assert len(account.printed) < 100
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 40

@@ -280,7 +280,7 @@ def test_what_asks_for_too_much_is_told_so(source: str) -> None:
     began = time.process_time()
     program = end_of(source)
     assert isinstance(program.error, LimitReached), program.error
-    assert time.process_time() - began < 10  # nothing like the hours that it asks for
+    assert time.process_time() - began < 30  # nothing like the hours that it asks for
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from mcp_types import CallToolRequestParams
 from dagexec._concurrency.restart import Restart
 from dagexec._errors import CallError, DagexecError, ToolDefinitionError
 from dagexec._tools.context import CallContext, current_call
+from dagexec._tools.options import EffectName
 from dagexec._tools.tool import Effect, Tool
 from dagexec.integrations.mcp._asking import Asking
 from dagexec.integrations.mcp._connection import Connection
@@ -99,8 +100,7 @@ class MCPTools:
         grace: float = GRACE,
         restart: Restart | None = None,
         prefix: bool = False,
-        effects: Mapping[str, Effect | Literal["pure", "read", "idempotent", "write"]]
-        | None = None,
+        effects: Mapping[str, Effect | EffectName] | None = None,
         protocol: str = "auto",
         elicit: bool = True,
         arguments: Literal["advise", "enforce"] = "advise",
@@ -108,7 +108,7 @@ class MCPTools:
         """Start nothing yet."""
         self._prefix = prefix
         self._arguments: Literal["advise", "enforce"] = arguments
-        self._effects = dict(effects or {})
+        self._effects: dict[str, Effect | EffectName] = dict(effects or {})
         self._tools: list[Tool[..., Any]] = []
         self._open = False
         how = How(Guards() if guards is None else guards, connect, grace, protocol, elicit)
@@ -202,7 +202,7 @@ class MCPTools:
         self, server: str, connection: Connection, listed: ListedTool
     ) -> Tool[..., Any] | None:
         name = f"{server}__{listed.name}" if self._prefix else listed.name
-        effect = self._effects.get(name, effect_of(listed.annotations))
+        effect = self._effects.get(name) or effect_of(listed.annotations)
         try:
             return Tool.from_schema(
                 name,
