@@ -177,6 +177,10 @@ the critical path and the longest calls stay single, the others are drawn as gro
 search; `values=False` leaves arguments and results out. Arguments that a tool declares `secret=`
 are never in a page, a report's JSON, a `repr`, a log or a span.
 
+`report.rows()` is one dict a call, for `pandas.DataFrame` or polars; `report.compare(other)` sets
+two runs side by side; `report.started_at` is when the run began. `outcome.result()` returns the
+value or raises the failure; `outcome.seconds`, `.queued` and `.tool` are what the rows hold.
+
 Each run ends with one line in the log `dagexec` (INFO, or WARNING if threads are still active), and
 each failed or timed-out call has a line with its id, tool, status and the error's type.
 
@@ -346,7 +350,7 @@ threads and slots. `_tools` makes functions callable by a model. `journal`, `lim
 is what `Executor` and `Run` are made of. `lowlevel` hands the machine to other drivers, `doctor`
 finds out why a process hangs. `engines` and `integrations` join dagexec to other libraries, and
 `cli` is the command. Begin with `_core/scheduler.py`, then `_runtime/state.py`.
-'''  # noqa: E501 - rows of tables
+'''  # noqa: E501 - rows of tables  # noqa: E501 - rows of tables
 
 from dagexec._core.media import Media
 from dagexec._core.outcomes import (

@@ -63,6 +63,64 @@ unanswered. `before_turn` and `after_turn` are called with each turn, `limiter=`
 the replies (see `dagexec.journal`), and other keywords go to the SDK, such as `tool_choice=` or
 `max_tokens=`.
 
+# Answers of a type, approvals, updates for a user interface
+
+```python
+import asyncio
+
+from pydantic import BaseModel
+
+from dagexec import Approve, Executor, tool
+from dagexec.testing import ScriptedModel
+from planners import solve
+from planners.openai import ChatPlanner
+
+
+class Receipt(BaseModel):
+    book: str
+    paid: float
+
+
+@tool(approval=True)
+async def pay(amount: float) -> str:
+    return f"paid {amount}"
+
+
+def approve(waiting):  # may be async; it may ask at the keyboard
+    for outcome in waiting.values():
+        print(outcome.question)
+    return Approve()  # for all; or answers by id
+
+
+async def main():
+    replies = [[("pay", {"amount": 9.5})], '{"book": "Dune", "paid": 9.5}']
+    answer = await solve(
+        "Buy Dune.",
+        planner=ChatPlanner([pay]),
+        client=ScriptedModel(replies).openai(),  # AsyncOpenAI()
+        model="gpt-5.5",
+        executor=Executor([pay]),
+        output_type=Receipt,
+        approve=approve,
+    )
+    print(repr(answer.output))
+
+
+asyncio.run(main())
+```
+
+```text
+{'approve': 'pay', 'args': {'amount': 9.5}}
+Receipt(book='Dune', paid=9.5)
+```
+
+`output_type=` uses the API's structured output; an answer that does not fit is sent back once,
+with what is wrong, and `answer.status` is `wrong_output` if it still does not fit. `approve=`
+needs no journal. `async with solving(…) as updates` is the same loop as an iterator of what
+happens: pieces of text (`Said`), calls that begin and end (`CallBegan`, `CallEnded`).
+`answer.usage` is the tokens of all replies, and `answer.reason` the provider's word for a bad
+end.
+
 A planner holds one conversation; `planner.fresh()` gives one for another. If something breaks
 between the reply and its answers, `planner.close_out()` returns answers for the calls that have
 none.

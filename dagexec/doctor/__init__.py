@@ -76,7 +76,7 @@ abandoned, and at the end of each run how many calls ended how. Traces are in
 `dagexec.integrations.otel`.
 
 `diagnose` is the judgement alone, over samples from `read`.
-"""  # noqa: E501 - rows of tables
+"""  # noqa: E501 - rows of tables  # noqa: E501 - rows of tables
 
 from __future__ import annotations
 
