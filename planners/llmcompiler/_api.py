@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from planners._core.api import Ending
 from planners._core.edge import get
-from planners._text_api import TextApi, api_of
+from planners._text_base import TextApi, api_of
 from planners.llmcompiler._decisions import Decision
 from planners.llmcompiler._grammar import Reader
 from planners.llmcompiler._items import Join, Numbered, Unsaid

@@ -9,7 +9,7 @@ from planners._core.api import Ending
 from planners._core.call_log import RawCall
 from planners._core.edge import get
 from planners._core.stream import Assembler, Progress
-from planners._text_api import TextApi, api_of
+from planners._text_base import TextApi, api_of
 from planners.anthropic._stream import MessagesAssembler
 from planners.openai._chat_stream import ChatAssembler
 from planners.openai._responses_stream import ResponsesAssembler

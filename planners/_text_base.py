@@ -1,4 +1,4 @@
-"""Texts over any API that chats, for planners that read calls from the text of a reply.
+"""The base of APIs for planners that read calls from the text of a reply: any API that chats.
 
 The loop need not know which API it is: the client says it, and each reply.
 """
