@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import langgraph.errors
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool as lc_tool
@@ -63,6 +64,10 @@ def in_a_function(node):
     return RunnableLambda(run, arun)
 
 
+@pytest.mark.skipif(
+    not hasattr(langgraph.errors, "UnknownInterruptError"),
+    reason="an older LangGraph counts the interrupts of a node as one, and gives it the answer",
+)
 @pytest.mark.parametrize("form", [by_hand, in_a_subgraph, in_a_function])
 def test_it_shows_each_that_is_open(method, state, graph, thread, form):
     """By its id, with what an answer may be; it is a RuntimeError, and costs no answer."""
