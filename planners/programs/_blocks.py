@@ -54,7 +54,7 @@ def _calls_one(body: str, functions: Collection[str]) -> bool:
 def _blocks(text: str) -> list[_Block]:
     """Return the fenced blocks of a text, in order."""
     found: list[_Block] = []
-    at = 0
+    at, last = 0, len(text.rstrip())
     while (opening := _FENCE.search(text, at)) is not None:
         start = opening.end() + 1
         fence = opening[1]
@@ -62,9 +62,9 @@ def _blocks(text: str) -> list[_Block]:
             text, start
         )
         end = len(text) if closing is None else closing.start()
-        behind = "" if closing is None else text[closing.end() :]
         body = text[start:end].rstrip("\n")
-        block = _Block(opening[2].lower(), body, closing is not None, not behind.strip())
+        is_last = closing is None or closing.end() >= last
+        block = _Block(opening[2].lower(), body, closing is not None, is_last)
         found.append(block)
         if closing is None:
             break
