@@ -102,4 +102,7 @@ def test_the_oldest_langgraph(tmp_path):
     # Half of the ways: each method and each kind of tool is still there.
     some = ["-m", "not slow", "-k", "not ([ainvoke-waits or [invoke-blocks)"]
     command = [python, "-m", "pytest", "-q", *some, "-p", "no:cacheprovider", folder]
-    run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    # It lacks packages on purpose, so what needs them may be skipped.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("DAGEXEC_REQUIRE_INTEGRATION", None)
+    run(command, cwd=ROOT, env=environment)
