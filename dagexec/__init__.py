@@ -101,11 +101,14 @@ async def price(title: str) -> float:
 try:
     Executor([price]).check(Plan([Call("x", "prize", {}), Call("y", "price", {"titel": "Emma"})]))
 except PlanError as error:
-    print(len(error.problems), "problems, named at once")
+    print(error)
 ```
 
 ```text
-2 problems, named at once
+the plan has 2 problems:
+  - call 'x': there is no tool 'prize'; did you mean 'price'? There are: price
+  - call 'y': Wrong arguments for price: title: missing; titel: unknown argument (did you mean
+    title?). Expected: title (string, required).
 ```
 
 # Effects

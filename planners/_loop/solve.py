@@ -113,8 +113,8 @@ async def solve(
     so far and all reports, and says so in `status`.
 
     Errors: what the SDK raises; DagexecError for arguments that cannot be, for a stream that
-    breaks off (its `report` holds what was done), or where the tools of planner and executor
-    differ.
+    breaks off (its `report` holds what was done), or where the executor lacks a tool of the
+    planner's.
     """
     check(planner, executor, max_turns, options)
     output = _output_of(output_type)
