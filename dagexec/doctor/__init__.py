@@ -70,13 +70,14 @@ over a socket that only its user may open.
 
 # In the log
 
-The logger `dagexec` names, each with one line: a call that failed or timed out, a tool that
-blocks the event loop (with file and line), a tool that swallows its cancellation, a thread that was
-abandoned, and at the end of each run how many calls ended how. Traces are in
+The logger `dagexec` names, each with one line: at INFO a call that failed or timed out, and at
+the end of each run how many calls ended how; as a warning a tool that blocks the event loop (with
+file and line), a tool that swallows its cancellation, and a thread that was abandoned. A plain
+script shows INFO after `logging.basicConfig(level="INFO")`. Traces and metrics are in
 `dagexec.integrations.otel`.
 
 `diagnose` is the judgement alone, over samples from `read`.
-"""  # noqa: E501 - rows of tables  # noqa: E501 - rows of tables
+"""  # noqa: E501 - rows of tables  # noqa: E501 - rows of tables  # noqa: E501 - rows of tables
 
 from __future__ import annotations
 
