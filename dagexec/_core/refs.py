@@ -101,8 +101,9 @@ class Ref:
 
     def __getattr__(self, name: str) -> Ref:
         """Return the reference to a part of what this one leads to; none that begins with `_`."""
-        # Whoever looks for a protocol's method, `__array__` or `_repr_html_`, finds none.
-        if name.startswith("_"):
+        # Whoever looks for a protocol's method, `__array__` or `_repr_html_`, finds none. One that
+        # is still without its own fields has no parts in their place.
+        if name.startswith("_") or name in Ref.__slots__:
             msg = f"a Ref has no attribute {name!r}; a part of that name is ref[{name!r}]"
             raise AttributeError(msg)
         return self[name]

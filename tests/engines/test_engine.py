@@ -31,26 +31,11 @@ if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
 from dagexec.engines.dbos import DbosEngine
 from dagexec.engines.dbos import __doc__ as guide
 from tests.engines.processes import run_python
-from tests.engines.tools_for_engines import TOOLS
+from tests.engines.tools_for_engines import TOOLS, get, login, login_if
 
 # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the README awaits as a notebook does.
 TOP_LEVEL_AWAIT = 0x2000
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
-
-
-@tool(effect="read")
-async def get(x: object = 0) -> object:
-    return x
-
-
-@tool(effect="read", secret=("token",))
-async def login(token: str) -> str:
-    return token
-
-
-@tool(effect="read", secret=("token",), approval=True)
-async def login_if(token: str) -> str:
-    return token
 
 
 spans: list[tuple[float, float]] = []

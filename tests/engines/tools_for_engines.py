@@ -128,6 +128,21 @@ async def key() -> str:
     return current_call().idempotency_key
 
 
+@tool(effect="read")
+async def get(x: object = 0) -> object:
+    return x
+
+
+@tool(effect="read", secret=("token",))
+async def login(token: str) -> str:
+    return token
+
+
+@tool(effect="read", secret=("token",), approval=True)
+async def login_if(token: str) -> str:
+    return token
+
+
 TOOLS: list[Tool] = [
     add, point, item, same, fail, square, broken, flaky, slow_write, slow_read, nap, long_write,
     pay, pay_much, question, read, write, unwritable, key,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -127,3 +129,13 @@ async def test_a_run_with_such_paths():
     assert report["t"].value == "<2>"
     assert report["2"].value == [1, 2]
     assert paths._read.cache_info().misses == 1
+
+
+def test_a_reference_without_its_fields_has_no_parts_in_their_place():
+    """Copying, unpickling and debuggers look at objects that are only just being made."""
+    unmade = object.__new__(Ref)
+    for name in ("call", "path", "default", "_repr_html_"):
+        assert not hasattr(unmade, name)
+    made = Ref("a", ("b",), default=[1])
+    for copied in (copy.deepcopy(made.c), pickle.loads(pickle.dumps(made["c"]))):
+        assert (copied.call, copied.path, copied.default) == ("a", ("b", "c"), [1])

@@ -17,8 +17,8 @@ from typing import Any
 from dagexec import Approve, Call, Deny, Each, Edit, Ref, Timeouts
 from dagexec.engines.temporal import TemporalEngine, _launches, _workflow
 from dagexec.engines.temporal._wire import FORMAT
+from tests.engines.parity import PLANS
 from tests.engines.temporal.server import served
-from tests.engines.test_parity import PLANS
 from tests.engines.tools_for_engines import TOOLS
 
 FILE = Path(__file__).with_name(f"histories-{FORMAT}.json.gz")

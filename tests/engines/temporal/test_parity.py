@@ -6,15 +6,13 @@ decided alike twice is an error of the server's.
 
 from __future__ import annotations
 
-import asyncio
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dagexec import Approve, Call, Deny, Done, Edit, Executor, Plan, Ref, Timeouts
-from dagexec.journal import MemoryJournal
-from tests.engines.test_parity import PLANS, alike, drawn, told
+from dagexec import Call, Timeouts
+from tests.engines.parity import LATE, PLANS, STOPPED, answers_alike, drawn, reports_alike
 from tests.engines.tools_for_engines import TOOLS
 
 if TYPE_CHECKING:
@@ -31,29 +29,8 @@ def engine_at(address: str, name: str, **settings: Any) -> TemporalEngine:
 
 
 async def both(address: str, name: str, plans: dict[str, list[Call]], **settings: Any) -> None:
-    """Run plans with both, and compare what the reports say."""
     own = {key: settings.pop(key) for key in ("store", "inline") if key in settings}
-    alone = Executor(TOOLS, journal=MemoryJournal(), **settings)
-    expected = {
-        each: told(
-            await alone.run(plan, run_id=f"alone {each}" if each != "the same key" else each)
-        )
-        for each, plan in plans.items()
-    }
-    async with engine_at(address, name, **settings, **own) as engine:
-        async with asyncio.timeout(50):
-            reports = await asyncio.gather(
-                *(engine.run(plan, run_id=each) for each, plan in plans.items())
-            )
-    for each, report in zip(plans, reports, strict=True):
-        found = told(report)
-        differing = {
-            call: (body, expected[each].get(call))
-            for call, body in found.items()
-            if not alike(body, expected[each].get(call, {}), found)
-        }
-        assert not differing, f"{each}: {plans[each]}"
-        assert list(found) == list(expected[each])
+    await reports_alike(engine_at(address, name, **settings, **own), plans, **settings)
 
 
 async def test_every_kind_of_plan(address, name):
@@ -72,15 +49,7 @@ async def test_every_value_in_a_store(address, name, tmp_path):
 
 async def test_a_failure_that_stops_the_run(address, name):
     """What has not begun is cancelled, and so is what runs."""
-    plan = [
-        Call("n", "nap", {"seconds": 1.5}),
-        Call("b", "same", {"value": Ref("a")}),
-        Call("c", "nap", {"seconds": 50}),
-        Call("d", "long_write", {"seconds": 50}),
-        Call("e", "same", {"value": Ref("c")}),
-        Call("a", "fail", {}, after=("n",)),
-    ]
-    await both(address, name, {"later": plan}, on_failure="stop")
+    await both(address, name, {"later": STOPPED}, on_failure="stop")
 
 
 @pytest.mark.parametrize(
@@ -96,15 +65,7 @@ async def test_a_failure_that_stops_the_run(address, name):
 )
 async def test_deadlines(address, name, timeouts):
     """The deadlines of a layer and of a run catch the same calls, with the same texts."""
-    plan = [
-        Call("a", "nap", {"seconds": 50}),
-        Call("b", "long_write", {"seconds": 50}),
-        Call("c", "add", {"x": 1}),
-        Call("d", "same", {"value": Ref("a")}),
-        Call("e", "same", {"value": Ref("c")}),
-        Call("f", "same", {"value": Ref("d")}),
-    ]
-    await both(address, name, {"late": plan}, timeouts=timeouts)
+    await both(address, name, {"late": LATE}, timeouts=timeouts)
 
 
 async def test_with_barriers(address, name):
@@ -121,24 +82,4 @@ async def test_random_plans(address, name, seed):
 
 async def test_answers_lead_to_the_same(address, name):
     """Approvals, edits, refusals and replies, in several rounds."""
-    plan = Plan(PLANS["questions"])
-    rounds: list[dict[str, object]] = [
-        {"a": Edit({"amount": 4}), "d": "here"},
-        {"c": Deny("too much")},
-        {"d": 12},
-        {"d": 12},
-        {},
-    ]
-    other = [{"a": Done("by hand"), "c": Approve(), "d": Deny("nobody knows")}]
-    alone = Executor(TOOLS, journal=MemoryJournal())
-    async with engine_at(address, name) as engine, asyncio.timeout(50):
-        for run_id, answers in (("one", rounds), ("two", other)):
-            expected = await alone.run(plan, run_id=run_id)
-            report = await engine.run(plan, run_id=run_id)
-            assert told(report) == told(expected)
-            for each in answers:
-                expected = await alone.resume(run_id, each)
-                report = await engine.resume(run_id, each)
-                assert told(report) == told(expected)
-            assert not any(outcome.status == "pending" for outcome in report.values())
-            assert told(await engine.run(plan, run_id=run_id)) == told(expected)
+    await answers_alike(engine_at(address, name))

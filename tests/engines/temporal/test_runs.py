@@ -25,7 +25,7 @@ from dagexec import (
     tool,
 )
 from tests.engines.processes import run_python
-from tests.engines.tools_for_engines import TOOLS
+from tests.engines.tools_for_engines import TOOLS, get, login, login_if
 
 if TYPE_CHECKING:
     from dagexec.engines.temporal import TemporalEngine
@@ -33,21 +33,6 @@ if TYPE_CHECKING:
 # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the guide awaits as a notebook does.
 TOP_LEVEL_AWAIT = 0x2000
 pytestmark = [pytest.mark.real_time, pytest.mark.anyio, pytest.mark.slow]
-
-
-@tool(effect="read")
-async def get(x: object = 0) -> object:
-    return x
-
-
-@tool(effect="read", secret=("token",))
-async def login(token: str) -> str:
-    return token
-
-
-@tool(effect="read", secret=("token",), approval=True)
-async def login_if(token: str) -> str:
-    return token
 
 
 @tool
