@@ -61,9 +61,8 @@ class Output:
 
     def read(self, text: str) -> Any:
         """Return the value that an answer says; raise ValueError with a text for the model."""
-        fenced = _FENCED.search(text)
         try:
-            body = json.loads(fenced[1] if fenced else text)
+            body = _body(text)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"it is not JSON: {error}") from None
         if self._wrapped and isinstance(body, dict) and [*cast("dict[str, Any]", body)] == [_KEY]:
@@ -80,6 +79,17 @@ class Output:
             f"Your answer does not have the form that was asked for: {problem}\n"
             "Write it again, as nothing but JSON of the schema."
         )
+
+
+def _body(text: str) -> Any:
+    """Return what a text says as JSON, or what a block in it says; the whole comes first."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        fenced = _FENCED.search(text)
+        if fenced is None:
+            raise
+    return json.loads(fenced[1])
 
 
 def _problems(error: ValidationError) -> str:

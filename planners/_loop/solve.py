@@ -463,20 +463,19 @@ class _Loop:
                 return
             executor = self._executor(self.deadlines[-1])
             whole = plan if isinstance(plan, Plan) else None
-            turn.report = report = await executor.resume(name, answers, plan=whole)
+            earlier, report = turn.report, await executor.resume(name, answers, plan=whole)
+            turn.report = report
             if self.on_update is not None:
                 for id_, outcome in report.items():
-                    if id_ in held or outcome.ok:
+                    if id_ not in earlier or earlier[id_].status in _WAITING:
                         self.on_update(CallEnded(report.plan[id_], outcome))
 
     def _told(self, event: Any) -> None:
         """Tell of an event of a stream."""
         if self.on_event is not None:
             self.on_event(event)
-        if self.on_update is not None:
-            piece = self.conversation.planner.api.piece(event)
-            if piece:
-                self.on_update(Said(piece))
+        if self.on_update is not None and (piece := self.conversation.planner.api.piece(event)):
+            self.on_update(Said(piece))
 
     def _answer(self, turn: Turn) -> Status | None:
         """Read the final answer; send it back once if it does not have its form."""

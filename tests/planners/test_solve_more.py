@@ -151,6 +151,7 @@ async def test_an_answer_that_never_fits(api):
         (int, '```json\n{"value": 3}\n```', 3),
         (Offer | None, '{"value": null}', None),
         (dict[str, int], '{"a": 1}', {"a": 1}),
+        (dict[str, str], '{"code": "```\\n1\\n```"}', {"code": "```\n1\n```"}),
         (tuple[str, dt.date], '{"value": ["a", "2026-01-02"]}', ("a", dt.date(2026, 1, 2))),
         (str, '{"value": "yes"}', "yes"),
         (list[Offer], '[{"title": "a", "price": 1}]', [Offer(title="a", price=1)]),
@@ -304,6 +305,20 @@ async def test_updates_for_an_interface(api, stream):
         CallEnded(Call("1", "look", {}), updates.solution.reports[0]["1"]),
     ]
     assert isinstance(told[0], Said)
+
+
+async def test_updates_of_calls_that_wait_for_a_person(api):
+    """A call that is done is told of once, one that waited when it waits and when it has ended."""
+    script = [[("look", {}), ("order", {}), ("order", {"title": "B"})], "Done."]
+    options, _ = setting(api, script)
+    answers = saying({"2": Approve()}, {})
+    told = []
+    await solve("?", **options, approve=answers, on_update=told.append)
+    ended = [(each.call.id, each.outcome.status) for each in told if isinstance(each, CallEnded)]
+    assert ended == [
+        *(("2", "pending"), ("3", "pending"), ("1", "done")),
+        *(("2", "done"), ("3", "pending")),
+    ]
 
 
 async def test_updates_raise_what_solve_raises():
