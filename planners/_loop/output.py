@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from dagexec import DagexecError
+from dagexec.lowlevel import schemas
 from planners._core.api import Api
 
 _FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
@@ -65,6 +66,7 @@ class Output:
             body = _body(text)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"it is not JSON: {error}") from None
+        body = schemas.without_nulls(body, self.schema, self.schema)
         if self._wrapped and isinstance(body, dict) and [*cast("dict[str, Any]", body)] == [_KEY]:
             body = cast("dict[str, Any]", body)[_KEY]
         try:

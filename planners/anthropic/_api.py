@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
@@ -11,11 +9,11 @@ from planners._core import arguments
 from planners._core.api import Api, Ending
 from planners._core.edge import get, is_dict, items, listed, mended, nameable, once, plain, text
 from planners._core.servers import ending
+from planners._core.widen import ANTHROPIC, NotStrict, strict
 
 # Tokens of a reply, which this API wants to be told; `solve(max_tokens=)` changes it. Above about
 # 21,000 the SDK refuses to wait for a reply that does not stream.
 MAX_TOKENS: Final = 8192
-_OPEN: Final = re.compile(r'"additionalProperties": (?!false)')
 _GOING_ON: Final = ("pause_turn", "compaction")
 
 
@@ -75,18 +73,11 @@ class MessagesApi(Api):
         return {"container": id_} if id_ else {}
 
     def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return `output_config`, with the schema as the SDK itself would send it.
-
-        None for a schema that this API cannot hold to: objects of any names, values of any type.
-        """
+        """Return `output_config`; nothing for a schema that this API cannot hold to."""
         del name
-        if _OPEN.search(json.dumps(schema)):
-            return {}
-        from anthropic import transform_schema
-
         try:
-            sent = transform_schema(schema)
-        except ValueError:
+            sent = strict(schema, ANTHROPIC)
+        except NotStrict:
             return {}
         return {"output_config": {"format": {"type": "json_schema", "schema": sent}}}
 

@@ -21,10 +21,10 @@ from planners._core.edge import (
     text,
 )
 from planners._core.servers import ending, worst_end
+from planners._core.widen import OPENAI, NotStrict, strict
 from planners.openai._client_items import CLIENT_ITEMS
 from planners.openai._items import CALLS
 from planners.openai._parts import content
-from planners.openai._schema import strictly
 
 _CHAT_CALLS: Final = ("function", "custom", None)
 
@@ -110,7 +110,7 @@ class ChatApi(Api):
 
     def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         """Return `response_format`."""
-        shape = {"name": name, **strictly(schema)}
+        shape = {"name": name, **_held(schema)}
         return {"response_format": {"type": "json_schema", "json_schema": shape}}
 
     def piece(self, event: Any) -> str:
@@ -227,7 +227,7 @@ class ResponsesApi(Api):
 
     def structured(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         """Return `text`."""
-        return {"text": {"format": {"type": "json_schema", "name": name, **strictly(schema)}}}
+        return {"text": {"format": {"type": "json_schema", "name": name, **_held(schema)}}}
 
     def piece(self, event: Any) -> str:
         """Return the delta of a text."""
@@ -278,3 +278,11 @@ def _item(item: Any) -> Any:
             sent = {**sent, "role": "assistant", "content": words}
             sent.pop("status", None)
     return sent
+
+
+def _held(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of answers, and whether the model is held to it."""
+    try:
+        return {"schema": strict(schema, OPENAI), "strict": True}
+    except NotStrict:
+        return {"schema": schema, "strict": False}

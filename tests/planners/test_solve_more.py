@@ -165,6 +165,23 @@ async def test_types_that_are_no_objects(api, kind, text, value):
     assert answer.output == value
 
 
+class Choice(BaseModel):
+    """What the model may leave out."""
+
+    title: str
+    copies: int = 1
+
+
+async def test_what_may_be_left_out_is_null_where_the_api_wants_every_field(api):
+    """As for the arguments of tools; the value has its default then."""
+    options, model = setting(api, ['{"title": "Dune", "copies": null}'])
+    answer = await solve("?", **options, output_type=Choice)
+    assert answer.output == Choice(title="Dune", copies=1)
+    text = json.dumps(model.bodies[0])
+    assert '"required": ["title", "copies"]' in text
+    assert '{"anyOf": [{"type": "integer"}, {"type": "null"}]}' in text
+
+
 async def test_options_of_the_same_name_are_kept():
     """The form is added to what was given."""
     options, model = setting("responses", ['{"value": 3}'])
