@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from dagexec.programs import identifier
 
-_FENCE: Final = re.compile(r"^ {0,3}(```+|~~~+)[ \t]*([\w.+-]*)[^\n]*$", re.MULTILINE)
+_FENCE: Final = re.compile(r"^ {0,3}(```+|~~~+)[ \t]*([\w.+-]*)([^\n]*)$", re.MULTILINE)
 _THOUGHT: Final = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _OURS: Final = "program"
 _PYTHON: Final = frozenset({"python", "py", "python3", "tool_code"})
@@ -54,19 +54,22 @@ def _calls_one(body: str, functions: Collection[str]) -> bool:
 def _blocks(text: str) -> list[_Block]:
     """Return the fenced blocks of a text, in order."""
     found: list[_Block] = []
-    at, last = 0, len(text.rstrip())
-    while (opening := _FENCE.search(text, at)) is not None:
-        start = opening.end() + 1
-        fence = opening[1]
-        closing = re.compile(rf"^ {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE).search(
-            text, start
-        )
-        end = len(text) if closing is None else closing.start()
-        body = text[start:end].rstrip("\n")
-        is_last = closing is None or closing.end() >= last
-        block = _Block(opening[2].lower(), body, closing is not None, is_last)
-        found.append(block)
-        if closing is None:
-            break
-        at = closing.end()
+    last = len(text.rstrip())
+    opening: re.Match[str] | None = None
+    for line in _FENCE.finditer(text):
+        if opening is None:
+            opening = line
+        elif _closes(opening[1], line):
+            body = text[opening.end() + 1 : line.start()].rstrip("\n")
+            is_last = line.end() >= last
+            found.append(_Block(opening[2].lower(), body, closed=True, is_last=is_last))
+            opening = None
+    if opening is not None:
+        body = text[opening.end() + 1 :].rstrip("\n")
+        found.append(_Block(opening[2].lower(), body, closed=False, is_last=True))
     return found
+
+
+def _closes(fence: str, line: re.Match[str]) -> bool:
+    """Whether a line is the end of a block that began with this fence."""
+    return line[1].startswith(fence) and not line[2] and not line[3].strip(" \t")

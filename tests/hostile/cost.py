@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHORT: Final = 12_000
-LONG: Final = 4 * SHORT
+LONG: Final = 48_000  # characters
 # Four times the text may take this many times as long: a square would be 16.
 _GROWTH: Final = 9
 # Seconds below which growth says nothing, and those that the long text may take at most.
@@ -29,14 +28,16 @@ def seconds(read: Callable[[], object]) -> float:
     return time.thread_time() - begin
 
 
-def assert_linear(read: Callable[[str], object], before: str, unit: str, behind: str) -> None:
+def assert_linear(
+    read: Callable[[str], object], before: str, unit: str, behind: str, length: int = LONG
+) -> None:
     """Fail where a text of four times the length costs far more than four times as much."""
-    long = seconds(lambda: read(attack(before, unit, behind, LONG)))
-    assert long < _LONGEST, f"{long:.2f} s for {LONG} characters"
+    long = seconds(lambda: read(attack(before, unit, behind, length)))
+    assert long < _LONGEST, f"{long:.2f} s for {length} characters"
     if long > _NOTHING:
-        short = seconds(lambda: read(attack(before, unit, behind, SHORT)))
+        short = seconds(lambda: read(attack(before, unit, behind, length // 4)))
         # A collection of garbage, or another program, may have been in the way once.
         for _ in range(2):
             if long >= _GROWTH * short:
-                long = min(long, seconds(lambda: read(attack(before, unit, behind, LONG))))
+                long = min(long, seconds(lambda: read(attack(before, unit, behind, length))))
         assert long < _GROWTH * short, f"{short:.3f} s, and {long:.3f} s for four times as much"
