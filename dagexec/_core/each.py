@@ -66,12 +66,12 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
 
 def calls_of(call: Call, count: int, ordered: Sequence[tuple[int, int]] = ()) -> Iterator[Call]:
     """Yield the calls for the items of a call; `ordered` are pairs of places (earlier, later)."""
-    behind: dict[int, tuple[str, ...]] = {}
+    behind: dict[int, list[str]] = {}
     for earlier, later in ordered:
-        behind[later] = (*behind.get(later, ()), item_id(call.id, earlier))
+        behind.setdefault(later, []).append(item_id(call.id, earlier))
     for index in range(count):
         args = {name: _of_item(value, index) for name, value in call.args.items()}
-        yield Call(item_id(call.id, index), call.tool, args, ordered=behind.get(index, ()))
+        yield Call(item_id(call.id, index), call.tool, args, ordered=tuple(behind.get(index, ())))
 
 
 def item_targets(call: Call, name: str) -> tuple[int, ...] | None:

@@ -196,9 +196,7 @@ class Scheduler(Standing):
             self._depend(node, name, lost, hard=False)
         return lost
 
-    def _depend(  # noqa: C901 - each frame costs
-        self, node: Node, name: str, lost: list[str], *, hard: bool
-    ) -> None:
+    def _depend(self, node: Node, name: str, lost: list[str], *, hard: bool) -> None:
         """Add a dependency; append the call to blame to `lost` if it was lost already."""
         source = self._nodes.get(name)
         if source is None:
@@ -217,17 +215,16 @@ class Scheduler(Standing):
                     lost.append(blame(name, outcome))
                 if source.missing == 0 or not _keeps(source, node, hard=hard):
                     return
-        if source.dependants:
-            source.dependants.append((node, hard))
-        else:
-            source.dependants = [(node, hard)]
+        _add_dependant(source, node, hard=hard)
         node.missing += 1
 
     def _depend_on_items(self, node: Node, source: Node, lost: list[str], *, hard: bool) -> bool:
         """Add dependencies on single items of a call; return whether that is all it refers to."""
-        items = self._items.get(source.call.id, ())
+        items = self._items.get(source.call.id)
+        if not items:
+            return False
         targets = item_targets(node.call, source.call.id)
-        if not items or targets is None or any(index >= len(items) for index in targets):
+        if targets is None or any(index >= len(items) for index in targets):
             return False
         for index in targets:
             self._depend(node, items[index].call.id, lost, hard=hard)
@@ -281,9 +278,7 @@ class Scheduler(Standing):
         parent = self._nodes[event.call]
         self._active -= 1
         parent.state = State.WAITING
-        for layer in self._layers:
-            if parent in layer:
-                layer.remove(parent)  # its items are in the layers in which they are launched
+        parent.layer = None  # its items are in the layers in which they are launched
         step = 1 / (event.count + 1)
         items: list[Node] = []
         for index, call in enumerate(calls_of(parent.call, event.count, event.ordered)):
@@ -312,7 +307,7 @@ class Scheduler(Standing):
                 continue
             dependant.missing += len(targets) - 1
             for index in targets:
-                items[index].dependants = [*items[index].dependants, (dependant, hard)]
+                _add_dependant(items[index], dependant, hard=hard)
         parent.dependants = kept
 
     def _on_settled(self, event: Settled) -> None:
@@ -320,7 +315,8 @@ class Scheduler(Standing):
         self._settle(self._nodes[event.call], event.outcome)
 
     def _on_expired(self, event: Expired) -> None:
-        self._abandon(self._layers[event.layer], TimedOut("layer"))
+        left = [node for node in self._layers[event.layer] if node.layer == event.layer]
+        self._abandon(left, TimedOut("layer"))
 
     def _on_stop(self, event: Stop) -> None:
         if self._stopped or self._finished:
@@ -338,9 +334,7 @@ class Scheduler(Standing):
             self._wake()
         else:
             self._active -= 1
-        for layer in self._layers:
-            if node in layer:
-                layer.remove(node)  # it belongs to the one in which it is launched again
+        node.layer = None  # it belongs to the one in which it is launched again
         self._free_up(node)
 
     def _wake(self) -> None:
@@ -469,12 +463,14 @@ class Scheduler(Standing):
             return
         if len(layer) > 1:
             layer.sort(key=by_index)
+        number = len(self._layers)
         names: list[str] = []
         for node in layer:
             node.state = State.READY
+            node.layer = number
             names.append(node.call.id)
         self._active += len(layer)
-        self._actions.append(Launch(len(self._layers), tuple(names)))
+        self._actions.append(Launch(number, tuple(names)))
         self._layers.append(layer)
 
     def _end(self) -> None:
@@ -510,6 +506,13 @@ class Scheduler(Standing):
 def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
     """Whether a lost call may still hold a dependant back; a default is there at once."""
     return hard or source.call.id in dependant.call.ordered
+
+
+def _add_dependant(node: Node, dependant: Node, *, hard: bool) -> None:
+    if node.dependants:
+        node.dependants.append((dependant, hard))
+    else:
+        node.dependants = [(dependant, hard)]
 
 
 def _take_dependants(node: Node) -> list[Node]:

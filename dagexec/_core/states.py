@@ -48,7 +48,7 @@ UNANSWERED: Final = ("pending", "in_doubt")
 class Node:
     """A call and where it stands."""
 
-    __slots__ = ("call", "dependants", "eager", "index", "missing", "state")
+    __slots__ = ("call", "dependants", "eager", "index", "layer", "missing", "state")
 
     def __init__(self, call: Call, index: float, *, eager: bool) -> None:
         """Take a call that has arrived; nothing is missing yet."""
@@ -58,6 +58,8 @@ class Node:
         self.index = index
         self.eager = eager
         self.state = State.WAITING
+        # The number of the layer in which it was launched last, and in which it still is.
+        self.layer: int | None = None
         # How many of its dependencies have not ended, or have been lost and still keep an order.
         # A lost call goes on counting: what is ordered behind it may start at zero only.
         self.missing = 0

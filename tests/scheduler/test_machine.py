@@ -305,7 +305,7 @@ def edges(dependants) -> list[tuple[str, bool]]:
 def snapshot(machine: Scheduler) -> tuple[object, ...]:
     """Return all that a machine knows, as values."""
     nodes = [
-        (n.call, n.index, n.eager, n.state, n.missing, edges(n.dependants))
+        (n.call, n.index, n.eager, n.state, n.layer, n.missing, edges(n.dependants))
         for n in machine._nodes.values()
     ]
     expected = {name: edges(found) for name, found in machine._expected.items()}
