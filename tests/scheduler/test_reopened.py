@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagexec._core.outcomes import Cancelled, Done, Failed, InDoubt, Pending
+from dagexec._core.outcomes import Cancelled, Done, Failed, InDoubt, Pending, TimedOut
 from dagexec._core.plan import Call
 from dagexec._core.refs import Ref
 from dagexec._core.scheduler import (
+    Abort,
     Added,
     Closed,
+    Expired,
     Launch,
     Refused,
     Reopened,
@@ -122,3 +124,14 @@ def test_what_may_be_reopened():
     machine.receive(Settled("c", Done(1)))
     assert machine.finished
     assert all(outcome.status == "done" for outcome in machine.outcomes.values())
+
+
+def test_an_answered_call_that_a_barrier_holds_outlives_its_old_layer():
+    machine = Scheduler(barrier=True)
+    machine.receive(Added(Call("a", "t", {})), Added(Call("b", "t", {})), Closed())
+    machine.receive(Started("a"))
+    machine.receive(Started("b"))
+    machine.receive(Settled("a", Pending()))
+    assert machine.receive(Reopened("a")) == []  # b still runs
+    assert machine.receive(Expired(0)) == [Abort(("b",), TimedOut("layer"))]
+    assert machine.receive(Settled("b", TimedOut("layer"))) == [Launch(1, ("a",))]
