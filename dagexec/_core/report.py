@@ -37,10 +37,11 @@ class Report(ShowsItself, Results):
 
     `elapsed` is in seconds. `abandoned` counts synchronous tools that were left running in a
     thread when their deadline passed. `blocked` counts steps of async tools that blocked the event
-    loop for more than 0.1 s, as `time.sleep` does; they took `blocked_seconds` in all. While the
-    run is live, calls that have not ended are not in it; `underway` says where they are. `setup`
-    has the timeouts that the run had, None where it is not known. `marks` are the waits for limits
-    and the failed attempts of calls, where they were watched.
+    loop for more than 0.1 s, as `time.sleep` does; they took `blocked_seconds` in all, and
+    `blocked_by` has the seconds of each call that did. While the run is live, calls that have not
+    ended are not in it; `underway` says where they are. `setup` has the timeouts that the run had,
+    None where it is not known. `marks` are the waits for limits and the failed attempts of calls,
+    where they were watched.
     """
 
     __slots__ = ()
@@ -147,7 +148,8 @@ class Report(ShowsItself, Results):
         if self.started_at is not None:
             body["started_at"] = self.started_at.isoformat()
         if self.blocked:
-            body["blocked"] = {"count": self.blocked, "seconds": self.blocked_seconds}
+            seconds, calls = self.blocked_seconds, dict(self.blocked_by)
+            body["blocked"] = {"count": self.blocked, "seconds": seconds, "calls": calls}
         if self.underway:
             body["underway"] = {
                 name: {"state": each.state, "ready": each.ready, "started": each.started}
@@ -193,6 +195,7 @@ class Report(ShowsItself, Results):
                 abandoned=body["abandoned"],
                 blocked=body.get("blocked", {}).get("count", 0),
                 blocked_seconds=body.get("blocked", {}).get("seconds", 0.0),
+                blocked_by=body.get("blocked", {}).get("calls"),
                 underway={
                     name: Underway(**each) for name, each in body.get("underway", {}).items()
                 },

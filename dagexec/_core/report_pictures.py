@@ -52,13 +52,16 @@ def diagram_of(report: Results) -> Diagram:
         else:
             each = report.underway.get(call.id, Underway("waiting"))
             state, note = each.state, _underway_word(each, report.elapsed)
-        nodes.append(Node(call.id, call.tool, state, _placed(note, call.id, report)))
+        note = _placed(note, call.id, report)
+        nodes.append(Node(call.id, call.tool, state, note, blocked=call.id in report.blocked_by))
     path = tuple(link.call for link in path_of(report))
     return Diagram(tuple(nodes), report.plan.edges, report.plan.layers, path, str(report))
 
 
 def _placed(note: str, name: str, report: Results) -> str:
-    """Add the line of the program that made a call to what is said of it."""
+    """Add how long a call blocked the event loop, and the line of the program that made it."""
+    if (seconds := report.blocked_by.get(name)) is not None:
+        note = f"{note}, loop blocked {duration(seconds)}"
     line = None if report.program is None else report.program.lines.get(name)
     if line is None:
         return note
@@ -127,6 +130,7 @@ def _bar(call: Call, outcome: Outcome | None, report: Results, ends: Mapping[str
         tuple(_tries(started, ended, marks, outcome.attempts, ok=outcome.status == "done")),
         attempts=outcome.attempts,
         limit=limit,
+        blocked=call.id in report.blocked_by,
     )
 
 

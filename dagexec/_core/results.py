@@ -110,6 +110,7 @@ class Results(Mapping[str, Outcome]):
         "abandoned",
         "began",
         "blocked",
+        "blocked_by",
         "blocked_seconds",
         "elapsed",
         "marks",
@@ -130,6 +131,7 @@ class Results(Mapping[str, Outcome]):
         abandoned: int = 0,
         blocked: int = 0,
         blocked_seconds: float = 0.0,
+        blocked_by: Mapping[str, float] | None = None,
         underway: Mapping[str, Underway] | None = None,
         setup: Setup | None = None,
         marks: Mapping[str, tuple[Mark, ...]] | None = None,
@@ -144,6 +146,7 @@ class Results(Mapping[str, Outcome]):
         self.abandoned = abandoned
         self.blocked = blocked
         self.blocked_seconds = blocked_seconds
+        self.blocked_by: Mapping[str, float] = {} if blocked_by is None else blocked_by
         self.underway: Mapping[str, Underway] = {} if underway is None else underway
         self.setup = setup
         self.marks: Mapping[str, tuple[Mark, ...]] = {} if marks is None else marks
@@ -204,18 +207,29 @@ class Results(Mapping[str, Outcome]):
         return f"<Report: {self}>"
 
     def __str__(self) -> str:
-        """Return one line: `12 calls: 9 done, 1 failed, 2 skipped in 2.31 s`."""
-        counts = dict.fromkeys(STATUSES, 0)
-        for outcome in self._outcomes.values():
-            counts[outcome.status] += 1
-        parts = [f"{count} {status}" for status, count in counts.items() if count]
-        unfinished = len(self.plan) - len(self._outcomes)
-        parts += [f"{unfinished} unfinished"] if unfinished else []
-        total = f"{len(self.plan)} call{'' if len(self.plan) == 1 else 's'}"
-        text = f"{total}: {', '.join(parts) or 'nothing to do'} in {duration(self.elapsed)}"
+        """Return one line: `12 calls: 9 done, 1 failed, 2 skipped in 2.31 s`.
+
+        The calls that `$each` made of one are counted apart, behind the others.
+        """
+        calls, items = self._calls_and_items()
+        text = _tally("call", calls)
+        if any(items.values()):
+            text += f"; {_tally('item', items)}"
+        text += f" in {duration(self.elapsed)}"
         if not self.blocked:
             return text
         return f"{text}, {duration(self.blocked_seconds)} of it with the event loop blocked"
+
+    def _calls_and_items(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Count the states of the calls of the plan, and of those that `$each` made of one."""
+        calls, items = dict.fromkeys(_COUNTED, 0), dict.fromkeys(_COUNTED, 0)
+        spread = {call.id for call in self.plan if call.each}
+        for call in self.plan:
+            outcome = self._outcomes.get(call.id)
+            parent, _, place = call.id.rpartition("[")
+            counts = items if parent in spread and place[:-1].isdecimal() else calls
+            counts["unfinished" if outcome is None else outcome.status] += 1
+        return calls, items
 
     @property
     def ok(self) -> bool:
@@ -255,6 +269,8 @@ class Results(Mapping[str, Outcome]):
         | `queued` | how long it was ready before it was admitted; None if it never was |
         | `attempts` | how often its tool was called |
         | `error` | the error's type and text; None without one |
+        | `because` | the call whose failure skipped or stopped it, or which it waits for; or None |
+        | `blocked` | how many seconds of its time it blocked the event loop; 0.0 if it did not |
         """
         return [self._row(call.id, call.tool) for call in self.plan]
 
@@ -276,6 +292,8 @@ class Results(Mapping[str, Outcome]):
             "queued": outcome.queued,
             "attempts": outcome.attempts,
             "error": error_line(outcome.error),
+            "because": outcome.because,
+            "blocked": self.blocked_by.get(name, 0.0),
         }
 
     @property
@@ -330,6 +348,15 @@ class Results(Mapping[str, Outcome]):
             error = DagexecError(msg)
             error.report = self
             raise error
+
+
+_COUNTED: Final = (*STATUSES, "unfinished")
+
+
+def _tally(what: str, counts: Mapping[str, int]) -> str:
+    total = sum(counts.values())
+    parts = [f"{count} {state}" for state, count in counts.items() if count]
+    return f"{total} {what}{'' if total == 1 else 's'}: {', '.join(parts) or 'nothing to do'}"
 
 
 # What people look for, and how it is called.

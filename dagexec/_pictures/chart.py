@@ -46,6 +46,7 @@ class Bar:
     """A call on the timeline; times are seconds since the run began, None if it never got that far.
 
     `limit` is when its own deadline expires; `tries` are its attempts, where they are known.
+    `blocked` marks one that blocked the event loop, whatever its state.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Bar:
     tries: tuple[Try, ...] = ()
     attempts: int = 0
     limit: float | None = None
+    blocked: bool = False
 
     @property
     def begins(self) -> float:
@@ -131,7 +133,7 @@ class Chart:
     def _kept(self) -> dict[str, None]:
         """Return the calls that have a row of their own, the most telling first."""
         share = _ALONE // 3
-        bad = [bar.id for bar in self.bars if bar.state in BAD]
+        bad = [bar.id for bar in self.bars if bar.blocked or bar.state in BAD]
         path = [link.call for link in self.path]
         half = share // 2
         if len(path) > share:

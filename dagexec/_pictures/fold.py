@@ -97,6 +97,8 @@ def _alone(graph: Graph) -> dict[str, None]:
     """Return the calls that keep a node of their own."""
     kept: dict[str, None] = {}
     share = _ALONE // 2
+    blocked = [node.id for node in graph.nodes if node.blocked]
+    kept.update(dict.fromkeys(blocked[: share // 2]))
     for state in _RANKS:
         found = [node.id for node in graph.nodes if node.state == state]
         kept.update(dict.fromkeys(found[: max(0, share - len(kept))]))

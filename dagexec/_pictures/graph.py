@@ -14,12 +14,16 @@ _BAD: Final = ("failed", "timed_out", "in_doubt", "pending", "running")
 @final
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A call in a picture: its id, its tool, its state, and a word on how it went."""
+    """A call in a picture: its id, its tool, its state, and a word on how it went.
+
+    `blocked` marks one that blocked the event loop, whatever its state.
+    """
 
     id: str
     tool: str
     state: str
     note: str = ""
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Graph:
         )
         parts = [self.caption or f"{len(self.nodes)} calls: {states}"]
         parts[0] += f"; {len(self.layers)} layers, {len(self.edges)} dependencies."
-        bad = [node for node in self.nodes if node.state in _BAD]
+        bad = [node for node in self.nodes if node.blocked or node.state in _BAD]
         parts += [
             f"{node.id} {node.tool}: {node.state.replace('_', ' ')}, {node.note}."
             for node in bad[:_SPOKEN]

@@ -173,11 +173,9 @@ def _node(group: Group, box: Box, theme: Theme, *, critical: bool) -> str:
         )
     )
     if second:
-        parts.append(
-            label(
-                box.x + 9, box.y + 33, fitting(second, room, _SMALL), fill=theme.faint, size=_SMALL
-            )
-        )
+        faint = theme.alarm if any(node.blocked for node in group.nodes) else theme.faint
+        text = fitting(second, room, _SMALL)
+        parts.append(label(box.x + 9, box.y + 33, text, fill=faint, size=_SMALL))
     return "".join(parts)
 
 

@@ -204,11 +204,10 @@ def _row(
             f'<path d="M{x:.1f} {middle - 9:.0f}V{middle + 9:.0f}" stroke="{theme.alarm}"'
             ' stroke-width="2"/>'
         )
+    faint = theme.alarm if bar.blocked else theme.faint
     note = bar.note + (f" ({bar.attempts} attempts)" if bar.attempts > 1 else "")
     x = _EDGE + _LABELS + _PLOT + 12
-    parts.append(
-        label(x, middle + 4, fitting(note, _NOTES - 14, _SMALL), fill=theme.faint, size=_SMALL)
-    )
+    parts.append(label(x, middle + 4, fitting(note, _NOTES - 14, _SMALL), fill=faint, size=_SMALL))
     return "".join(parts)
 
 

@@ -59,12 +59,14 @@ class Step:
 class Blocking:
     """The steps of one run that blocked its event loop."""
 
-    __slots__ = ("_last", "count", "seconds")
+    __slots__ = ("_last", "by_call", "count", "seconds")
 
     def __init__(self) -> None:
         """Begin without any."""
         self.count = 0
         self.seconds = 0.0
+        # Of these seconds, how many each call took.
+        self.by_call: dict[str, float] = {}
         self._last: deque[Step] = deque(maxlen=_KEPT)
 
     def note(self, names: tuple[str, str], begun: float, thread: int, coroutine: object) -> float:
@@ -77,6 +79,7 @@ class Blocking:
         step = Step(*names, begun, ended, place_of(thread, begun, coroutine))
         self.count += 1
         self.seconds += step.seconds
+        self.by_call[step.call] = self.by_call.get(step.call, 0.0) + step.seconds
         self._last.append(step)
         if _is_news(step):
             text = "%s: meanwhile nothing else ran and no deadline was kept; %s"

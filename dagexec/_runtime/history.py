@@ -41,10 +41,10 @@ class History:
     # Seconds that the run had lasted, as far as its records tell.
     lasted: float
     # Of a run that has ended: its seconds, how many threads it left behind, how many steps blocked
-    # its event loop and for how many seconds.
+    # its event loop and for how many seconds, in all and by call.
     elapsed: float
     abandoned: int
-    blocked: tuple[int, float]
+    blocked: tuple[int, float, Mapping[str, float]]
 
     @property
     def streamed(self) -> bool:
@@ -67,7 +67,7 @@ class History:
         answered: list[str] = []
         stopped_by: Outcome = Cancelled()
         lasted = elapsed = 0.0
-        abandoned, blocked = 0, (0, 0.0)
+        abandoned, blocked = 0, blocked_in({})
         for record in records:
             name, body = record.call or "", record.body
             match record.kind:

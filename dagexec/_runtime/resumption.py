@@ -82,7 +82,9 @@ class Resumption:
         run.already = history.lasted
         run.elapsed = history.elapsed
         run.abandoned = history.abandoned
-        run.blocking.count, run.blocking.seconds = history.blocked
+        blocking = run.blocking
+        blocking.count, blocking.seconds, by_call = history.blocked
+        blocking.by_call = dict(by_call)
         self._take_inner()
         self._check_tools()
         self._check_answers()

@@ -107,6 +107,7 @@ class Run(ShowsItself):
             abandoned=run.abandoned,
             blocked=run.blocking.count,
             blocked_seconds=run.blocking.seconds,
+            blocked_by=dict(run.blocking.by_call),
             underway=None if seen is None else dict(seen.underway),
             setup=run.settings.setup,
             marks=dict(run.marks),

@@ -170,9 +170,10 @@ class RunState:
             return self.elapsed
         return self.now()
 
-    def counted(self) -> tuple[float, int, int, float]:
-        """Return its seconds, threads left behind, steps that blocked and the seconds of those."""
-        return self.elapsed, self.abandoned, self.blocking.count, self.blocking.seconds
+    def counted(self) -> tuple[float, int, int, float, dict[str, float]]:
+        """Return its seconds, threads left behind and steps that blocked, as `end_record` takes."""
+        blocking = self.blocking
+        return self.elapsed, self.abandoned, blocking.count, blocking.seconds, blocking.by_call
 
     def surroundings(self, *inner: CancelScope) -> Surroundings:
         """Return what the calls of a lane share, inside these scopes and the run's."""

@@ -97,10 +97,8 @@ class Drive:
         # Those of `out` that were told to stop.
         self._stopping: dict[str, Out] = {}
         self.abandoned = 0 if result is None else int(result["abandoned"])
-        # Steps that blocked an event loop, and their seconds.
-        self.blocked = 0
-        self.blocked_seconds = 0.0
-        self._add_blocked(result or {})
+        # Steps that blocked an event loop, their seconds, and the seconds by call.
+        self.blocked, self.blocked_seconds, self.blocked_by = _blocked(result or {})
         self.elapsed = 0.0 if result is None else float(result["elapsed"])
         # When the run began, in seconds since the epoch; None where an older result does not say.
         self.began: float | None = None if result is None else result.get("began")
@@ -232,18 +230,12 @@ class Drive:
             "log": self._log,
             "elapsed": elapsed,
             "abandoned": self.abandoned,
-            "blocked": [self.blocked, self.blocked_seconds],
+            "blocked": [self.blocked, self.blocked_seconds, self.blocked_by],
             "began": self.began,
         }
         if not self.machine.finished:
             found |= {"open": True, "until": self._run_until}
         return found
-
-    def _add_blocked(self, result: Mapping[str, Any]) -> None:
-        """Add what a round, or a call, counts; one of an older dagexec does not say it."""
-        count, seconds = result.get("blocked", (0, 0.0))
-        self.blocked += count
-        self.blocked_seconds += seconds
 
     # --------------------------------------------------------------------- the machine and its log
 
@@ -377,7 +369,7 @@ class Drive:
     def _ended(self, name: str, result: dict[str, Any]) -> None:
         outcome = outcome_of(result["outcome"])
         self.abandoned += result["abandoned"]
-        self._add_blocked(result)
+        self._add_blocked(name, result)
         if result["starts"]:
             self._write([["starts", name, result["starts"]]])
         if outcome.scope == self._spec["scope"] and not self.machine.stopped:
@@ -388,6 +380,13 @@ class Drive:
             outcome = told_why(outcome, out.aborted)
         self._settled.append((name, outcome))
         self._go_on()
+
+    def _add_blocked(self, name: str, result: Mapping[str, Any]) -> None:
+        count, seconds, _ = _blocked(result)
+        if count:
+            self.blocked += count
+            self.blocked_seconds += seconds
+            self.blocked_by[name] = self.blocked_by.get(name, 0.0) + seconds
 
     def _on_abort(self, action: Abort) -> None:
         for name in action.calls:
@@ -431,6 +430,12 @@ class Drive:
         return replace(outcome, started=out.ready, ended=now, maybe=effect == "write")
 
 
+def _blocked(result: Mapping[str, Any]) -> tuple[int, float, dict[str, float]]:
+    """Return what a round, or a call, counts of blocked loops; an older dagexec does not say it."""
+    count, seconds, *by_call = result.get("blocked", (0, 0.0))
+    return count, seconds, dict(by_call[0]) if by_call else {}
+
+
 def report_of(run_id: str, drive: Drive) -> Report:
     """Return the report of a round that was replayed."""
     return Report(
@@ -441,5 +446,6 @@ def report_of(run_id: str, drive: Drive) -> Report:
         abandoned=drive.abandoned,
         blocked=drive.blocked,
         blocked_seconds=drive.blocked_seconds,
+        blocked_by=drive.blocked_by,
         began=drive.began,
     )

@@ -190,21 +190,28 @@ def replay(
             raise JournalError(msg) from None
 
 
-def end_record(elapsed: float, abandoned: int, blocked: int, blocked_seconds: float) -> Record:
+def end_record(
+    elapsed: float,
+    abandoned: int,
+    blocked: int,
+    blocked_seconds: float,
+    blocked_by: Mapping[str, float],
+) -> Record:
     """Return the last record of a run that has ended; times in seconds."""
     body: dict[str, Any] = {"elapsed": elapsed, "abandoned": abandoned}
     if blocked:
-        body["blocked"] = {"count": blocked, "seconds": blocked_seconds}
+        calls = dict(blocked_by)
+        body["blocked"] = {"count": blocked, "seconds": blocked_seconds, "calls": calls}
     return Record("end", None, body)
 
 
-def blocked_in(body: Mapping[str, Any]) -> tuple[int, float]:
-    """Return how many steps blocked the event loop, and their seconds, by a run's last record.
+def blocked_in(body: Mapping[str, Any]) -> tuple[int, float, Mapping[str, float]]:
+    """Return how many steps blocked the event loop, their seconds, and the seconds by call.
 
-    Older journals do not say it.
+    `body` is a run's last record. Older journals do not say it.
     """
     blocked = body.get("blocked", {})
-    return blocked.get("count", 0), blocked.get("seconds", 0.0)
+    return blocked.get("count", 0), blocked.get("seconds", 0.0), blocked.get("calls", {})
 
 
 def report_of(run_id: str, records: Sequence[Record]) -> Report:
@@ -214,7 +221,7 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
     replay(records, machine)
     ends = [record.body for record in records if record.kind == "end"]
     last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
-    blocked, blocked_seconds = blocked_in(last)
+    blocked, blocked_seconds, blocked_by = blocked_in(last)
     return Report(
         as_ran(machine.calls),
         machine.outcomes,
@@ -223,6 +230,7 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
         abandoned=last["abandoned"],
         blocked=blocked,
         blocked_seconds=blocked_seconds,
+        blocked_by=blocked_by,
         began=began_of(records[0]),
     )
 

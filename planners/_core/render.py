@@ -69,7 +69,10 @@ def _what_happened(outcome: Outcome, named: Callable[[str], str], *, show: bool)
         case "failed":
             text = _failed(outcome, show=show)
         case "timed_out" if began:
-            text = f"Timed out: {too_late(outcome)}. Ask for less at a time."
+            text = (
+                f"Timed out: {too_late(outcome)}. Narrow the call if you can,"
+                " or go on without this result."
+            )
         case "timed_out":
             text = f"Not run: {too_late(outcome)}."
         case "skipped":

@@ -14,6 +14,8 @@ import pytest
 from dagexec import Call, Executor, Plan, Report, Timeouts, tool
 from dagexec._concurrency import steps
 from dagexec._runtime import blocking
+from dagexec.journal import MemoryJournal
+from dagexec.journal._records import report_of
 from dagexec.limits import Retry
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +90,24 @@ async def test_a_step_that_blocks_is_named_with_its_line(
     assert "with the event loop blocked" in str(report)
     again = Report.from_json(report.to_json())
     assert (again.blocked, again.blocked_seconds) == (1, report.blocked_seconds)
+    # Whatever shows the call shows it too: it is done, and the others waited for it.
+    for seen in (report, again):
+        assert dict(seen.blocked_by) == {"a": report.blocked_seconds}
+        assert [row["blocked"] > 0.25 for row in seen.rows()] == [True, False]
+        shown = [seen.diagram.to_text(), seen.diagram.to_svg(), str(seen.timeline)]
+        shown += [seen.timeline.to_svg(), seen.to_html(), seen.diagram.spoken()]
+        assert ["loop blocked" in text for text in shown] == [True] * 6
+
+
+@pytest.mark.real_time
+async def test_a_journal_keeps_which_call_blocked() -> None:
+    """For its page, and for a run that goes on."""
+    journal = MemoryJournal()
+    executor = Executor(TOOLS, journal=journal)
+    report = await executor.run(Plan([Call("a", "blocks"), Call("b", "waits")]), run_id="r")
+    assert list(report.blocked_by) == ["a"]
+    assert dict(report_of("r", await journal.read("r")).blocked_by) == dict(report.blocked_by)
+    assert dict((await executor.resume("r")).blocked_by) == dict(report.blocked_by)
 
 
 @pytest.mark.real_time

@@ -16,6 +16,7 @@ from dagexec import (
     Call,
     DagexecError,
     Done,
+    Each,
     Executor,
     Failed,
     InDoubt,
@@ -33,6 +34,7 @@ from dagexec.journal import MemoryJournal, SqliteJournal
 pytestmark = pytest.mark.anyio
 
 KEYS = ["id", "tool", "status", "started", "seconds", "queued", "attempts", "error"]
+KEYS += ["because", "blocked"]
 
 
 @tool(effect="read")
@@ -85,6 +87,24 @@ async def test_rows_hold_a_dict_a_call_of_plain_json():
     assert (third["status"], third["started"], third["attempts"]) == ("skipped", None, 0)
     assert (fourth["status"], fourth["seconds"]) == ("timed_out", 2.0)
     assert rows[6]["queued"] == report["g"].queued
+    assert [row["because"] for row in rows] == [None, None, "b", None, None, "e", None]
+    assert {row["blocked"] for row in rows} == {0.0}
+
+
+async def test_items_are_counted_apart_from_the_calls_of_the_plan():
+    """One call with `$each` is one call in the line; ids that look alike mislead nobody."""
+    plan = Plan(
+        [
+            Call("a", "look", {"x": Each([1, 2, 3])}),
+            Call("b", "fail", {"x": Each([1, 2])}),
+            Call("c[0]", "look"),
+            Call("a[x]", "look"),
+        ]
+    )
+    report = await mixed(plan)
+    assert str(report).startswith("4 calls: 3 done, 1 failed; 5 items: 3 done, 2 failed in ")
+    again = Report.from_json(report.to_json())
+    assert str(again) == str(report)
 
 
 async def test_rows_of_a_live_run_say_where_its_calls_are():
