@@ -383,16 +383,18 @@ class Turn:
     async def _run_alone(self, ticket: Ticket) -> Ticket:
         """Run a call by itself, one after the other, where there are no tasks: to debug."""
         spoken = ticket.spoken
-        self._tickets[spoken.key] = ticket
         async with self._one_by_one:
+            self._tickets[spoken.key] = ticket
             call = self.conversation.plan_call(spoken, self._names[spoken.tool])
             if call.needs and call.problem is None:
                 call = Call(call.id, call.tool, problem=_NOT_YET)
             self._calls[spoken.key] = call
+            # References with a default: what they lead to has no value yet.
+            others = [Call(name, call.tool, problem=_NOT_YET) for name in call.waits]
             token = _TURN.set(self)
             self._base = copy_context()
             try:
-                report = await self.executor.run(Plan([call]))
+                report = await self.executor.run(Plan([*others, call]))
             finally:
                 _TURN.reset(token)
             ticket.settle(report[call.id])

@@ -345,6 +345,15 @@ async def test_one_after_the_other_to_debug():
     assert asyncio.get_running_loop().time() == pytest.approx(1003)
 
 
+async def test_defaults_one_after_the_other():
+    """With concurrency=0 a reference to what comes later has no value: its default counts."""
+    later = {"$ref": "2.slept", "default": 7}
+    one = turn(("slow", {"x": later}), ("slow", {"x": later}), ("slow", {}), concurrency=0)
+    found = await all_of(*(done(one, key, slow) for key in "123"))
+    assert found[0].value == {"slept": 1.0, "x": 7}
+    assert [each.status for each in found] == ["done", "failed", "done"]  # one refers to itself
+
+
 async def test_anyio_scopes_inside_a_handler():
     """A handler's own deadline is its own."""
 
