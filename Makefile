@@ -81,15 +81,16 @@ temporal: $(STAMP) ## Run the tests of the engine on Temporal, on a server of th
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group temporal
 	$(BIN)/python -m pytest tests/engines/temporal -m "" $(ARGS)
 
-# Of what the ADK needs, one library is bounded below what the extra otel needs.
+# Of what the ADK needs, one library is bounded below what the extra otel needs; Strands bounds mcp.
 .PHONY: adk
-adk: $(ADK)/.installed ## Run the tests of the adapter for Google ADK, in an environment of their own
-	$(ADK)/bin/python -m pytest tests/integrations/adk tests/integrations/turns -m "" $(ARGS)
+adk: $(ADK)/.installed ## Run the tests of the adapters for Google ADK and Strands, in an environment of their own
+	$(ADK)/bin/python -m pytest tests/integrations/adk tests/integrations/strands tests/integrations/turns \
+	  -m "" $(ARGS)
 
 $(ADK)/.installed: pyproject.toml | $(STAMP)
 	$(BIN)/python -m venv $(ADK)
 	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --group adk --editable '.[adk,trio]'
+	$(ADK)/bin/python -m pip install --quiet --disable-pip-version-check --group adk --editable '.[adk,strands,trio]'
 	@touch $@
 
 .PHONY: versions

@@ -23,9 +23,9 @@ from dagexec import DagexecError
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "docs"
 PICTURES = Path("notebooks/pictures")
-# Cannot be installed beside the others: of what it needs, one library is bounded below theirs. Its
-# page has the guide alone.
-ELSEWHERE = "dagexec.integrations.adk"
+# Cannot be installed beside the others: of what they need, one library is bounded below theirs.
+# Their pages have the guide alone.
+ELSEWHERE = ("dagexec.integrations.adk", "dagexec.integrations.strands")
 
 
 def public_modules() -> dict[str, Path]:
@@ -41,11 +41,11 @@ def public_modules() -> dict[str, Path]:
 
 
 def load(name: str, path: Path) -> ModuleType:
-    """Return a module; of the one that is elsewhere, its docstring."""
+    """Return a module; of one that is elsewhere, its docstring."""
     try:
         return importlib.import_module(name)
     except DagexecError:
-        if name != ELSEWHERE:
+        if name not in ELSEWHERE:
             raise
     module = ModuleType(name, ast.get_docstring(ast.parse(path.read_text("utf-8"))))
     module.__all__ = []  # type: ignore[attr-defined]

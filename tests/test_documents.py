@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REQUIRED = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
-# Needs an environment of its own; `make adk` runs its tests.
-ADK = "dagexec.integrations.adk"
+# They need an environment of their own; `make adk` runs their tests.
+ELSEWHERE = ("dagexec.integrations.adk", "dagexec.integrations.strands")
 
 
 class Block(NamedTuple):
@@ -63,7 +63,9 @@ BLOCKS = [
     *(block for name, text in GUIDES.items() for block in _blocks(name, text)),
 ]
 PYTHON = [
-    block for block in BLOCKS if block.language == "python" and not block.place.startswith(ADK)
+    block
+    for block in BLOCKS
+    if block.language == "python" and not block.place.startswith(ELSEWHERE)
 ]
 
 
