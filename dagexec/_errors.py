@@ -175,6 +175,10 @@ class RateLimited(DagexecError):
         self.headers = headers
 
 
+class StoreLost(DagexecError, ConnectionError):
+    """What processes share the limits of a key by cannot be reached; the call was not sent."""
+
+
 class CallCancelled(DagexecError):
     """A tool ended by a cancellation that neither the run nor its caller had asked for."""
 

@@ -53,11 +53,41 @@ admitted.
   `max_retries=0`.
 - Outside of tools: `async with limiter.acquire({"tokens": 2000}, deadline=…, priority=1) as
   permit`. Each step of priority gets four times the turns of the one below.
-- Processes that share a key: `peers=4` keeps each to its part; a `store` serves them as one (the
-  interface is `dagexec.limits.Store`; `MemoryStore` is one for tests).
+
+## Several processes, several machines
+
+A store keeps the levels of a key for all processes that use it. They are then served as if they
+were one, in the order in which their calls come, and a refusal of one holds all of them back.
+
+```py
+from dagexec.limits import Limiter, PostgresStore, RedisStore
+
+store = RedisStore("redis://localhost:6379/0")  # or PostgresStore("postgresql://localhost/shop")
+model = Limiter.openai("openai:gpt-5.5", requests=500, tokens=300_000, store=store, peers=4)
+```
+
+| | knows of the others | needs |
+|---|---|---|
+| `RedisStore(url)` | everything | a Redis or Valkey, `pip install "dagexec[redis]"` |
+| `PostgresStore(url)` | everything | a PostgreSQL, `pip install "dagexec[postgres]"` |
+| `peers=4` | how many there are | nothing: each keeps to its part |
+
+- The server's clock counts, so the machines' clocks need not agree. Booking a call is one round
+  trip; each process books one call at a time, so a store that answers in 1 ms admits up to 1,000
+  calls a second for each process.
+- Stores work on asyncio and on trio. A tool keeps its limiter in each worker of an engine, too.
+- While the server cannot be reached, a limiter with `peers=` goes on with its part of the rates,
+  from an empty bucket, and one without fails its calls with `StoreLost`: nobody goes over the limit
+  because a server is down. Both log one warning, and try the server again after 0.5 to 8 s. What
+  was used meanwhile is booked then. Where an answer was lost, a level is too low for a while, never
+  too high.
+- `in_flight` is for each process. `dagexec.limits.Store` is the interface for a store of your own;
+  `MemoryStore` is one for tests.
 
 In a simulation of providers (`python -m tests.benchmarks.limits`) 1,000 calls take within 1 % of
 what the limits allow, with at most 3 refusals on average; four clients with a store, within 2 %.
+With four real processes and 1,600 requests (`python -m tests.benchmarks.machines`) no request is
+refused with either store, and all take 1.02 to 1.05 of the least time on two busy cores.
 """
 
 from __future__ import annotations
@@ -70,11 +100,14 @@ from dagexec._errors import (
     DagexecError,
     OversizeError,
     RateLimited,
+    StoreLost,
 )
 from dagexec._tools.context import current_call
 from dagexec.limits._limiter import Limiter, acquire
 from dagexec.limits._permit import Permit
+from dagexec.limits._postgres import PostgresStore
 from dagexec.limits._rates import Rate
+from dagexec.limits._redis import RedisStore
 from dagexec.limits._retry import Breaker, Retry, transient
 from dagexec.limits._store import Ask, MemoryStore, Store
 
@@ -87,10 +120,13 @@ __all__ = [
     "MemoryStore",
     "OversizeError",
     "Permit",
+    "PostgresStore",
     "Rate",
     "RateLimited",
+    "RedisStore",
     "Retry",
     "Store",
+    "StoreLost",
     "acquire",
     "current_permit",
     "transient",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, final
 from weakref import ref
 
 import anyio
@@ -16,11 +17,53 @@ from dagexec._errors import DagexecError
 from dagexec.limits._ledger import Ledger
 from dagexec.limits._store import Store
 
+# Seconds for which a store that failed is left alone: the first time, and at most.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 8.0
+
+
+@final
+class Outage:
+    """What is known of a store that fails, and when it is tried again."""
+
+    __slots__ = ("_pause", "again", "count", "error", "peers")
+
+    def __init__(self, peers: float) -> None:
+        """Know of none; `peers` is how many processes share the key meanwhile, 1 for unknown."""
+        self.peers = peers
+        # How many there were.
+        self.count = 0
+        # How it failed last; None while it is reached.
+        self.error: Exception | None = None
+        # On the event loop's clock.
+        self.again = -math.inf
+        self._pause = _FIRST_PAUSE
+
+    def pauses(self, now: float) -> bool:
+        """Whether the store is left alone for now."""
+        return self.error is not None and now < self.again
+
+    def begin(self, error: Exception, now: float) -> bool:
+        """Note a failure; return whether it is the first of an outage."""
+        first, self.error = self.error is None, error
+        if first:
+            self.count += 1
+            self._pause = _FIRST_PAUSE
+        self.again = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return first
+
+    def end(self) -> None:
+        """Note that it is reached again."""
+        self.error = None
+
 
 class Counted:
     """A key's ledger and store, on the clock of the event loop that uses them."""
 
-    def __init__(self, ledger: Ledger, store: Store | None, random: Callable[[], float]) -> None:
+    def __init__(
+        self, ledger: Ledger, store: Store | None, random: Callable[[], float], peers: float
+    ) -> None:
         """Serve no event loop yet."""
         self.key = ledger.key
         self.ledger = ledger
@@ -30,11 +73,17 @@ class Counted:
             self.ledger.owed = {}
         # Whose turn it is to book with the store; made anew for each event loop.
         self.turn = anyio.Lock()
+        self.outage = Outage(peers)
         # The event loop that it served last, and the thread of that.
         self._loop: ref[Any] | None = None
         self._thread = 0
         # When it was used last, on the loop's clock and on the machine's.
         self._last = (0.0, time.monotonic())
+
+    def reached(self) -> Store:
+        """Return the store; only for those that have one."""
+        assert self.store is not None  # noqa: S101
+        return self.store
 
     @property
     def is_here(self) -> bool:
@@ -70,6 +119,7 @@ class Counted:
         then, real = self._last
         passed = time.monotonic() - real
         self.turn = anyio.Lock()
+        self.outage.again = -math.inf
         self.ledger.shift(now - then - (passed if self._loop is not None else 0.0))
         self._loop = ref(token)
         self._thread = thread

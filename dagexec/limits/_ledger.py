@@ -51,8 +51,8 @@ class Ticket:
         self.priority = priority
         self.waiting = False
         self.holds_slot = False
-        # Whether a store has charged what is held.
-        self.booked = False
+        # Those whose stores have charged what is held.
+        self.booked: list[Ledger] = []
         # When it was admitted last; None if it never was.
         self.admitted: float | None = None
         # Amounts held, for each of `asks`; None while it is not admitted.
@@ -139,7 +139,7 @@ class Ledger:
         in_flight: int | None = None,
         margin: float = 0.0,
         oversize: Oversize = "debt",
-        peers: int = 1,
+        peers: float = 1,
     ) -> None:
         """Start with full buckets, free slots and an open gate."""
         self.key = key
@@ -239,6 +239,16 @@ class Ledger:
     def close_gate(self, until: float) -> None:
         """Let nothing go before `until`; a gate that is closed for longer stays so."""
         self.gate = max(self.gate, until)
+
+    def sync(self, now: float) -> None:
+        """Refill all buckets up to now."""
+        for bucket in self.buckets.values():
+            bucket.sync(now)
+
+    def divide(self, peers: float, now: float) -> None:
+        """Keep to this process's part, where so many use the key."""
+        for bucket in self.buckets.values():
+            bucket.divide(peers, now)
 
     def shift(self, seconds: float) -> None:
         """Move all times: another clock is used from now on."""

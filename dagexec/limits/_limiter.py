@@ -51,8 +51,10 @@ class Limiter(Counted):
             when the bucket is full, and what comes after works it off; "reject" refuses it.
         peers: How many processes use the key, this one included, if they have no store: each keeps
             to its part, and to its part of what headers say that the others leave.
-        store: What they share instead, a `Store`: then they are served as if they
-            were one, in the order in which their calls come. `in_flight` is for each of them.
+        store: What they share instead, a `Store` such as RedisStore or PostgresStore: then they
+            are served as if they were one, in the order in which their calls come. `in_flight` is
+            for each of them. While it cannot be reached, each goes on with its part if `peers` is
+            given too, else calls fail with StoreLost.
         random: Returns a number from 0 to 1, for jitter.
 
     One limiter may serve any number of executors and `async with` blocks on one event loop, and
@@ -86,9 +88,10 @@ class Limiter(Counted):
             in_flight=in_flight,
             margin=margin,
             oversize=oversize,
-            peers=peers,
+            # With a store they matter only while that is gone.
+            peers=peers if store is None else 1,
         )
-        super().__init__(ledger, store, random)
+        super().__init__(ledger, store, random, peers)
         _named[key] = self
         forks.forgets(self)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 
-from dagexec.limits._ledger import Needs, Ticket
+from dagexec.limits._ledger import Ledger, Needs, Ticket
 from dagexec.limits._rates import EPS
 
 
@@ -137,10 +137,9 @@ def withdraw(ticket: Ticket) -> None:
     for (ledger, _), held in zip(ticket.asks, ticket.held or (), strict=False):
         for name, amount in held.items():
             change = ledger.buckets[name].cancel(amount)
-            if ticket.booked:
-                ledger.note(name, change)
+            _note(ticket, ledger, name, change)
     ticket.held = None
-    ticket.booked = False
+    ticket.booked = []
 
 
 def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float) -> None:
@@ -153,11 +152,11 @@ def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float)
         for name, amount in held.items():
             bucket = ledger.buckets[name]
             if bucket.rule.refund:
-                ledger.note(name, bucket.cancel(amount))
+                _note(ticket, ledger, name, bucket.cancel(amount))
             else:
                 bucket.close(amount)
     ticket.held = None
-    ticket.booked = False
+    ticket.booked = []
     observe(ticket, said, now)
     ledger, needs = ticket.asks[0]
     for name, left in said.items():
@@ -172,13 +171,41 @@ def settle(ticket: Ticket, used: Needs) -> None:
         for name, amount in used.items():
             if name in held:
                 change = ledger.buckets[name].settle(needs[name], held.pop(name), amount)
-                ledger.note(name, change)
+                _note(ticket, ledger, name, change)
+
+
+def _note(ticket: Ticket, ledger: Ledger, name: str, change: float) -> None:
+    """Keep a change for the store that has charged the ticket; no other knows of it."""
+    if ledger in ticket.booked:
+        ledger.note(name, change)
+
+
+def requeue(ticket: Ticket, gone: Ledger) -> None:
+    """Send a ticket that was admitted for a store that is gone back to its place.
+
+    Nothing was sent. Of the ledger whose store it is nothing comes back: its levels were set when
+    the store went.
+    """
+    release(ticket)
+    for (ledger, _), held in zip(ticket.asks, ticket.held or (), strict=False):
+        for name, amount in held.items():
+            if ledger is gone:
+                ledger.buckets[name].forget(amount)
+            else:
+                _note(ticket, ledger, name, ledger.buckets[name].cancel(amount))
+    ticket.held = None
+    ticket.booked = []
+    join(ticket)
 
 
 def close(ticket: Ticket) -> None:
     """End a ticket: what was not settled stays spent."""
     leave(ticket)
     release(ticket)
+    _spend(ticket)
+
+
+def _spend(ticket: Ticket) -> None:
     for (ledger, _), held in zip(ticket.asks, ticket.held or (), strict=False):
         for name, amount in held.items():
             ledger.buckets[name].close(amount)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, final
 
-from anyio import (
-    CancelScope,
-    Event,
-    current_time,
-    get_cancelled_exc_class,
-    move_on_after,
-    sleep,
-)
+from anyio import Event, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._concurrency.slots import Holder, persist
@@ -25,18 +17,14 @@ from dagexec.limits import _machine as machine
 from dagexec.limits._counted import Counted
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
 from dagexec.limits._ledger import Ledger, Needs, Ticket
-from dagexec.limits._rates import EPS, is_amount
-from dagexec.limits._store import Ask
-
-_log: Final = logging.getLogger("dagexec")
+from dagexec.limits._rates import is_amount
+from dagexec.limits._sharing import book, flush
 
 # Seconds. No provider's word closes a gate for longer; what comes later is refused again.
 MAX_GATE: Final = 3600.0
 # The window of the jitter after a refusal: so many seconds, doubled each time, at most the other.
 _SPREAD: Final = 0.5
 _MAX_SPREAD: Final = 8.0
-# Seconds that leaving a block may wait for a store while it is being cancelled.
-_PARTING: Final = 5.0
 
 
 @final
@@ -57,6 +45,7 @@ class Permit:
     __slots__ = (
         "_gate",
         "_limiters",
+        "_outages",
         "_resting",
         "_shared",
         "_ticket",
@@ -71,6 +60,8 @@ class Permit:
         self._ticket = ticket
         # Those of them that have a store.
         self._shared = [each for each in limiters if each.store is not None]
+        # How many outages of each store there were when the ticket was admitted.
+        self._outages: list[int] = []
         # Seconds for which the first one's gate has to be closed in its store.
         self._gate = 0.0
         self._waits = False
@@ -120,6 +111,7 @@ class Permit:
         if now + least > ticket.deadline:
             raise self._late(least)
         machine.join(ticket)
+        self._count_outages()
         return machine.admit(ticket, now) == 0.0 and not self._shared
 
     async def _enter(self) -> None:
@@ -132,10 +124,11 @@ class Permit:
         begun = current_time()
         self._waits = True
         try:
-            if not self.held:
-                await self._queue(begun)
-            for limiter in self._shared:
-                await self._book(limiter)
+            while True:
+                if not self.held:
+                    await self._queue(current_time())
+                if not self._shared or await self._book():
+                    break
         except BaseException:
             machine.leave(self._ticket)
             machine.withdraw(self._ticket)
@@ -156,51 +149,25 @@ class Permit:
             # On trio, a cancellation at the instant of the wake-up would come only later.
             await checkpoint_if_cancelled()
             now = current_time()
+        self._count_outages()
         self._wake()
 
-    async def _book(self, limiter: Counted) -> None:
-        """Have the store charge what the machine has charged, and wait as long as it says."""
-        store, ledger, ticket = limiter.store, limiter.ledger, self._ticket
-        assert store is not None  # noqa: S101 - one of `_shared`
-        index = next(i for i, (led, _) in enumerate(ticket.asks) if led is ledger)
-        asks: dict[str, Ask] = {}
-        for name, held in (ticket.held or [])[index].items():
-            bucket = ledger.buckets[name]
-            amount = bucket.booked(held)
-            asks[name] = Ask(amount, amount + bucket.margin, bucket.rate, bucket.cap)
-        async with limiter.turn:
-            await self.flush()
-            ticket.booked = True  # also if the answer gets lost: what is not used comes back
-            seconds = await store.book(ledger.key, asks)
-            while seconds > EPS:
-                if current_time() + seconds > ticket.deadline:
-                    raise self._late(seconds)
-                await sleep(seconds)
-                seconds = await store.gate(ledger.key)
-        ticket.admitted = current_time()
+    def _count_outages(self) -> None:
+        self._outages = [limiter.outage.count for limiter in self._shared]
+
+    async def _book(self) -> bool:
+        """Have the stores charge what the machine has charged; False: queue anew."""
+        for limiter, outages in zip(self._shared, self._outages, strict=True):
+            if not await book(limiter, self._ticket, self._late, outages):
+                machine.requeue(self._ticket, limiter.ledger)
+                return False
+        return True
 
     async def flush(self) -> None:
-        """Tell the stores what has changed; a cancellation gives it a few seconds.
-
-        A store that fails hears of it next time: its level is too low until then.
-        """
+        """Tell the stores what has changed; a cancellation gives it a few seconds."""
+        gate, self._gate = self._gate, 0.0
         for limiter in self._shared:
-            owed, limiter.ledger.owed = limiter.ledger.owed, {}
-            seconds, self._gate = self._gate, 0.0
-            store = limiter.store
-            if store is None or not (owed or seconds):
-                continue
-            with CancelScope(shield=True, deadline=current_time() + _PARTING):
-                try:
-                    if seconds and limiter is self._limiters[0]:
-                        await store.gate(limiter.key, seconds)
-                    if owed:
-                        await store.add(limiter.key, owed)
-                    owed = None
-                except Exception:  # noqa: BLE001 - the call itself has ended, and not by this
-                    _log.warning("the store of limiter %r failed", limiter.key, exc_info=True)
-            for name, change in (owed or {}).items():
-                limiter.ledger.note(name, change)
+            await flush(limiter, gate if limiter is self._limiters[0] else 0.0)
 
     def _look(self, now: float) -> float:
         """Return 0 if it is admitted now, else the seconds until it has to look again."""

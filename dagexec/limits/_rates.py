@@ -85,6 +85,7 @@ class Bucket:
 
     __slots__ = (
         "_asked",
+        "_kept",
         "_sent",
         "_times",
         "_totals",
@@ -100,19 +101,16 @@ class Bucket:
         "rule",
     )
 
-    def __init__(self, rule: Rate, margin: float, now: float, peers: int = 1) -> None:
+    def __init__(self, rule: Rate, margin: float, now: float, peers: float = 1) -> None:
         """Start full; `margin` is the share of the bucket that is kept back.
 
         With `peers`, so many processes use the key, and this is one's part of it.
         """
         self.rule = rule
-        self.peers = peers
-        # Per second.
-        self.rate = rule.limit / rule.per / peers
-        self.cap = float(rule.limit if rule.burst is None else rule.burst) / peers
-        self.margin = margin * self.cap
-        self.level = self.cap
+        self._kept = margin
+        self.level = math.inf
         self.at = now
+        self.divide(peers, now)
         # All that was ever charged, and a log of it: what went out after a time is a difference.
         self._sent = 0.0
         self._times: list[float] = []
@@ -123,6 +121,18 @@ class Bucket:
         # Estimated and used, of calls that have settled; older ones fade.
         self._asked = 0.0
         self._used = 0.0
+
+    def divide(self, peers: float, now: float) -> None:
+        """Let this be one's part of a key that so many processes use, from now on."""
+        if self.level < math.inf:
+            self.sync(now)
+        self.peers = peers
+        # Per second.
+        self.rate = self.rule.limit / self.rule.per / peers
+        burst = self.rule.limit if self.rule.burst is None else self.rule.burst
+        self.cap = float(burst) / peers
+        self.margin = self._kept * self.cap
+        self.level = min(self.level, self.cap)
 
     def sync(self, now: float) -> None:
         """Refill up to now. A clock that went back refills nothing."""
@@ -202,10 +212,14 @@ class Bucket:
 
     def cancel(self, held: float) -> float:
         """Undo a charge; return what a store gets back."""
-        self.close(held)
-        self._sent -= held
+        self.forget(held)
         self._add(held)
         return self.booked(held)
+
+    def forget(self, held: float) -> None:
+        """Know that a charge was never sent; the level stays."""
+        self.close(held)
+        self._sent -= held
 
     def close(self, held: float) -> None:
         """Leave a charge as it is: the call ended, and nobody said what it used."""

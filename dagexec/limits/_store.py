@@ -7,12 +7,14 @@ in the order of the bookings, over all processes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, final
+from typing import Final, NamedTuple, Protocol, final
 
 from anyio import current_time
 from anyio.lowlevel import checkpoint
+
+# Seconds.
+STEP: Final = 5.0
 
 
 class Ask(NamedTuple):
@@ -31,9 +33,9 @@ class Ask(NamedTuple):
 class Store(Protocol):
     """Keeps levels and gates for all processes; every method may raise what its client raises.
 
-    All three are atomic, on a clock that the processes share. They may be called again after an
-    error that left open whether they took effect: a level is then too low for a while, never too
-    high.
+    All three are atomic, on a clock that the processes share: the server's, where there is one.
+    After an error, which leaves open whether a call took effect, charges may be told once more and
+    refunds are not: a level is then too low for a while, never too high.
     """
 
     async def book(self, key: str, asks: Mapping[str, Ask]) -> float:
@@ -41,7 +43,11 @@ class Store(Protocol):
         ...
 
     async def add(self, key: str, amounts: Mapping[str, float]) -> None:
-        """Give back what was not used, or with a minus charge what was used beyond it."""
+        """Give back what was not used, or with a minus charge what was used beyond it.
+
+        A level is refilled up to now first, and never gets above the size of its bucket; what no
+        call has booked yet stays unknown.
+        """
         ...
 
     async def gate(self, key: str, seconds: float = 0.0) -> float:
@@ -49,41 +55,67 @@ class Store(Protocol):
         ...
 
 
+class Level(NamedTuple):
+    """What a store knows of one dimension."""
+
+    left: float
+    at: float
+    """When that was so, on the store's clock."""
+    rate: float
+    cap: float
+
+
 @final
 class Levels:
-    """The levels and the gate of one key: the arithmetic of every store."""
+    """The levels and the gate of one key: the arithmetic of every store.
 
-    __slots__ = ("closed", "known")
+    Stores that are servers do the same in their own language. A clock that went back by more than
+    `STEP` seconds was set, so time is counted from there; less than that is two readers of one
+    clock who came in another order.
+    """
 
-    def __init__(
-        self, known: Mapping[str, tuple[float, float]] | None = None, closed: float = -math.inf
-    ) -> None:
-        """Go on from `(level, time)` of each dimension; unknown ones are full."""
-        self.known = dict(known or {})
-        self.closed = closed
+    __slots__ = ("_closed", "known")
+
+    def __init__(self) -> None:
+        """Know nothing: an unknown dimension is full, and the gate is open."""
+        self.known: dict[str, Level] = {}
+        # When the gate was closed, and for how many seconds.
+        self._closed = (0.0, 0.0)
 
     def book(self, asks: Mapping[str, Ask], now: float) -> float:
         """Charge all amounts at once; return the seconds to wait."""
-        wait = max(0.0, self.closed - now)
+        wait = self.gate(0.0, now)
         for name, ask in asks.items():
-            level, at = self.known.get(name, (ask.cap, now))
-            level = min(ask.cap, level + ask.rate * max(0.0, now - at))
-            wait = max(wait, (min(ask.room, ask.cap) - level) / ask.rate)
-            self.known[name] = (level - ask.held, max(now, at))
+            before = self.known.get(name, Level(ask.cap, now, ask.rate, ask.cap))
+            left, at = refilled(Level(before.left, before.at, ask.rate, ask.cap), now)
+            wait = max(wait, (min(ask.room, ask.cap) - left) / ask.rate)
+            self.known[name] = Level(left - ask.held, at, ask.rate, ask.cap)
         return wait
 
-    def add(self, amounts: Mapping[str, float]) -> None:
-        """Change levels; the next booking keeps them below the size of the bucket."""
+    def add(self, amounts: Mapping[str, float], now: float) -> None:
+        """Change levels, of which none gets above the size of its bucket."""
         for name, amount in amounts.items():
             if name in self.known:
-                level, at = self.known[name]
-                self.known[name] = (level + amount, at)
+                before = self.known[name]
+                left, at = refilled(before, now)
+                self.known[name] = Level(
+                    min(before.cap, left + amount), at, before.rate, before.cap
+                )
 
     def gate(self, seconds: float, now: float) -> float:
         """Close the gate; return the seconds for which it is closed."""
-        if seconds > 0:
-            self.closed = max(self.closed, now + seconds)
-        return max(0.0, self.closed - now)
+        at, length = self._closed
+        left = max(0.0, min(length, at + length - now))
+        if seconds > left:
+            self._closed = (now, seconds)
+        return max(left, seconds)
+
+
+def refilled(level: Level, now: float) -> tuple[float, float]:
+    """Return what is left now, and the time from which the next refill counts."""
+    passed = now - level.at
+    at = now if passed < -STEP else max(now, level.at)
+    return min(level.cap, level.left + level.rate * max(0.0, passed)), at
 
 
 @final
@@ -105,7 +137,7 @@ class MemoryStore:
     async def add(self, key: str, amounts: Mapping[str, float]) -> None:
         """See `Store.add`."""
         await checkpoint()
-        self._of(key).add(amounts)
+        self._of(key).add(amounts, current_time())
 
     async def gate(self, key: str, seconds: float = 0.0) -> float:
         """See `Store.gate`."""
