@@ -189,6 +189,11 @@ class Turn:
         await self._leave_last()
         return ticket
 
+    @property
+    def occupied(self) -> bool:
+        """Whether tasks of the framework wait for outcomes of this turn."""
+        return self._present > 0
+
     async def aclose(self) -> None:
         """End what still runs of the turn; to be called when the framework has ended it."""
         if self._driver is not None and not self._driver.done():

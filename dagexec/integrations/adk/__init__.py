@@ -50,7 +50,8 @@ What differs: an exception of a tool that no callback answers becomes the result
 `errors="raise"` ends the run as before. A callback before a tool sees arguments with references as
 the model wrote them. A call that a person has confirmed runs by itself, outside of a turn. A call
 that needs the result of one that waits, for a confirmation or because it runs for long, is
-answered. A bidirectional `run_live` is left alone.
+answered. A synchronous function runs on the event loop, as ever in the ADK, where no limit reaches
+it; a synchronous tool of dagexec runs in a thread. A bidirectional `run_live` is left alone.
 
 It needs `pip install 'dagexec[adk]'`, and asyncio, as the ADK does.
 '''

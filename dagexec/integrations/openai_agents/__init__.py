@@ -63,8 +63,9 @@ tools, agents as tools, MCP servers, hooks, sessions, tracing. Hosted tools are 
 that was given stays as it is: the result is a copy. An agent that is handed over to is not changed;
 wrap it too.
 
-What differs: hooks and results name copies of the tools and of their input guardrails, not the
-objects that were given. Schemas are sent without strict mode, which has no words for references. A
+What differs: what the model is sent, the hooks of a run and results name copies of the tools and of
+their input guardrails, not the objects that were given; the agent's own hooks and the exception of
+a tripwire name those. Schemas are sent without strict mode, which has no words for references. A
 call with references in its arguments needs approval if its tool may need it, since nobody can look
 at the values yet. Values go from call to call as JSON, which is what the SDK's tools take. A
 function tool without a failure policy of its own that raises is answered, as others are;

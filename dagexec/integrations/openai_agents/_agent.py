@@ -26,7 +26,7 @@ from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings
 from dagexec.integrations._turns.ticket import Ticket
 from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.openai_agents._runs import CALL, Run, Runs, get
-from dagexec.integrations.openai_agents._tools import bare, handed_in, to_function_tool
+from dagexec.integrations.openai_agents._tools import bare, given, handed_in, to_function_tool
 from dagexec.lowlevel import INSTRUCTIONS
 
 _log: Final = logging.getLogger("dagexec")
@@ -138,8 +138,10 @@ class _Desk:
         self._names.add(tool.name)
         judge = self._crew.judge(tool.name)
         if judge.approval and not tool.needs_approval:
-            tool = copy.copy(tool)
-            tool.needs_approval = _policy(judge)
+            one: Any = copy.copy(tool)
+            one._dagexec_given = tool  # noqa: SLF001 - an attribute of ours
+            one.needs_approval = _policy(judge)
+            tool = one
         return handed_in(
             tool,
             partial(self._invoke, bare(tool)),
@@ -304,7 +306,7 @@ class _Hooks(AgentHooks[Any]):
         await self._own.on_handoff(context, agent, source)
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
-        await self._own.on_tool_start(context, agent, tool)
+        await self._own.on_tool_start(context, agent, given(tool))
 
     async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-        await self._own.on_tool_end(context, agent, tool, result)
+        await self._own.on_tool_end(context, agent, given(tool), result)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from agents import FunctionTool, RunContextWrapper
 from agents import tool as sdk
+from agents.exceptions import ToolInputGuardrailTripwireTriggered
 from agents.tool_context import ToolContext
 from agents.tool_guardrails import ToolInputGuardrail
 
@@ -58,6 +59,11 @@ def has_policy(tool: FunctionTool) -> bool:
     return isinstance(tool.on_invoke_tool, sdk._FailureHandlingFunctionToolInvoker)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
+def given(tool: Any) -> Any:
+    """Return the tool that the user gave in the place of the copy that an agent has."""
+    return getattr(tool, "_dagexec_given", tool)
+
+
 def handed_in(
     tool: FunctionTool, invoke: Invoke, leave: Leave, *, references: bool, answers: bool
 ) -> FunctionTool:
@@ -65,7 +71,8 @@ def handed_in(
 
     `leave` is told of calls that will not come: guardrails refuse them, a person has to agree.
     """
-    one = copy.copy(tool)
+    one: Any = copy.copy(tool)
+    one._dagexec_given = given(tool)  # noqa: SLF001 - an attribute of ours
     if references:
         one.strict_json_schema = False
         one.params_json_schema = widened(tool.params_json_schema)
@@ -79,8 +86,8 @@ def handed_in(
     if answers or has_policy(tool):
         handler = getattr(tool.on_invoke_tool, "_on_handled_error", None)
 
-        def handled(given: FunctionTool, error: Exception, arguments: str) -> None:
-            del given, error, arguments
+        def handled(tool: FunctionTool, error: Exception, arguments: str) -> None:
+            del tool, error, arguments
 
         made: Any = sdk.with_function_tool_failure_error_handler(invoke, handled)
         if handler is not None:
@@ -88,7 +95,7 @@ def handed_in(
         one.on_invoke_tool = made.__agents_bind_function_tool__(one)
     else:
         one.on_invoke_tool = invoke
-    return one
+    return cast("FunctionTool", one)
 
 
 def _watched(guard: ToolInputGuardrail[Any], leave: Leave) -> ToolInputGuardrail[Any]:
@@ -101,8 +108,12 @@ def _watched(guard: ToolInputGuardrail[Any], leave: Leave) -> ToolInputGuardrail
         except BaseException:
             leave(context, context.tool_call_id)
             raise
-        if found.behavior.get("type", "allow") != "allow":
+        kind = found.behavior.get("type", "allow")
+        if kind != "allow":
             leave(context, context.tool_call_id)
+        if kind == "raise_exception":
+            # As the SDK does it, but with the guardrail that the user gave.
+            raise ToolInputGuardrailTripwireTriggered(guardrail=guard, output=found)
         return found
 
     return replace(guard, guardrail_function=watched, name=guard.get_name())

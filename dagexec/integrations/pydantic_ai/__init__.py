@@ -67,8 +67,10 @@ tools, `sequential`, toolsets and MCP servers, output tools, usage limits, strea
 instrumentation, cancellation. What a history holds is what the framework puts there.
 
 What differs: an exception of a tool becomes the result of its call, and the run goes on;
-`errors="raise"` ends the run as before. A call that needs the result of one that waits for an
-approval is answered "not run yet". With `references=False` the model's side stays as it is.
+`errors="raise"` ends the run as before. A synchronous tool that a limit or a cancellation overtakes
+is left in its thread, where the framework would wait for it. A call that needs the result of one
+that waits for an approval is answered "not run yet". With `references=False` the model's side stays
+as it is.
 
 It needs `pip install 'dagexec[pydantic-ai]'`, and asyncio, as agents do. An agent of Temporal, DBOS
 or Prefect is refused: a replay has to take the same steps, which deadlines do not.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
 
-from pydantic_ai import Agent, ToolFailed
+from pydantic_ai import Agent, ToolFailed, _utils
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -65,6 +67,10 @@ _STEERING: Final = (
     ToolRetryError,
     UserError,
     ValidationError,
+)
+# Without it a synchronous tool holds its call, and the turn, for as long as it likes.
+_abandoning: Final[Callable[[], AbstractContextManager[None]]] = getattr(
+    _utils, "abandon_threads_on_cancel", nullcontext
 )
 _ASKING: Final = (ApprovalRequired, CallDeferred)
 # Kinds of tools whose calls are run elsewhere, or only after a person has agreed.
@@ -199,13 +205,19 @@ class Dag(AbstractCapability[AgentDepsT]):
         del ctx
         if not Agent.is_call_tools_node(node):
             return await handler(node)
+        cancelled = False
         try:
             return await handler(node)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
             turn, self._run.turn, self._run.response = self._run.turn, None, None
             self._run.valid.clear()
             self._run.validators.clear()
-            if turn is not None:
+            # A cancelled run cancels its calls only after this, and keeps the results of those that
+            # are done: they end their turn by themselves.
+            if turn is not None and not (cancelled and turn.occupied):
                 await turn.aclose()
 
     def _turn(self, ctx: RunContext[AgentDepsT], call: ToolCallPart) -> Turn | None:
@@ -318,7 +330,9 @@ class Dag(AbstractCapability[AgentDepsT]):
             if judge.approval and not ctx.tool_call_approved and needs_approval(judge, found):
                 raise ApprovalRequired
             try:
-                return await handler(found)
+                # A deadline cannot reach into a thread; what it leaves there ends by itself.
+                with _abandoning():
+                    return await handler(found)
             except SkipToolExecution as skipped:
                 return _Skipped(skipped)
 

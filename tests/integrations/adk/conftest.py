@@ -30,8 +30,10 @@ else:
 
 
 @pytest.fixture
-def anyio_backend():
+def anyio_backend(request):
     """The ADK needs asyncio."""
+    if request.node.get_closest_marker("real_time"):
+        return "asyncio"
     return virtual_time("asyncio")
 
 
