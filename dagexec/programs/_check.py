@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from functools import cached_property
+from typing import Any, Final, cast, final
 
 from dagexec.programs._dates import CLOCKS
 from dagexec.programs._errors import Fault, ProgramRefused
@@ -43,6 +44,25 @@ _INSTEAD: Final[dict[type[ast.AST], str]] = {
     ast.YieldFrom: "there are no generators here; collect the values in a list and return it",
     ast.TryStar: "there is no `except*` here; write `except`",
 }
+# What stands in annotations only, which are not evaluated.
+_TYPES: Final = ("typing", "__future__")
+# What annotations are made of.
+_ANNOTATION: Final = (
+    ast.Attribute, ast.BinOp, ast.BitOr, ast.Constant, ast.List, ast.Load, ast.Name, ast.Subscript,
+    ast.Tuple,
+)  # fmt: skip
+_ANNOTATED: Final = ("annotation", "returns")
+# What to write in the place of the modules that models import most.
+_WITHOUT: Final = {
+    "collections": "write d.setdefault(key, []).append(value), or d[key] = d.get(key, 0) + 1",
+    "functools": "write a loop",
+    "itertools": "write loops or a comprehension",
+    "os": "call a tool that reads files",
+    "random": "call a tool that draws numbers",
+    "requests": "call a tool that reads pages",
+    "statistics": "write sum(values) / len(values)",
+    "time": "call a tool that tells the time; nothing has to sleep here",
+}
 _MODULES: Final = ("json", "math", "re", "datetime")
 assert set(_MODULES) == MODULES.keys()  # noqa: S101 - all of them are told
 _ASYNCIO: Final = ("gather", "create_task", "ensure_future", "run")
@@ -77,6 +97,13 @@ _READERS: Final = frozenset(
         "prod",
     ]
 )
+# Python's own functions that lead out of a program, or to an object of the host.
+_ABSENT: Final = frozenset([
+    "bytearray", "bytes", "callable", "classmethod", "compile", "delattr", "dir", "eval", "exec",
+    "getattr", "globals", "hasattr", "hash", "id", "input", "iter", "locals", "memoryview",
+    "object", "open", "setattr", "super", "vars",
+])  # fmt: skip
+_CALLED: Final = ("map", "filter", "zip", "enumerate", "reversed", "next", "type")
 _ONCE: Final = "{0}() is read once, where it stands; write list({0}(…)) to keep it"
 _EXCEPTION_PARTS: Final = ("args", "tool", "call", "status")
 
@@ -94,7 +121,7 @@ def parse(source: str) -> ast.Module:
         raise ProgramRefused((fault,), source) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ProgramRefused((Fault(1, 1, f"it cannot be read: {error}"),), "") from None
-    faults = tuple(dict.fromkeys(_faults(tree, source)))
+    faults = tuple(dict.fromkeys(_faults(tree)))
     if faults:
         raise ProgramRefused(
             tuple(sorted(faults, key=lambda each: (each.line, each.column))), source
@@ -102,42 +129,82 @@ def parse(source: str) -> ast.Module:
     return tree
 
 
-def _faults(tree: ast.Module, source: str) -> Iterator[Fault]:
-    imported = {
-        (each.asname or each.name)
-        for node in (ast.walk(tree) if "import" in source else ())
+@final
+class _Names:
+    """What a program gives names to."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        """Look at a whole program, when it is asked for."""
+        self.tree = tree
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The modules that it imports, by the names that it gives them."""
+        return modules_of(self.tree)
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The names of its variables, functions and parameters."""
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name):
+                found.update([node.id] if isinstance(node.ctx, ast.Store) else ())
+            elif isinstance(node, ast.arg):
+                found.add(node.arg)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found.add(node.name)
+        return frozenset(found)
+
+
+def modules_of(tree: ast.Module) -> dict[str, str]:
+    """Return the modules that a program imports, by the names that it gives them."""
+    return {
+        each.asname or each.name: each.name
+        for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for each in node.names
     }
+
+
+def _faults(tree: ast.Module) -> Iterator[Fault]:
+    names = _Names(tree)
     stack: list[tuple[ast.AST, ast.AST | None, int]] = [(tree, None, 0)]
     while stack:
         node, parent, depth = stack.pop()
         if depth > DEEPEST:
             yield _at(node, f"it is nested more than {DEEPEST} deep; give parts of it names")
             return
-        message = _wrong(node, parent, imported)
+        message = _wrong(node, parent, names)
         if message is not None:
             yield _at(node, message)
-            continue
-        depth += 1
-        for name in node._fields:
-            part = getattr(node, name, None)
-            if isinstance(part, list):
-                parts = cast("list[object]", part)
-                stack.extend([(each, node, depth) for each in parts if isinstance(each, ast.AST)])
-            elif isinstance(part, ast.AST) and not isinstance(part, _MARKS):
-                stack.append((part, node, depth))
+        else:
+            stack.extend((each, node, depth + 1) for each in _parts(node))
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    for name in node._fields:
+        part = getattr(node, name, None)
+        if name in _ANNOTATED:
+            continue  # it is not evaluated
+        if isinstance(part, list):
+            for each in cast("list[object]", part):
+                if isinstance(each, ast.AST):
+                    yield each
+        elif isinstance(part, ast.AST) and not isinstance(part, _MARKS):
+            yield part
 
 
 def _at(node: ast.AST, message: str) -> Fault:
     return Fault(getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1, message)
 
 
-def _wrong(node: ast.AST, parent: ast.AST | None, imported: set[str]) -> str | None:
+def _wrong(node: ast.AST, parent: ast.AST | None, names: _Names) -> str | None:
     """Return why a node is not in the language, None if it is."""
     kind = type(node)
-    if kind is ast.Attribute:
-        return _wrong_attribute(node, parent, imported)  # type: ignore[arg-type]
+    if isinstance(node, ast.Attribute):
+        return _wrong_attribute(node, parent, names)
+    if isinstance(node, ast.Name):
+        return _wrong_name(node, parent, names)
     rule = _RULES.get(kind)
     if rule is None:
         if kind in _INSTEAD:
@@ -162,6 +229,16 @@ def _wrong_function(
 ) -> str | None:
     if node.decorator_list:
         return "there are no decorators here; call the function that you mean"
+    return _wrong_annotation(node, None)
+
+
+def _wrong_annotation(
+    node: ast.arg | ast.AnnAssign | ast.FunctionDef | ast.AsyncFunctionDef, _parent: ast.AST | None
+) -> str | None:
+    for name in _ANNOTATED:
+        type_: ast.expr | None = getattr(node, name, None)
+        if type_ and not all(isinstance(each, _ANNOTATION) for each in ast.walk(type_)):
+            return "an annotation is a type, and nothing is called in it"
     return None
 
 
@@ -195,56 +272,81 @@ def _wrong_deletion(node: ast.Delete, _parent: ast.AST | None) -> str | None:
     return "delete names or parts of containers, one statement each"
 
 
-def _wrong_attribute(node: ast.Attribute, parent: ast.AST | None, imported: set[str]) -> str | None:
+def _wrong_attribute(node: ast.Attribute, parent: ast.AST | None, names: _Names) -> str | None:
     name = node.attr
-    if isinstance(node.value, ast.Name) and node.value.id in imported:
-        return _wrong_member(node.value.id, name)
-    if name == "__name__" and isinstance(node.value, ast.Call) and _calls(node.value, "type"):
-        return None
+    if isinstance(node.value, ast.Name) and node.value.id in names.modules:
+        return _wrong_member(names.modules[node.value.id], name)
+    if (
+        isinstance(owner := node.value, ast.Call)
+        and isinstance(owner.func, ast.Name)
+        and (
+            (name == "__name__" and owner.func.id == "type")
+            or _wrong_name(owner.func, owner, names)
+        )
+    ):
+        return None  # if there is a fault, it is the name that is called
     if not isinstance(node.ctx, ast.Load):
         return f"attributes are not assigned; use a dict: …[{name!r}] = …"
     if isinstance(parent, ast.Call) and parent.func is node:
-        return _wrong_method(name)
+        return _wrong_method(name, node.value)
     if name in _EXCEPTION_PARTS or name in PART_NAMES:
         return None
-    return f"attributes are not read; results are dicts: write …[{name!r}]"
+    return _not_imported(name, node.value) or (
+        f"attributes are not read; results are dicts: write …[{name!r}]"
+    )
 
 
 def _wrong_member(module: str, name: str) -> str | None:
+    if module in _TYPES:
+        return f"{module} stands in annotations only"
     if module == "asyncio":
         if name in _ASYNCIO:
             return None
         return f"asyncio has {', '.join(_ASYNCIO)} here; calls run side by side by themselves"
     known = MODULES.get(module)
     if known is None or name in known:
-        return None
+        return None  # what is imported is told of where it is imported
     return f"{module} has no {name} here; it has {', '.join(sorted(known))}"
 
 
-def _wrong_method(name: str) -> str | None:
+def _not_imported(name: str, owner: ast.expr) -> str | None:
+    if isinstance(owner, ast.Name) and name in MODULES.get(owner.id, ()):
+        return f"write `import {owner.id}` before it"
+    return None
+
+
+def _wrong_method(name: str, owner: ast.expr) -> str | None:
     if name in METHOD_NAMES or name in CHANGING_NAMES:
         return None
     if name in CLOCKS:
         return f"there is no clock here, so no {name}(); let a tool tell the time"
     if name in ("format", "format_map"):
         return "write an f-string in the place of format"
-    return f"values have no method {name} here"
+    return _not_imported(name, owner) or f"values have no method {name} here"
 
 
 def _wrong_import(node: ast.Import | ast.ImportFrom, _parent: ast.AST | None) -> str | None:
-    known = ", ".join(("asyncio", *_MODULES))
     if isinstance(node, ast.Import):
         for each in node.names:
-            if each.name not in MODULES and each.name != "asyncio":
-                return f"there is no module {each.name} here; there are {known}"
+            if each.name not in MODULES and each.name not in ("asyncio", *_TYPES):
+                return _no_module(each.name)
+        return None
+    if node.module in _TYPES and not node.level:
         return None
     members = MODULES.get(node.module or "")
     if members is None or node.level:
-        return f"there is no module {node.module} here; there are {known}"
+        return _no_module(node.module or ".")
     for each in node.names:
         if each.name not in members:
             return f"{node.module} has no {each.name} here; it has {', '.join(sorted(members))}"
     return None
+
+
+def _no_module(name: str) -> str:
+    known = ", ".join(("asyncio", *_MODULES))
+    instead = _WITHOUT.get(name.split(".", maxsplit=1)[0])
+    told = f"there is no module {name} here; there are {known}"
+    return f"{told}. In its place, {instead}" if instead else told
 
 
 def _wrong_call(node: ast.Call, parent: ast.AST | None) -> str | None:
@@ -273,27 +375,20 @@ def _is_read(node: ast.AST, parent: ast.AST | None, *, loops: bool = False) -> b
     return isinstance(parent, ast.Starred)
 
 
-def _wrong_name(node: ast.Name, parent: ast.AST | None) -> str | None:
+def _wrong_name(node: ast.Name, parent: ast.AST | None, names: _Names) -> str | None:
     name = node.id
-    if name.startswith("__"):
+    if name == "__name__" and isinstance(node.ctx, ast.Load):
+        return None
+    if name.startswith("__") or (name in _ABSENT and name not in names.own):
         return f"there is no {name} here"
-    if name in ("eval", "exec", "compile", "open", "input", "globals", "locals", "vars", "dir",
-                "getattr", "setattr", "delattr", "hasattr", "object", "super", "memoryview",
-                "bytes", "bytearray", "iter", "id", "hash", "callable", "classmethod"):  # fmt: skip
-        return f"there is no {name} here"
-    if name in ("map", "filter", "zip", "enumerate", "reversed", "next", "type") and not (
-        isinstance(parent, ast.Call) and parent.func is node
-    ):
-        return f"{name} is called where it stands, and is no value"
-    return None
-
-
-def _calls(node: ast.Call, name: str) -> bool:
-    return isinstance(node.func, ast.Name) and node.func.id == name
+    if name not in _CALLED or (isinstance(parent, ast.Call) and parent.func is node):
+        return None
+    return None if name in names.own else f"{name} is called where it stands, and is no value"
 
 
 # What is wrong with a node of the language in some places, by its type.
 _RULES: Final[dict[type[ast.AST], Callable[[Any, ast.AST | None], str | None]]] = {
+    ast.AnnAssign: _wrong_annotation,
     ast.AsyncFunctionDef: _wrong_function,
     ast.AugAssign: _wrong_augmented,
     ast.BinOp: _wrong_operator,
@@ -304,7 +399,7 @@ _RULES: Final[dict[type[ast.AST], Callable[[Any, ast.AST | None], str | None]]] 
     ast.GeneratorExp: _wrong_generator,
     ast.Import: _wrong_import,
     ast.ImportFrom: _wrong_import,
-    ast.Name: _wrong_name,
     ast.Starred: _wrong_star,
+    ast.arg: _wrong_annotation,
     ast.comprehension: _wrong_loop,
 }

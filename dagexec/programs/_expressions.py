@@ -57,6 +57,7 @@ class Expressions:
             name: Builtin(name, call, _KINDS.get(name)) for name, call in FUNCTIONS.items()
         }
         self.builtins.update(EXCEPTIONS)
+        self.builtins["__name__"] = "__main__"
         self.builtins.update(tools)
         # The lines that the statement at hand stands on: in one that stands on several, each part
         # says where it stands.

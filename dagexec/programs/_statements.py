@@ -15,10 +15,11 @@ from contextlib import suppress
 from typing import Any, final
 
 from dagexec.programs._assignments import PASS, Assignments
+from dagexec.programs._check import modules_of
 from dagexec.programs._containers import all_names
 from dagexec.programs._errors import LimitReached
 from dagexec.programs._expressions import iterable
-from dagexec.programs._functions import member
+from dagexec.programs._functions import MODULES, member
 from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump, with_line
 from dagexec.programs._pipeline import Squash
 from dagexec.programs._promise import Promise
@@ -34,7 +35,7 @@ class Statements(Assignments):
         self, tree: ast.Module, known: set[str], *, imports: bool = True
     ) -> tuple[Code, Scope]:
         """Compile a whole program; `known` are variables that there are already."""
-        self.imported = _imports(tree) if imports else {}
+        self.imported = modules_of(tree) if imports else {}
         scope = scope_of(tree.body, sorted(known), None)
         return self.block(tree.body, scope), scope
 
@@ -95,6 +96,8 @@ class Statements(Assignments):
 
     def _ImportFrom(self, node: ast.ImportFrom, scope: Scope) -> Code:
         module = node.module or ""
+        if module not in MODULES:
+            return PASS  # `typing`: annotations are not evaluated
         stores = [
             (self.store_name(each.asname or each.name, scope), member(module, each.name))
             for each in node.names
@@ -361,16 +364,6 @@ class Statements(Assignments):
         if isinstance(error, LimitReached):
             raise error
         return jump, error
-
-
-def _imports(tree: ast.Module) -> dict[str, str]:
-    """Return the modules that a program imports, by the names that it gives them."""
-    return {
-        each.asname or each.name: each.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for each in node.names
-    }
 
 
 def _error_types(kinds: Any) -> tuple[type[Exception], ...]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagexec.programs import LimitReached, ProgramRefused
+from dagexec import Executor
+from dagexec.programs import LimitReached, Program, ProgramRefused
 from dagexec.programs._check import parse
 from dagexec.programs._regex import Regex
 from tests.programs.generated import by_python
@@ -239,3 +240,39 @@ def test_what_would_have_no_end_is_an_error(source: str) -> None:
     assert account.result is None
     assert len(account.printed) < 100
     assert time.process_time() - began < 40
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("if __name__ == '__main__':\n    x = 1\nx", 1),
+        ("from typing import List\nx: List[int] = [1]\nx", [1]),
+        ("import typing as t\ndef f(a: t.Any, *b: 'x') -> t.List[int]:\n    return a\nf(1)", 1),
+        ("from __future__ import annotations\n2", 2),
+        ("for id in [1, 2]:\n    type = id\n(id, type)", (2, 2)),
+        ("def f(input, filter=3):\n    return input + filter\nf(1)", 4),
+        ("import json as j\nj.dumps([1])", "[1]"),
+    ],
+)
+def test_what_models_write_round_a_program_is_taken(source: str, result: object) -> None:
+    report = Executor([]).run_sync(Program(source))
+    assert report.error is None
+    assert report.result == result
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import json as j\nj.foo(1)", "json has no foo here; it has dumps, loads"),
+        ("import typing\ntyping.cast(int, 1)", "typing stands in annotations only"),
+        ("json.dumps(1)", "write `import json` before it"),
+        ("math.pi", "write `import math` before it"),
+        ("from collections import defaultdict", "In its place, write d.setdefault"),
+        ("open('x').read()", "there is no open here"),
+        ("[id(x) for x in [1]]", "there is no id here"),
+        ("x: print(1) = 2", "an annotation is a type, and nothing is called in it"),
+    ],
+)
+def test_what_is_refused_says_what_to_write(source: str, told: str) -> None:
+    with pytest.raises(ProgramRefused, match=re.escape(told)):
+        Program(source)
