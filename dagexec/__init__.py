@@ -184,8 +184,10 @@ are never in a page, a report's JSON, a `repr`, a log or a span.
 two runs side by side; `report.started_at` is when the run began. `outcome.result()` returns the
 value or raises the failure; `outcome.seconds`, `.queued` and `.tool` are what the rows hold.
 
-Each run ends with one line in the log `dagexec` (INFO, or WARNING if threads are still active), and
-each failed or timed-out call has a line with its id, tool, status and the error's type.
+The log `dagexec` names each call that failed or timed out in a warning, with its id, tool, status
+and the error's type, and never with its arguments (of a run of many failures the first 20, the
+others at INFO). Each run ends with one line there, at INFO, or as a warning if threads are still
+active.
 
 # Live runs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from dagexec._runtime.recorder import Recorder
 
 _log: Final = logging.getLogger("dagexec")
+
+# Calls of a run that are named as a warning, so that a large one does not flood the log.
+_NAMED: Final = 20
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
@@ -223,23 +227,36 @@ def _limited_worker() -> type[Worker]:
 
 
 def _log_lost(run: RunState) -> None:
-    """Name each call that failed or timed out, without its arguments or the error's text."""
-    if not _log.isEnabledFor(logging.INFO):
+    """Name the calls that failed or timed out, without their arguments or the errors' texts."""
+    if not _log.isEnabledFor(logging.WARNING) or _shown_in_a_notebook():
         return
+    lost = 0
     for name, outcome in run.machine.outcomes.items():
-        if outcome.status in ("failed", "timed_out"):
-            kind = type(outcome.error).__name__ if outcome.error else "no error"
-            facts = {
-                "run_id": run.run_id,
-                "call": name,
-                "tool": run.machine.call(name).tool,
-                "status": outcome.status,
-                "error": kind,
-            }
-            text = "call %r: tool %r %s (%s)"
-            _log.info(
-                text, name, facts["tool"], outcome.status, kind, extra={"dagexec_call": facts}
-            )
+        if outcome.status not in ("failed", "timed_out"):
+            continue
+        lost += 1
+        level = logging.WARNING if lost <= _NAMED else logging.INFO
+        kind = type(outcome.error).__name__ if outcome.error else "no error"
+        tool = run.machine.call(name).tool
+        facts = {
+            "run_id": run.run_id,
+            "call": name,
+            "tool": tool,
+            "status": outcome.status,
+            "error": kind,
+        }
+        text = "call %r: tool %r %s (%s)"
+        extra = {"dagexec_call": facts}
+        _log.log(level, text, name, tool, outcome.status, kind, extra=extra)
+    if lost > _NAMED:
+        text = "%d more calls failed or timed out; each is named at INFO"
+        more = {"run_id": run.run_id, "more": lost - _NAMED}
+        _log.warning(text, lost - _NAMED, extra={"dagexec_call": more})
+
+
+def _shown_in_a_notebook() -> bool:
+    """Whether the pictures of a notebook tell of failures, and nobody has asked for a log."""
+    return "ipykernel" in sys.modules and not _log.hasHandlers()
 
 
 def _log_end(run: RunState, holdings: Holdings | None) -> None:

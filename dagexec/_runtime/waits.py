@@ -39,6 +39,11 @@ _STEPS: Final = (_INVOKE, go_on.__code__)
 _HIDDEN: Final = (_INVOKE, Worker._go_on.__code__, go_on.__code__, judged.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things as a reader writes it: `1 call`, `2 calls`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class CallWaits:
@@ -120,7 +125,7 @@ class RunWaits:
     def __str__(self) -> str:
         """Return a line for the run and one for each call."""
         head = (
-            f"run {self.id}: {self.ended} calls ended, {len(self.calls)} unfinished"
+            f"run {self.id}: {counted(self.ended, 'call')} ended, {len(self.calls)} unfinished"
             f" after {self.seconds:.1f} s"
         )
         return "\n".join((head, *(f"  {each}" for each in self.calls)))
@@ -156,7 +161,8 @@ class Snapshot:
     def __str__(self) -> str:
         """Return a line for the slots and those of each run."""
         of = "" if self.slots is None else f" of {self.slots}"
-        head = f"{len(self.runs)} live runs, {self.taken}{of} slots taken, {self.queued} in line"
+        taken = f"{self.taken}{of} slots taken" if of else f"{counted(self.taken, 'slot')} taken"
+        head = f"{counted(len(self.runs), 'live run')}, {taken}, {self.queued} in line"
         return "\n".join((head, *map(str, self.runs)))
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Final
 
 from dagexec._pictures.glyphs import printable
 from dagexec.cli._terminal import Terminal
 
 EXITS = """\
-exit codes: 0 healthy, 1 deadlock, 3 stall, 2 no such process, not allowed to look, not Linux, or a
-wrong usage. deadlock: a group of threads that wait for one another, whom nobody else can wake.
+exit codes: 0 no deadlock, 1 deadlock, 3 stall, 2 no such process, not allowed to look, not Linux,
+or a wrong usage. deadlock: a group of threads that wait for one another, whom nobody else can wake.
 stall: nothing has moved and nobody waits to read what a thread wants to write (a timer may yet end
-it), or all threads of a program wait for locks. What cannot be seen counts as healthy, and is
-named."""
+it), or all threads of a program wait for locks. What cannot be seen counts as no deadlock, and is
+named. A call that takes long is none: of a process that was started with DAGEXEC_DOCTOR=1 the first
+line names the call that has run longest, and where it stands."""
+
+
+_HINT: Final = (
+    "nothing here tells of its calls: start a program with DAGEXEC_DOCTOR=1, or have it call"
+    " dagexec.doctor.listen(), and the doctor names each call, how long it has run, and its line"
+)
 
 
 def doctor(options: Namespace, terminal: Terminal) -> int:
@@ -27,6 +35,8 @@ def doctor(options: Namespace, terminal: Terminal) -> int:
     else:
         for line in str(diagnosis).splitlines():
             terminal.write(printable(line))  # names of programs are others' texts
+        if not diagnosis.inside:
+            terminal.note(_HINT)
     return diagnosis.exit_code
 
 

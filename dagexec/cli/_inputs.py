@@ -50,6 +50,12 @@ def read(file: str) -> Any:
         reason = getattr(error, "strerror", None) or error
         msg = f"cannot read {shown}: {reason}"
         raise UsageError(msg) from None
+    if raw.startswith(b"SQLite format 3\0"):
+        msg = (
+            f"{shown} is a journal: `dagexec runs {file}` lists its runs, and `dagexec show RUN"
+            f" --journal {file}` draws one"
+        )
+        raise UsageError(msg)
     text = raw.decode("utf-8-sig", "replace")
     try:
         return json.loads(raw.decode("utf-8-sig"))

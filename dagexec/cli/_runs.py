@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -28,10 +29,21 @@ _ANSWER: Final = (
     " one that asked: ID=VALUE, as JSON or as plain text, or ID=value:JSON; what waits"
     " inside a call has the ID CALL/NAME"
 )
+_CUT_OFF: Final = (
+    "it was running when its process ended. `dagexec resume` runs it again, unless it is a write:"
+    " that is then in doubt, and a person says whether it took effect"
+)
 _HINTS: Final = {
     APPROVAL: "approve, deny:REASON, edit:{JSON}, done:JSON",
     DOUBT: "approve to run it again, deny:REASON, done:JSON",
     QUESTION: "value",
+}
+# What a person does next about a run in this state.
+_NEXT: Final = {
+    "stale": "it has not ended and nobody drives it. `dagexec show RUN{given}` shows how far it"
+    " came, `dagexec resume RUN --tools FILE{given}` goes on with it",
+    "waiting": "`dagexec show RUN{given}` says what for, `dagexec resume RUN --tools FILE{given}`"
+    " takes the answers",
 }
 _WORDS: Final = ("approve", "deny", "edit", "done", "value")
 
@@ -40,14 +52,16 @@ def add_runs(commands: Any, *, tools: str, epilog: str) -> None:
     """Add the commands to the parser."""
     where = "the file of the journal (DAGEXEC_JOURNAL)"
     command: ArgumentParser = commands.add_parser("runs", help="list the runs of a journal")
-    command.add_argument("--journal", metavar="JOURNAL", help=where)
+    command.add_argument("file", nargs="?", metavar="JOURNAL", help=where)
+    command.add_argument("--journal", metavar="JOURNAL", help="the same")
     command.add_argument("--json", action="store_true", help="print them as JSON")
     command.set_defaults(command=runs)
     command = commands.add_parser(
         "resume",
         help="go on with a run, with answers to what it asks",
         description="Go on with a run and print its report. What it asks is asked here, where"
-        " stdin is a terminal and --answer does not say it.",
+        " stdin is a terminal and --answer does not say it. A write that was running when its"
+        " process ended is in doubt: it runs AGAIN if it is approved, and not otherwise.",
         epilog=epilog,
     )
     add = command.add_argument
@@ -56,7 +70,11 @@ def add_runs(commands: Any, *, tools: str, epilog: str) -> None:
     add("--tools", required=True, metavar="MODULE_OR_PATH", help=tools)
     add("--answer", action="append", default=[], metavar="ID=…", help=_ANSWER)
     add("--timeout", type=float, default=30.0, metavar="S", help="of a call: 30; 0 for none")
-    add("--no-input", action="store_true", help="ask nothing here")
+    add(
+        "--no-input",
+        action="store_true",
+        help="ask nothing here: what has no --answer goes on waiting, and no write in doubt runs",
+    )
     command.set_defaults(command=resume)
 
 
@@ -87,7 +105,11 @@ def is_run(name: str, file: str | None) -> bool:
 
 def runs(options: Namespace, terminal: Terminal) -> int:
     """List the runs of a journal."""
-    with _existing(options.journal) as journal:
+    if options.file and options.journal and options.file != options.journal:
+        msg = f"two journals: {options.file!r} and --journal {options.journal!r}; give one"
+        raise UsageError(msg)
+    file = options.file or options.journal
+    with _existing(file) as journal:
         infos = anyio.run(journal.runs)
     if options.json:
         fields = ("id", "state", "kind", "created", "updated", "summary", "owner", "waiting_for")
@@ -100,6 +122,10 @@ def runs(options: Namespace, terminal: Terminal) -> int:
         terminal.write_text(f"{info.id:<{width}} {info.state} {when} {info.summary}{waiting}")
     if not infos:
         terminal.note("no runs")
+    given = f" --journal {shlex.quote(file)}" if file else ""
+    hints = {info.state: _NEXT[info.state] for info in infos if info.state in _NEXT}
+    for state, text in hints.items():
+        terminal.note(f"{state}: {text.format(given=given)}")
     return 0
 
 
@@ -117,6 +143,7 @@ def show_run(options: Namespace, terminal: Terminal) -> int:
     """Draw a recorded run, and say what it asks."""
     with _existing(options.journal) as journal:
         report = _report(journal, options.file)
+        infos = {info.id: info.state for info in anyio.run(journal.runs)}
     if options.form == "json":
         terminal.write_json(report.to_dict(), indent=2)
         return 0
@@ -125,6 +152,10 @@ def show_run(options: Namespace, terminal: Terminal) -> int:
     terminal.write(forms[options.form]())
     for name, place in _waiting(report).items():
         terminal.note(f"{name}: {place}")
+    if infos.get(options.file) == "stale":
+        for name, each in report.underway.items():
+            if each.started is not None:
+                terminal.note(f"{name}: {_CUT_OFF}")
     return 0
 
 

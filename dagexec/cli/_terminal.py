@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, TextIO, final
 
 import anyio
@@ -72,8 +74,9 @@ class Terminal:
         """Run a plan, show it while it runs, and say at its end what is not done."""
         view = view_for(self.display, executor, self.err, verbose=self.verbose)
         try:
-            async with executor.start(plan, run_id=run_id) as self.run:
-                await _show(self.run, view)
+            with _without_lines_on_failures(shown=self.display != "none"):
+                async with executor.start(plan, run_id=run_id) as self.run:
+                    await _show(self.run, view)
         finally:
             # Also behind an interrupt: the live view must not stay half drawn.
             view.close()
@@ -81,6 +84,22 @@ class Terminal:
             for line in ending(self.run.report, told=self.display == "plain"):
                 self.note(line)
         return self.run.report
+
+
+@contextlib.contextmanager
+def _without_lines_on_failures(*, shown: bool) -> Iterator[None]:
+    """Keep the log from repeating what is shown: which calls failed or timed out."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not hasattr(record, "dagexec_call")
+
+    log = logging.getLogger("dagexec")
+    if shown:
+        log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)
 
 
 async def _show(run: Run, view: View) -> None:

@@ -14,7 +14,7 @@ deadlock: these threads wait for one another, and nothing else can wake them
 
 | verdict | exit code | |
 |---|---|---|
-| healthy | 0 | whatever waits, waits for something that can happen: a timer, a socket, a terminal, a slow child |
+| healthy ("no deadlock" in the text) | 0 | whatever waits, waits for something that can happen: a timer, a socket, a terminal, a slow child. A call may still take too long |
 | deadlock | 1 | some threads wait for one another, or write to one that never reads, and nobody else can wake them |
 | stall | 3 | a thread wants to write, no byte has moved for 3 s and nobody waits to read, but a timer or another client may yet end it; or all threads of a program wait for locks |
 
@@ -66,14 +66,21 @@ w waiting () ('call p',) None
 
 A process can opt in to be asked for this from outside: `doctor.listen()`, or `DAGEXEC_DOCTOR=1`
 in its environment. A thread then answers `dagexec doctor`, also while the event loop is blocked,
-over a socket that only its user may open.
+over a socket that only its user may open. The first line then names the call that has run longest:
+
+```console
+$ dagexec doctor 1143
+no deadlock: call 'p' (poll) has run for 4.3 s at /srv/app/tools.py:12 in poll
+```
 
 # In the log
 
-The logger `dagexec` names, each with one line: at INFO a call that failed or timed out, and at
-the end of each run how many calls ended how; as a warning a tool that blocks the event loop (with
-file and line), a tool that swallows its cancellation, and a thread that was abandoned. A plain
-script shows INFO after `logging.basicConfig(level="INFO")`. Traces and metrics are in
+The logger `dagexec` gives each of these one line, as a warning: a call that failed or timed out
+(the first 20 of a run, then how many more; without its arguments and the error's text), a tool that
+blocks the event loop (with file and line), a tool that swallows its cancellation, and a thread that
+was abandoned. At INFO it says at the end of each run how many calls ended how; a plain script shows
+that after `logging.basicConfig(level="INFO")`. To hear of no failed call:
+`logging.getLogger("dagexec").addFilter(lambda record: not hasattr(record, "dagexec_call"))`. Traces and metrics are in
 `dagexec.integrations.otel`.
 
 `diagnose` is the judgement alone, over samples from `read`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -83,7 +83,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return it for a person to read."""
-        lines = [f"{self.verdict}: {self._summary()}"]
+        said = "no deadlock" if self.verdict == "healthy" else self.verdict
+        lines = [f"{said}: {self._summary()}"]
         lines += (f"  {each.text}" for each in self.findings)
         if self.waits:
             lines.append("who waits for whom:")
@@ -102,7 +103,13 @@ class Diagnosis:
             return "these threads wait for one another, and nothing else can wake them"
         if self.verdict == "stall":
             return "nothing has moved, and nobody is about to move it"
-        return "everything that waits, waits for something that can happen"
+        calls = list(_running(self.inside))
+        if not calls:
+            return "everything that waits, waits for something that can happen"
+        call = max(calls, key=lambda call: call["seconds"])
+        where = f" at {call['where']}" if call.get("where") else ""
+        told = f"call {call['id']!r} ({call['tool']}) has run for {call['seconds']:.1f} s{where}"
+        return f"{told}; {len(calls) - 1} more run" if len(calls) > 1 else told
 
 
 def diagnose(samples: Sequence[Sample], *, inside: Mapping[int, Any] | None = None) -> Diagnosis:
@@ -253,7 +260,9 @@ class _Words:
             return "a wake-up of its own"
         by = self._processes(wait.by)
         place = f" {wait.channel} (fd {wait.fd})" if wait.channel else ""
-        left = "" if wait.seconds is None else f" of {wait.seconds:.1f} s"
+        left = "" if wait.seconds is None else f" with {wait.seconds:.1f} s left"
+        if left and wait.whole:  # Linux does not tell when it was set
+            left = f" that was set to {wait.seconds:.1f} s"
         texts = {
             "read": f"data in{place} from {by}",
             "write": f"room in{place} by {by}",
@@ -317,6 +326,15 @@ class _Words:
             for tid in ordered
             for wait in self.threads[tid].waits
         ]
+
+
+def _running(inside: Mapping[int, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the calls that run in processes that tell."""
+    for snapshot in inside.values():
+        for run in snapshot.get("runs", ()):
+            for call in run["calls"]:
+                if call["state"] in ("running", "stopping") and call["seconds"] is not None:
+                    yield call
 
 
 def _edges(waits: Sequence[dict[str, Any]]) -> list[str]:

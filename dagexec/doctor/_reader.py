@@ -127,7 +127,8 @@ class _Reader:
             return [self._outside(pid, request.outside)]
         waits: list[Wait] = []
         if request.seconds is not None:
-            waits.append(Wait("timer", seconds=request.seconds, what="a timer"))
+            seconds, whole = request.seconds, request.whole
+            waits.append(Wait("timer", seconds=seconds, what="a timer", whole=whole))
         if request.futex is not None:
             waits.append(self._lock(pid, request))
         if request.child is not None or request.child_fd is not None:

@@ -65,8 +65,9 @@ class Interest:
 @final
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a system call asked for. `seconds` is the time left, or that it was given; None without.
+    """What a system call asked for.
 
+    `seconds` is the time left or, where it is `whole`, the time that it was given; None without.
     `epoll` is a descriptor whose interests are elsewhere. `child` is the process awaited, 0 for any
     child, `child_fd` the same as a pidfd. `futex` is an address, `shared` whether other processes
     may use it. `outside` names what lies outside of all programs, `unknown` is what cannot be read.
@@ -83,6 +84,7 @@ class Request:
     shared: bool = False
     outside: str = ""
     unknown: str = ""
+    whole: bool = False
 
 
 def decode(line: str, machine: str, memory: Memory) -> Request | None:
@@ -159,7 +161,7 @@ def _poll(name: str, args: list[int], memory: Memory) -> Request:
         if fd >= 0:
             interests += _interests(fd, events & 0xFFFF)
     seconds = _milliseconds(args[2]) if name == "poll" else _timespec(args[2], memory)
-    return Request(name, tuple(interests), near(seconds), polls=True)
+    return Request(name, tuple(interests), near(seconds), polls=True, whole=True)
 
 
 def _select(name: str, args: list[int], memory: Memory) -> Request:
@@ -175,13 +177,13 @@ def _select(name: str, args: list[int], memory: Memory) -> Request:
     if name == "select" and seconds is not None:  # a timeval: microseconds
         whole = int(seconds)
         seconds = whole + (seconds - whole) * 1000
-    return Request(name, tuple(interests), near(seconds), polls=True)
+    return Request(name, tuple(interests), near(seconds), polls=True, whole=True)
 
 
 def _epoll(name: str, args: list[int], memory: Memory) -> Request:
     timed = name == "epoll_pwait2"
     seconds = _timespec(args[3], memory) if timed else _milliseconds(args[3])
-    return Request(name, (), near(seconds), polls=True, epoll=_signed(args[0]))
+    return Request(name, (), near(seconds), polls=True, epoll=_signed(args[0]), whole=True)
 
 
 def _wait4(name: str, args: list[int], _: Memory) -> Request:
@@ -200,14 +202,16 @@ def _futex(name: str, args: list[int], memory: Memory) -> Request:
     if operation not in _FUTEX_WAITS:
         return Request(name, unknown=f"futex operation {operation}")
     seconds: float | None = None
+    absolute = _FUTEX_WAITS[operation]
     if args[3]:
         seconds = _timespec(args[3], memory)
-        if seconds is not None and _FUTEX_WAITS[operation]:
+        if seconds is not None and absolute:
             # FUTEX_CLOCK_REALTIME: which clock the point in time is on.
             clock = time.time() if args[1] & 0x100 else time.monotonic()
             seconds = max(seconds - clock, 0.0)
     shared = not args[1] & _FUTEX_PRIVATE
-    return Request(name, seconds=near(seconds), futex=args[0], shared=shared)
+    whole = not absolute
+    return Request(name, seconds=near(seconds), futex=args[0], shared=shared, whole=whole)
 
 
 def _futex2(name: str, _: list[int], __: Memory) -> Request:
@@ -227,7 +231,7 @@ def _sleep(name: str, args: list[int], memory: Memory) -> Request:
     if absolute and seconds is not None:
         clock = time.time() if args[0] == time.CLOCK_REALTIME else time.monotonic()
         seconds = max(seconds - clock, 0.0)
-    return Request(name, seconds=NEVER if seconds is None else seconds)
+    return Request(name, seconds=NEVER if seconds is None else seconds, whole=not absolute)
 
 
 def near(seconds: float | None) -> float | None:

@@ -25,9 +25,9 @@ BETWEEN: Final = ("write", "read", "close", "exit")
 class Wait:
     """One thing that would let a thread go on; any one of a thread's is enough.
 
-    `by` are the ids of the processes that can bring it about, `seconds` how long a timer has left,
-    `what` a few words for the reader. `edge`: it is told of new data only (EPOLLET), so it may
-    leave old data where it is.
+    `by` are the ids of the processes that can bring it about, `seconds` how long a timer has left
+    or, if it is `whole`, was set to; `what` a few words for the reader. `edge`: it is told of new
+    data only (EPOLLET), so it may leave old data where it is.
     """
 
     kind: Kind
@@ -37,6 +37,7 @@ class Wait:
     what: str = ""
     seconds: float | None = None
     edge: bool = False
+    whole: bool = False
 
 
 @final

@@ -23,6 +23,7 @@ from dagexec._core.outcome_json import RecordedError, outcome_body
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._core.plan import Call, as_ran
 from dagexec._core.report import Report
+from dagexec._core.results import Underway
 from dagexec._core.scheduler import (
     Added,
     Closed,
@@ -36,6 +37,7 @@ from dagexec._core.scheduler import (
     Started,
     Stop,
 )
+from dagexec._core.states import State
 from dagexec._errors import CallError, CallTimeout, DagexecError, JournalError
 from dagexec.journal._base import Record
 
@@ -215,13 +217,14 @@ def blocked_in(body: Mapping[str, Any]) -> tuple[int, float, Mapping[str, float]
 
 
 def report_of(run_id: str, records: Sequence[Record]) -> Report:
-    """Return the report of a run as it was recorded: what was under way is not in it."""
+    """Return the report of a run as it was recorded; what had begun and not ended is `underway`."""
     on_failure, barrier = policies_of(records[0])
     machine = Scheduler(on_failure=on_failure, barrier=barrier)
     replay(records, machine)
     ends = [record.body for record in records if record.kind == "end"]
-    last: dict[str, Any] = ends[-1] if ends else {"elapsed": 0.0, "abandoned": 0}
+    last: dict[str, Any] = ends[-1] if ends else {"elapsed": _lasted(records), "abandoned": 0}
     blocked, blocked_seconds, blocked_by = blocked_in(last)
+    underway = {} if ends else _underway(records, machine)
     return Report(
         as_ran(machine.calls),
         machine.outcomes,
@@ -231,8 +234,23 @@ def report_of(run_id: str, records: Sequence[Record]) -> Report:
         blocked=blocked,
         blocked_seconds=blocked_seconds,
         blocked_by=blocked_by,
+        underway=underway,
         began=began_of(records[0]),
     )
+
+
+def _lasted(records: Sequence[Record]) -> float:
+    """Return how long a run lasted, as far as its records tell, in seconds."""
+    found = [record.body["at"] for record in records if record.kind == "started"]
+    found += [record.body.get("ended") or 0.0 for record in records if record.kind == "settled"]
+    return max(found, default=0.0)
+
+
+def _underway(records: Sequence[Record], machine: Scheduler) -> dict[str, Underway]:
+    """Return the calls that had begun, and of which no end is recorded, and when they began."""
+    begun = {record.call: record.body["at"] for record in records if record.kind == "started"}
+    running = [call.id for call in machine.calls if machine.state(call.id) is State.RUNNING]
+    return {name: Underway("running", started=begun[name]) for name in running if name in begun}
 
 
 def outcome_of(body: dict[str, Any]) -> Outcome:

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from dagexec.cli._main import main
 from dagexec.journal import Record, SqliteJournal
 
 pytestmark = [pytest.mark.real_time, pytest.mark.timeout(240)]  # interpreters start
@@ -172,3 +173,49 @@ def test_what_waits_inside_a_call(tmp_path):
     assert told.returncode == 0, told.stderr
     assert '"paid 5"' in told.stdout
     assert '"hat: red"' in told.stdout
+
+
+DIES = """
+import os
+from dagexec import tool
+
+@tool(effect="read")
+async def look() -> int:
+    return 1
+
+@tool
+async def pay(amount: int) -> str:
+    if os.environ.get("DIES"):
+        os._exit(9)
+    return f"paid {amount}"
+"""
+
+
+def test_a_run_whose_process_died_says_what_to_do_next(tmp_path, monkeypatch, capsys):
+    """In the list, in its picture, and in the help of resume: nothing is paid twice unasked."""
+    (tmp_path / "tools.py").write_text(DIES)
+    calls = [{"id": "a", "tool": "look"}, {"id": "p", "tool": "pay", "args": {"amount": 5}}]
+    calls[1]["after"] = ["a"]
+    (tmp_path / "plan.json").write_text(json.dumps({"calls": calls}))
+    monkeypatch.setenv("DIES", "1")
+    command(tmp_path, "run", "plan.json", "--tools", "tools.py", "--run-id", "r1")
+    monkeypatch.delenv("DIES")
+    monkeypatch.chdir(tmp_path)
+
+    def said(*args: str) -> tuple[int, str, str]:
+        return main(args), *capsys.readouterr()
+
+    _, out, err = said("runs", "runs.db")
+    assert "r1 stale" in out
+    assert "dagexec resume RUN --tools FILE --journal runs.db" in err
+    journal = ("--journal", "runs.db")
+    _, out, err = said("show", "r1", *journal)
+    assert "▶ p pay" in out
+    assert "p: it was running when its process ended" in err
+    assert json.loads(said("show", "r1", "--as", "json", *journal)[1])["underway"]["p"]
+    told = said("resume", "r1", "--tools", "tools.py", "--no-input", *journal)[1]
+    assert json.loads(told)["outcomes"]["p"]["status"] == "in_doubt"
+    assert "runs AGAIN if it" in said("resume", "--help")[1]
+    wrong = said("runs", "runs.db", "--journal", "other.db")
+    assert (wrong[0], "two journals" in wrong[2]) == (2, True)
+    assert "`dagexec runs runs.db` lists" in said("show", "runs.db")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 import time
 from pathlib import Path
@@ -233,6 +234,42 @@ async def test_a_call_that_failed_or_timed_out_is_named_once(
         "call 'b': tool 'fails' timed_out (CallTimeout)",
     ]
     assert "s3cret" not in caplog.text
+    assert {record.levelno for record in caplog.records[:-1]} == {logging.WARNING}
+
+
+@tool(effect="read")
+async def always_fails() -> None:
+    """Fail."""
+    raise ValueError
+
+
+async def test_a_run_of_many_failures_does_not_flood_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Twenty are named as a warning, and how many more there are; at INFO all of them."""
+    calls = [Call(str(number), "always_fails") for number in range(50)]
+    await Executor([always_fails]).run(Plan(calls))
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 21
+    assert texts[-1] == "30 more calls failed or timed out; each is named at INFO"
+    caplog.set_level(logging.INFO, "dagexec")
+    caplog.clear()
+    await Executor([always_fails]).run(Plan(calls))
+    assert len([text for text in caplog.messages if "always_fails" in text]) == 50
+
+
+async def test_a_notebook_shows_failures_in_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where logging is not set up, no line on stderr repeats them; where it is, all is as ever."""
+    logger = logging.getLogger("dagexec")
+    said: list[str] = []
+    monkeypatch.setattr(logger, "filters", [lambda record: said.append(record.getMessage())])
+    plan = Plan([Call("a", "always_fails")])
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    await Executor([always_fails]).run(plan)
+    assert len(said) == 1
+    monkeypatch.setattr(logger, "propagate", False)
+    await Executor([always_fails]).run(plan)
+    assert len(said) == 1
 
 
 def _slow(seconds: float) -> bool:
