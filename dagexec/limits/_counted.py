@@ -7,13 +7,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 from weakref import ref
 
 import anyio
 from anyio.lowlevel import current_token
 
 from dagexec._errors import DagexecError
+from dagexec.limits._crowd import Crowd
 from dagexec.limits._ledger import Ledger
 from dagexec.limits._store import Store
 
@@ -26,11 +27,11 @@ _LONGEST_PAUSE: Final = 8.0
 class Outage:
     """What is known of a store that fails, and when it is tried again."""
 
-    __slots__ = ("_pause", "again", "count", "error", "peers")
+    __slots__ = ("_pause", "_peers", "again", "count", "error")
 
-    def __init__(self, peers: float) -> None:
-        """Know of none; `peers` is how many processes share the key meanwhile, 1 for unknown."""
-        self.peers = peers
+    def __init__(self, peers: int | Literal["auto"]) -> None:
+        """Know of none; `peers` is how many processes share the key meanwhile."""
+        self._peers: int | Literal["auto"] = peers
         # How many there were.
         self.count = 0
         # How it failed last; None while it is reached.
@@ -38,6 +39,20 @@ class Outage:
         # On the event loop's clock.
         self.again = -math.inf
         self._pause = _FIRST_PAUSE
+
+    @property
+    def is_bridged(self) -> bool:
+        """Whether calls go on meanwhile."""
+        return self._peers != 1
+
+    def bridge(self, ledger: Ledger, now: float) -> None:
+        """Keep to one's part from now on; nothing is left of it, for others have used the key."""
+        if self._peers == "auto":
+            ledger.learn(Crowd(), now)
+        else:
+            ledger.divide(self._peers, now)
+        for bucket in ledger.buckets.values():
+            bucket.level = min(bucket.level, 0.0)
 
     def pauses(self, now: float) -> bool:
         """Whether the store is left alone for now."""
@@ -62,7 +77,11 @@ class Counted:
     """A key's ledger and store, on the clock of the event loop that uses them."""
 
     def __init__(
-        self, ledger: Ledger, store: Store | None, random: Callable[[], float], peers: float
+        self,
+        ledger: Ledger,
+        store: Store | None,
+        random: Callable[[], float],
+        peers: int | Literal["auto"],
     ) -> None:
         """Serve no event loop yet."""
         self.key = ledger.key

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final, Literal, TypeAlias, final
 
 from dagexec._errors import OversizeError
+from dagexec.limits._crowd import Crowd
 from dagexec.limits._rates import Bucket, Rate
 
 Oversize: TypeAlias = Literal["debt", "reject"]
@@ -121,6 +122,7 @@ class Ledger:
         "_lines",
         "_turn",
         "buckets",
+        "crowd",
         "gate",
         "in_flight",
         "key",
@@ -146,6 +148,8 @@ class Ledger:
         self.buckets = {name: Bucket(rate, margin, now, peers) for name, rate in rates.items()}
         self.in_flight = math.inf if in_flight is None else in_flight
         self.oversize = oversize
+        # Learns how many use the key; None where that is given.
+        self.crowd: Crowd | None = None
         # Changes of levels after the admission that a store has not heard of; None without one.
         self.owed: dict[str, float] | None = None
         self.used = 0
@@ -185,10 +189,11 @@ class Ledger:
             return
         for name, amount in needs.items():
             bucket = self.buckets[name]
-            if amount > bucket.cap and bucket.rule.settle != "expected":
+            whole = bucket.cap * bucket.peers  # a part that is full lets it go, into debt
+            if amount > whole and bucket.rule.settle != "expected":
                 msg = (
                     f"this needs {amount:g} {name} and the limit {self.key!r} lets at most"
-                    f" {bucket.cap:g} go at once: make it smaller, or split it"
+                    f" {whole:g} go at once: make it smaller, or split it"
                 )
                 raise OversizeError(msg)
 
@@ -196,6 +201,8 @@ class Ledger:
         """Return the seconds until its head can go; infinity while no slot is free."""
         if self.used >= self.in_flight:
             return math.inf
+        if self.crowd is not None and self.crowd.grow(now):
+            self.divide(1 / self.crowd.share, now)
         seconds = self.gate - now
         for name, amount in needs.items():
             seconds = max(seconds, self.buckets[name].wait(amount, now))
@@ -240,6 +247,11 @@ class Ledger:
         """Let nothing go before `until`; a gate that is closed for longer stays so."""
         self.gate = max(self.gate, until)
 
+    def learn(self, crowd: Crowd | None, now: float) -> None:
+        """Keep to what a crowd says from now on; with None, to the whole."""
+        self.crowd = crowd
+        self.divide(1 if crowd is None else 1 / crowd.share, now)
+
     def sync(self, now: float) -> None:
         """Refill all buckets up to now."""
         for bucket in self.buckets.values():
@@ -253,6 +265,8 @@ class Ledger:
     def shift(self, seconds: float) -> None:
         """Move all times: another clock is used from now on."""
         self.gate += seconds
+        if self.crowd is not None:
+            self.crowd.shift(seconds)
         for bucket in self.buckets.values():
             bucket.shift(seconds)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self, cast, final
+from typing import Any, Final, Literal, Self, cast, final
 from weakref import WeakValueDictionary
 
 from dagexec._concurrency import forks
 from dagexec._errors import DagexecError
 from dagexec.limits._counted import Counted, default_random
+from dagexec.limits._crowd import Crowd
 from dagexec.limits._headers import limits_in, remaining_in
 from dagexec.limits._ledger import Ledger, Oversize, Ticket
 from dagexec.limits._permit import Permit
@@ -50,7 +51,8 @@ class Limiter(Counted):
         oversize: What becomes of a call that needs more than a bucket holds: "debt" lets it go
             when the bucket is full, and what comes after works it off; "reject" refuses it.
         peers: How many processes use the key, this one included, if they have no store: each keeps
-            to its part, and to its part of what headers say that the others leave.
+            to its part, and to its part of what headers say that the others leave. With "auto" it
+            learns its part from refusals and headers.
         store: What they share instead, a `Store` such as RedisStore or PostgresStore: then they
             are served as if they were one, in the order in which their calls come. `in_flight` is
             for each of them. While it cannot be reached, each goes on with its part if `peers` is
@@ -71,7 +73,7 @@ class Limiter(Counted):
         rates: Mapping[str, Rate | float] | None = None,
         margin: float | None = None,
         oversize: Oversize = "debt",
-        peers: int = 1,
+        peers: int | Literal["auto"] = 1,
         store: Store | None = None,
         random: Callable[[], float] = default_random,
     ) -> None:
@@ -89,8 +91,10 @@ class Limiter(Counted):
             margin=margin,
             oversize=oversize,
             # With a store they matter only while that is gone.
-            peers=peers if store is None else 1,
+            peers=peers if store is None and peers != "auto" else 1,
         )
+        if store is None and peers == "auto":
+            ledger.learn(Crowd(), 0.0)
         super().__init__(ledger, store, random, peers)
         _named[key] = self
         forks.forgets(self)
@@ -317,8 +321,9 @@ def _check(key: str, in_flight: object, margin: object, oversize: object, peers:
     if in_flight is not None and not (whole and cast("int", in_flight) > 0):
         msg = f"in_flight={in_flight!r} of limiter {key!r}: a number of calls from 1, or None"
         raise DagexecError(msg)
-    if not isinstance(peers, int) or isinstance(peers, bool) or peers < 1:
-        msg = f"peers={peers!r} of limiter {key!r}: a number of processes from 1"
+    known = isinstance(peers, int) and not isinstance(peers, bool) and peers >= 1
+    if not known and peers != "auto":
+        msg = f'peers={peers!r} of limiter {key!r}: a number of processes from 1, or "auto"'
         raise DagexecError(msg)
     if not is_amount(margin) or cast("float", margin) >= 1:
         msg = f"margin={margin!r} of limiter {key!r}: a share of the bucket, from 0 to below 1"

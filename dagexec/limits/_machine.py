@@ -159,6 +159,9 @@ def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float)
     ticket.booked = []
     observe(ticket, said, now)
     ledger, needs = ticket.asks[0]
+    crowd = ledger.crowd
+    if crowd is not None and ticket.admitted is not None and crowd.refused(ticket.admitted, now):
+        ledger.divide(1 / crowd.share, now)
     for name, left in said.items():
         if name in needs:
             ledger.buckets[name].lacked(needs[name], left, after, now)

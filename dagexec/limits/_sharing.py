@@ -45,7 +45,7 @@ async def book(
             except Exception as error:  # noqa: BLE001 - a client's own, whatever it is
                 lose(limiter, error)
         if limiter.ledger not in ticket.booked:
-            if limiter.outage.peers <= 1:
+            if not limiter.outage.is_bridged:
                 raise _lost(limiter) from limiter.outage.error
             if outages != limiter.outage.count:
                 return False
@@ -113,12 +113,9 @@ def lose(limiter: Counted, error: Exception) -> None:
     first = outage.begin(error, now)
     if not first:
         return
-    if outage.peers > 1:
-        then = f"this process goes on alone, with 1/{outage.peers:g} of the limits"
-        # What others have used is not known: so nothing is left.
-        limiter.ledger.divide(outage.peers, now)
-        for bucket in limiter.ledger.buckets.values():
-            bucket.level = min(bucket.level, 0.0)
+    if outage.is_bridged:
+        outage.bridge(limiter.ledger, now)
+        then = "this process goes on alone, with its part of the limits"
     else:
         then = "calls fail until it is reached again (with peers= they would go on)"
     _log.warning("the store of limiter %r failed, so %s", limiter.key, then, exc_info=error)
@@ -127,21 +124,23 @@ def lose(limiter: Counted, error: Exception) -> None:
 async def _return(limiter: Counted, ticket: Ticket) -> None:
     """Try the store again; it has to hear what was used meanwhile and is not refilled."""
     ledger, outage, store = limiter.ledger, limiter.outage, limiter.reached()
-    if outage.peers <= 1:
+    if not outage.is_bridged:
         await store.gate(limiter.key)
     else:
         ledger.sync(current_time())
         own = _asks(limiter, ticket)  # is still to be booked
         asks: dict[str, Ask] = {}
+        levels: dict[str, float] = {}
         for name, bucket in ledger.buckets.items():
             used = bucket.cap - bucket.level - (own[name].held if name in own else 0.0)
-            asks[name] = Ask(
-                max(0.0, used), 0.0, bucket.rate * outage.peers, bucket.cap * outage.peers
-            )
+            rate, cap = bucket.rate * bucket.peers, bucket.cap * bucket.peers
+            asks[name] = Ask(max(0.0, used), 0.0, rate, cap)
+            # Of the whole as much is left as of the part.
+            levels[name] = max(bucket.level, bucket.level * bucket.peers)
         await store.book(limiter.key, asks)
-        ledger.divide(1, current_time())
-        for bucket in ledger.buckets.values():
-            bucket.level = min(bucket.cap, max(bucket.level, bucket.level * outage.peers))
+        ledger.learn(None, current_time())
+        for name, level in levels.items():
+            ledger.buckets[name].level = level
     outage.end()
     _log.warning("the store of limiter %r is reached again", limiter.key)
 

@@ -23,6 +23,9 @@ WAYS = {
     "one client": {},
     "four clients, a store": {"clients": 4, "options": lambda: {"store": MemoryStore()}},
     "four clients, peers=4": {"clients": 4, "options": lambda: {"peers": 4}},
+    "four clients, auto": {"clients": 4, "options": lambda: {"peers": "auto"}},
+    "eight clients, auto": {"clients": 8, "options": lambda: {"peers": "auto"}},
+    "four, auto, no headers": {"clients": 4, "mute": True, "options": lambda: {"peers": "auto"}},
     "four clients, no word": {"clients": 4},
 }
 

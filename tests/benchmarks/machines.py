@@ -1,8 +1,7 @@
 """Measure limits over processes: `python -m tests.benchmarks.machines [--seeds 3]`.
 
 Four processes send 1,600 requests against one key of a provider that refuses what does not fit:
-requests refused, and the makespan over the bound of a fluid. The last two ways are in virtual time
-in `python -m tests.benchmarks.limits` as well.
+requests refused, and the makespan over the bound of a fluid.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ def main() -> None:
             "RedisStore": {"store": "redis", "url": redis.url},
             "PostgresStore": {"store": "postgres", "url": f"{postgres.url}/postgres"},
             "peers=4": {"peers": 4},
+            'peers="auto"': {"peers": "auto"},
             "no word of each other": {},
         }
         for way, given in ways.items():

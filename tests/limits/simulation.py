@@ -93,6 +93,8 @@ class Provider:
 
     shape: str
     hangs: float = 0.0
+    # Says nothing of what is left, but how long to wait after a refusal.
+    mute: bool = False
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     refused: int = 0
     tried: int = 0
@@ -117,6 +119,8 @@ class Provider:
     def headers(self):
         """Return what the API would say, in its own words."""
         said = {}
+        if self.mute:
+            return said
         for name, bucket in self.buckets.items():
             # Of the minute's limit; that it is enforced in pieces is not told.
             left = max(0, bucket.level + bucket.limit - bucket.cap)
@@ -221,12 +225,13 @@ def simulate(
     hangs=0.0,
     timeout=None,
     options=dict,
+    mute=False,
 ):
     """Send all requests at once, through so many clients; `options` makes those of a limiter."""
     requests = load(count, seed)
 
     async def main():
-        provider = Provider(shape, hangs, random.Random(seed))
+        provider = Provider(shape, hangs, mute, random.Random(seed))
         begun = anyio.current_time()
         shared = options()
         chances = [random.Random(seed * 100 + index) for index in range(clients)]

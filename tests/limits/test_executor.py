@@ -392,6 +392,8 @@ def test_bad_options_are_refused_by_name():
         lambda: Limiter("k", in_flight=0),
         lambda: Limiter("k", margin=1),
         lambda: Limiter("k", oversize="perhaps"),
+        lambda: Limiter("k", peers=0),
+        lambda: Limiter("k", peers="many"),
         lambda: Limiter("k", rates={"x": "y"}),
         lambda: Limiter("k", rates={"x": Rate(1)}).acquire({"y": 1}),
         lambda: Limiter("k", rates={"x": Rate(1)}).acquire({"x": float("inf")}),

@@ -53,7 +53,7 @@ def queues_of(
 def _is_shared(limiter: Limiter) -> bool:
     # A store in memory is that of one process.
     elsewhere = limiter.store is not None and not isinstance(limiter.store, MemoryStore)
-    return elsewhere or limiter.peers > 1
+    return elsewhere or limiter.peers != 1
 
 
 def _queue(engine: str, tool: Tool[..., Any], limiter: Limiter) -> QueueSpec:
