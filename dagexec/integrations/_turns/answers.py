@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from dagexec import CallError, Outcome
 from dagexec.lowlevel import MAYBE, text_of, too_late
+
+
+class Answer(CallError):
+    """A call failed, and what its tool returned tells the model so: `raw`, as the tool gave it."""
+
+    def __init__(self, raw: Any) -> None:
+        """Keep what the tool returned."""
+        super().__init__("the tool says that it failed")
+        self.raw = raw
 
 
 def answer_to(outcome: Outcome, named: Callable[[str], str]) -> str:

@@ -52,12 +52,18 @@ def _spoken(call: Any, number: int) -> Spoken:
 
 def value_of(response: Any) -> Any:
     """Return what a tool returned of what the ADK makes of it; NOTHING for a failure."""
-    if isinstance(response, dict):
-        if set(response) <= {"error", "call"}:
-            return NOTHING
-        if set(response) == {"result"}:
-            return response["result"]
+    if failed(response):
+        return NOTHING
+    if isinstance(response, dict) and set(response) == {"result"}:
+        return response["result"]
     return response
+
+
+def failed(response: Any) -> bool:
+    """Whether a result tells of a failure: the ADK's way of saying so, and that of MCP."""
+    if not isinstance(response, dict):
+        return False
+    return set(response) == {"error"} or response.get("isError") is True
 
 
 def show(request: Any, total: int) -> None:

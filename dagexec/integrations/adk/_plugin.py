@@ -23,12 +23,12 @@ from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
 from dagexec._tools.settle import run_tool
 from dagexec.integrations._turns import turn as turns
-from dagexec.integrations._turns.answers import answer_to
+from dagexec.integrations._turns.answers import Answer, answer_to
 from dagexec.integrations._turns.conversation import Conversation, Spoken
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings, needs_approval
 from dagexec.integrations._turns.ticket import Ticket
 from dagexec.integrations._turns.turn import Turn
-from dagexec.integrations.adk._contents import show, spoken, value_of
+from dagexec.integrations.adk._contents import failed, show, spoken, value_of
 from dagexec.lowlevel import CannotRun
 
 _log: Final = logging.getLogger("dagexec")
@@ -177,6 +177,8 @@ class DagPlugin(BasePlugin):
             asked = (actions.requested_tool_confirmations, actions.requested_auth_configs)
             if tool.is_long_running or any(id_ in (each or {}) for each in asked):
                 raise _Waits(raw)
+            if failed(raw):
+                raise Answer(raw)
             return raw
 
         return self._result(turn, await turn.run(id_, execute))
@@ -187,7 +189,7 @@ class DagPlugin(BasePlugin):
         assert outcome is not None  # noqa: S101 - a ticket comes back with one
         if outcome.status == "done":
             return ticket.raw
-        if isinstance(error, _Waits):
+        if isinstance(error, _Waits | Answer):
             return error.raw
         failure = error or outcome.error
         if outcome.status == "failed" and not isinstance(failure, CallError) and failure:

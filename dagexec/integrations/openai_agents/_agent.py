@@ -20,12 +20,13 @@ from dagexec._runtime.observers import Observer
 from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
 from dagexec.integrations._turns import turn as turns
-from dagexec.integrations._turns.answers import answer_to
+from dagexec.integrations._turns.answers import Answer, answer_to
 from dagexec.integrations._turns.conversation import Conversation, Spoken, read_arguments
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings, needs_approval
 from dagexec.integrations._turns.ticket import Ticket
 from dagexec.integrations._turns.turn import Turn
-from dagexec.integrations.openai_agents._runs import CALL, Run, Runs, get
+from dagexec.integrations.openai_agents._runs import CALL, Run, Runs, get, value_of
+from dagexec.integrations.openai_agents._servers import Server, told
 from dagexec.integrations.openai_agents._tools import bare, given, handed_in, to_function_tool
 from dagexec.lowlevel import INSTRUCTIONS
 
@@ -121,13 +122,14 @@ class _Desk:
         """Return a copy of an agent whose calls come here."""
         changes: dict[str, Any] = {
             "tools": [self._taken(each) for each in (*agent.tools, *own)],
-            "hooks": _Hooks(self, agent.hooks),
+            "hooks": (_OnlyHooks if agent.hooks is None else _Hooks)(self, agent.hooks),
         }
         if self._references:
             changes["instructions"] = _instructed(agent.instructions)
         one: Any = agent.clone(**changes)
         if agent.mcp_servers:
             # What servers offer is asked for at each turn, by a method of the agent's.
+            one.mcp_servers = [Server(each) for each in agent.mcp_servers]
             one.__class__ = _with_servers(type(agent))
             one._dagexec_desk = self  # noqa: SLF001
         return cast("A", one)
@@ -173,7 +175,8 @@ class _Desk:
             return [each for each in run.known.values() if each not in calls]
 
         conversation = Conversation(calls, history, references=self._references)
-        made = Turn(self._crew, conversation, value=_value)
+        run.announced.update(call.key for call in calls)
+        made = Turn(self._crew, conversation, value=value_of)
         made.leave(call.key for call in calls if call.tool not in self._names)
         return made
 
@@ -215,9 +218,13 @@ class _Desk:
             given = arguments
             if values is not None:
                 given = to_json(values, inf_nan_mode="constants", fallback=str).decode()
-            return await sdk.invoke_function_tool(
-                function_tool=tool, context=context, arguments=given
-            )
+            with told() as refusals:
+                raw = await sdk.invoke_function_tool(
+                    function_tool=tool, context=context, arguments=given
+                )
+            if refusals:
+                raise Answer(raw)
+            return raw
 
         limit = getattr(
             getattr(context.run_config, "tool_execution", None),
@@ -234,16 +241,12 @@ class _Desk:
         if outcome.status == "done":
             return ticket.raw
         failure = ticket.error or outcome.error
+        if isinstance(failure, Answer):
+            return failure.raw
         foreign = failure is not None and not isinstance(failure, CallError)
         if outcome.status == "failed" and failure is not None and foreign:
             raise failure  # what to tell the model is the tool's own policy
         return answer_to(outcome, turn.conversation.named)
-
-
-def _value(raw: Any) -> Any:
-    """Return what the model sees of what a tool returned."""
-    text = getattr(raw, "text", None)
-    return text if type(raw).__name__ == "ToolOutputText" else raw
 
 
 def _policy(judge: Tool[..., Any]) -> Callable[..., Any]:
@@ -310,3 +313,14 @@ class _Hooks(AgentHooks[Any]):
 
     async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
         await self._own.on_tool_end(context, agent, given(tool), result)
+
+
+class _OnlyHooks(_Hooks):
+    """The hooks of an agent that has none of its own.
+
+    A stored state tells agents of one name apart by what they are made of, and refuses those with
+    hooks, whose state it does not know; a callable counts as one that has none.
+    """
+
+    def __call__(self) -> None:
+        """Do nothing: that it could be called is all."""

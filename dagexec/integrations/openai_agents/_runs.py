@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Final, cast, final
 
-from dagexec.integrations._turns.conversation import NOTHING, Spoken, read_arguments
+from dagexec.integrations._turns.conversation import Spoken, read_arguments
 from dagexec.integrations._turns.turn import Turn
 
 CALL: Final = "function_call"
 OUTPUT: Final = "function_call_output"
+_TEXTS: Final = ("text", "input_text", "output_text")
 
 
 def get(item: Any, name: str) -> Any:
@@ -18,6 +19,16 @@ def get(item: Any, name: str) -> Any:
     if isinstance(item, dict):
         return cast("dict[str, Any]", item).get(name)
     return getattr(item, name, None)
+
+
+def value_of(raw: Any) -> Any:
+    """Return what later calls get of what a tool returned: texts in place of the API's parts."""
+    if isinstance(raw, list):
+        parts = [value_of(each) for each in cast("list[Any]", raw)]
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else parts
+    text = get(raw, "text")
+    known = get(raw, "type") in _TEXTS and isinstance(text, str)
+    return text if known else raw
 
 
 @final
@@ -29,6 +40,9 @@ class Run:
         # By the API's ids, in the order in which the model wrote them.
         self.known: dict[str, Spoken] = {}
         self.turn: Turn | None = None
+        # The ids of calls that a turn of this run had: that knows which left a value, and a text
+        # that tells of a failure is none.
+        self.announced: set[str] = set()
 
     def learn(self, items: Iterable[Any]) -> list[Spoken]:
         """Take the calls and results of a conversation; return the calls that were not known."""
@@ -41,8 +55,8 @@ class Run:
                 spoken = Spoken(number, id_, str(get(item, "name")), key=id_, args=args)
                 self.known[id_] = spoken
                 new.append(spoken)
-            elif kind == OUTPUT and id_ in self.known and self.known[id_].value is NOTHING:
-                self.known[id_].value = get(item, "output")
+            elif kind == OUTPUT and id_ in self.known and id_ not in self.announced:
+                self.known[id_].value = value_of(get(item, "output"))
         return new
 
     def headed(self, items: list[Any]) -> None:

@@ -195,6 +195,20 @@ async def test_what_was_done_is_not_done_again(script, made, dag):
     assert plain.log == ["t", "u"]
 
 
+async def test_agents_of_one_name_can_be_stored(script, made):
+    """The adapter's hooks do not make them indistinguishable, as an agent's own may."""
+    inner = [dag_agent(made(script([("drop",)]), handoffs=[])) for _ in range(2)]
+    tools = [each.as_tool(f"ask{n}", "Ask.") for n, each in enumerate(inner)]
+    model = script([("ask0", {"input": "x"}), ("ask1", {"input": "x"})])
+    agent = dag_agent(Agent(name="B", model=model, tools=tools, handoffs=inner))
+    result = await Runner.run(agent, "go")
+    assert len(result.interruptions) == 2
+    state = await RunState.from_string(agent, result.to_state().to_string())
+    for each in state.get_interruptions():
+        state.approve(each)
+    assert outputs(await Runner.run(agent, state)) == {"id1": "done", "id2": "done"}
+
+
 async def test_hooks_and_tripwires_name_what_was_given(script):
     """The agent's own hooks get its own tools, and a tripwire its own guardrail."""
     seen = []
