@@ -7,6 +7,7 @@
 | `dagexec.integrations.openai_agents` | `dag_agent`, around an agent |
 | `dagexec.integrations.adk` | `DagPlugin`, of a runner |
 | `dagexec.integrations.strands` | `DagPlugin`, of an agent |
+| `dagexec.integrations.smolagents` | `dag_agent`, around an agent |
 | `dagexec.integrations.mcp` | tools of MCP servers, and an executor as a server |
 | `dagexec.integrations.otel` | traces and metrics by OpenTelemetry |
 | `dagexec.integrations.jupyter` | live pictures in notebooks |
