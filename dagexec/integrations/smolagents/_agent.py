@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, TypeVar, final
 from smolagents import ActionStep, ChatMessage, ToolCallingAgent
 from smolagents.agents import ToolOutput
 from smolagents.memory import ToolCall
+from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction, MessageRole
+from smolagents.monitoring import Timing
 
 from dagexec import DagexecError, Report, Tool
 from dagexec._runtime.observers import Observer
@@ -28,6 +30,8 @@ from dagexec.integrations.smolagents._tools import FINAL, OwnTool, shown, takes_
 from dagexec.lowlevel import INSTRUCTIONS
 
 _log: Final = logging.getLogger("dagexec")
+# What `_Graphed` is put in front of: any class of agents.
+_AGENT: Any = object
 A = TypeVar("A", bound=ToolCallingAgent)
 
 # What the framework does not document. Without one of these an agent runs as it always did.
@@ -105,7 +109,7 @@ def dag_agent(
             missing[0],
         )
     kind = type(agent) if missing else _graphed(type(agent))
-    one = object.__new__(kind)
+    one: Any = object.__new__(kind)
     vars(one).update(vars(agent), _dagexec_desk=_Desk(crew))
     one.tools = {**agent.tools, **{each.name: OwnTool(each) for each in tools}}
     one.state = dict(agent.state)
@@ -171,12 +175,10 @@ class _Desk:
 
 def _processed(agent: Any, call: ToolCall, arguments: Any) -> Any:
     """Run one call by the framework's own code, and return its output."""
-    from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction
-
     function = ChatMessageToolCallFunction(arguments=arguments, name=call.name)
     one = ChatMessageToolCall(function=function, id=call.id, type="function")
-    message = ChatMessage(role="assistant", tool_calls=[one])
-    scratch = ActionStep(step_number=0, timing=None)
+    message = ChatMessage(role=MessageRole.ASSISTANT, tool_calls=[one])
+    scratch = ActionStep(step_number=0, timing=Timing(start_time=0))
     found = None
     for each in agent._dagexec_bare(message, scratch):  # noqa: SLF001
         if isinstance(each, ToolOutput):
@@ -184,7 +186,7 @@ def _processed(agent: Any, call: ToolCall, arguments: Any) -> Any:
     return found
 
 
-class _Graphed:
+class _Graphed(_AGENT):
     """What an agent whose calls come to a desk does otherwise."""
 
     _dagexec_desk: _Desk
@@ -223,6 +225,9 @@ class _Graphed:
             yield _output(record)
         if failed is not None:
             raise failed
+        for record in records:
+            if record.output is None:  # the agent was interrupted before its first step
+                yield _output(record)
         memory_step.tool_calls = calls
         memory_step.observations = _observed(memory_step.observations, records, desk)
 

@@ -44,7 +44,7 @@ class Record:
     output: Any = None
     error: Exception | None = None
     # For the model, where there is no output.
-    text: str = ""
+    text: str = _NOT_RUN
 
 
 @final
@@ -115,7 +115,6 @@ class Batch:
                 self._loop = None
 
     async def _one(self, turn: Turn, record: Record) -> None:
-        record.text = _NOT_RUN  # if it is cancelled before its first step
         try:
             ticket = await turn.run(record.spoken.key, partial(self._perform, record))
             assert ticket.outcome is not None  # noqa: S101 - a ticket comes back with one

@@ -180,7 +180,7 @@ class ModelSide:
         )
 
     def _wide(self, spec: dict[str, Any]) -> dict[str, Any]:
-        outer = spec.get("inputSchema")
+        outer: Any = spec.get("inputSchema")
         schema = outer.get("json") if isinstance(outer, dict) else None
         if not isinstance(schema, dict) or not schema.get("properties"):
             return spec

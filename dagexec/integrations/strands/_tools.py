@@ -84,8 +84,8 @@ def watched(tool: Any, keep: Callable[[Any], None]) -> Any:
         one = copy.copy(tool)
         one._keep = keep  # noqa: SLF001
         return one
-    function = getattr(tool, "_tool_func", None)
-    if not callable(function) or inspect.isasyncgenfunction(function):
+    function: Any = getattr(tool, "_tool_func", None)
+    if function is None or inspect.isasyncgenfunction(function):
         return tool
     asynchronous = inspect.iscoroutinefunction(function)
 
