@@ -56,6 +56,7 @@ from dagexec._core.scheduler import (
     Stop,
 )
 from dagexec._core.told import MAYBE, SCOPES, too_late
+from dagexec._core.wrong_names import explained
 from dagexec._errors import text_of
 from dagexec._tools import schemas
 from dagexec._tools.checking import resolved, spread_of
@@ -105,6 +106,7 @@ __all__ = [
     "as_tools",
     "check_answer",
     "current_id",
+    "explained",
     "follow",
     "frozen",
     "limiters_of",

@@ -92,6 +92,7 @@ LOWLEVEL = [
     "as_tools",
     "check_answer",
     "current_id",
+    "explained",
     "follow",
     "frozen",
     "limiters_of",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, fina
 
 from dagexec._core.plan import Call
 from dagexec._core.values import value
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError, text_of
 
 Status: TypeAlias = Literal[
@@ -240,6 +241,7 @@ class Approve:
     """Let a pending call run, or run an in-doubt one again."""
 
 
+@explained
 @final
 @value()
 class Deny:
@@ -248,6 +250,7 @@ class Deny:
     reason: str = "denied"
 
 
+@explained
 @final
 @value()
 class Edit:

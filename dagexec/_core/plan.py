@@ -18,6 +18,7 @@ from dagexec._core.misgiven import NoCall, is_file_name, no_plan
 from dagexec._core.names import Names, cut
 from dagexec._core.refs import MISSING, Ref, decode, encode, holds_each, references
 from dagexec._core.secrets import shown
+from dagexec._core.wrong_names import explained
 from dagexec._errors import BadReference, DagexecError, PlanError, Problem
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.glyphs import json_text, listed
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dagexec._core.plan_file import CallFile
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -202,6 +204,7 @@ def _from_file(read: CallFile) -> Call:
     return Call(read.id, read.tool, read.args, tuple(read.after), tuple(read.ordered), read.problem)
 
 
+@explained
 @final
 class Plan(ShowsItself):
     """A validated graph of calls, in the order in which the model wrote them.

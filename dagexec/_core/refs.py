@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias, cast, final
 
 from dagexec._core.braces import Braces
 from dagexec._core.copies import PLAIN, own
+from dagexec._core.wrong_names import explained
 from dagexec._errors import BadReference
 
 # `...` stands for each item of a list, `[*]` in JSON.
@@ -207,6 +208,7 @@ def _parse_path(text: str, position: int) -> Path:
     return tuple(path)
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Template:

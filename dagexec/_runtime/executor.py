@@ -33,6 +33,7 @@ from dagexec._concurrency.threads import enclosing_thread_call, in_place
 from dagexec._core.nested import answers_for
 from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
 from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
@@ -78,6 +79,7 @@ T = TypeVar("T")
 DEFAULT_CONCURRENCY: Final = 20
 
 
+@explained
 @final
 class Executor:
     """Runs plans with a set of tools.
@@ -94,9 +96,8 @@ class Executor:
         journal: Where runs are recorded, to be resumed after a crash and with answers
             (`dagexec.journal`). A run inside a tool is recorded if it has a `run_id` of its own,
             or once its call waits for a person.
-        in_doubt: What becomes of a write that was running when its process ended, where its tool's
-            `reconcile` does not know: "ask" a person, "rerun" it, or a function of the call's
-            context and arguments that returns an answer, or None to ask.
+        in_doubt: What becomes of a write that was running when its process ended, unless its tool's
+            `reconcile` knows: "ask" a person, "rerun", or a function of context and arguments.
         observers: Called with every event and action of the scheduler, in order, and with the
             progress that calls tell of; of a resumed run they first hear what is recorded: an
             `Added` for each call, and its outcome if it has one. They must not wait; one that
@@ -106,11 +107,10 @@ class Executor:
             event loop: `{"gpu": 1, "db": 4}`.
         max_items: For how many items a call with `Each` may run; one with more fails.
         start_timeout: Seconds that a worker process for tools with `runs="process"` may take to
-            start and to import them. It is no part of a call's timeout but time in its queue, and
-            goes on for the next call if the one that waits for it ends.
+            start and to import them. They count as time in the queue, not for the call's timeout.
 
-    With `async with`, or `aclose()`, its idle worker processes and background services end. Without
-    it, the processes end with the executor itself and the services with their event loop.
+    `async with` or `aclose()` ends its idle worker processes and background services; without, the
+    processes end with the executor and the services with their event loop.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """

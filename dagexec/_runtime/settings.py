@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from dagexec._core.results import Setup
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
 from dagexec._tools.tool import Tool
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dagexec.limits._tool_limits import ToolLimits
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True)
 class Timeouts:

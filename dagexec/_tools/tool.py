@@ -27,6 +27,7 @@ from typing import (
 
 from dagexec._core.plan import Call
 from dagexec._core.secrets import declare
+from dagexec._core.wrong_names import wrong_name
 from dagexec._errors import ArgumentError, PlanError, Problem, ToolDefinitionError
 from dagexec._tools.arguments import Arguments, explain, fitted, shorten
 from dagexec._tools.functions import binding, own_name, refuse_generators, unwrapped
@@ -395,10 +396,8 @@ def _define(
     """Check the options and put the tool together."""
     unknown = [key for key in options if key not in ToolOptions.__annotations__]
     if unknown:
-        msg = (
-            f"tool() has no option {unknown[0]!r}; it has {', '.join(ToolOptions.__annotations__)}"
-        )
-        raise ToolDefinitionError(msg)
+        names = ToolOptions.__annotations__
+        raise ToolDefinitionError(wrong_name("tool()", unknown[0], names, what="option"))
     name = name_of(options.get("name"), raw)
     reads = strings_of(name, "reads", options.get("reads", ()))
     writes = strings_of(name, "writes", options.get("writes", ()))

@@ -10,12 +10,14 @@ from weakref import ref
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
+from dagexec._core.wrong_names import explained
 from dagexec._errors import JournalError, RunOwned
 from dagexec.journal._base import OnDurable, Record, RunInfo, Session, unknown_run
 from dagexec.journal._codec import Types
 from dagexec.journal._loops import state_of
 
 
+@explained
 @final
 class MemoryJournal:
     """Keeps runs as long as the process lives; nothing waits and nothing is written.

@@ -20,6 +20,7 @@ from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
 from dagexec._concurrency.loops import call_soon, in_event_loop
+from dagexec._core.wrong_names import explained
 from dagexec._errors import JournalError
 from dagexec.journal._base import OnDurable, Record, RunInfo, Session
 from dagexec.journal._codec import Types
@@ -36,6 +37,7 @@ LARGE: Final = 256 * 1024
 _PATIENCE: Final = 1.0
 
 
+@explained
 @final
 class SqliteJournal:
     """Records runs in a SQLite file: write-ahead log, `synchronous=FULL`.

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self, cast, final
 from weakref import WeakValueDictionary
 
 from dagexec._concurrency import forks
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
 from dagexec.limits._counted import Counted, default_random
 from dagexec.limits._crowd import Crowd
@@ -36,6 +37,7 @@ _ANTHROPIC: Final[dict[str, Callable[[float], Rate]]] = {
 _named: Final[WeakValueDictionary[str, Limiter]] = WeakValueDictionary()
 
 
+@explained
 @final
 class Limiter(Counted):
     """Lets calls go as fast as a key allows, and no faster, first come, first served.

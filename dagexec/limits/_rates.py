@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias, final
 
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
 
 Settle: TypeAlias = Literal["reserved", "actual", "expected"]
@@ -25,6 +26,7 @@ _MEMORY: Final = 0.98
 _EVENLY: Final = 0.05
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True)
 class Rate:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, cast, final
 from weakref import ref
 
 from dagexec._core.outcomes import Outcome
+from dagexec._core.wrong_names import explained
 from dagexec._errors import CallError, DagexecError
 from dagexec.limits._counted import default_random
 from dagexec.limits._headers import longest, refusal_in, status_in
@@ -49,6 +50,7 @@ def transient(error: Exception) -> bool:
     return status is None or status >= _SERVER_ERROR or status in _PASSING
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True)
 class Breaker:
@@ -70,6 +72,7 @@ class Breaker:
         _seconds("Breaker(interval", self.interval)
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True)
 class Retry:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 from anyio import CancelScope, ClosedResourceError, create_task_group
 
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError, GuardExpired, ProcessError, ProcessGone
 from dagexec.processes._guards import Guards
 from dagexec.processes._output import KEEP, Lines, Output
@@ -46,6 +47,7 @@ UNKILLABLE: Final = 5.0
 LAST_WORDS: Final = 500
 
 
+@explained
 @final
 class Child:
     """A child process, entered with `async with`, which ends it and all that it has started.

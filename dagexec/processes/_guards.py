@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, fields
 from typing import final
 
+from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
 
 
+@explained
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:

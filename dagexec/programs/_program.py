@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
+from dagexec._core.wrong_names import explained
 from dagexec._tools.tool import Tool
 from dagexec.programs._check import parse
 from dagexec.programs._earlier import EarlierCall
@@ -13,6 +14,7 @@ from dagexec.programs._live import LiveProgram
 from dagexec.programs._source import ProgramSource, functions_of
 
 
+@explained
 @final
 class Program:
     """A program in a part of Python, whose functions are tools: `await executor.run(program)`.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import anyio
 
+from dagexec._core.wrong_names import explained
 from dagexec._errors import MissingExtra
 
 from ._check import check_conversation
@@ -42,6 +43,7 @@ class Request:
     """What `check_conversation` found in it."""
 
 
+@explained
 @final
 class ScriptedModel:
     """Answers the requests of real SDK clients from a list of replies, one after the other.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from dagexec import CallError, DagexecError, Executor, Failed, Media, Outcome, Plan, Tool
-from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, parts_of, schemas, widened
+from dagexec.lowlevel import INSTRUCTIONS, MAYBE, as_tools, explained, parts_of, schemas, widened
 from planners._core import text_calls
 from planners._core.api import Api
 from planners._core.belonging import records_of
@@ -66,6 +66,7 @@ class Answer:
     value: Any = None
 
 
+@explained
 class Planner(ABC):
     """Turns a model's replies into plans and reports into what goes back to the model.
 

@@ -97,7 +97,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 from dagexec import BadReference, Call, DagexecError, Outcome, Plan, Tool
-from dagexec.lowlevel import order_conflicts, without_faults
+from dagexec.lowlevel import explained, order_conflicts, without_faults
 from planners._core.api import Api
 from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.cutting import IN_TEXT, cut
@@ -123,6 +123,7 @@ _LEFT_OUT: Final = (
 _JSON_REFERENCE: Final = re.compile(r'\{"\$ref": "([1-9][0-9]*)((?:[.\[][^"]*)?)"\}')
 
 
+@explained
 class LLMCompilerPlanner(Planner):
     """The planner, joiner and replanner of LLMCompiler, for any chat model.
 

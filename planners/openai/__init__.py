@@ -131,6 +131,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from dagexec import DagexecError, MissingExtra, Tool
+from dagexec.lowlevel import explained
 from planners._core.api import Api
 from planners._core.call_log import CallRecord, RawCall
 from planners._core.edge import get, is_list, items, listed, plain, said, text, worded
@@ -267,6 +268,7 @@ def _chat_answer(answer: Answer) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": answer.raw.id, "content": answer.text}
 
 
+@explained
 class ResponsesPlanner(Planner):
     """For the Responses API; `plan` takes a response or a list of its output items.
 

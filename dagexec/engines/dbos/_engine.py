@@ -24,11 +24,12 @@ from dagexec.engines._front import (
 from dagexec.engines.dbos._process import Process, Setting
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
-from dagexec.lowlevel import as_tools, same_call
+from dagexec.lowlevel import as_tools, explained, same_call
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 
 
+@explained
 @final
 class DbosEngine:
     """Runs plans on DBOS and PostgreSQL, over any number of processes and machines.

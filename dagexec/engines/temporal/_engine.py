@@ -24,7 +24,7 @@ from dagexec.engines.temporal._queues import queues_of
 from dagexec.engines.temporal._runs import Runs
 from dagexec.engines.temporal._values import Store, Values
 from dagexec.journal import Types
-from dagexec.lowlevel import as_tools
+from dagexec.lowlevel import as_tools, explained
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 _QUEUE: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
@@ -32,6 +32,7 @@ _QUEUE: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _SHORTEST_LEASE: Final = 1.0
 
 
+@explained
 @final
 class TemporalEngine:
     """Runs plans on Temporal, over any number of processes and machines.

@@ -18,6 +18,7 @@ from google.adk.tools.base_tool import BaseTool
 from google.genai import types
 
 from dagexec import CallError, Report, Tool, current_call
+from dagexec._core.wrong_names import explained
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
@@ -50,6 +51,7 @@ class _Waits(Exception):
         self.raw = raw
 
 
+@explained
 class DagPlugin(BasePlugin):
     """Runs the function calls of each turn as a graph: `Runner(..., plugins=[DagPlugin()])`.
 

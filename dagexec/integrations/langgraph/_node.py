@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from dagexec import DagexecError, Executor, Timeouts, Tool
 from dagexec._concurrency.capacities import SharedCapacities
 from dagexec._concurrency.threads import enclosing_thread_call
+from dagexec._core.wrong_names import explained
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.settings import SomeTimeouts, timeouts_of
 from dagexec._tools.options import ToolOptions
@@ -50,6 +51,7 @@ from dagexec.lowlevel import run_in_loop, run_in_thread
 DEFAULT_TIMEOUTS = Timeouts(call=None, workflow=600.0)
 
 
+@explained
 class DagToolNode(ToolNode):
     """Runs the tool calls of a message as a graph of dependencies; in place of `ToolNode`.
 

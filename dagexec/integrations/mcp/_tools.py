@@ -13,6 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams
 
 from dagexec._concurrency.restart import Restart
+from dagexec._core.wrong_names import explained
 from dagexec._errors import CallError, DagexecError, ToolDefinitionError
 from dagexec._tools.context import CallContext, current_call
 from dagexec._tools.options import EffectName
@@ -44,6 +45,7 @@ class ToolReportedError(CallError):
     """A tool of an MCP server answered that it failed; the text is the server's, for the model."""
 
 
+@explained
 @final
 class MCPTools:
     """The tools of one or more MCP servers, for as long as the block runs.

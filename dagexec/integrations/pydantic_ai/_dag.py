@@ -30,6 +30,7 @@ from pydantic_core import ValidationError
 
 from dagexec import CallError, DagexecError, Report, Tool
 from dagexec._core.earlier_calls import is_marked
+from dagexec._core.wrong_names import explained
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.settings import SomeTimeouts
 from dagexec._tools.options import ToolOptions
@@ -102,6 +103,7 @@ class _Skipped:
     skipped: SkipToolExecution
 
 
+@explained
 class Dag(AbstractCapability[AgentDepsT]):
     """Runs the tool calls of each turn of an agent as a graph: `Agent(..., capabilities=[Dag()])`.
 
