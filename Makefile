@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 ADK := .venv-adk
-EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,postgres,progress,pydantic-ai,redis,smolagents,temporal,trio
+EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,postgres,progress,pydantic-ai,redis,s3,smolagents,temporal,trio
 
 ARGS ?=
 WORKERS ?= auto

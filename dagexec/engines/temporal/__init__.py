@@ -62,8 +62,9 @@ own, which counts for all workers. Temporal has no cap of calls in flight over a
 count of tokens: both are refused unless the limiter says how processes share it (`peers=`).
 
 Values of more than `inline` bytes go to a `store=`, if there is one: `FolderStore(path)` on a disk
-that all processes see, or anything with `put(key, bytes)` and `get(key)`. Without a store a call
-whose arguments or value are more than 1.9 MB (compressed) has failed, and says so.
+that all processes see, `S3Store("s3://bucket/prefix")` for a bucket of S3 or of a service like it
+(`pip install "dagexec[s3]"`), or anything with `put(key, bytes)` and `get(key)`. Without a store a
+call whose arguments or value are more than 1.9 MB (compressed) has failed, and says so.
 
 ## What differs
 
@@ -120,6 +121,7 @@ that is noticed at once, and for caps of calls in flight.
 
 try:
     from dagexec.engines.temporal._engine import TemporalEngine
+    from dagexec.engines.temporal._s3 import S3Store
     from dagexec.engines.temporal._store import FolderStore
     from dagexec.engines.temporal._values import Store
 except ImportError as _missing:
@@ -130,4 +132,4 @@ except ImportError as _missing:
     _text = "dagexec.engines.temporal needs temporalio: pip install 'dagexec[temporal]'"
     raise _MissingExtra(_text) from _missing
 
-__all__ = ["FolderStore", "Store", "TemporalEngine"]
+__all__ = ["FolderStore", "S3Store", "Store", "TemporalEngine"]

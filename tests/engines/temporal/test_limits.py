@@ -255,6 +255,27 @@ class TestValues:
         lengths = {name: report[name].value for name in ("whole", "one", "each", "all", "sum")}
         assert lengths == {"whole": 6, "one": size, "each": [size] * 3, "all": 3, "sum": 3}
 
+    @pytest.mark.timeout(150)
+    async def test_50_mb_in_a_bucket(self, address, name, values):
+        """Made by one call and used by others, as in a folder; no byte of it is in the history."""
+        from dagexec.engines.temporal import S3Store
+
+        plan = [
+            Call("p", "page", {"size": 50 * MB // 3}),
+            Call("whole", "length", {"value": Ref("p", ("title",))}),
+            Call("one", "length", {"value": Ref("p", ("lines", 2))}),
+            Call("all", "length", {"value": Ref("p", ("lines",))}),
+        ]
+        store = S3Store(values.url, **values.options)
+        async with engine_at(address, name, store=store) as engine, asyncio.timeout(120):
+            report = await engine.run(plan, run_id="r")
+            size_of = (await handle_of(engine, "r").describe()).raw_description
+            assert size_of.workflow_execution_info.history_size_bytes < 150_000
+        assert report.ok, report.exceptions
+        assert [len(line) for line in report["p"].value.lines] == [50 * MB // 3 // 2 * 2] * 3
+        lengths = [report[name].value for name in ("whole", "one", "all")]
+        assert lengths == [6, 50 * MB // 3 // 2 * 2, 3]
+
     async def test_a_store_that_fails(self, address, name):
         """What cannot be kept is a failure; what cannot be fetched is fetched again."""
 

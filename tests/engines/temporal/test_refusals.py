@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 import anyio
 import pytest
 
-from dagexec import DagexecError, tool
+from dagexec import DagexecError, MissingExtra, tool
 from dagexec.limits import Limiter, Rate
 from tests.engines.processes import run_python
 
 # Where integration is required, a missing library is an error and no reason to skip.
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
     pytest.importorskip("temporalio", reason="the extra temporal is not installed")
-from dagexec.engines.temporal import FolderStore, TemporalEngine
+from dagexec.engines.temporal import FolderStore, S3Store, TemporalEngine
 from tests.engines.tools_for_engines import TOOLS
 
 NOWHERE = "127.0.0.1:1"
@@ -164,3 +165,40 @@ def test_a_folder_of_values(tmp_path):
     asyncio.run(main())
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["abc1"]
     assert "made" in repr(store)
+
+
+@pytest.mark.integration
+def test_a_bucket_of_values(values):
+    """Of any size, twice is as once, and no key leads out of the prefix."""
+    store = S3Store(values.url, **values.options)
+    large = os.urandom(6_000_000)  # goes up in parts
+
+    async def main() -> None:
+        for _ in range(2):
+            await store.put("abc1", b"value")
+        assert await store.get("abc1") == b"value"
+        await store.put("abc3", large)
+        assert await store.get("abc3") == large
+        with pytest.raises(FileNotFoundError):
+            await store.get("abc2")
+        with pytest.raises(ValueError, match="no key"):
+            await store.get("../abc1")
+
+    asyncio.run(main())
+    assert repr(store) == "S3Store('s3://values/runs')"
+
+
+@pytest.mark.integration
+def test_a_bucket_that_cannot_be(monkeypatch):
+    """By name; a missing extra is one line."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    for url, options, text in (
+        ("bucket/prefix", {}, "names no bucket"),
+        ("s3:///", {}, "names no bucket"),
+        ("s3://bucket", {"nonsense": "x"}, "'nonsense' is not valid for store 'S3'.$"),
+    ):
+        with pytest.raises(DagexecError, match=text):
+            S3Store(url, **options)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'dagexec\[s3\]'"):
+        S3Store("s3://bucket")
