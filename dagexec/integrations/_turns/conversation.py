@@ -142,7 +142,8 @@ class Conversation(EarlierCalls[Spoken]):
     def target(self, ref: Ref, call: Spoken, other: Spoken, *, text: bool) -> Any:
         """Return a reference within the turn as it is, and else the value that it leads to."""
         del call
-        if other.key in self._keys and other.value is NOTHING:
+        # One of an earlier turn may have the key of one of this: some models use ids again.
+        if self._keys.get(other.key) is other and other.value is NOTHING:
             return Ref(self.aliases.get(other.key, other.key), ref.path, ref.default)
         if other.value is NOTHING:
             msg = f"{other} has no result to refer to. Call it again, or pass a value."

@@ -345,6 +345,18 @@ async def test_one_after_the_other_to_debug():
     assert asyncio.get_running_loop().time() == pytest.approx(1003)
 
 
+@pytest.mark.parametrize("concurrency", [0, 20])
+async def test_a_failed_call_of_before_with_the_key_of_one_of_now(concurrency):
+    """Some models use ids again: a number means the call that has it."""
+    before = [Spoken(1, "id1", "slow", key="4"), Spoken(2, "id2", "slow", key="3")]
+    refers = {"x": {"$ref": "1"}}
+    one = turn(("slow", refers), ("slow", {}), history=before, concurrency=concurrency)
+    one.leave(["4"])
+    found = await done(one, "3", slow)
+    assert found.status == "failed"
+    assert "call 1 (slow) has no result to refer to" in str(found.error)
+
+
 async def test_defaults_one_after_the_other():
     """With concurrency=0 a reference to what comes later has no value: its default counts."""
     later = {"$ref": "2.slept", "default": 7}
