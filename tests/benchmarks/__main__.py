@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import costs, plot
+from tests.benchmarks import costs, plot, programs
 from tests.benchmarks.figures import Choice, machine, tables
 from tests.benchmarks.matrix import Matrix
 
@@ -39,7 +39,12 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     rows = list(matrix.rows.values())
     figures = [*matrix.figures()]
     figures += costs.measure(options.repeats, wanted)
-    print("\n".join(tables(rows)), "\n")
+    texts = programs.Programs(options.repeats, wanted)
+    texts.measure()
+    ran = list(texts.rows.values())
+    figures += [*texts.figures(), *programs.costs(options.repeats, wanted)]
+    for part in (rows, ran):
+        print("\n".join(tables(part)), "\n")
     for figure in figures:
         print(figure)
     missed = sum(figure.met is False for figure in figures)
@@ -48,6 +53,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "machine": about,
         "repeats": options.repeats,
         "table": [asdict(row) for row in rows],
+        "programs": [asdict(row) for row in ran],
         "figures": [figure.as_dict() for figure in figures],
     }
 

@@ -24,6 +24,7 @@ LIBRARIES = (
     *("dagexec", "anyio", "trio", "pydantic", "networkx"),
     *("langgraph", "langgraph-prebuilt", "langgraph-checkpoint-sqlite"),
     *("pydantic-ai-slim", "openai-agents", "dask"),
+    *("pydantic-ai-harness", "pydantic-monty", "spec-ptc", "smolagents", "ez-ptc"),
 )
 
 
