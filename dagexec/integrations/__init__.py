@@ -11,6 +11,7 @@
 | `dagexec.integrations.mcp` | tools of MCP servers, and an executor as a server |
 | `dagexec.integrations.otel` | traces and metrics by OpenTelemetry |
 | `dagexec.integrations.jupyter` | live pictures in notebooks |
+| `dagexec.integrations.services` | a guide: FastAPI, gunicorn, Django, Flask, Celery, Kubernetes |
 """  # noqa: E501 - rows of tables
 
 # Nothing is imported with the package: each module has a library of its own to import.
