@@ -81,11 +81,11 @@ given stays as it is: the result is a copy. A managed agent is not changed; wrap
 What differs: an exception of a tool becomes the observation of its call; `errors="raise"` makes it
 the error of the step as before, and the model then sees none of the results. Observations stand in
 the model's order, not in that of the ids. The arguments of `final_answer` are not read for
-references. Calls run in threads of dagexec's, one of which may be left behind at a deadline, and
-`max_tool_threads` is not asked. `agent.interrupt()` ends a turn at once: what runs is answered as
-cancelled and its thread is left behind. While a turn runs, an event loop of its own turns in a
-thread beside the agent's, so `run` may be called where a loop runs already. Options have no
-`approval`: there is nobody to ask. A `CodeAgent` is refused; its code is a program, see
+references. Calls run in threads of dagexec's, the only call of a turn too; one may be left behind
+at a deadline, and `max_tool_threads` is not asked. `agent.interrupt()` ends a turn at once: what
+runs is answered as cancelled and its thread is left behind. While a turn runs, an event loop of its
+own turns in a thread beside the agent's, so `run` may be called where a loop runs already. Options
+have no `approval`: there is nobody to ask. A `CodeAgent` is refused; its code is a program, see
 `planners.programs`.
 
 It needs `pip install 'dagexec[smolagents]'`.

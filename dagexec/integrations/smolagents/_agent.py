@@ -97,10 +97,12 @@ def dag_agent(
     )
     crew = Crew(settings, turns.perform, turns.Observer(), ())
     crew.own(tools)
-    for name in (*agent.tools, *agent.managed_agents, *(each.name for each in tools)):
+    names = (*agent.tools, *agent.managed_agents, *(each.name for each in tools))
+    for name in names:
         if crew.judge(name).approval:
             msg = f"approval= of {name!r}: smolagents has nobody to ask; ask inside of the tool"
             raise DagexecError(msg)
+    crew.executor(names)  # made once, not by each turn that has another tool
     missing = [name for name in _NEEDED if not hasattr(type(agent), name)]
     if missing:
         _log.warning(
@@ -256,7 +258,7 @@ def _observed(before: str | None, records: Sequence[Record], desk: _Desk) -> str
     """Return what the model sees of the results, each with the number of its call."""
     texts = [
         f"[call {each.spoken.number}]\n{each.output.observation}"
-        if desk.references and each.call.name != FINAL
+        if desk.references and not each.output.is_final_answer
         else each.output.observation
         for each in records
     ]

@@ -127,6 +127,7 @@ class DagPlugin(Plugin):
             )
             raise DagexecError(msg)
         agent.tool_executor = _Executor(self)
+        self._crew.executor(agent.tool_registry.registry)  # made once, not by the first turns
         agent.add_hook(self._approve, BeforeToolCallEvent)
         agent.add_middleware(ExecuteToolStage.Input, _kept)
         if self._references:
