@@ -223,6 +223,43 @@ class TestRuns:
         assert report["c"].maybe
         assert report.elapsed < 20
 
+    async def test_an_answer_while_others_run(self, url, name):
+        """An approved call goes on at once, and so does what needs it; also before it asks."""
+        plan = [
+            Call("n", "nap", {"seconds": 4}),
+            Call("p", "pay", {"amount": 3}),
+            Call("s", "same", {"value": Ref("p")}),
+            Call("d", "question", {"what": "where"}),
+        ]
+        async with DbosEngine(TOOLS, database_url=url, name=name, polling=0.05) as engine:
+            begun = asyncio.create_task(engine.run(plan, run_id="r"))
+            await asyncio.sleep(0.3)
+            answered = [{"p": Approve()}, {"d": "here"}]
+            reports = await asyncio.gather(begun, *(engine.resume("r", each) for each in answered))
+            report = await engine.run(plan, run_id="r")
+            assert reports[0]["s"].value == "paid 3.0"
+            assert reports[0]["s"].ended < 3.5
+            # The answer was to the first question, and not taken for the second one's.
+            assert report["d"].question == {"again": "where"}
+            assert (await engine.resume("r", {"d": "there"}))["d"].value == "here there"
+
+    async def test_two_who_answer_while_others_run(self, url, name):
+        """One is taken, the other is told that it came too late, or was the same."""
+        plan = [Call("n", "nap", {"seconds": 3}), Call("p", "pay", {"amount": 3})]
+        async with DbosEngine(TOOLS, database_url=url, name=name, polling=0.05) as engine:
+            begun = asyncio.create_task(engine.run(plan, run_id="r"))
+            await asyncio.sleep(1)
+            answers = [Approve(), Approve(), Deny("no")]
+            found = await asyncio.gather(
+                *(engine.resume("r", {"p": each}) for each in answers), return_exceptions=True
+            )
+            last = await begun
+        told = [each for each in found if not isinstance(each, BaseException)]
+        assert {each["p"].status for each in told} == {last["p"].status}
+        late = [each for each in found if isinstance(each, BaseException)]
+        assert all("does not wait for an answer" in str(each) for each in late)
+        assert len(told) in (1, 2)
+
     async def test_a_cancelled_run_that_waits_for_a_person(self, url, name):
         """It ends, and nothing of it runs; nor does an answer start it again."""
         plan = [Call("p", "pay", {"amount": 1}), Call("s", "same", {"value": Ref("p")})]

@@ -188,8 +188,8 @@ class DbosEngine:
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
         """Continue a run with answers to its waiting calls; return its report.
 
-        `answers` are those of `Executor.resume`. A run that is under way is waited for first; of
-        answers that come from several processes at once, one after the other is taken.
+        `answers` are those of `Executor.resume`. An answered call goes on at once, also while
+        others run; the report comes when nothing is left but questions.
 
         Raises DagexecError for an unknown run, and for an answer that fits no waiting call, before
         anything is done.
@@ -197,15 +197,48 @@ class DbosEngine:
         process = self._opened()
         while True:
             number = await self._known(process, run_id)
-            drive, spec = await self._ended(process, run_id, number)
-            left = self._front.checked(run_id, drive, answers or {})
+            left, is_open = await self._left(process, run_id, number, answers or {})
             if not left:
-                return report_of(run_id, drive)
+                return report_of(run_id, (await self._ended(process, run_id, number))[0])
+            if is_open:
+                await process.site.answer(run_id, number, left)
+                drive, _ = await self._ended(process, run_id, number)
+                if self._heard(drive, left):
+                    return report_of(run_id, drive)
+                continue  # it ended before it heard of them, or somebody was faster
+            spec = await process.site.spec(run_id, number)
             mine = self._spec(run_id, number + 1, spec["calls"], left)
             begun = await process.site.begin(mine)
             if begun == mine:
                 drive, _ = await self._ended(process, run_id, number + 1)
                 return report_of(run_id, drive)
+
+    def _heard(self, drive: Drive, answers: Mapping[str, Any]) -> bool:
+        """Whether a run has taken in these answers."""
+        dumps = self._types.dumps
+        return all(
+            dumps(body) in map(dumps, drive.of(name).answers) for name, body in answers.items()
+        )
+
+    async def _left(
+        self, process: Process, run_id: str, number: int, answers: Mapping[str, object]
+    ) -> tuple[dict[str, dict[str, Any]], bool]:
+        """Return the answers to give, and whether the round that they are for is under way.
+
+        Answers to calls that do not wait yet are kept until they do, or the round has ended.
+        """
+        spec = await process.site.spec(run_id, number)
+        while answers:
+            result = await process.site.known(run_id, number)
+            if result is not None:
+                is_open = bool(result.get("open"))
+                try:
+                    return self._front.checked(run_id, Drive(spec, result), answers), is_open
+                except DagexecError:
+                    if not is_open:
+                        raise
+            await process.site.pause()
+        return {}, False
 
     async def cancel(self, run_id: str) -> Report:
         """End a run: what has not ended becomes cancelled, what waits for answers too.
@@ -237,7 +270,8 @@ class DbosEngine:
         self, run_id: str, number: int, calls: list[dict[str, Any]], answers: dict[str, Any]
     ) -> dict[str, Any]:
         """Return how a round is to be run, for whoever drives it, now and after a crash."""
-        return {**self._front.spec(run_id, calls), "round": number, "answers": answers}
+        spec = self._front.spec(run_id, calls)
+        return {**spec, "round": number, "answers": answers, "mail": True}
 
     async def _known(self, process: Process, run_id: str) -> int:
         number = await process.site.rounds(run_id)

@@ -21,7 +21,7 @@ from dagexec.engines._one import Assignment
 from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import cancel_id, id_of, step, workflow
+from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, step, workflow
 
 # Calls that are put into their queues at the same time, each on a connection.
 _AT_ONCE: Final = 8
@@ -45,15 +45,17 @@ class Rounds:
         drive = Drive(spec, await self._before(spec))
         cancelled = bool(spec.get("cancelled"))
         drive.begin(await step("begin", self._now), spec["answers"], cancelled=cancelled)
+        mail = _Mail(site, spec)
         turn = 0
         while not drive.machine.finished or drive.aborts:
             turn += 1
             if drive.launches:
-                await step(f"launch:{turn}", self._launch, self._assigned(spec, drive))
+                await step(f"launch:{turn}", self._launch, self._assigned(spec, drive, mail))
             if drive.aborts:
-                drive.withdrawn(await self._stop(spec, drive, turn))
-            else:
-                await self._turn(spec, drive, turn)
+                drive.withdrawn(await self._stop(spec, drive, turn, mail))
+            elif not mail.hand_over(drive):
+                await self._turn(spec, drive, turn, mail)
+            await mail.publish(drive)
         return site.types.dumps(drive.result())
 
     async def _now(self) -> float:
@@ -65,16 +67,11 @@ class Rounds:
             return None
         return await self._site.result(spec["run_id"], spec["round"] - 1)
 
-    def _id(self, spec: Mapping[str, Any], call: str) -> str:
-        return id_of(self._site.name, spec["run_id"], spec["round"], call)
-
-    async def _turn(self, spec: Mapping[str, Any], drive: Drive, turn: int) -> None:
+    async def _turn(self, spec: Mapping[str, Any], drive: Drive, turn: int, mail: _Mail) -> None:
         """Wait until something has happened, and tell the deciding half."""
         cancel = cancel_id(self._site.name, spec["run_id"], spec["round"])
-        ids = {
-            self._id(spec, call.id): call.id for call in drive.machine.calls if call.id in drive.out
-        }
-        watched = [*ids] if drive.machine.stopped else [*ids, cancel]
+        ids = {mail.id_of(call.id): call.id for call in drive.machine.calls if call.id in drive.out}
+        watched = [*ids] if drive.machine.stopped else [*ids, cancel, *mail.watched]
         news = await step(f"wait:{turn}", self._site.wait, watched, drive.until)
         ended = [each for each in news["ended"] if each in ids]
         # Not a step: what a call left does not change any more.
@@ -84,10 +81,11 @@ class Rounds:
             [(ids[each], result or _broken(why)) for each, (result, why) in results],
             cancelled=cancel in news["ended"],
         )
+        await mail.take(news["ended"], news["now"])
 
     # ------------------------------------------------------------------------------ out and back in
 
-    def _assigned(self, spec: Mapping[str, Any], drive: Drive) -> list[list[str]]:
+    def _assigned(self, spec: Mapping[str, Any], drive: Drive, mail: _Mail) -> list[list[str]]:
         """Return id, queue and assignment of the calls to launch."""
         assigned: list[list[str]] = []
         for out in drive.launches:
@@ -95,7 +93,7 @@ class Rounds:
             work = self._assignment(spec, drive, out, tool)
             body = {name: getattr(work, name) for name in FIELDS} | {"round": spec["round"]}
             queue = self._queues.get(tool, self._queues[""])
-            assigned.append([self._id(spec, out.name), queue, self._site.types.dumps(body)])
+            assigned.append([mail.id_of(out.name), queue, self._site.types.dumps(body)])
         return assigned
 
     @staticmethod
@@ -130,18 +128,86 @@ class Rounds:
         await self._site.outside(enqueue_all())
         return len(assigned)
 
-    async def _stop(self, spec: Mapping[str, Any], drive: Drive, turn: int) -> list[str]:
+    async def _stop(
+        self, spec: Mapping[str, Any], drive: Drive, turn: int, mail: _Mail
+    ) -> list[str]:
         """Tell calls to stop; return those that no worker had begun.
 
         A deadline the workers know by themselves.
         """
-        ids = {self._id(spec, out.name): out.name for out in drive.aborts}
+        ids = {mail.id_of(out.name): out.name for out in drive.aborts}
         cause = drive.aborts[0].aborted
         if cause is not None and cause.status == "cancelled":
             await DBOS.set_event_async("stop", {"because": cause.because})
             self._calls.stop(id_of(self._site.name, spec["run_id"], spec["round"]), cause.because)
         taken = await step(f"stop:{turn}", self._site.database.withdraw, [*ids])
         return [name for each, name in ids.items() if each in taken]
+
+
+@final
+class _Mail:
+    """The answers that a round is given in its middle, and what it tells of itself for them.
+
+    Rounds of an older dagexec have no `mail` in their spec: they take answers after their end only,
+    and their steps stay as they were.
+    """
+
+    def __init__(self, site: Site, spec: Mapping[str, Any]) -> None:
+        """Start with none."""
+        self._site = site
+        self._spec = spec
+        # Answers that were taken, and when, on the engine's clock.
+        self._answers: tuple[float, dict[str, Any]] | None = None
+        # What waits, as others can see it; None if that is not so any more.
+        self._published: list[str] | None = []
+        # How often a call was answered in this round: each time it is another workflow.
+        self._times: dict[str, int] = {}
+        # How many were handed over.
+        self.count = 0
+
+    def id_of(self, call: str) -> str:
+        """Return the id of the workflow of a call that was launched last."""
+        spec = self._spec
+        times = [self._times[call]] if call in self._times else []
+        return id_of(self._site.name, spec["run_id"], spec["round"], call, *times)
+
+    @property
+    def watched(self) -> list[str]:
+        """The workflow whose end brings the next answers."""
+        return [self._next()] if self._spec.get("mail") else []
+
+    def _next(self) -> str:
+        spec = self._spec
+        return answer_id(self._site.name, spec["run_id"], spec["round"], self.count + 1)
+
+    async def take(self, ended: list[str], now: float) -> None:
+        """Take in answers, if they are among what has ended; what they are does not change."""
+        if self._spec.get("mail") and self._next() in ended:
+            ((answers, _),) = await self._site.outputs([self._next()])
+            self._answers = (now, answers or {})
+
+    def hand_over(self, drive: Drive) -> bool:
+        """Give the deciding half what was taken; return whether there was anything."""
+        if self._answers is None or drive.machine.stopped:
+            return False
+        now, answers = self._answers
+        self._answers = None
+        self.count += 1
+        waiting = {*drive.waiting}
+        answers = {name: each for name, each in answers.items() if name in waiting}
+        for name in answers:
+            self._times[name] = self._times.get(name, 0) + 1
+        drive.answered(now, answers)
+        self._published = None
+        return True
+
+    async def publish(self, drive: Drive) -> None:
+        """Let others see what waits for answers while the rest goes on."""
+        waiting = drive.waiting
+        if not self._spec.get("mail") or drive.machine.finished or waiting == self._published:
+            return
+        self._published = waiting
+        await DBOS.set_event_async("known", self._site.types.dumps(drive.result()))
 
 
 def _broken(why: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dbos import DBOS, SetWorkflowID, WorkflowStatus
 
 from dagexec import DagexecError
 from dagexec.engines.dbos._database import Database
-from dagexec.engines.dbos._workflows import cancel_id, id_of, workflow
+from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, workflow
 from dagexec.journal import Types
 
 # Rounds of a run that are asked for at once; most have one or two.
@@ -119,6 +119,29 @@ class Site:
     async def cancel(self, run_id: str, number: int) -> None:
         """Tell a round to stop; it may have ended."""
         await self.outside(_started(cancel_id(self.name, run_id, number), "cancel", ""))
+
+    async def answer(self, run_id: str, number: int, answers: Mapping[str, Any]) -> None:
+        """Give answers to a round that is under way; they are heard unless it ends before."""
+        text, count = self.types.dumps(answers), 0
+        while True:
+            count += 1
+            name = answer_id(self.name, run_id, number, count)
+            await self.outside(_started(name, "answer", text))
+            found = await self.outside(DBOS.get_workflow_status_async(name))
+            if found.input["args"][0] == text:
+                return
+
+    async def known(self, run_id: str, number: int) -> dict[str, Any] | None:
+        """Return what a round has told of itself in its middle, or its result if it has ended."""
+        name = id_of(self.name, run_id, number)
+        if await self.database.ended([name]):
+            return await self.result(run_id, number)
+        text = await self.outside(DBOS.get_event_async(name, "known", timeout_seconds=0))
+        return None if text is None else cast("dict[str, Any]", self.types.loads(text))
+
+    async def pause(self) -> None:
+        """Wait until it is worth another look."""
+        await asyncio.sleep(self._polling)
 
     async def spec(self, run_id: str, number: int) -> dict[str, Any]:
         """Return how a round is run."""

@@ -43,6 +43,11 @@ def cancel_id(engine: str, run_id: str, number: int) -> str:
     return id_of(engine, run_id, number, "", "cancel")
 
 
+def answer_id(engine: str, run_id: str, number: int, count: int) -> str:
+    """Return the id of the workflow whose end gives a round its answers of this count, from 1."""
+    return id_of(engine, run_id, number, "", f"answer:{count}")
+
+
 def register() -> None:
     """Make the workflows known to DBOS, once; importing this module does nothing to it."""
     if not _registered:
@@ -52,6 +57,7 @@ def register() -> None:
         _registered["call"] = DBOS.workflow(name="dagexec.call", max_recovery_attempts=DEATHS)(
             _call
         )
+        _registered["answer"] = DBOS.workflow(name="dagexec.answer")(_answer)
         _registered["cancel"] = DBOS.workflow(name="dagexec.cancel")(_cancel)
 
 
@@ -92,6 +98,10 @@ async def _round(text: str) -> str:
 
 async def _call(text: str) -> str:
     return await _here().call(text)
+
+
+async def _answer(text: str) -> str:
+    return text
 
 
 async def _cancel(_text: str) -> str:
