@@ -78,6 +78,18 @@ class Listens(Protocol):
         ...
 
 
+@runtime_checkable
+class Accompanied(Protocol):
+    """A source with work of its own beside its calls: programs that a model is still writing."""
+
+    def accompany(self, executor: Any, /) -> Callable[[], Awaitable[object]] | None:
+        """Return what goes on beside a run of this executor, and is cancelled when that has ended.
+
+        None if there is nothing. It must not raise.
+        """
+        ...
+
+
 # What an executor runs.
 Runnable: TypeAlias = Plan | Live | AsyncIterable[Call] | Iterable[Call]
 
@@ -132,6 +144,7 @@ class Intake:
         # Of a reply that is whole already, nothing can be taken back: every call starts at once.
         certain = getattr(source, "certain", False) is True
         at_hand = source.at_hand if isinstance(source, Listens) else _nothing
+        run.known = getattr(source, "known", run.known)
         async with aclosing(_closable(source)) as calls:
             async for call in calls:
                 if run.machine.closed:

@@ -60,6 +60,9 @@ class Parts:
         since: float,
     ) -> Arguments | None:
         outcome: Outcome
+        if lane.run.known and (found := lane.run.known.pop(call.id, None)) is not None:
+            lane.settle(call.id, found)
+            return None
         try:
             if arguments is None:
                 arguments = arguments_of(call, tool, lane.run.machine.outcomes)
@@ -81,6 +84,9 @@ class Parts:
         since: float,
     ) -> Arguments | None:
         assert self.recorder is not None  # noqa: S101 - chosen for a run that has one
+        if lane.run.known and (found := lane.run.known.pop(call.id, None)) is not None:
+            self.recorder.settle(call.id, found)
+            return None
         arguments = self.recorder.admit(call, tool, arguments)
         if arguments is None or not self.coupled:
             return arguments

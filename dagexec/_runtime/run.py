@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
 from types import TracebackType
@@ -84,6 +84,8 @@ class Run(ShowsItself):
         self._receive: MemoryObjectReceiveStream[Event | Action | Notice] | None = None
         self._whereabouts: Whereabouts | None = None
         self._view: View | None = None
+        # What goes on beside the calls of its source.
+        self.companion: Callable[[], Awaitable[object]] | None = None
         # Whether it was to end before it began.
         self._cancelled = False
         # Whether it was handed out to be entered: it does nothing until then.
@@ -196,6 +198,7 @@ class Run(ShowsItself):
         self._refuse_second_start()
         self._runner = self._make_runner(self.id, observers, self._recorder)
         run = self._runner.state
+        run.companion = self.companion
         if self._listening is not None:
             run.observe(self._listening.observe)
         if self._log is not None:

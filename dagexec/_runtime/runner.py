@@ -7,11 +7,11 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from dagexec._concurrency import forks
@@ -164,14 +164,24 @@ class Runner:
 
         No tool runs here: a request to cancel the caller must not end in a tool that swallows it.
         """
-        lane, recorder, group = self.lane, self.parts.recorder, self.lane.group
+        recorder, group = self.parts.recorder, self.lane.group
         assert group is not None  # noqa: S101 - open
         if recorder is not None:
             await recorder.begin(plan)
         elif plan is not None:
             self.state.feed(*map(Added, plan.calls), Closed())
+        beside = CancelScope()
         if source is not None:
             group.start_soon(Intake(self.state, recorder).read, source)
+            if self.state.companion is not None:
+                group.start_soon(_inside, beside, self.state.companion)
+        try:
+            await self._end_of_calls(recorder)
+        finally:
+            beside.cancel()
+
+    async def _end_of_calls(self, recorder: Recorder | None) -> None:
+        lane = self.lane
         if recorder is not None:
             await self.state.watchdog.wait(partial(recorder.deliver, lane.ended))
         elif lane.ended.is_set():
@@ -217,6 +227,11 @@ class Runner:
         worker = self._worker(self.state, lane, self.parts)
         self.workers[worker] = None
         return worker
+
+
+async def _inside(scope: CancelScope, work: Callable[[], Awaitable[object]]) -> None:
+    with scope:
+        await work()
 
 
 def _limited_worker() -> type[Worker]:

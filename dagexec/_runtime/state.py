@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any, TypeAlias, final
@@ -117,6 +117,10 @@ class RunState:
         # Who wants to hear that a call has an outcome: whatever held others back because of it.
         # Empty in most runs, and then a settled call costs nothing for it.
         self.released: list[Callable[[str], object]] = []
+        # What goes on beside the calls of a stream, until the run has ended.
+        self.companion: Callable[[], Awaitable[object]] | None = None
+        # Outcomes that the source of a stream has for calls of its own: those do not start.
+        self.known: dict[str, Outcome] = {}
 
     def _init_ending(self) -> None:
         # The backend's exception. Whoever catches it raises it again.

@@ -58,7 +58,8 @@ with the line. When a deadline ends the run, `report.error` says where the progr
 program again under the same `run_id` goes on where it was: calls that are done are not repeated.
 A program that failed is sent again, corrected: `Program(source, earlier=calls_of(report))` takes
 the values of all calls that are done, each with the same tool and arguments once and in order.
-The variables that it had where it failed are `report.program.left`.
+The variables that it had where it failed are `report.program.left`. Reads of a program that a model
+is still writing start as its statements are complete: see `_early`.
 
 It may import what `_tools` and `_core` hold. Read `_pipeline` first: it is the idea.
 `_expressions` and `_statements` compile to closures, `_live` steps the program, `_source` feeds
@@ -66,6 +67,7 @@ it into a run.
 '''
 
 from dagexec.programs._earlier import EarlierCall, calls_of
+from dagexec.programs._early import EarlyProgram
 from dagexec.programs._errors import (
     Fault,
     LimitReached,
@@ -91,6 +93,7 @@ __all__ = [
     "LANGUAGE",
     "RUN_PROGRAM",
     "EarlierCall",
+    "EarlyProgram",
     "Fault",
     "LimitReached",
     "Program",

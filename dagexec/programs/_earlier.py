@@ -84,15 +84,20 @@ class Reusable:
         return [call for calls in self._left.values() for call in calls]
 
     def _key(self, tool: str, args: Mapping[str, Any]) -> str:
-        known = self._tools.get(tool)
-        properties = {} if known is None else known.parameters.get("properties", {})
-        defaults = {
-            name: each["default"]
-            for name, each in properties.items()
-            if isinstance(each, dict) and "default" in each
-        }
-        given = {**defaults, **{name: as_json(value) for name, value in args.items()}}
-        return json.dumps([tool, given], sort_keys=True, default=str)
+        return key_of(tool, args, self._tools)
+
+
+def key_of(tool: str, args: Mapping[str, Any], tools: Mapping[str, Tool[..., Any]]) -> str:
+    """Return a text that is the same for calls of a tool with the same arguments."""
+    known = tools.get(tool)
+    properties = {} if known is None else known.parameters.get("properties", {})
+    defaults = {
+        name: each["default"]
+        for name, each in properties.items()
+        if isinstance(each, dict) and "default" in each
+    }
+    given = {**defaults, **{name: as_json(value) for name, value in args.items()}}
+    return json.dumps([tool, given], sort_keys=True, default=str)
 
 
 def calls_of(

@@ -24,7 +24,7 @@ No clock, no loop, no I/O: `calls` fills with what may start, `settle` is told w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from types import coroutine
 from typing import Any, Final, final
@@ -76,8 +76,9 @@ class Ready:
     tool: str
     args: dict[str, Any]
     line: int
-    # The calls whose values its arguments were made of.
-    sources: tuple[str, ...]
+    # Whether no write before it conflicts with it, also none that is done: only asked for where
+    # somebody may have its value from before the program began.
+    first: bool = False
 
 
 @coroutine
@@ -120,6 +121,10 @@ class Pipeline:
         # Operations that wait for one input and hold a container as another.
         self._readers: dict[Promise, None] = {}
         self.raised: Promise | None = None
+        # Whether no write starts, because the program is not whole; whether to remember them all.
+        self.holds_writes = False
+        self.watches_writes = False
+        self._written: list[Promise] = []
         # Inside of a `try`: how to take back what variables and containers were given.
         self.tries = 0
         self._undo: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
@@ -214,6 +219,8 @@ class Pipeline:
         self._by_name[entry.name] = entry
         if not callee.ahead:
             self._writes[entry] = None
+            if self.watches_writes:
+                self._written.append(entry)
         self._await(entry, missing)
         if not entry.missing:
             self._offer(entry)
@@ -259,14 +266,18 @@ class Pipeline:
             if self._waits_for_a_write(entry):
                 self._behind.append(entry)
                 return
-        elif self._entries[0] is not entry:
+        elif self.holds_writes or self._entries[0] is not entry:
             return
         self._issue(entry)
 
     def _waits_for_a_write(self, entry: Promise) -> bool:
+        return self._comes_behind(entry, self._writes)
+
+    def _comes_behind(self, entry: Promise, writes: Iterable[Promise]) -> bool:
+        """Whether one of these writes, in order, comes before a read and conflicts with it."""
         callee = entry.callee
         assert callee is not None  # noqa: S101 - only calls are asked
-        for each in self._writes:
+        for each in writes:
             if each.index >= entry.index:
                 return False
             other = each.callee
@@ -279,7 +290,8 @@ class Pipeline:
         assert entry.callee is not None  # noqa: S101 - only calls are issued
         if not entry.issued:
             entry.issued = True
-            ready = Ready(entry.name, entry.callee.name, entry.args, entry.line, ())
+            first = self.watches_writes and not self._comes_behind(entry, self._written)
+            ready = Ready(entry.name, entry.callee.name, entry.args, entry.line, first)
             self.calls.append(ready)
 
     # -------------------------------------------------------------------------------------- results
@@ -353,7 +365,7 @@ class Pipeline:
             if first.state is FAILED:
                 self.raised = first
             elif first.callee is not None and not first.missing and not first.issued:
-                self._issue(first)
+                self._offer(first)
             break
         if self._behind:
             behind, self._behind = self._behind, []

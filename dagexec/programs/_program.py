@@ -11,7 +11,7 @@ from dagexec.programs._check import parse
 from dagexec.programs._earlier import EarlierCall
 from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
-from dagexec.programs._source import ProgramSource, functions_of
+from dagexec.programs._source import ProgramSource, Started, functions_of
 
 
 @explained
@@ -28,6 +28,7 @@ class Program:
         earlier: What earlier attempts at it have done, if it corrects them: `calls_of(report)` of
             the last one. A call that is done is not made again; a write that may have taken effect
             raises ToolError instead.
+        started: The reads that were started while it was written.
         max_steps: Statements that it may execute; an operation on a large value counts as many.
         max_calls: Calls of tools that it may make.
         max_printed: Characters of what it prints that are kept.
@@ -39,6 +40,7 @@ class Program:
         *,
         variables: Mapping[str, Any] | None = None,
         earlier: Iterable[EarlierCall] = (),
+        started: Started | None = None,
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
@@ -48,6 +50,7 @@ class Program:
         self.source = source
         self.variables = dict(variables or {})
         self.earlier = tuple(earlier)
+        self._started = started
         self._limits = {
             "max_steps": max_steps,
             "max_calls": max_calls,
@@ -58,15 +61,18 @@ class Program:
         """Return a run of it, for an executor with these tools."""
 
         def begin(variables: dict[str, Any]) -> LiveProgram:
-            return LiveProgram(
+            live = LiveProgram(
                 self.source,
                 functions_of(tools),
                 variables=variables,
                 tree=self._tree,
                 **self._limits,
             )
+            live.pipe.watches_writes = self._started is not None
+            return live
 
-        return ProgramSource(begin, plain(self.variables), self.earlier, tools)
+        variables = plain(self.variables)
+        return ProgramSource(begin, variables, self.earlier, tools, self._started)
 
     def __repr__(self) -> str:
         """Return its size and its first line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol, final
@@ -16,16 +17,18 @@ import anyio
 
 from dagexec._core.results import Results
 from dagexec._core.told import MAYBE
-from dagexec._errors import CallError
+from dagexec._errors import CallError, DagexecError
 from dagexec._tools.context import current_call
 from dagexec._tools.tool import Tool
 from dagexec.programs._earlier import EarlierCall, bare, calls_of
+from dagexec.programs._early import EarlyProgram
 from dagexec.programs._errors import LimitReached, ProgramRefused
 from dagexec.programs._program import Program
 from dagexec.programs._source import bounded
 from dagexec.programs._stubs import stubs
 from dagexec.programs._where import brief, call_text
 
+_log = logging.getLogger("dagexec")
 RUN_PROGRAM: Final = "run_program"
 # Seconds that a program's tool may take: a program's end is that of its run.
 _LONGEST: Final = 86_400.0
@@ -93,6 +96,44 @@ class Programs:
         self._past = past or dict
         # Answers that are not in the conversation yet: of calls of the reply that is being run.
         self._fresh: dict[str, dict[str, Any]] = {}
+        # Programs that are still being written.
+        self._early: list[EarlyProgram] = []
+
+    def early(self, tools: Mapping[str, Tool[..., Any]]) -> EarlyProgram:
+        """Return a program that is about to be written: `feed` it, and `run_early` it."""
+
+        def begin(source: str) -> tuple[dict[str, Any], list[EarlierCall]]:
+            before = self._before("")
+            return _found(source, before), _earlier(before)
+
+        made = EarlyProgram(tools, begin)
+        self._early.append(made)
+        return made
+
+    async def run_early(self, executor: RunsPrograms, program: EarlyProgram) -> None:
+        """Run the reads of a program that is being written, until it is closed."""
+        alone = executor.within(executor.timeouts)
+        alone.journal = None
+        try:
+            async with alone.start(program) as run:
+                await program.closed.wait()
+                run.cancel()
+        except DagexecError as error:
+            _log.debug("reads of a program that is being written: %r", error)
+        finally:
+            program.close()
+            program.end_all()
+            if program in self._early:
+                self._early.remove(program)
+
+    def _claimed(self, source: str) -> EarlyProgram | None:
+        """Return what was started of a program while it was written."""
+        for each in self._early:
+            if each.started and source.startswith(each.text.rstrip()):
+                self._early.remove(each)
+                each.stop()
+                return each
+        return None
 
     async def run(
         self, executor: RunsPrograms, source: str, repeat: Collection[str] = ()
@@ -103,13 +144,17 @@ class Programs:
         """
         call = current_call()
         before = self._before(call.id)
+        started = self._claimed(source)
         try:
             program = Program(
                 source,
                 variables=_found(source, before),
                 earlier=[each for each in _earlier(before) if each.tool not in repeat],
+                started=started,
             )
         except ProgramRefused as error:
+            if started is not None:
+                started.close()
             raise CallError(str(error)) from None
         run = _bounded_executor(executor, call.deadline).start(
             program, run_id=None if executor.journal is None else f"{call.idempotency_key}.program"
@@ -118,6 +163,8 @@ class Programs:
             async with run:
                 pass
         finally:
+            if started is not None:
+                started.close()
             answer = self._fresh[call.id] = answer_of(run.report, executor.tools)
         return answer
 

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, final
+from dataclasses import replace
+from typing import Any, Final, Protocol, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -89,6 +91,30 @@ def functions_of(tools: Mapping[str, Tool[..., Any]]) -> dict[str, ToolFunction]
     return made
 
 
+def counts(outcome: Outcome) -> bool:
+    """Whether the outcome of a read that was started early is that of the program's call."""
+    own = outcome.status == "timed_out" and outcome.scope == "call"
+    return own or outcome.status in ("done", "failed")
+
+
+class StartedCall(Protocol):
+    """A read that was started before its program was whole."""
+
+    outcome: Outcome | None
+
+    def tell(self, hear: Callable[[Outcome], object]) -> None:
+        """Call `hear` with the outcome when it is there."""
+        ...
+
+
+class Started(Protocol):
+    """What has such reads."""
+
+    def take(self, tool: str, args: Mapping[str, Any], /) -> StartedCall | None:
+        """Return the next one of this tool with these arguments, or None."""
+        ...
+
+
 @final
 class ProgramSource:
     """The calls of one run of a program; hears what becomes of them.
@@ -105,12 +131,20 @@ class ProgramSource:
         variables: dict[str, Any],
         earlier: Sequence[EarlierCall],
         tools: Mapping[str, Tool[..., Any]],
+        early: Started | None = None,
     ) -> None:
         """Begin at the program's first line, with what it finds there.
 
         `begin` makes the program with its `variables`; `earlier` is what earlier attempts at it
-        have done.
+        have done, `early` the reads that were started before it was whole.
         """
+        self._early = early
+        # Outcomes of such reads, by the ids of the calls that need not start for it.
+        self.known: dict[str, Outcome] = {}
+        # Those of them that the program waits for, and those that have come.
+        self._awaited: set[str] = set()
+        self._come: deque[Call] = deque()
+        self._began = 0.0
         self._begin = begin
         self._tools = tools
         self._given = variables, tuple(earlier)
@@ -132,12 +166,15 @@ class ProgramSource:
 
     def __aiter__(self) -> ProgramSource:
         """Iterate over its calls, once."""
+        self._began = anyio.current_time()
         return self
 
     async def __anext__(self) -> Call:
         """Return the next call that may start; the end comes with that of the program."""
         live = self._live
         while True:
+            if self._come:
+                return self._come.popleft()
             if live.calls:
                 call = self._handed_out(live.calls.popleft())
                 if call is not None:
@@ -147,11 +184,17 @@ class ProgramSource:
                 raise StopAsyncIteration
             self._news = anyio.Event()
             live.step()
-            if self._waiting and len(self._waiting) == len(self._open) and not live.calls:
+            if self._stands():
                 self.broken = "a call of the program waits for a person"
                 raise StopAsyncIteration
             if not live.calls and not live.over:
                 await self._turn()
+
+    def _stands(self) -> bool:
+        """Whether nothing is under way but what waits for a person."""
+        if self._awaited or self._come or self._live.calls:
+            return False
+        return bool(self._waiting) and len(self._waiting) == len(self._open)
 
     async def _turn(self) -> None:
         """Wait until the program can go on."""
@@ -164,7 +207,8 @@ class ProgramSource:
 
     def at_hand(self) -> list[Call]:
         """Return all other calls that may start now."""
-        found: list[Call] = []
+        found = list(self._come)
+        self._come.clear()
         while self._live.calls:
             call = self._handed_out(self._live.calls.popleft())
             if call is not None:
@@ -175,11 +219,14 @@ class ProgramSource:
         """Return a call for the run; None for one whose outcome is known without it."""
         self._lines[ready.id] = ready.line
         try:
-            args = {name: _given(value) for name, value in ready.args.items()}
+            args = {name: argument_of(value) for name, value in ready.args.items()}
         except (LimitReached, ValueError) as error:
             self._live.settle(ready.id, None, error)
             return None
         if self._earlier is not None and self._reused(ready, self._earlier):
+            return None
+        made = Call(ready.id, ready.tool, args, line=ready.line)
+        if self._early is not None and ready.first and self._is_early(made, ready, self._early):
             return None
         self._open[ready.id] = ready.line
         past = self._past.pop(ready.id, None)
@@ -190,7 +237,34 @@ class ProgramSource:
             self._beyond = self._beyond or ready.id
             del self._open[ready.id]
             return None
-        return Call(ready.id, ready.tool, args, line=ready.line)
+        return made
+
+    def _is_early(self, call: Call, ready: Ready, early: Started) -> bool:
+        """Whether a call was started before the program was whole, and has not ended yet.
+
+        Of one that is done the outcome is kept, and the call need not start.
+        """
+        if call.id in self._past or self._whole:
+            return False
+        found = early.take(ready.tool, ready.args)
+        if found is None:
+            return False
+        if found.outcome is not None:
+            self.known[call.id] = replace(found.outcome, started=0.0, ended=0.0, queued=0.0)
+            return False
+
+        def hear(outcome: Outcome) -> None:
+            self._awaited.discard(call.id)
+            self._open[call.id] = ready.line
+            if counts(outcome):
+                ended = anyio.current_time() - self._began
+                self.known[call.id] = replace(outcome, started=0.0, ended=ended, queued=0.0)
+            self._come.append(call)
+            self._news.set()
+
+        self._awaited.add(call.id)
+        found.tell(hear)
+        return True
 
     def _reused(self, ready: Ready, earlier: Reusable) -> bool:
         """Whether an earlier attempt has made this call; the program hears what came of it then."""
@@ -263,7 +337,7 @@ class ProgramSource:
         else:
             del self._open[name]
             self._waiting.pop(name, None)
-            self._live.settle(name, *_come(name, outcome, self._tool_of(name)))
+            self._live.settle(name, *gives(name, outcome, self._tool_of(name)))
         self._news.set()
 
     def _tool_of(self, name: str) -> str:
@@ -312,7 +386,7 @@ def _kept(variables: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _given(value: Any) -> Any:
+def argument_of(value: Any) -> Any:
     """Return a value of a program as an argument: data, in which nothing is read as a reference."""
     return value if type(value) in PLAIN else Literal(bounded(value))
 
@@ -328,7 +402,7 @@ def bounded(value: Any) -> Any:
         raise ValueError("Circular reference detected") from None
 
 
-def _come(name: str, outcome: Outcome, tool: str) -> tuple[Any, Exception | None]:
+def gives(name: str, outcome: Outcome, tool: str) -> tuple[Any, Exception | None]:
     """Return what a call gives in the program: its value, or the error that it raises there."""
     if outcome.status == "done":
         return plain(outcome.value), None

@@ -20,7 +20,7 @@ from planners._core.edge import described, hint_for, is_dict
 from planners._core.media import block_of
 from planners._core.render import failure_text, json_text, value_text
 from planners._core.reply_stream import ReplyStream
-from planners._core.stream import Assembler, CallStream, Replayed
+from planners._core.stream import Assembler, CallStream, Companion, Replayed
 from planners._core.widen import Dialect, NotStrict, strict
 
 _log = logging.getLogger("planners")
@@ -48,6 +48,10 @@ class Extra(ABC):
     @abstractmethod
     def equipped(self, executor: Executor) -> Executor:
         """Return the executor with the tool."""
+
+    def companion(self) -> Companion | None:
+        """Return what goes along with a reply that is streamed; None for nothing."""
+        return None
 
     @abstractmethod
     def of(self, calls: CallLog) -> Extra:
@@ -228,6 +232,7 @@ class Planner(ABC):
             refused=self._refused,
             is_shortened=self.api.is_shortened,
             on_event=on_event,
+            companion=None if self._extra is None else self._extra.companion(),
         )
 
     def replayed(self, response: Any, heard: Iterable[Any], *, whole: bool) -> ReplyStream:

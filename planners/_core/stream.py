@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
-from dagexec import Call, DagexecError
+from dagexec import Call, DagexecError, Executor
 from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.edge import worded
 from planners._core.reply_stream import ReplyStream, ended_early, events_of
@@ -71,6 +71,10 @@ class Assembler(ABC):
     @abstractmethod
     def feed(self, event: Any) -> Iterable[Progress]:
         """Take one event, an SDK's object or a dict; raise DagexecError for an error event."""
+
+    def being_written(self) -> tuple[object, str, str] | None:
+        """Return what the model writes now: a key, the tool's name, and its arguments so far."""
+        return None
 
     def keys(self) -> list[object] | None:
         """Return the keys of the calls of `response()`, in its order; None where they are all."""
@@ -193,6 +197,18 @@ SAID_TWICE: Final = (
 )
 
 
+class Companion(Protocol):
+    """Sees calls while they are written, and has work of its own beside the run of a stream."""
+
+    def see(self, key: object, name: str, text: str) -> None:
+        """Take a call that is being written: its tool's name and its arguments so far."""
+        ...
+
+    def accompany(self, executor: Executor, /) -> Callable[[], Awaitable[object]] | None:
+        """Return what goes on beside the run, until that ends."""
+        ...
+
+
 @final
 class CallStream(ReplyStream):
     """The calls of a reply that is being written; each as soon as its arguments are complete.
@@ -220,8 +236,10 @@ class CallStream(ReplyStream):
         refused: Callable[[object], DagexecError],
         is_shortened: Callable[[Any], bool],
         on_event: Callable[[Any], object] | None = None,
+        companion: Companion | None = None,
     ) -> None:
         """Read nothing yet."""
+        self._companion = companion
         super().__init__(source, events_of(source, refused), on_event)
         self._assembler = assembler
         self._log = log
@@ -245,6 +263,10 @@ class CallStream(ReplyStream):
             for at, said, sure in self._heard
         ]
 
+    def accompany(self, executor: Executor) -> Callable[[], Awaitable[object]] | None:
+        """Return what goes on beside the run of these calls; None for nothing."""
+        return None if self._companion is None else self._companion.accompany(executor)
+
     # -------------------------------------------------------------------------------- its own parts
 
     def _begin(self) -> None:
@@ -262,6 +284,8 @@ class CallStream(ReplyStream):
                 self._on_written(progress)
         if not self._assembler.recognised:
             raise self._refused(event)
+        if self._companion is not None and (found := self._assembler.being_written()) is not None:
+            self._companion.see(*found)
 
     def _on_written(self, written: Written) -> None:
         record, raw = self._records[written.key], written.raw

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, final
 import anyio
 from pydantic_core import to_jsonable_python
 
-from dagexec import Call, DagexecError
+from dagexec import Call, DagexecError, Executor
 from dagexec.journal import Journal, Record, Session
 from planners._loop.dialogue import Dialogue
 
@@ -168,6 +168,10 @@ class RecordedCalls:
         """Why the reply is not whole, if it is not."""
         found: str | None = getattr(self._calls, "broken", None)
         return found
+
+    def accompany(self, executor: Executor) -> Any:
+        """Return what goes on beside the calls."""
+        return self._calls.accompany(executor)
 
     def __aiter__(self) -> AsyncIterator[Call]:
         """Iterate over the calls."""

@@ -181,6 +181,13 @@ class MessagesAssembler(Assembler):
                 block.stopped = True
             yield from self._look_again()
 
+    def being_written(self) -> tuple[object, str, str] | None:
+        """Return the call that is written now."""
+        block = self._open[-1] if self._open else None
+        if block is None or not block.is_call or block.doubtful:
+            return None
+        return block, said(block.body, "name"), block.json
+
     def keys(self) -> list[object] | None:
         """Return the blocks that are calls."""
         return [block for block in self._blocks if block.is_call]

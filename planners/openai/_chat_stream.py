@@ -174,6 +174,14 @@ class ChatAssembler(Assembler):
         first = self._first or (found[0] if found else _Choice(self._names))
         return next((each for each in (first, *found) if each.calls), first)
 
+    def being_written(self) -> tuple[object, str, str] | None:
+        """Return the call that is written now."""
+        first = self._first
+        if first is None or not first.all or first.all[-1].ended:
+            return None
+        call = first.all[-1]
+        return call, call.name, call.arguments
+
     def keys(self) -> list[object] | None:
         """Return the calls."""
         return list(self._calling().calls)

@@ -309,6 +309,14 @@ class ResponsesAssembler(Assembler):
             if item.read is not None:
                 yield Written(item, item.read)
 
+    def being_written(self) -> tuple[object, str, str] | None:
+        """Return the call that is written now."""
+        item = self._items[-1] if self._items else None
+        if item is None or item.name is None or item.whole or item.doubtful:
+            return None
+        found = item.body.get(item.name)
+        return item, said(item.body, "name"), found if isinstance(found, str) else ""
+
     def keys(self) -> list[object] | None:
         """Return the items that are calls."""
         kept = waiting([item.body for item in self._items])

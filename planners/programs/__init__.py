@@ -30,8 +30,9 @@ from dagexec.programs import LANGUAGE, RUN_PROGRAM, Programs, is_answer, program
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall
 from planners._core.planner import Answer, Extra, Planner
-from planners._core.stream import Assembler
+from planners._core.stream import Assembler, Companion
 from planners._core.widen import OPENAI, Dialect
+from planners.programs._ahead import Ahead, BlockSource, JsonSource, Reader
 from planners.programs._api import AnyAssembler, ProgramApi
 from planners.programs._blocks import program_in
 
@@ -108,6 +109,8 @@ class _Programs(Extra):
         self._tools = tools
         self._calls = calls
         self._programs = Programs(self._past)
+        # Finds the program in what is being written.
+        self._reader: Callable[[], Reader] = JsonSource
         self.tool = self._made(Executor(tools.values()))
 
     def _made(self, executor: Executor) -> Tool[..., Any]:
@@ -139,8 +142,17 @@ class _Programs(Extra):
             )
         return executor.within(executor.timeouts, tools=[self._made(executor)])
 
+    def reads_blocks(self) -> None:
+        """Find programs in texts, where they are blocks."""
+        self._reader = BlockSource
+
+    def companion(self) -> Companion | None:
+        return Ahead(self._programs, self._tools, self._reader)
+
     def of(self, calls: CallLog) -> _Programs:
-        return _Programs(self._tools, self.instructions, alone=self.alone, calls=calls)
+        made = _Programs(self._tools, self.instructions, alone=self.alone, calls=calls)
+        made._reader = self._reader
+        return made
 
 
 class ProgramPlanner(Planner):
@@ -174,6 +186,7 @@ class ProgramPlanner(Planner):
         functions = self._by_name
         text = _FENCED.format(language=LANGUAGE, stubs=stubs(functions.values()))
         extra = _Programs(functions, text, alone=True)
+        extra.reads_blocks()
         self._functions = functions
         self._by_name = {extra.tool.name: extra.tool}
         self._definitions = []
