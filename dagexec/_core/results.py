@@ -89,7 +89,8 @@ class ProgramEnd:
     at its end, of JSON's kinds. Of a program that corrects an earlier one, `reused` has the earlier
     calls in whose place none was made, by the id that the call has in this program, and `unused`
     the earlier calls that it did not come to: each a `dagexec.programs.EarlierCall`. `left` are the
-    variables of a program that failed, as they were where it did.
+    variables of a program that failed, as they were where it did, and `definitions` the functions
+    of the program's own that the next one can use: text by name.
     """
 
     result: Any = None
@@ -100,6 +101,7 @@ class ProgramEnd:
     reused: Mapping[str, Any] = field(default_factory=dict[str, Any])
     unused: Sequence[Any] = ()
     left: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    definitions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Results(Mapping[str, Outcome]):

@@ -35,7 +35,7 @@ from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
 from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
-from dagexec._runtime.intake import Accompanied, Live, Runnable
+from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
@@ -433,14 +433,10 @@ class Executor:
                 recorder, log = self._kept(nested, name, known)
         name = os.urandom(16).hex() if name is None else name
         if isinstance(plan, AsyncIterable):
-            source = aiter(plan)
-            run = Run(self._runner, None, source, {}, name, recorder=recorder, log=log)
-            if isinstance(source, Accompanied):
-                run.companion = source.accompany(self)
-            return run
+            run = Run(self._runner, None, aiter(plan), {}, name, recorder=recorder, log=log)
+            return run.accompanied_in(self)
         prepared = prepare(plan.calls, self.tools)
-        if self._orders:
-            plan = Plan(order_conflicts(plan.calls, self.tools))
+        plan = Plan(order_conflicts(plan.calls, self.tools)) if self._orders else plan
         return Run(self._runner, plan, None, prepared, name, recorder=recorder, log=log)
 
     def _kept(

@@ -28,7 +28,7 @@ from dagexec._core.whereabouts import Whereabouts
 from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
-from dagexec._runtime.intake import Listens, SourceError
+from dagexec._runtime.intake import Accompanied, Listens, SourceError
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.runner import Runner
 from dagexec._tools.context import given_back_meanwhile, inside_a_call, note_nested
@@ -93,6 +93,12 @@ class Run(ShowsItself):
         # Whether its block was left, and whether its task came to its end before.
         self._left = False
         self._driven = False
+
+    def accompanied_in(self, executor: Any) -> Run:
+        """Ask the source what goes on beside its calls in a run of this executor; return itself."""
+        if isinstance(self._source, Accompanied):
+            self.companion = self._source.accompany(executor)
+        return self
 
     @property
     def report(self) -> Report:

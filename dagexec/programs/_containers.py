@@ -215,9 +215,8 @@ class Containers(Expressions):
         body = self.expr(node.body, inner)
 
         async def run(frame: Frame) -> Any:
-            return Function(
-                "<lambda>", params, body, frame, await defaults_of(frame), expression=True
-            )
+            given = await defaults_of(frame)
+            return Function("<lambda>", params, body, frame, given, expression=True, node=node)
 
         return Code(run, waits=True)
 

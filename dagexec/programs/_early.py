@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ast
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 import anyio
@@ -46,8 +46,9 @@ _STEPS: Final = 200_000
 _CHARACTERS: Final = 400_000
 _CALLS: Final = 1_000
 
-# Returns, for what is written by now, its variables and what earlier attempts at it have done.
-Begin = Callable[[str], tuple[dict[str, Any], Sequence[EarlierCall]]]
+# Returns, for what is written by now, its variables and functions, and what earlier attempts at it
+# have done.
+Begin = Callable[[str], tuple[dict[str, Any], dict[str, str], Sequence[EarlierCall]]]
 
 
 @final
@@ -80,15 +81,20 @@ class EarlyProgram:
 
     certain: Final = True
 
-    def __init__(self, tools: Mapping[str, Tool[..., Any]], begin: Begin) -> None:
-        """Begin before the first character, with the functions that the program may call."""
+    def __init__(
+        self, tools: Mapping[str, Tool[..., Any]], begin: Begin, more: Iterable[str] = ()
+    ) -> None:
+        """Begin before the first character, with the functions that the program may call.
+
+        `more` are names of earlier programs' functions.
+        """
         self._tools = tools
         self._functions = functions_of(tools)
         self._begin = begin
         self._written = WrittenStatements()
         self._source = ""
         # Names that a call of a tool can be behind.
-        self._names = set(self._functions)
+        self._names = {*self._functions, *more}
         self._left = [_STEPS, _CHARACTERS]
         # Whether there is something to run that was not run yet, and whether nothing more starts.
         self._fresh = False
@@ -208,13 +214,14 @@ class EarlyProgram:
         self._used = {}
         if self._left[0] <= 0:
             return None
-        variables, earlier = self._begin(self._source)
+        variables, definitions, earlier = self._begin(self._source)
         self._reusable = Reusable(earlier, self._tools) if earlier else None
         try:
             live = LiveProgram(
                 self._source,
                 self._functions,
                 variables=copied(variables),
+                definitions=definitions,
                 max_steps=self._left[0],
                 max_calls=_CALLS,
             )

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, final
 
 from dagexec.programs._check import parse
+from dagexec.programs._definitions import definitions_of, preceded
 from dagexec.programs._errors import LimitReached, ProgramFailed
 from dagexec.programs._left import left_by
 from dagexec.programs._machine import Machine, ToolFunction
@@ -32,23 +33,28 @@ class LiveProgram:
         *,
         variables: dict[str, Any] | None = None,
         tree: ast.Module | None = None,
+        definitions: Mapping[str, str] | None = None,
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
     ) -> None:
         """Read the program; raise ProgramRefused for what is not in the language.
 
-        `tree` is what `parse` gave, of one that was checked before.
+        `tree` is what `parse` gave, of one that was checked before; `definitions` are functions of
+        earlier programs, by name.
         """
         self.source = source
         tree, last = _with_result(parse(source) if tree is None else tree)
+        self.definitions: dict[str, str] = {}
+        if definitions:
+            tree = preceded(tree, definitions)
         self.pipe = Pipeline(max_calls, max_steps)
         compiler = Statements(Machine(self.pipe), tools)
         self._frame = Frame(None)
         self._frame.vars.update(variables or {})
         try:
             self._code, _ = compiler.program(
-                tree, set(self._frame.vars), imports="import" in source
+                tree, set(self._frame.vars), imports="import" in source or bool(definitions)
             )
         except RecursionError:
             msg = "the program is nested too deep; give parts of it names"
@@ -144,6 +150,8 @@ class LiveProgram:
             self.left = left_by(self._tree, frame.vars, ahead_of)
         elif not pipe.tries:
             await self._settle_variables()
+        names = self.left if error is not None else frame.vars
+        self.definitions = definitions_of(self._tree, frame.vars, frame, names)
 
     async def _settle_variables(self) -> None:
         """Put what came in the place of promises: all calls have ended."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class Function:
     defaults: dict[str, Any]
     # A lambda's body is an expression.
     expression: bool = False
+    # What the program wrote, for the programs behind it.
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None = None
 
     def __repr__(self) -> str:
         """As Python writes a function, without an address."""

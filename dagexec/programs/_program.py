@@ -25,6 +25,8 @@ class Program:
     Args:
         source: The text.
         variables: Values that the program finds under these names, of JSON's kinds.
+        definitions: Functions of earlier programs that it finds, as `report.program.definitions`
+            gave them: text by name.
         earlier: What earlier attempts at it have done, if it corrects them: `calls_of(report)` of
             the last one. A call that is done is not made again; a write that may have taken effect
             raises ToolError instead.
@@ -39,6 +41,7 @@ class Program:
         source: str,
         *,
         variables: Mapping[str, Any] | None = None,
+        definitions: Mapping[str, str] | None = None,
         earlier: Iterable[EarlierCall] = (),
         started: Started | None = None,
         max_steps: int = 5_000_000,
@@ -49,6 +52,7 @@ class Program:
         self._tree = parse(source)
         self.source = source
         self.variables = dict(variables or {})
+        self.definitions = dict(definitions or {})
         self.earlier = tuple(earlier)
         self._started = started
         self._limits = {
@@ -60,19 +64,21 @@ class Program:
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
         """Return a run of it, for an executor with these tools."""
 
-        def begin(variables: dict[str, Any]) -> LiveProgram:
+        def begin(variables: dict[str, Any], definitions: dict[str, str]) -> LiveProgram:
             live = LiveProgram(
                 self.source,
                 functions_of(tools),
                 variables=variables,
                 tree=self._tree,
+                definitions=definitions,
                 **self._limits,
             )
             live.pipe.watches_writes = self._started is not None
             return live
 
         variables = plain(self.variables)
-        return ProgramSource(begin, variables, self.earlier, tools, self._started)
+        found = variables, self.definitions
+        return ProgramSource(begin, found, self.earlier, tools, self._started)
 
     def __repr__(self) -> str:
         """Return its size and its first line."""

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +19,7 @@ from dagexec._core.told import MAYBE
 from dagexec._errors import CallError, DagexecError
 from dagexec._tools.context import current_call
 from dagexec._tools.tool import Tool
+from dagexec.programs._definitions import needed
 from dagexec.programs._earlier import EarlierCall, bare, calls_of
 from dagexec.programs._early import EarlyProgram
 from dagexec.programs._errors import LimitReached, ProgramRefused
@@ -47,9 +47,9 @@ clock and no attributes: results are dicts, so write r["name"]. Tools are functi
 do not need one another run at the same time by themselves: never write threads, and await or \
 asyncio.gather change nothing. A tool that fails raises ToolError, which you may catch. The \
 value of the last expression comes back, and what you print; long values are shortened. \
-Variables of earlier programs are still there, and `_[3]` is the whole value of call 3. If a \
-program fails, send all of it again, corrected: calls that are done are not repeated, they give \
-their values at once."""
+Variables and functions of earlier programs are still there, and `_[3]` is the whole value of \
+call 3. If a program fails, send all of it again, corrected: calls that are done are not repeated, \
+they give their values at once."""
 
 _TOOL: Final = """\
 Run a Python program that calls the functions below. Use it for loops, for calls that need one \
@@ -102,11 +102,11 @@ class Programs:
     def early(self, tools: Mapping[str, Tool[..., Any]]) -> EarlyProgram:
         """Return a program that is about to be written: `feed` it, and `run_early` it."""
 
-        def begin(source: str) -> tuple[dict[str, Any], list[EarlierCall]]:
+        def begin(source: str) -> tuple[dict[str, Any], dict[str, str], list[EarlierCall]]:
             before = self._before("")
-            return _found(source, before), _earlier(before)
+            return *_found(source, before), _earlier(before)
 
-        made = EarlyProgram(tools, begin)
+        made = EarlyProgram(tools, begin, _definitions(self._before("")))
         self._early.append(made)
         return made
 
@@ -146,9 +146,11 @@ class Programs:
         before = self._before(call.id)
         started = self._claimed(source)
         try:
+            variables, definitions = _found(source, before)
             program = Program(
                 source,
-                variables=_found(source, before),
+                variables=variables,
+                definitions=definitions,
                 earlier=[each for each in _earlier(before) if each.tool not in repeat],
                 started=started,
             )
@@ -192,16 +194,26 @@ def is_answer(value: Any) -> bool:
     return type(value) is dict and {"result", "printed", "variables"} <= value.keys()
 
 
-def _found(source: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables that a program finds: of those that it names."""
-    try:
-        names = {each.id for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Name)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
+def _definitions(before: Mapping[str, Any]) -> dict[str, str]:
+    """Return the functions of earlier programs that still have their names."""
+    found: dict[str, str] = {}
+    for value in before.values():
+        if is_answer(value):
+            for name in value["variables"]:
+                found.pop(name, None)
+            found.update(value.get("definitions", {}))
+    return found
+
+
+def _found(source: str, before: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the variables and functions that a program finds: of those that it comes to name."""
+    names, definitions = needed(source, _definitions(before))
     found: dict[str, Any] = {}
     for value in before.values():
         if is_answer(value):
             found.update({k: v for k, v in value["variables"].items() if k in names})
+            for name in value.get("definitions", {}):
+                found.pop(name, None)
     if "_" in names:
         numbers = [int(name) for name in before if name.isdigit()]
         values: list[Any] = [None] * (max(numbers, default=0) + 1)
@@ -209,7 +221,7 @@ def _found(source: str, before: Mapping[str, Any]) -> dict[str, Any]:
             value = before[str(number)]
             values[number] = value["result"] if is_answer(value) else value
         found["_"] = values
-    return found
+    return found, definitions
 
 
 def _earlier(before: Mapping[str, Any]) -> list[EarlierCall]:
@@ -241,6 +253,8 @@ def answer_of(report: Results, tools: Mapping[str, Tool[..., Any]]) -> dict[str,
         answer["error"] = str(error)
         answer["variables"] = dict(program.left)
         answer["calls"] = [each.to_dict() for each in calls_of(report, tools)]
+    if program.definitions:
+        answer["definitions"] = dict(program.definitions)
     lost = [_lost(report, name) for name, each in report.items() if each.status != "done"]
     if lost:
         answer["lost"] = lost

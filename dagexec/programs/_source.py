@@ -127,16 +127,17 @@ class ProgramSource:
 
     def __init__(
         self,
-        begin: Callable[[dict[str, Any]], LiveProgram],
-        variables: dict[str, Any],
+        begin: Callable[[dict[str, Any], dict[str, str]], LiveProgram],
+        found: tuple[dict[str, Any], dict[str, str]],
         earlier: Sequence[EarlierCall],
         tools: Mapping[str, Tool[..., Any]],
         early: Started | None = None,
     ) -> None:
         """Begin at the program's first line, with what it finds there.
 
-        `begin` makes the program with its `variables`; `earlier` is what earlier attempts at it
-        have done, `early` the reads that were started before it was whole.
+        `begin` makes the program with what it has `found`, variables and functions; `earlier` is
+        what earlier attempts at it have done, `early` the reads that were started before it was
+        whole.
         """
         self._early = early
         # Outcomes of such reads, by the ids of the calls that need not start for it.
@@ -147,8 +148,9 @@ class ProgramSource:
         self._began = 0.0
         self._begin = begin
         self._tools = tools
+        variables, self._definitions = found
         self._given = variables, tuple(earlier)
-        self._live = begin(copied(variables))
+        self._live = begin(copied(variables), self._definitions)
         self._earlier = Reusable(earlier, tools) if earlier else None
         self._end: ProgramEnd | None = None
         self._news = anyio.Event()
@@ -286,6 +288,8 @@ class ProgramSource:
         begun: dict[str, Any] = {}
         if variables:
             begun["variables"] = variables
+        if self._definitions:
+            begun["definitions"] = self._definitions
         if open_ones:
             begun["earlier"] = [each.to_dict() for each in open_ones]
         if len(open_ones) < len(earlier):
@@ -311,7 +315,8 @@ class ProgramSource:
         if begun.get("secret"):
             earlier = list(self._given[1])
         self._given = variables, tuple(earlier)
-        self._live = self._begin(copied(variables))
+        self._definitions = begun.get("definitions", {})
+        self._live = self._begin(copied(variables), self._definitions)
         self._earlier = Reusable(earlier, self._tools) if earlier else None
 
     async def aclose(self) -> None:
@@ -369,6 +374,7 @@ class ProgramSource:
             {} if earlier is None else dict(earlier.taken),
             () if earlier is None else tuple(earlier.left),
             _kept(live.left) if live.over else {},
+            dict(live.definitions),
         )
         if live.over:
             self._end = end

@@ -21,7 +21,7 @@ from dagexec.programs._errors import LimitReached
 from dagexec.programs._expressions import iterable
 from dagexec.programs._functions import MODULES, member
 from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump, with_line
-from dagexec.programs._pipeline import Squash
+from dagexec.programs._pipeline import Pipeline, Squash
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of
 from dagexec.programs._values import Builtin
@@ -37,7 +37,17 @@ class Statements(Assignments):
         """Compile a whole program; `known` are variables that there are already."""
         self.imported = modules_of(tree) if imports else {}
         scope = scope_of(tree.body, sorted(known), None)
-        return self.block(tree.body, scope), scope
+        first = [node for node in tree.body if not node.lineno]
+        if not first:
+            return self.block(tree.body, scope), scope
+        before, own = self.block(first, scope), self.block(tree.body[len(first) :], scope)
+
+        async def run(frame: Frame) -> Jump | None:
+            await before.run(frame)
+            jump: Jump | None = await own.run(frame) if own.waits else own.run(frame)
+            return jump
+
+        return Code(run, waits=True), scope
 
     def block(self, body: list[ast.stmt], scope: Scope) -> Code:  # noqa: C901 - two forms
         """Compile statements that stand one below the other."""
@@ -47,6 +57,8 @@ class Statements(Assignments):
             steps.append((node.lineno, self.statement(node, scope)))
         pipe = self.pipe
         plain = [(line, code.run) for line, code in steps]
+        if steps and not steps[0][0]:
+            return _without_lines(pipe, [code for _, code in steps])
         if not any(code.waits for _, code in steps):
 
             def run(frame: Frame) -> Jump | None:
@@ -169,7 +181,7 @@ class Statements(Assignments):
 
         async def run(frame: Frame) -> Jump | None:
             while True:
-                pipe.line = line
+                pipe.line = line or pipe.line
                 value = await test.run(frame) if test.waits else test.run(frame)
                 if type(value) is Promise:
                     value = await pipe.force(value)
@@ -200,7 +212,7 @@ class Statements(Assignments):
             step, waits = body.run, body.waits
             iterator = iter(iterable(values))
             while True:
-                pipe.line = line
+                pipe.line = line or pipe.line
                 item = next(iterator, MISSING)
                 if item is MISSING:
                     break
@@ -225,7 +237,8 @@ class Statements(Assignments):
         store = self.store_name(node.name, scope)
 
         async def run(frame: Frame) -> None:
-            store(frame, Function(node.name, params, body, frame, await defaults_of(frame)))
+            given = await defaults_of(frame)
+            store(frame, Function(node.name, params, body, frame, given, node=node))
 
         return Code(run, waits=True)
 
@@ -364,6 +377,20 @@ class Statements(Assignments):
         if isinstance(error, LimitReached):
             raise error
         return jump, error
+
+
+def _without_lines(pipe: Pipeline, steps: list[Code]) -> Code:
+    """Compile statements of an earlier program, of which this one has no lines."""
+
+    async def run(frame: Frame) -> Jump | None:
+        for code in steps:
+            pipe.steps += 1
+            jump: Jump | None = await code.run(frame) if code.waits else code.run(frame)
+            if jump is not None:
+                return jump
+        return None
+
+    return Code(run, waits=True)
 
 
 def _error_types(kinds: Any) -> tuple[type[Exception], ...]:

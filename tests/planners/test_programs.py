@@ -307,3 +307,34 @@ def test_stubs_are_shorter_than_schemas() -> None:
     from dagexec.programs import stubs
 
     assert len(stubs(planner.by_name.values())) < len(json.dumps(planner.tools)) / 2
+
+
+async def test_functions_of_earlier_programs_stay(api: str, stream: bool) -> None:
+    shop = Shop()
+    script = [
+        program(
+            "import math",
+            "limit = 2",
+            "def dear(row):",
+            "    return row['price'] > limit and math.floor(row['price']) > 0",
+            "def titles(kind, least=0):",
+            "    return [r['title'] for r in books(kind) if dear(r) and r['price'] > least]",
+            "twice = lambda x: [x, x]",
+            "titles('art')",
+        ),
+        program("titles('crime') + twice(len(titles('art')))"),
+        program("limit = 0", "def dear(row):", "    return row['price'] > 10", "titles('art')"),
+        program("twice = 3", "1/0"),
+        program("[len(titles('art')), twice]"),
+        program("def fail():", "    return 1/0", "0"),
+        program("# a", "fail()"),
+        "Done.",
+    ]
+    options, model = setting(api, script, shop)
+    solution = await solve("…", stream=stream, **options)
+    assert solution.status == "done"
+    text = told(model)
+    for each in ('[\\"art 3\\"]', '[\\"crime 3\\", 1, 1]', "value:\\n[]", "value:\\n[0, 3]"):
+        assert each.replace('\\"', '"') in text.replace("\\\\", "\\").replace('\\"', '"'), each
+    assert "line 2: ZeroDivisionError" in text
+    assert text.count("    fail()") >= 1
