@@ -1,7 +1,8 @@
 """Run the tests of core, planners and journal on other Pythons, and on the oldest libraries.
 
     python .ci/versions.py           each Python that pyproject.toml names, and newer ones, if here
-    python .ci/versions.py --floors  the lowest versions of all dependencies that it allows
+    python .ci/versions.py --floors  the lowest versions of all dependencies that it allows, and
+                                     those of the frameworks that have an adapter
 
 Says which ran. With DAGEXEC_REQUIRE_INTEGRATION=1, as in .ci/run, a Python that a classifier names
 and that is not here is an error: classifiers name what was tried. Everything is made below
@@ -30,6 +31,12 @@ CORE = ("tests/scheduler", "tests/executor", "tests/journal", "tests/tools")
 PLANNERS = ("tests/planners",)
 # In virtual time; what needs threads, forks and processes is tried by a few that are quick.
 VIRTUAL = "not slow and not real_time and not integration"
+# What the adapters for frameworks promise, on the oldest of them; the newest are in `make test`.
+FRAMEWORKS = {
+    "adk": "tests/integrations/adk",
+    "openai-agents": "tests/integrations/openai_agents",
+    "pydantic-ai": "tests/integrations/pydantic_ai",
+}
 REAL = (
     "tests/executor/test_threads.py",
     "tests/executor/test_forks.py",
@@ -79,14 +86,27 @@ def python(version: str) -> str | None:
     return None
 
 
+def lowest(requirements: list[str]) -> list[str]:
+    """Return the lowest versions that requirements allow, as pip's constraints."""
+    return [re.sub(r"\s*>=\s*", "==", each.partition(";")[0]) for each in requirements]
+
+
 def floors() -> list[str]:
-    """Return the lowest versions that pyproject.toml allows, as pip's constraints."""
+    """Return the lowest versions that pyproject.toml allows."""
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["trio"]]
-    return [re.sub(r"\s*>=\s*", "==", each.partition(";")[0]) for each in wanted]
+    return lowest([*PROJECT["project"]["dependencies"], *extras["trio"]])
 
 
-def run(name: str, interpreter: str, tests: tuple[str, ...], constraints: list[str]) -> Result:
+def run(
+    name: str,
+    interpreter: str,
+    tests: tuple[str, ...],
+    constraints: list[str],
+    *,
+    extras: str = "trio",
+    chosen: str = VIRTUAL,
+    real: tuple[str, ...] = REAL,
+) -> Result:
     """Make an environment, run the tests in it, and return how that went."""
     began, folder = time.monotonic(), PLACE / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +119,10 @@ def run(name: str, interpreter: str, tests: tuple[str, ...], constraints: list[s
     commands = [
         [interpreter, "-m", "venv", str(folder)],
         [*pip, "--upgrade", "pip>=25.1"],
-        [*pip, "--constraint", str(limits), "--group", group, "--editable", f"{ROOT}[trio]"],
+        [*pip, "--constraint", str(limits), "--group", group, "--editable", f"{ROOT}[{extras}]"],
         [inside, "--version"],
-        [*pytest, "-m", VIRTUAL, *tests],
-        [*pytest, "-m", "not slow", *REAL],
+        [*pytest, "-m", chosen, *tests],
+        *([[*pytest, "-m", "not slow", *real]] if real else []),
     ]
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("DAGEXEC_")
@@ -148,10 +168,21 @@ def on_other_pythons() -> int:
 
 
 def on_floors() -> int:
-    """Run the core's tests on the lowest versions; return an exit code."""
+    """Run the tests of core and adapters on the lowest versions; return an exit code."""
     constraints = floors()
-    print("\n".join(constraints), flush=True)
-    return report([run("floors", sys.executable, CORE, constraints)])
+    extras = PROJECT["project"]["optional-dependencies"]
+    frameworks = lowest([each for name in FRAMEWORKS for each in extras[name]])
+    print("\n".join([*constraints, *frameworks]), flush=True)
+    adapters = run(
+        "frameworks",
+        sys.executable,
+        tuple(FRAMEWORKS.values()),
+        frameworks,
+        extras=",".join(("trio", *FRAMEWORKS)),
+        chosen="not slow and not real_time",
+        real=(),
+    )
+    return report([run("floors", sys.executable, CORE, constraints), adapters])
 
 
 def report(results: list[Result]) -> int:

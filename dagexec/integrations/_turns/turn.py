@@ -207,8 +207,10 @@ class Turn:
     def _start(self) -> bool:
         """Begin a plan; return False if the time of the turn is over."""
         loop = asyncio.get_running_loop()
-        self._began = loop.time() if self._began is None else self._began
-        executor = self._within(loop.time() - self._began)
+        now = loop.time()
+        if self._began is None:
+            self._began = now
+        executor = self._within(now - self._began)
         if executor is None:
             return False
         self._resting = False

@@ -6,7 +6,7 @@ needs the call would take the text of the failure for its value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, final
@@ -15,7 +15,7 @@ _TOLD: Final[ContextVar[list[None] | None]] = ContextVar("dagexec_mcp_told", def
 
 
 @contextmanager
-def told() -> Iterator[list[None]]:
+def told() -> Generator[list[None]]:
     """Collect the failures that servers tell of in here, in tasks that are started in here too."""
     found: list[None] = []
     token = _TOLD.set(found)
