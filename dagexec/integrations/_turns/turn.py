@@ -127,6 +127,8 @@ class Turn:
         # When the first call came, and whether the plan was ended because nobody was there.
         self._began: float | None = None
         self._resting = False
+        # Whether the framework is about to cancel its tasks.
+        self._ending = False
         self._one_by_one = asyncio.Lock()
         self._base: Context = copy_context()
 
@@ -189,10 +191,14 @@ class Turn:
         await self._leave_last()
         return ticket
 
-    @property
-    def occupied(self) -> bool:
-        """Whether tasks of the framework wait for outcomes of this turn."""
-        return self._present > 0
+    async def release(self) -> None:
+        """End the turn when the framework's tasks have left it, which it is about to cancel.
+
+        They take the outcomes that are there with them; at once if there are no such tasks.
+        """
+        self._ending = True
+        if not self._present:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """End what still runs of the turn; to be called when the framework has ended it."""
@@ -384,7 +390,10 @@ class Turn:
 
     async def _leave_last(self) -> None:
         """Wait for the end of the run, if that was the last call of the turn."""
-        if self._present == 0 and self._rendezvous.closed and self._driver is not None:
+        whole = self._rendezvous.closed
+        if self._present == 0 and (whole or self._ending) and self._driver is not None:
+            if not whole:
+                self._driver.cancel()
             await until_done(self._driver)
 
     async def _run_alone(self, ticket: Ticket) -> Ticket:

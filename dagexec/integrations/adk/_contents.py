@@ -66,22 +66,31 @@ def failed(response: Any) -> bool:
     return set(response) == {"error"} or response.get("isError") is True
 
 
-def show(request: Any, total: int) -> None:
-    """Put into a request what the model needs to refer to results."""
+def show(request: Any, total: int, known: dict[str, tuple[Any, Any]]) -> None:
+    """Put into a request what the model needs to refer to results.
+
+    `known` keeps the declarations that take references: the ADK makes its own anew each time.
+    """
     if request.config is None or not any(
         getattr(tool, "function_declarations", None) for tool in request.config.tools or ()
     ):
         return
     request.append_instructions([INSTRUCTIONS])
-    request.config.tools = [_wide(tool) for tool in request.config.tools]
+    request.config.tools = [_wide(tool, known) for tool in request.config.tools]
     request.contents = list(_numbered(request.contents, total))
 
 
-def _wide(tool: Any) -> Any:
+def _wide(tool: Any, known: dict[str, tuple[Any, Any]]) -> Any:
     declarations = getattr(tool, "function_declarations", None)
     if not declarations:
         return tool
-    return tool.model_copy(update={"function_declarations": [_widened(d) for d in declarations]})
+    found = []
+    for declaration in declarations:
+        kept = known.get(declaration.name)
+        if kept is None or kept[0] != declaration:
+            kept = known[declaration.name] = (declaration, _widened(declaration))
+        found.append(kept[1])
+    return tool.model_copy(update={"function_declarations": found})
 
 
 def _widened(declaration: Any) -> Any:

@@ -111,6 +111,7 @@ class DagPlugin(BasePlugin):
         self._crew.own(tools)
         self._own = [OwnTool(each) for each in tools]
         self._references = references
+        self._declarations: dict[str, tuple[Any, Any]] = {}
         # The turns of the last calls, by their sessions and ids.
         self._turns: OrderedDict[tuple[str, str], Turn] = OrderedDict()
 
@@ -125,7 +126,8 @@ class DagPlugin(BasePlugin):
                 llm_request.tools_dict[name] = self._handed_in(tool)
         if self._references:
             events = callback_context.session.events
-            show(llm_request, sum(len(calls) for _, calls in spoken(events)))
+            total = sum(len(calls) for _, calls in spoken(events))
+            show(llm_request, total, self._declarations)
 
     def _handed_in(self, tool: BaseTool) -> BaseTool:
         one: Any = copy.copy(tool)

@@ -219,8 +219,8 @@ class Dag(AbstractCapability[AgentDepsT]):
             self._run.validators.clear()
             # A cancelled run cancels its calls only after this, and keeps the results of those that
             # are done: they end their turn by themselves.
-            if turn is not None and not (cancelled and turn.occupied):
-                await turn.aclose()
+            if turn is not None:
+                await (turn.release() if cancelled else turn.aclose())
 
     def _turn(self, ctx: RunContext[AgentDepsT], call: ToolCallPart) -> Turn | None:
         """Return the turn that a call belongs to; None for calls that no reply has."""

@@ -118,7 +118,8 @@ class ModelSide:
     def _wide(self, tool: ToolDefinition) -> ToolDefinition:
         schema = tool.parameters_json_schema
         kept = self._widened.get(tool.name)
-        if kept is None or kept[0] is not schema:
+        # By value: the framework makes the schemas anew for each request.
+        if kept is None or kept[0] != schema:
             kept = self._widened[tool.name] = (schema, widened(schema))
         return replace(tool, parameters_json_schema=kept[1])
 

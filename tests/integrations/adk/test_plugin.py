@@ -100,6 +100,23 @@ async def test_what_the_model_is_shown(script, talk):
     assert await session.say() == [("search", {"items": ["2 again", "b"]})]
 
 
+async def test_a_declaration_is_widened_once(script, talk, monkeypatch):
+    """Not at each request, though the ADK makes the declarations anew."""
+    from dagexec.integrations.adk import _contents
+
+    seen = []
+
+    def counted(schema):
+        seen.append(schema)
+        return widened(schema)
+
+    widened = _contents.widened
+    monkeypatch.setattr(_contents, "widened", counted)
+    session = talk(script(*[[("search", {"query": "a"})]] * 3), DagPlugin())
+    await session.say()
+    assert len(seen) == 4  # the tools of the agent that have parameters
+
+
 async def test_calls_that_never_come(script, talk):
     """Answered by a callback, unknown: what needs them is skipped, and the others run."""
 

@@ -139,6 +139,25 @@ async def test_what_the_model_is_shown(script, made):
     assert "$template" not in kept
 
 
+async def test_a_schema_is_widened_once(script, made, monkeypatch):
+    """Not at each request, though the framework makes the schemas anew; a changed one is again."""
+    from dagexec.integrations.pydantic_ai import _messages
+
+    seen = []
+
+    def counted(schema):
+        seen.append(schema)
+        return widened(schema)
+
+    widened = _messages.widened
+    monkeypatch.setattr(_messages, "widened", counted)
+    turns = [[("search", {"query": "a"})]] * 3
+    agent = made(script(*turns, "done", *turns), Dag())
+    await agent.run("go")
+    await agent.run("go")
+    assert len(seen) == 4  # the tools of the agent
+
+
 async def test_without_references_nothing_is_shown(script, made):
     """And an argument that looks like one is a value."""
     model = script([("echo", {"value": {"$ref": "1"}})])

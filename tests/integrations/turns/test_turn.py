@@ -254,6 +254,19 @@ async def test_cancelling_all_leaves_nothing(after):
     assert asyncio.get_running_loop().time() == pytest.approx(1000 + after)
 
 
+async def test_a_turn_that_is_released_ends_with_its_last_task():
+    """Whatever order they leave in: one that is done takes its result, the rest is cancelled."""
+    now = turn(("a", {}), ("a", {"x": {"$ref": "3"}}), ("a", {}))
+    tasks = [asyncio.ensure_future(done(now, key, slow)) for key in ("1", "2")]
+    await asyncio.sleep(1)  # the first has its result, and its task has not been told yet
+    await now.release()
+    for task in reversed(tasks):
+        task.cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(found[1], asyncio.CancelledError)
+    assert not left_over()
+
+
 async def test_a_turn_that_is_closed_leaves_nothing():
     """A framework that knows when its turn ends says so."""
     one = turn(("slow", {}), ("slow", {}))
