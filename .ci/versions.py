@@ -33,9 +33,9 @@ PLANNERS = ("tests/planners",)
 VIRTUAL = "not slow and not real_time and not integration"
 # What the adapters for frameworks promise, on the oldest of them; the newest are in `make test`.
 FRAMEWORKS = {
-    "adk": "tests/integrations/adk",
-    "openai-agents": "tests/integrations/openai_agents",
-    "pydantic-ai": "tests/integrations/pydantic_ai",
+    "adk": "tests/integrations/adk/test_plugin.py",
+    "openai-agents": "tests/integrations/openai_agents/test_dag_agent.py",
+    "pydantic-ai": "tests/integrations/pydantic_ai/test_dag.py",
 }
 REAL = (
     "tests/executor/test_threads.py",

@@ -34,7 +34,7 @@ async def test_a_servers_tools(script):
         ("slow", {"steps": 100_000}),
     ]
     model = script(turn, [("add", {"a": {"$ref": "2"}, "b": {"$ref": "4"}})])
-    toolset = MCPToolset(StdioTransport(sys.executable, [str(SERVER), "x"]))
+    toolset = MCPToolset(StdioTransport(sys.executable, [str(SERVER), "x"]), init_timeout=60)
     dag = Dag(options={"slow": {"timeout": 0.5}})
     agent = Agent(model, toolsets=[toolset], capabilities=[dag])
 
