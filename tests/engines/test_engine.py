@@ -301,6 +301,27 @@ class TestRuns:
         assert report["a"].value == ["mine", True, None, True]
 
 
+class TestWithoutAQueue:
+    """Calls that begin in the process that decided them."""
+
+    @pytest.mark.timeout(60)
+    async def test_a_chain_waits_for_no_look_into_a_queue(self, url, name):
+        """Each look would cost more than this test may take; no tool sees how it was begun."""
+        plan = [Call("c0", "get"), *(Call(f"c{n}", "get", {"x": Ref(f"c{n - 1}")}) for n in (1, 2))]
+        async with DbosEngine([get], database_url=url, name=name, polling=300) as engine:
+            assert (await engine.run(plan)).ok
+
+    async def test_what_exceeds_the_places_waits_in_the_queue(self, url, name):
+        """No more than may run at a time, whichever way they came."""
+        spans.clear()
+        plan = [Call(f"c{each}", "span", {"seconds": 0.2}) for each in range(6)]
+        settings = {"database_url": url, "name": name, "polling": 0.05, "concurrency": 2}
+        async with DbosEngine([span], **settings) as engine:
+            assert (await engine.run(plan)).ok
+        assert len(spans) == 6
+        assert max(sum(b <= at < e for b, e in spans) for at, _ in spans) == 2
+
+
 class TestTheGuide:
     """Its example."""
 

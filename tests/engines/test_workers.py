@@ -177,6 +177,26 @@ async def test_what_becomes_of_writes_in_flight(start, url, name, tmp_path, how)
         assert begun(tmp_path) == {"k": 1, "s": 2, "p": 2, "n": 1, "m": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_what_a_driver_began_without_a_queue(start, url, name, tmp_path):
+    """It goes on in a worker; a process that only asks, and decides now, runs none of it."""
+    from tests.engines.worker import long
+
+    async with asking(url, name, tmp_path) as engine:
+        first = await asyncio.to_thread(start().wait_until_ready)
+        first.tell(run="r", plan="long")
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
+        await asyncio.to_thread(first.kill)
+        waiting = asyncio.create_task(engine.run(long(), run_id="r"))
+        second = await asyncio.to_thread(start().wait_until_ready)
+        report = await waiting
+    assert report["s"].status == "in_doubt"
+    assert report.outputs == {"k": "found 1", "p": "p()", "n": "n(found 1)"}
+    assert begun(tmp_path) == {"k": 1, "s": 1, "p": 2, "n": 1}
+    assert {line.process for line in lines(tmp_path)} == {first.pid, second.pid}
+
+
 @pytest.mark.timeout(120)
 async def test_a_run_that_is_cancelled_from_elsewhere(start, url, name, tmp_path):
     """What runs in a worker stops within seconds, and what waits never begins."""

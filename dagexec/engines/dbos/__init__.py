@@ -35,12 +35,14 @@ print(report.outputs)
 {'p': 9.5, 'pay': 'paid 9.5'}
 ```
 
-In a worker-only process call `await engine.work()`; run as many of them as you like. Each call
+In a worker-only process call `await engine.work()`; run as many of them as you like. A call begins
+at once in the process that decides its run, if that works too and has a place for it; otherwise it
 waits in a queue until a worker takes it. Tools without limits share one queue; a `Limiter`
 becomes a queue of its own, whose cap and rate of calls count for all machines together. What a
 queue cannot count, such as tokens, is refused unless the limiter says how processes share it
-(`peers=`). A call costs ten to twenty milliseconds of a processor, PostgreSQL's included, and
-waits up to `polling=0.1` seconds for a free worker to look (`python -m tests.benchmarks.engines`).
+(`peers=`). A call costs ten to twenty milliseconds of a processor, PostgreSQL's included; in a
+queue it waits up to `polling=0.1` seconds for a free worker to look, and as long again until its
+end is seen in another process (`python -m tests.benchmarks.engines`).
 
 Needs the extra `dbos`. The scheduler that drives a run in one process drives a workflow of DBOS
 here, and calls are workflows that wait in queues; whichever worker takes one runs it with an

@@ -7,7 +7,8 @@ knows that it is dead, without a clock and without an operator.
 
 Of DBOS's schema this reads the states in `workflow_status`, where its own functions
 would load whole rows for each look, and does one thing that DBOS has no function for: it takes
-calls out of their queues only if no worker has begun them. Values go through DBOS's own functions.
+calls out of their queues only if no worker has begun them. And it names the queue that a call of a
+dead worker goes on by. Values go through DBOS's own functions.
 """
 
 from __future__ import annotations
@@ -159,6 +160,15 @@ class Database:
             (list(ids),),
         )
         return [name for (name,) in rows]
+
+    async def requeue(self, dead: Sequence[str], queue: str) -> None:
+        """Let calls that dead workers began without a queue go on by way of this one."""
+        await self._fetch(
+            "update dbos.workflow_status set queue_name = %s where executor_id = any(%s)"
+            " and status = 'PENDING' and queue_name is null and name = 'dagexec.call'"
+            " and application_version = %s and application_name = %s returning workflow_uuid",
+            (queue, list(dead), *self._whose[:2]),
+        )
 
     # --------------------------------------------------------------------------------- connections
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dbos import error as dbos_error
 from dagexec import DagexecError, Executor
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
+from dagexec.engines.dbos._here import Here
 from dagexec.engines.dbos._queues import QueueSpec
 from dagexec.engines.dbos._rounds import Rounds
 from dagexec.engines.dbos._site import Site
@@ -70,7 +72,10 @@ class Process:
         self.site = Site(setting.name, setting.types, self.database, setting.polling)
         self._calls = Calls(self.site, setting.executor)
         queues = {tool: queue.name for tool, queue in setting.queues.items()}
-        self._rounds = Rounds(self.site, queues, self._calls)
+        count = setting.executor.concurrency
+        places = (math.inf if count is None else count) if setting.calls else 0
+        self._common = queues[""]
+        self._rounds = Rounds(self.site, queues, self._calls, Here(self._common, places))
 
     async def round(self, text: str) -> str:
         """Drive a round of a run to its end."""
@@ -170,6 +175,8 @@ class Process:
                 dead = await self.database.dead()
                 if dead:
                     _log.warning("%d worker(s) ended with work under way; it goes on", len(dead))
+                    # Only workers take from this queue; DBOS's own is everybody's.
+                    await self.database.requeue(dead, self._common)
                     await asyncio.to_thread(_recover, dead)
                     await self.database.bury(dead)
                 await self._calls.watch()

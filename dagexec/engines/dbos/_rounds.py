@@ -13,17 +13,18 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, final
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS
 
 from dagexec.engines._drive import Drive
 from dagexec.engines._front import FIELDS, broken, died
 from dagexec.engines._one import Assignment
 from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
+from dagexec.engines.dbos._here import Here
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, step, workflow
+from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, step
 
-# Calls that are put into their queues at the same time, each on a connection.
+# Calls that are begun, or put into their queues, at the same time, each on a connection.
 _AT_ONCE: Final = 8
 
 
@@ -31,11 +32,12 @@ _AT_ONCE: Final = 8
 class Rounds:
     """The rounds that this process drives."""
 
-    def __init__(self, site: Site, queues: Mapping[str, str], calls: Calls) -> None:
+    def __init__(self, site: Site, queues: Mapping[str, str], calls: Calls, here: Here) -> None:
         """Keep the names of the queues, by tool; under "" the one of all other tools."""
         self._site = site
         self._queues = queues
         self._calls = calls
+        self._here = here
 
     async def drive(self, text: str) -> str:
         """Run a round to its end."""
@@ -112,20 +114,19 @@ class Rounds:
         )
 
     async def _launch(self, assigned: list[list[str]]) -> int:
-        """Put calls into their queues; those that are there stay as they are."""
+        """Begin calls, or put them into their queues; those that are there stay as they are."""
         room = asyncio.Semaphore(_AT_ONCE)
 
-        async def enqueue(name: str, queue: str, text: str) -> None:
+        async def put(name: str, queue: str, text: str) -> None:
             async with room:
-                with SetWorkflowID(name):
-                    await DBOS.enqueue_workflow_async(queue, workflow("call"), text)
+                await self._here.put(name, queue, text)
 
-        async def enqueue_all() -> None:
+        async def put_all() -> None:
             async with asyncio.TaskGroup() as group:
                 for name, queue, text in assigned:
-                    group.create_task(enqueue(name, queue, text))
+                    group.create_task(put(name, queue, text))
 
-        await self._site.outside(enqueue_all())
+        await self._site.outside(put_all())
         return len(assigned)
 
     async def _stop(

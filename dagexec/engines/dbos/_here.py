@@ -1,0 +1,72 @@
+"""Calls that begin in the process that decided them, at once, while it has room for them.
+
+A queue's thread looks only from time to time, and a chain would pay that for each link. So a call
+of the common queue, which carries no limit of all workers, is started here as a workflow. What
+exceeds the places of this process goes into the queue, for whichever worker is free. A call that
+was begun here takes a place of the queue, so this process takes no more from the queue than it can
+run.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final, final
+
+from dbos import DBOS, SetWorkflowID
+from dbos._dbos import _get_dbos_instance  # pyright: ignore[reportPrivateUsage]
+
+from dagexec.engines.dbos._workflows import workflow
+
+# The workflow that the task of this context has made: nobody has run it before. One that comes from
+# a queue, or was there already, never runs in such a context.
+_made: Final[ContextVar[str | None]] = ContextVar("dagexec_made", default=None)
+
+
+def is_new(name: str) -> bool:
+    """Whether the workflow that this code is part of begins for the first time, anywhere."""
+    return _made.get() == name
+
+
+@final
+class Here:
+    """The places that this process has for calls of the common queue."""
+
+    def __init__(self, queue: str, places: float) -> None:
+        """Keep how many there are; 0 where others work."""
+        self._queue = queue
+        self._places = places
+
+    async def put(self, name: str, queue: str, text: str) -> None:
+        """Begin a call here, or put it into its queue; one that is there stays as it is."""
+        if queue == self._queue and _active().count_for_queue(queue) < self._places:
+            await self._begin(name, text)
+            return
+        with SetWorkflowID(name):
+            await DBOS.enqueue_workflow_async(queue, workflow("call"), text)
+
+    async def _begin(self, name: str, text: str) -> None:
+        place = _active().add(name, self._queue)
+
+        def release(_: object) -> None:
+            place.release()
+
+        before = _made.set(name)
+        try:
+            with SetWorkflowID(name):
+                handle = await DBOS.start_workflow_async(workflow("call"), text)
+        except BaseException:
+            place.release()
+            raise
+        finally:
+            _made.reset(before)
+        # The handle of a workflow that runs elsewhere, or has ended, has none.
+        running = getattr(handle, "task", None)
+        if running is None:
+            place.release()
+        else:
+            running.add_done_callback(release)
+
+
+def _active() -> Any:
+    # What the queues' threads count; DBOS has no other way to say that a place is taken.
+    return _get_dbos_instance()._active_workflows_set  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
