@@ -114,7 +114,8 @@ asyncio.run(main())
 Receipt(book='Dune', paid=9.5)
 ```
 
-`output_type=` uses the API's structured output; an answer that does not fit is sent back once,
+`output_type=` uses the API's structured output; from a server that refuses it, the schema in the
+system prompt is asked for alone. An answer that does not fit is sent back once,
 with what is wrong, and `answer.status` is `wrong_output` if it still does not fit. `approve=`
 needs no journal. `async with solving(…) as updates` is the same loop as an iterator of what
 happens: pieces of text (`Said`), calls that begin and end (`CallBegan`, `CallEnded`).

@@ -14,8 +14,9 @@ import anyio
 from planners._core.api import Api
 from planners._core.edge import get
 
-if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser
+if TYPE_CHECKING:  # `dagexec.limits` loads the standard library's email parser, output pydantic
     from dagexec.limits import Limiter, Permit
+    from planners._loop.output import Output
 
 # As the SDKs do it when nobody tells them not to.
 _ATTEMPTS: Final = 3
@@ -60,8 +61,19 @@ class Asking:
     api: Api
     client: Any
     limiter: Limiter | None
+    output: Output | None = None
 
     async def ask(self, request: Mapping[str, Any], deadline: float) -> Asked:
+        """Send a request, and again where a server refuses to be held to a form of the answer."""
+        try:
+            return await self._ask(request, deadline)
+        except Exception as error:
+            plainer = None if self.output is None else self.output.plainer(request, error)
+            if plainer is None:
+                raise
+        return await self._ask(plainer, deadline)
+
+    async def _ask(self, request: Mapping[str, Any], deadline: float) -> Asked:
         """Send a request; `deadline` is a point on the clock of the event loop.
 
         Raises what the SDK and the limiter raise.

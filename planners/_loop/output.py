@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, cast, final
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +21,9 @@ from planners._core.api import Api
 _FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 _KEY: Final = "value"
 _SHOWN: Final = 5  # problems in the text for the model
+# What servers say of an argument, or of a form of answer, that they do not know.
+_REFUSED: Final = (400, 404, 415, 422, 500, 501)
+_FORMS: Final = ("json_schema", "structured output", "text.format", "grammar", "guided")
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -43,6 +47,10 @@ class Output:
             schema = {"type": "object", "properties": {_KEY: schema}, "required": [_KEY], **kept}
         self.schema: dict[str, Any] = schema
         self.name = _NAME.sub("_", getattr(kind, "__name__", "answer"))[:64]
+        # Whether the API is asked for this form: until its server refuses to be.
+        self._native = True
+        # What the request has beside it, by the name of the argument that asks.
+        self._beside: dict[str, Any] = {}
 
     @property
     def instructions(self) -> str:
@@ -55,10 +63,29 @@ class Output:
     def options(self, api: Api, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of `create` with those that ask for this form."""
         merged = dict(given)
+        if not self._native:
+            return merged
         for name, part in api.structured(self.name, self.schema).items():
             own: dict[str, Any] = given[name] if isinstance(given.get(name), dict) else {}
             merged[name] = {**own, **part}
+            self._beside[name] = given.get(name)
         return merged
+
+    def plainer(self, request: Mapping[str, Any], error: Exception) -> dict[str, Any] | None:
+        """Return a request again without what asks for this form, if the server refused that.
+
+        Every later request goes without too: the schema in the system prompt remains. None where
+        the error is about something else.
+        """
+        asked = {name: beside for name, beside in self._beside.items() if name in request}
+        status = getattr(error, "status_code", None)
+        words = (*_FORMS, *(name for name in asked if "_" in name))
+        told = str(error).lower()
+        if not asked or status not in _REFUSED or not any(word in told for word in words):
+            return None
+        self._native = False
+        kept = {name: value for name, value in request.items() if name not in asked}
+        return kept | {name: beside for name, beside in asked.items() if beside is not None}
 
     def read(self, text: str) -> Any:
         """Return the value that an answer says; raise ValueError with a text for the model."""

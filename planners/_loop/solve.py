@@ -136,7 +136,7 @@ async def solve(
         raise DagexecError("there is nothing to ask: give a question, or a conversation with one")
     loop = _Loop(
         conversation,
-        Asking(planner.api, client, limiter),
+        Asking(planner.api, client, limiter, output),
         executor,
         model=model,
         streams=stream,

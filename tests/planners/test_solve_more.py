@@ -122,6 +122,51 @@ async def test_an_answer_of_a_type(api, stream):
     assert problems(answer) == []
 
 
+class Refused(Exception):
+    """As the SDKs raise it for status 400."""
+
+    status_code = 400
+
+
+def refusing(client, api, told):
+    """Have the client refuse every request that asks for a form; return what was asked."""
+    holder, name = {
+        "chat": (getattr(client, "chat", None) and client.chat.completions, "response_format"),
+        "responses": (getattr(client, "responses", None), "text"),
+        "messages": (getattr(client, "messages", None), "output_config"),
+    }[api]
+    create, asked = holder.create, []
+
+    async def other(**request):
+        asked.append(name in request)
+        if name in request:
+            raise Refused(told.format(name=name))
+        return await create(**request)
+
+    holder.create = other
+    return asked
+
+
+async def test_a_server_without_structured_output_is_asked_without_it(api, stream):
+    """Once refused, no later request asks for it; the schema in the prompt is enough."""
+    text = '{"title": "Dune", "price": 7.25}'
+    options, _ = setting(api, [[("look", {})], text])
+    asked = refusing(options["client"], api, "Invalid parameter: {name} of type 'json_schema'")
+    answer = await solve("?", **options, stream=stream, output_type=Offer)
+    assert answer.output == Offer(title="Dune", price=7.25)
+    assert asked == [True, False, False]
+    assert problems(answer) == []
+
+
+async def test_another_refusal_is_raised(api):
+    """The form has nothing to do with it."""
+    options, _ = setting(api, ["1"])
+    asked = refusing(options["client"], api, "no credit left")
+    with pytest.raises(Refused, match="no credit left"):
+        await solve("?", **options, output_type=Offer)
+    assert asked == [True]
+
+
 async def test_an_answer_that_does_not_fit_is_sent_back_once(api, stream):
     """With what is wrong in it."""
     options, model = setting(api, ['{"title": "Dune"}', '{"title": "Dune", "price": 7.25}'])
