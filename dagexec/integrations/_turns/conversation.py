@@ -103,7 +103,7 @@ class Conversation(EarlierCalls[Spoken]):
         `names` are those of the tools in the plan.
         """
         calls = [self.plan_call(call, names[call.tool]) for call in self.calls]
-        if any(call.needs for call in calls):
+        if any(call.needs or call.waits for call in calls):
             calls = without_faults(calls)
         if any(tools[call.tool].templates for call in calls):
             calls = order_conflicts(calls, tools)

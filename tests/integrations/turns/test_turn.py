@@ -370,6 +370,18 @@ async def test_a_failed_call_of_before_with_the_key_of_one_of_now(concurrency):
     assert "call 1 (slow) has no result to refer to" in str(found.error)
 
 
+async def test_a_circle_of_references_with_defaults():
+    """Nobody waits for ever: it is a fault like any other circle."""
+    one = turn(
+        ("slow", {"x": {"$ref": "2.slept", "default": 1}}),
+        ("slow", {"x": {"$ref": "1.slept", "default": 2}}),
+        ("slow", {}),
+    )
+    found = await all_of(*(done(one, key, slow) for key in "123"))
+    assert [each.status for each in found] == ["failed", "failed", "done"]
+    assert not left_over()
+
+
 async def test_defaults_one_after_the_other():
     """With concurrency=0 a reference to what comes later has no value: its default counts."""
     later = {"$ref": "2.slept", "default": 7}
