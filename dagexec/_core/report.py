@@ -51,7 +51,8 @@ class Report(ShowsItself, Results):
         """The ids of the calls that the run's end waited for, first to last.
 
         From the call that ended last, back over what let each one start: the dependency that ended
-        last or, where a call was ready and waited for a slot, the call that gave it back.
+        last or, where a call was ready and waited for a slot, the call that gave it back. It leaves
+        out what calls waited for at a `barrier`.
         """
         from dagexec._core.report_pictures import path_of
 

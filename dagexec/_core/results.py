@@ -218,9 +218,14 @@ class Results(Mapping[str, Outcome]):
         if any(items.values()):
             text += f"; {_tally('item', items)}"
         text += f" in {duration(self.elapsed)}"
-        if not self.blocked:
-            return text
-        return f"{text}, {duration(self.blocked_seconds)} of it with the event loop blocked"
+        if self.blocked:
+            text += f", {duration(self.blocked_seconds)} of it with the event loop blocked"
+        if self.error is not None:
+            # The type only: the text may hold values.
+            cause, line = self.error.__cause__ or self.error, getattr(self.error, "line", None)
+            text += f"; the program ended with {type(cause).__name__}"
+            text += f" in line {line}" if line else ""
+        return text
 
     def _calls_and_items(self) -> tuple[dict[str, int], dict[str, int]]:
         """Count the states of the calls of the plan, and of those that `$each` made of one."""

@@ -147,6 +147,14 @@ async def test_a_program_handles_a_tool_that_fails() -> None:
     assert report.ok
 
 
+async def test_the_line_of_a_report_tells_of_the_program_and_of_no_value() -> None:
+    secret = "s3cret"
+    report = await Executor([]).run(Program(f"x = 1\n[][{secret!r}]"))
+    assert str(report).endswith("; the program ended with TypeError in line 2")
+    assert secret not in repr(report)
+    assert "program" not in str(await Executor([]).run(Program("1")))
+
+
 async def test_one_hung_call_costs_what_needs_it() -> None:
     shop = Shop(hung=1e6)
     report = await shop.run(
