@@ -63,6 +63,12 @@ class Front:
                 f"{self.engine} runs whole plans: a plan that is still being written needs Executor"
             )
             raise DagexecError(msg)
+        if hasattr(given, "live"):
+            msg = (
+                f"{self.engine} runs whole plans, and a program finds its calls while it runs: use"
+                " Executor(tools, journal=...).run(program, run_id=...), which any process resumes"
+            )
+            raise DagexecError(msg)
         plan = given if isinstance(given, Plan) else Plan(cast("Iterable[Call]", given))
         self.executor.check(plan)
         for call in plan:
