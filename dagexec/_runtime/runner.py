@@ -9,10 +9,11 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, final
 
 from anyio import CancelScope, create_task_group
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from dagexec._concurrency import forks
 from dagexec._concurrency.capacities import Capacities
@@ -41,6 +42,8 @@ _log: Final = logging.getLogger("dagexec")
 
 # Calls of a run that are named as a warning, so that a large one does not flood the log.
 _NAMED: Final = 20
+_LOST: Final = frozenset({"failed", "timed_out"})
+_status: Final = attrgetter("status")
 
 # The runs that are being driven in this process, for those who look on.
 live: Final[dict[Runner, None]] = {}
@@ -184,10 +187,16 @@ class Runner:
         lane = self.lane
         if recorder is not None:
             await self.state.watchdog.wait(partial(recorder.deliver, lane.ended))
-        elif lane.ended.is_set():
+            return
+        if lane.ended.is_set():
             # What waiting would do but for a turn of the event loop, which the group takes.
             await checkpoint_if_cancelled()
-        else:
+            return
+        if self.state.cancelled is asyncio.CancelledError:
+            # A run of few calls that never wait has ended after this turn: to wait for it with the
+            # watchdog costs as much as a call. On trio the turn may be this task's before theirs.
+            await checkpoint()
+        if not lane.ended.is_set():
             await self.state.watchdog.wait(lane.ended.wait)
 
     def _finish(self) -> None:
@@ -243,11 +252,14 @@ def _limited_worker() -> type[Worker]:
 
 def _log_lost(run: RunState) -> None:
     """Name the calls that failed or timed out, without their arguments or the errors' texts."""
+    # Mostly there is none, and to look at each of thousands in a loop would cost every run.
+    if _LOST.isdisjoint(map(_status, run.machine.outcomes.values())):
+        return
     if not _log.isEnabledFor(logging.WARNING) or _shown_in_a_notebook():
         return
     lost = 0
     for name, outcome in run.machine.outcomes.items():
-        if outcome.status not in ("failed", "timed_out"):
+        if outcome.status not in _LOST:
             continue
         lost += 1
         level = logging.WARNING if lost <= _NAMED else logging.INFO
