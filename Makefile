@@ -123,7 +123,8 @@ format: $(STAMP) ## Put the code into shape
 .PHONY: check
 check: lint test ## lint and test
 
-# `make bench ARGS="--plot notebooks/pictures"` draws README's pictures again.
+# What README shows, in some minutes, on a machine that does nothing else:
+# make bench ARGS='--plot notebooks/pictures --only "graph of 300, 10" "fan-out of 1,000" "2 unequal"'
 .PHONY: bench
 bench: $(BENCH)/.installed ## Measure dagexec beside what else runs tool calls (some 20 minutes)
 	mkdir -p build
