@@ -40,7 +40,7 @@ Rules that hold for every driver:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, cast, final
 
 from dagexec._core.each import calls_of, gathered, item_targets
 from dagexec._core.events import (
@@ -196,7 +196,9 @@ class Scheduler(Standing):
             self._depend(node, name, lost, hard=False)
         return lost
 
-    def _depend(self, node: Node, name: str, lost: list[str], *, hard: bool) -> None:
+    def _depend(  # noqa: C901 - each frame costs
+        self, node: Node, name: str, lost: list[str], *, hard: bool
+    ) -> None:
         """Add a dependency; append the call to blame to `lost` if it was lost already."""
         source = self._nodes.get(name)
         if source is None:
@@ -215,7 +217,10 @@ class Scheduler(Standing):
                     lost.append(blame(name, outcome))
                 if source.missing == 0 or not _keeps(source, node, hard=hard):
                     return
-        _add_dependant(source, node, hard=hard)
+        if source.dependants:
+            source.dependants.append((node, hard))
+        else:
+            source.dependants = [(node, hard)]
         node.missing += 1
 
     def _depend_on_items(self, node: Node, source: Node, lost: list[str], *, hard: bool) -> bool:
@@ -307,7 +312,8 @@ class Scheduler(Standing):
                 continue
             dependant.missing += len(targets) - 1
             for index in targets:
-                _add_dependant(items[index], dependant, hard=hard)
+                # A list, because the call that it belongs to waits for it.
+                cast("list[tuple[Node, bool]]", items[index].dependants).append((dependant, hard))
         parent.dependants = kept
 
     def _on_settled(self, event: Settled) -> None:
@@ -506,13 +512,6 @@ class Scheduler(Standing):
 def _keeps(source: Node, dependant: Node, *, hard: bool) -> bool:
     """Whether a lost call may still hold a dependant back; a default is there at once."""
     return hard or source.call.id in dependant.call.ordered
-
-
-def _add_dependant(node: Node, dependant: Node, *, hard: bool) -> None:
-    if node.dependants:
-        node.dependants.append((dependant, hard))
-    else:
-        node.dependants = [(dependant, hard)]
 
 
 def _take_dependants(node: Node) -> list[Node]:

@@ -122,8 +122,8 @@ In a simulation of providers (`python -m tests.benchmarks.limits`) 1,000 calls t
 what the limits allow, with at most 3 refusals on average; four clients with a store, within 2 %.
 Four clients with `peers="auto"` are refused 0.06 to 0.11 times a request and take within 5 % (up to
 0.19 times and 9 % where there are no headers); with no option at all, 0.4 to 1.6 times. With four
-real processes and 1,600 requests (`python -m tests.benchmarks.machines`) a store keeps refusals to a
-few or none, and all take 1.02 to 1.09 of the least time on two busy cores.
+real processes and 1,600 requests (`python -m tests.benchmarks.machines`) a store keeps refusals to
+a few or none, and all take 1.02 to 1.09 of the least time on two busy cores.
 """
 
 from __future__ import annotations
