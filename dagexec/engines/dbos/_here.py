@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from typing import Any, Final, final
 
 from dbos import DBOS, SetWorkflowID
-from dbos._dbos import _get_dbos_instance  # pyright: ignore[reportPrivateUsage]
 
 from dagexec.engines.dbos._workflows import workflow
 
@@ -38,14 +37,16 @@ class Here:
 
     async def put(self, name: str, queue: str, text: str) -> None:
         """Begin a call here, or put it into its queue; one that is there stays as it is."""
-        if queue == self._queue and _active().count_for_queue(queue) < self._places:
-            await self._begin(name, text)
-            return
+        if queue == self._queue and self._places:
+            active = _active()
+            if active is not None and active.count_for_queue(queue) < self._places:
+                await self._begin(active, name, text)
+                return
         with SetWorkflowID(name):
             await DBOS.enqueue_workflow_async(queue, workflow("call"), text)
 
-    async def _begin(self, name: str, text: str) -> None:
-        place = _active().add(name, self._queue)
+    async def _begin(self, active: Any, name: str, text: str) -> None:
+        place = active.add(name, self._queue)
 
         def release(_: object) -> None:
             place.release()
@@ -68,5 +69,13 @@ class Here:
 
 
 def _active() -> Any:
-    # What the queues' threads count; DBOS has no other way to say that a place is taken.
-    return _get_dbos_instance()._active_workflows_set  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    """Return what the queues' threads count; DBOS has no other way to say that a place is taken.
+
+    None on a DBOS that keeps it elsewhere: all calls go through queues there, which is slower.
+    """
+    try:
+        from dbos._dbos import _get_dbos_instance  # pyright: ignore[reportPrivateUsage]
+    except ImportError:
+        return None
+    active = getattr(_get_dbos_instance(), "_active_workflows_set", None)
+    return active if hasattr(active, "count_for_queue") and hasattr(active, "add") else None
