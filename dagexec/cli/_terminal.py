@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final, TextIO, final
 
 import anyio
@@ -87,7 +87,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def _without_lines_on_failures(*, shown: bool) -> Iterator[None]:
+def _without_lines_on_failures(*, shown: bool) -> Generator[None]:
     """Keep the log from repeating what is shown: which calls failed or timed out."""
 
     def other(record: logging.LogRecord) -> bool:
