@@ -21,6 +21,7 @@ from agents.exceptions import AgentsException
 from dagexec import Timeouts
 from dagexec.integrations.openai_agents import dag_agent
 from dagexec.testing import run_virtual
+from tests.integrations.chance import argument
 
 # Turns in the slow test.
 FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
@@ -36,19 +37,6 @@ async def refuses(data):
 async def guarded() -> str:
     """Never run."""
     return "never"
-
-
-def argument(rng, size, plain):
-    """Return an argument, often a reference: back, forward, to itself, to nothing."""
-    roll = rng.random()
-    if roll < 0.5:
-        return plain
-    number = rng.randint(1, size + 1)
-    if roll < 0.7:
-        return {"$ref": str(number)}
-    if roll < 0.8:
-        return {"$ref": f"{number}.items[0]", "default": plain}
-    return {"$template": f"<${{{number}}}>"}
 
 
 def turn(rng):

@@ -15,24 +15,12 @@ pytest.importorskip("smolagents", reason="needs the extra smolagents")
 from smolagents import ActionStep, AgentError
 
 from dagexec import Timeouts
+from tests.integrations.chance import argument
 
 pytestmark = pytest.mark.real_time
 
 # Turns in the slow test.
 FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "100"))
-
-
-def argument(rng, size, plain):
-    """Return an argument, often a reference: back, forward, to itself, to nothing."""
-    roll = rng.random()
-    if roll < 0.5:
-        return plain
-    number = rng.randint(1, size + 1)
-    if roll < 0.7:
-        return {"$ref": str(number)}
-    if roll < 0.8:
-        return {"$ref": f"{number}.items[0]", "default": plain}
-    return {"$template": f"<${{{number}}}>"}
 
 
 def turn(rng):
