@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol, final
 
@@ -30,6 +30,8 @@ from dagexec.programs._where import brief, call_text
 
 _log = logging.getLogger("dagexec")
 RUN_PROGRAM: Final = "run_program"
+# What programs of one conversation write, as a resource.
+_CONVERSATION: Final = "dagexec:programs"
 # Seconds that a program's tool may take: a program's end is that of its run.
 _LONGEST: Final = 86_400.0
 # What is left to a program of the time of its call, so that it ends first and says where it stood.
@@ -337,7 +339,7 @@ def program_tool(
     `description` is by default the language and the tools as stubs.
 
     Its effect is `idempotent`: run again after a crash, with a journal, a program goes on where it
-    was.
+    was. It touches what its tools may touch, so calls of one reply that conflict keep their order.
     """
     shared = programs or Programs()
     inner = [each for each in executor.tools.values() if each.name != RUN_PROGRAM]
@@ -366,4 +368,28 @@ def program_tool(
         description=description or _TOOL.format(language=LANGUAGE, stubs=stubs(inner)),
         effect="idempotent",
         timeout=_LONGEST,
+        # One conversation's programs find one another's variables, in the order of their calls.
+        writes=(*_touched(inner, write=True), *((_CONVERSATION,) if programs is not None else ())),
+        reads=_touched(inner, write=False),
     )
+
+
+def _touched(tools: Iterable[Tool[..., Any]], *, write: bool) -> tuple[str, ...]:
+    """Return templates of all that calls of these tools may touch, whatever a program calls.
+
+    Where a tool names an argument, any resource that begins with the text before it may be meant:
+    a text has no parts, so what is asked of the source is never known.
+    """
+    found: dict[str, None] = {}
+    for each in tools:
+        for template in each.templates:
+            if template.write != write:
+                continue
+            text = ""
+            for literal, path in template.pieces:
+                text += literal.replace("{", "{{").replace("}", "}}")
+                if path:
+                    text += "{source.touches}"
+                    break
+            found[text] = None
+    return tuple(found)

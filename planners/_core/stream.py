@@ -201,7 +201,7 @@ class Companion(Protocol):
     """Sees calls while they are written, and has work of its own beside the run of a stream."""
 
     def see(self, key: object, name: str, text: str) -> None:
-        """Take a call that is being written: its tool's name and its arguments so far."""
+        """Take the first call of a reply while it is written: its tool and its arguments so far."""
         ...
 
     def accompany(self, executor: Executor, /) -> Callable[[], Awaitable[object]] | None:
@@ -284,7 +284,12 @@ class CallStream(ReplyStream):
                 self._on_written(progress)
         if not self._assembler.recognised:
             raise self._refused(event)
-        if self._companion is not None and (found := self._assembler.being_written()) is not None:
+        # What comes before a call in the reply may write what it reads.
+        if (
+            self._companion is not None
+            and (found := self._assembler.being_written()) is not None
+            and self._places.get(found[0], len(self._places)) == 0
+        ):
             self._companion.see(*found)
 
     def _on_written(self, written: Written) -> None:

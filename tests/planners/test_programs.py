@@ -10,6 +10,7 @@ import pytest
 
 from dagexec import Approve, DagexecError, Executor, Timeouts, tool
 from dagexec.journal import MemoryJournal
+from dagexec.programs import program_tool
 from dagexec.testing import ScriptedModel, check_conversation
 from planners import Dialogue, solve
 from planners.anthropic import MessagesPlanner
@@ -338,3 +339,33 @@ async def test_functions_of_earlier_programs_stay(api: str, stream: bool) -> Non
         assert each.replace('\\"', '"') in text.replace("\\\\", "\\").replace('\\"', '"'), each
     assert "line 2: ZeroDivisionError" in text
     assert text.count("    fail()") >= 1
+
+
+async def test_programs_of_one_reply_run_in_order_and_find_each_others_variables() -> None:
+    model = ScriptedModel(
+        [[("run_program", {"source": "a = 5"}), ("run_program", {"source": "a + 1"})], "Done."]
+    )
+
+    @tool(effect="pure")
+    def same(x: int) -> int:
+        return x
+
+    planner, executor = with_programs(ChatPlanner([same])), Executor([same])
+    options: dict[str, Any] = {"client": model.openai(), "model": "m", "executor": executor}
+    solution = await solve("…", planner=planner, **options)
+    assert solution.reports[0]["2"].value["result"] == 6
+
+
+async def test_a_program_touches_what_its_tools_may_touch() -> None:
+    @tool(writes=("file:{path}", "a{{b}}", "log"), reads=("{path}",))
+    def save(path: str) -> str:
+        return path
+
+    made = program_tool(Executor([save]))
+    found = {(each.resource, each.write, each.exact) for each in made.resources({"source": "1"})}
+    assert found == {
+        ("file:", True, False),
+        ("a{b}", True, True),
+        ("log", True, True),
+        ("", False, False),
+    }

@@ -275,6 +275,40 @@ async def test_a_program_in_a_text_starts_its_reads_too() -> None:
     assert dict(shop.said)["look a"] < 1.5
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("before", ["put", "run_program"])
+@pytest.mark.parametrize("planner_type", [ChatPlanner, ResponsesPlanner, MessagesPlanner])
+async def test_a_program_reads_what_the_calls_before_it_in_the_reply_wrote(
+    planner_type: Any, before: str, *, stream: bool
+) -> None:
+    from dagexec.testing import ScriptedModel
+    from planners import solve
+
+    kept = {"x": "old"}
+
+    @tool(writes=("shelf:{name}",))
+    async def put(name: str, value: str) -> str:
+        await anyio.sleep(1)
+        kept[name] = value
+        return value
+
+    @tool(effect="read", reads=("shelf:{name}",))
+    async def get(name: str) -> str:
+        return kept[name]
+
+    first = {"name": "x", "value": "new"}
+    if before == "run_program":
+        first = {"source": "y = put('x', 'new')"}
+    second = {"source": "x = get('x')\n" + "# …\n" * 200 + "x\n"}
+    model = ScriptedModel([[(before, first), ("run_program", second)], "Done."])
+    client = model.anthropic() if planner_type is MessagesPlanner else model.openai()
+    planner = with_programs(planner_type([put, get]))
+    executor = Executor([put, get])
+    options: dict[str, Any] = {"client": client, "model": "m", "executor": executor}
+    solution = await solve("…", planner=planner, stream=stream, **options)
+    assert solution.reports[0]["2"].value["result"] == "new"
+
+
 def tools_of(world: World, chance: random.Random) -> list[Any]:
     async def some() -> None:
         await anyio.sleep(chance.choice([0, 0.01, 0.05, 0.2]))
