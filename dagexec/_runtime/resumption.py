@@ -167,7 +167,8 @@ class Resumption:
             msg = (
                 f"the plan of run {run_id!r} was still arriving when its process ended; give"
                 f" its calls again, run(calls, run_id={run_id!r}), or if it is that of a program,"
-                f" resume({run_id!r}, answers, plan=program): what is done stays done"
+                f" resume({run_id!r}, answers, plan=program), `dagexec resume --program FILE`:"
+                " what is done stays done"
             )
             raise DagexecError(msg)
 

@@ -52,7 +52,8 @@ configuration:
 ```
 
 Journals: `dagexec run … --journal FILE --run-id RUN`, `dagexec runs`, `dagexec show RUN`, and
-`dagexec resume RUN --tools … --answer ID=approve`, which asks for what is missing at a terminal.
+`dagexec resume RUN --tools … --answer ID=approve`, which asks for what is missing at a terminal;
+of a program's run it needs `--program FILE` too.
 
 Exit codes: 0 all calls are done, 1 some call is not, 2 the plan or the usage is wrong, 130
 interrupted; `doctor` has its own, see `dagexec.doctor`.

@@ -10,6 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, final
 
@@ -21,6 +22,7 @@ from dagexec._core.report import Report
 from dagexec._runtime.executor import Executor
 from dagexec._runtime.settings import Timeouts
 from dagexec.cli._inputs import UsageError, load_tools
+from dagexec.cli._programs import outcome_of, read_program
 from dagexec.cli._terminal import Terminal
 from dagexec.journal import SqliteJournal
 
@@ -68,6 +70,7 @@ def add_runs(commands: Any, *, tools: str, epilog: str) -> None:
     add("run", metavar="RUN", help="as `dagexec runs` lists it")
     add("--journal", metavar="JOURNAL", help=where)
     add("--tools", required=True, metavar="MODULE_OR_PATH", help=tools)
+    add("--program", metavar="FILE", help="where the run is that of a program: its file")
     add("--answer", action="append", default=[], metavar="ID=…", help=_ANSWER)
     add("--timeout", type=float, default=30.0, metavar="S", help="of a call: 30; 0 for none")
     add(
@@ -205,6 +208,7 @@ def resume(options: Namespace, terminal: Terminal) -> int:
             raise UsageError(msg)
         texts[name] = text
     timeouts = Timeouts(call=options.timeout or None)
+    program = None if options.program is None else read_program(options.program)
     with _existing(options.journal) as journal:
         executor = Executor(load_tools(options.tools), journal=journal, timeouts=timeouts)
         waiting = _waiting(_report(journal, options.run))
@@ -214,8 +218,9 @@ def resume(options: Namespace, terminal: Terminal) -> int:
         }
         if sys.stdin.isatty() and not options.no_input:
             said |= _ask(terminal, {n: o for n, o in waiting.items() if n not in said})
-        report = anyio.run(executor.resume, options.run, _by_call(said, waiting))
-    terminal.write_json(report.to_dict())
+        go_on = partial(executor.resume, plan=program)
+        report = anyio.run(go_on, options.run, _by_call(said, waiting))
+    terminal.write_json(report.to_dict() if program is None else outcome_of(report))
     for name, place in _waiting(report).items():
         terminal.note(f"{name}: {place}")
     return 0 if report.ok else 1

@@ -219,3 +219,21 @@ def test_a_run_whose_process_died_says_what_to_do_next(tmp_path, monkeypatch, ca
     wrong = said("runs", "runs.db", "--journal", "other.db")
     assert (wrong[0], "two journals" in wrong[2]) == (2, True)
     assert "`dagexec runs runs.db` lists" in said("show", "runs.db")[2]
+
+
+def test_a_program_goes_on_with_an_answer_in_another_process(tmp_path):
+    (tmp_path / "tools.py").write_text(TOOLS)
+    (tmp_path / "program.py").write_text("p = pay(5)\nprint(p)\n[p, form('colour')]\n")
+    run = command(tmp_path, "run", "program.py", "--tools", "tools.py", "--run-id", "r1")
+    assert run.returncode == 1
+    resume = ("resume", "r1", "--tools", "tools.py")
+    told = command(tmp_path, *resume, "--answer", "1=approve")
+    assert told.returncode == 2
+    assert "`dagexec resume --program FILE`" in told.stderr
+    resume = (*resume, "--program", "program.py")
+    told = command(tmp_path, *resume, "--answer", "1=approve")
+    assert (told.returncode, json.loads(told.stdout)["printed"]) == (1, "paid 5\n")
+    told = command(tmp_path, *resume, "--answer", "2=blue")
+    assert told.returncode == 0, told.stderr
+    result = {"result": ["paid 5", "colour: blue"], "printed": "paid 5\n", "error": None}
+    assert json.loads(told.stdout) == result
