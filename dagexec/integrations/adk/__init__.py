@@ -8,7 +8,9 @@ ends the run, and two calls that write the same file race. `DagPlugin` changes t
 import asyncio
 
 from google.adk.agents import LlmAgent
+from google.adk.models import BaseLlm, LlmResponse
 from google.adk.runners import InMemoryRunner
+from google.genai import types
 
 from dagexec import Timeouts
 from dagexec.integrations.adk import DagPlugin
@@ -16,15 +18,30 @@ from dagexec.integrations.adk import DagPlugin
 
 async def search(query: str) -> dict:
     """Search the web."""
-    return {"items": [query]}
+    return {"items": [f"On {query}", f"More on {query}"]}
 
 
 async def save(path: str, text: str) -> dict:
     """Write a file."""
+    print(f"{path}: {text}")
     return {"saved": path}
 
 
-agent = LlmAgent(name="librarian", model="gemini-3-pro", tools=[search, save])
+calls = [
+    ("search", {"query": "jellyfish"}),
+    ("save", {"path": "titles.txt", "text": {"$ref": "1.items[0]"}}),
+]
+parts = [types.Part(function_call=types.FunctionCall(name=n, args=a)) for n, a in calls]
+
+
+class Script(BaseLlm):  # with a key: LlmAgent(model="gemini-3-pro", ...)
+    async def generate_content_async(self, llm_request, stream=False):
+        asked = len(llm_request.contents) == 1
+        content = types.Content(role="model", parts=parts if asked else [types.Part(text="Saved.")])
+        yield LlmResponse(content=content)
+
+
+agent = LlmAgent(name="librarian", model=Script(model="script"), tools=[search, save])
 plugin = DagPlugin(
     timeouts=Timeouts(call=30, turn=120),
     concurrency=8,
@@ -34,13 +51,19 @@ plugin = DagPlugin(
     },
 )
 runner = InMemoryRunner(agent, plugins=[plugin])
-asyncio.run(runner.run_debug("Find papers on jellyfish, save the first title"))
+events = asyncio.run(runner.run_debug("Find papers on jellyfish, save a title", quiet=True))
+print(events[-1].content.parts[0].text)
 ```
 
-The model may now write both calls in one reply, the second with `{"$ref": "1.items[0]"}` as its
-text: the tools' declarations take references, the instructions say how, and each result names its
-call. Two calls that write the same file run in the model's order. A call that takes longer than its
-limit costs its own result and those of calls that need it, and the model is told.
+```text
+titles.txt: On jellyfish
+Saved.
+```
+
+The model writes both calls in one reply, the second with `{"$ref": "1.items[0]"}` as its text: the
+tools' declarations take references, the instructions say how, and each result names its call. Two
+calls that write the same file run in the model's order. A call that takes longer than its limit
+costs its own result and those of calls that need it, and the model is told.
 
 What stays: callbacks of agents and plugins, state deltas, artifacts, confirmations, long-running
 tools, credentials, transfers, agents as tools, MCP toolsets, streaming, tracing. Events of a

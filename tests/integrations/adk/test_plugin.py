@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +15,7 @@ from google.adk.agents import LlmAgent
 from google.adk.tools import LongRunningFunctionTool
 
 from dagexec import DagexecError, Timeouts, tool
+from dagexec.integrations import adk as integration
 from dagexec.integrations.adk import DagPlugin
 from dagexec.limits import Retry
 
@@ -282,3 +286,10 @@ async def test_settings_and_reports(script, talk):
     await talk(script(turn), DagPlugin(on_report=reports.append)).say()
     assert str(reports[0]).startswith("2 calls: 2 done")
     assert LlmAgent is not None
+
+
+def test_the_guide_runs():
+    """Offline, in an empty folder; and prints what it says."""
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", integration.__doc__, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == printed.split()
