@@ -18,7 +18,7 @@ OURS = "dagexec, asyncio"
 PANELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "random graph of 300, 10 to 50 ms",
-        "Graph of 300 calls that wait: time over its longest path (1 is ideal)",
+        "Graph of 300 calls that wait: time over its critical path (1 is ideal)",
         (OURS, "asyncio.gather", "polling, 10 ms", "LangGraph ToolNode", "Pydantic AI"),
     ),
     (
