@@ -45,10 +45,9 @@ class Server:
         """Call a tool, and note whether the result tells of a failure."""
         result = await self._server.call_tool(*args, **kwargs)
         found = _TOLD.get()
-        # The name in version 1 of the MCP package, and the one since.
-        if found is not None and True in (
-            getattr(result, "isError", None),
-            getattr(result, "is_error", None),
-        ):
-            found.append(None)
+        if found is not None:
+            # `isError` is the name in version 1 of the MCP package; FastMCP warns of it in others.
+            told = result.is_error if hasattr(result, "is_error") else result.isError
+            if told:
+                found.append(None)
         return result
