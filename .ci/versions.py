@@ -127,6 +127,7 @@ def run(
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("DAGEXEC_")
     }
+    environment["DAGEXEC_SAME_EXAMPLES"] = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION", "")
     output = ""
     for command in commands:
         done = subprocess.run(
