@@ -82,9 +82,35 @@ def test_the_right_name_is_named(code, text):
     assert isinstance(caught.value, TypeError) or code.startswith("tool(")
 
 
+METHODS = [
+    ("run(plan, timeout=3)", "Executor.run() has no argument 'timeout': timeouts are"),
+    ("run(plan, id='x')", "it is called 'run_id' here"),
+    ("run(graph=plan)", "it is called 'plan' here"),
+    ("run(plan, plan)", "takes one argument without a name: plan, and 2 were given"),
+    ("run_sync(plan, journal=3)", "a journal is an Executor's"),
+    ("start(plan, concurrency=3)", "the concurrency is an Executor's"),
+    ("resume('x', approvals={})", "it is called 'answers' here"),
+    ("check(plan, model='x')", "planners.solve("),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("code", "text"), METHODS)
+async def test_the_right_name_of_a_methods_argument_is_named(code, text):
+    """Those that everybody calls."""
+    plan = Plan([Call("a", "price", {"title": "Dune"})])
+    with pytest.raises(TypeError) as caught:
+        result = eval(f"Executor([price]).{code}", {**NAMES, "plan": plan})
+        await result
+    assert text in str(caught.value)
+    assert isinstance(caught.value, DagexecError)
+
+
 def test_signatures_are_those_of_the_classes():
     """For `help()` and editors, and Python's own error where no name is wrong."""
     assert "concurrency" in inspect.signature(Executor).parameters
+    assert list(inspect.signature(Executor.run).parameters) == ["self", "plan", "run_id"]
+    assert inspect.iscoroutinefunction(Executor([price]).run)
     assert list(inspect.signature(Call).parameters)[:4] == ["id", "tool", "args", "after"]
     assert list(inspect.signature(Timeouts).parameters) == ["call", "layer", "turn", "workflow"]
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'tool'"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
-from inspect import Parameter, signature
-from typing import Any, Final, TypeVar, cast, final
+from inspect import Parameter, iscoroutinefunction, signature
+from typing import Any, Final, TypeVar, final
 
 from dagexec._core.names import Names, cut, some
 from dagexec._errors import DagexecError
@@ -60,6 +60,10 @@ _WORDS: Final[Mapping[str, str]] = {
     "max_turns": "max_iterations max_steps recursion_limit max_rounds",
     "output_type": "response_format response_model output_schema result_type text_format",
     "value": "result output",
+    "run_id": "id name key thread_id uid idempotency_key",
+    "plan": "calls graph dag tasks nodes program",
+    "answers": "approvals approve answer decisions responses response resume values",
+    "other": "report than with_",
 }
 
 # What belongs somewhere else than where it was given.
@@ -127,39 +131,100 @@ def explained(kind: type[_T]) -> type[_T]:
         try:
             made(self, *args, **options)
         except TypeError as error:
-            trace = error.__traceback__
-            if isinstance(error, UnknownArgument) or trace is None or trace.tb_next is not None:
-                raise  # it happened inside
-            text = _misfit(cast("type[Any]", type(self)), made, args, options)
-            if text is None:
-                raise
-            raise UnknownArgument(text) from None
+            shown = signature(kind).parameters.values()
+            _explain(error, type(self).__name__, _after_self(made), args, options, shown=shown)
+            raise
 
     changed: Any = kind
     changed.__init__ = __init__
     return kind
 
 
-def _misfit(
-    kind: type[Any],
-    made: Callable[..., None],
+def explained_with(*methods: str) -> Callable[[type[_T]], type[_T]]:
+    """Have a class say the same, and these methods of it as well."""
+
+    def explain(kind: type[_T]) -> type[_T]:
+        for name in methods:
+            setattr(kind, name, _explained_method(getattr(kind, name), f"{kind.__name__}.{name}"))
+        return explained(kind)
+
+    return explain
+
+
+def _explained_method(method: Callable[..., Any], whose: str) -> Callable[..., Any]:
+    """Return a method that says which argument was meant; a coroutine function stays one."""
+
+    def explain(error: TypeError, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        _explain(error, whose, _after_self(method), args, options)
+
+    if iscoroutinefunction(method):
+
+        @wraps(method)
+        async def later(self: Any, /, *args: Any, **options: Any) -> Any:
+            try:
+                begun = method(self, *args, **options)
+            except TypeError as error:
+                explain(error, args, options)
+                raise
+            return await begun
+
+        return later
+
+    @wraps(method)
+    def at_once(self: Any, /, *args: Any, **options: Any) -> Any:
+        try:
+            return method(self, *args, **options)
+        except TypeError as error:
+            explain(error, args, options)
+            raise
+
+    return at_once
+
+
+def _explain(
+    error: TypeError,
+    whose: str,
+    takes: Collection[Parameter],
     args: tuple[Any, ...],
     options: Mapping[str, Any],
+    *,
+    shown: Collection[Parameter] = (),
+) -> None:
+    """Raise UnknownArgument if Python has refused these arguments for one that is not taken.
+
+    `shown` are the arguments of the public signature, where that says more.
+    """
+    trace = error.__traceback__
+    if isinstance(error, UnknownArgument) or trace is None or trace.tb_next is not None:
+        return  # it happened inside
+    text = _misfit(f"{whose}()", takes, args, options, shown)
+    if text is not None:
+        raise UnknownArgument(text) from None
+
+
+def _after_self(function: Callable[..., Any]) -> list[Parameter]:
+    return [*signature(function).parameters.values()][1:]
+
+
+def _misfit(
+    whose: str,
+    takes: Collection[Parameter],
+    args: tuple[Any, ...],
+    options: Mapping[str, Any],
+    shown: Collection[Parameter],
 ) -> str | None:
     """Return what is wrong with the arguments; None if no name is, and they are not too many."""
-    takes = [*signature(made).parameters.values()][1:]
     named = [each.name for each in takes if each.kind not in _COLLECTING]
-    own = [each for each in signature(kind).parameters.values() if each.kind not in _COLLECTING]
-    both = dict.fromkeys([*(each.name for each in own), *named])
-    known = [name for name in both if not name.startswith("_")]
+    own = [each.name for each in shown if each.kind not in _COLLECTING]
+    known = [name for name in dict.fromkeys((*own, *named)) if not name.startswith("_")]
     first = [each.name for each in takes if each.kind is not Parameter.KEYWORD_ONLY]
     for name in options:
         if name not in named:
-            return wrong_name(f"{kind.__name__}()", name, known, {*options, *first[: len(args)]})
+            return wrong_name(whose, name, known, {*options, *first[: len(args)]})
     if len(args) <= len(first):
         return None
     rest = [name for name in known if name not in first]
-    text = f"{kind.__name__}() takes {_in_order(first)}, and {len(args)} were given"
+    text = f"{whose} takes {_in_order(first)}, and {len(args)} were given"
     if rest:
         return f"{text}; by name it takes {some(rest, _SHOWN)}"
     return f"{text}: give them as one list" if len(first) == 1 else text

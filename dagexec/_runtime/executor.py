@@ -33,7 +33,7 @@ from dagexec._concurrency.threads import enclosing_thread_call, in_place
 from dagexec._core.nested import answers_for
 from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
-from dagexec._core.wrong_names import explained
+from dagexec._core.wrong_names import explained_with
 from dagexec._errors import DagexecError
 from dagexec._runtime.intake import Live, Runnable
 from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
@@ -79,7 +79,7 @@ T = TypeVar("T")
 DEFAULT_CONCURRENCY: Final = 20
 
 
-@explained
+@explained_with("run", "run_sync", "start", "resume", "check")
 @final
 class Executor:
     """Runs plans with a set of tools.
