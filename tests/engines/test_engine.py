@@ -284,6 +284,41 @@ class TestRuns:
                     await engine.run(plan, run_id="r")
             assert (await engine.run(plan, run_id="r")).outputs == {"a": 2, "b": 2}
 
+    async def test_a_done_call_that_was_deleted_does_not_run_again(self, url, name):
+        """A run that goes on in a second life knows by its own steps what it had launched."""
+        import psycopg
+
+        began: list[str] = []
+
+        @tool
+        async def send() -> None:
+            began.append(current_call().id)
+
+        @tool(effect="read")
+        async def hold(x: object) -> str:
+            began.append(current_call().id)
+            await asyncio.sleep(60 if began.count("b") == 1 else 0)
+            return "held"
+
+        def opened() -> DbosEngine:
+            return DbosEngine([send, hold], database_url=url, name=name, polling=0.05)
+
+        plan = [Call("a", "send"), Call("b", "hold", {"x": Ref("a")})]
+        async with opened() as engine:
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            while "b" not in began:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            ids = [f"dagexec:{name}|r|1|a"]
+            await connection.execute(
+                "delete from dbos.workflow_status where workflow_uuid = any(%s)", (ids,)
+            )
+        async with opened() as engine:
+            report = await engine.run(plan, run_id="r")
+        assert began == ["a", "b", "b"]
+        assert report["a"].status == "failed"
+
     async def test_tools_see_the_context_of_the_program(self, url, name):
         """ContextVars, loop and thread are those of who opened the engine; DBOS is not seen."""
         from contextvars import ContextVar

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 from dbos import DBOS
 
 from dagexec import Executor, RunOwned
 from dagexec.engines._one import Assignment, Attempt
-from dagexec.engines.dbos._here import is_new
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import id_of, step
+from dagexec.engines.dbos._workflows import id_of, is_new, step
 
-Intents: TypeAlias = "asyncio.Queue[tuple[str, Callable[[Exception | None], None]]]"
+# Seconds after which the start of a call that only looks is recorded. The outcome of one that has
+# ended by then says how often it was started.
+_BEHIND: Final = 0.05
+
+Done: TypeAlias = "Callable[[Exception | None], None]"
+Running: TypeAlias = "asyncio.Task[dict[str, Any]]"
+Intents: TypeAlias = "asyncio.Queue[tuple[str, Done]]"
 
 
 @final
@@ -37,10 +42,10 @@ class Calls:
     async def run(self, text: str) -> str:
         """Run one call to its outcome."""
         site = self._site
-        site.enter()
+        own = str(DBOS.workflow_id)
+        site.enter(own)
         body = site.types.loads(text)
         whole = id_of(site.name, body["run"], body.pop("round"))
-        own = str(DBOS.workflow_id)
         marks: list[str] = [] if is_new(own) else await site.outside(_intents(own))
         for count in range(len(marks)):
             await step(f"intent:{count + 1}", _gone)
@@ -55,24 +60,24 @@ class Calls:
         )
         attempts = self._attempts.setdefault(whole, [])
         attempts.append(attempt)
+        run = self._look if self._only_looks(body["tool"]) else self._attempt
         try:
-            return site.types.dumps(await self._attempt(attempt, intents, len(marks)))
+            return site.types.dumps(await run(attempt, intents, len(marks)))
         finally:
             attempts.remove(attempt)
             if not attempts:
                 self._attempts.pop(whole, None)
 
+    def _only_looks(self, name: str) -> bool:
+        tool = self._executor.tools.get(name)
+        return tool is not None and tool.effect.eager
+
     async def _attempt(self, attempt: Attempt, intents: Intents, count: int) -> dict[str, Any]:
         """Run an attempt, and record its intents in steps of this workflow."""
-        running = self._site.start(attempt.run())
-        asked = asyncio.ensure_future(intents.get())
+        running: Running = self._site.start(attempt.run())
         try:
-            while not running.done():
-                await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
-                if not asked.done():
-                    continue
-                mark, done = asked.result()
-                asked = asyncio.ensure_future(intents.get())
+            while (intent := await _next(running, intents)) is not None:
+                mark, done = intent
                 count += 1
                 try:
                     await step(f"intent:{count}", _same, mark)
@@ -81,12 +86,26 @@ class Calls:
                     done(RunOwned(f"the call runs elsewhere: {error}"))
                     raise
                 done(None)
-            result: dict[str, Any] = running.result()
-            return result
+            return running.result()
         finally:
-            asked.cancel()
             running.cancel()
-            await asyncio.wait((running, asked))
+            await asyncio.wait((running,))
+
+    async def _look(self, attempt: Attempt, intents: Intents, count: int) -> dict[str, Any]:
+        """Run an attempt that changes nothing: its intents are recorded behind its starts."""
+        running: Running = self._site.start(attempt.run())
+        try:
+            while (intent := await _next(running, intents)) is not None:
+                mark, done = intent
+                done(None)
+                await asyncio.wait((running,), timeout=_BEHIND)
+                if not running.done():
+                    count += 1
+                    await step(f"intent:{count}", _same, mark)
+            return running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
 
     # ------------------------------------------------------------------------------------- stopping
 
@@ -101,6 +120,17 @@ class Calls:
         """Stop the attempts of a round."""
         for attempt in [*self._attempts.get(whole, ())]:
             attempt.stop(because)
+
+
+async def _next(running: Running, intents: Intents) -> tuple[str, Done] | None:
+    """Return the next intent of an attempt, None once it has ended."""
+    asked = asyncio.ensure_future(intents.get())
+    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        return asked.result()
+    asked.cancel()
+    await asyncio.wait((asked,))
+    return None
 
 
 async def _intents(own: str) -> list[str]:

@@ -271,7 +271,7 @@ class DbosEngine:
     ) -> dict[str, Any]:
         """Return how a round is to be run, for whoever drives it, now and after a crash."""
         spec = self._front.spec(run_id, calls)
-        return {**spec, "round": number, "answers": answers, "mail": True}
+        return {**spec, "round": number, "answers": answers, "mail": True, "brief": True}
 
     async def _known(self, process: Process, run_id: str) -> int:
         number = await process.site.rounds(run_id)

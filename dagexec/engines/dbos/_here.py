@@ -9,21 +9,11 @@ run.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import Any, final
 
 from dbos import DBOS, SetWorkflowID
 
-from dagexec.engines.dbos._workflows import workflow
-
-# The workflow that the task of this context has made: nobody has run it before. One that comes from
-# a queue, or was there already, never runs in such a context.
-_made: Final[ContextVar[str | None]] = ContextVar("dagexec_made", default=None)
-
-
-def is_new(name: str) -> bool:
-    """Whether the workflow that this code is part of begins for the first time, anywhere."""
-    return _made.get() == name
+from dagexec.engines.dbos._workflows import begun, workflow
 
 
 @final
@@ -51,15 +41,11 @@ class Here:
         def release(_: object) -> None:
             place.release()
 
-        before = _made.set(name)
         try:
-            with SetWorkflowID(name):
-                handle = await DBOS.start_workflow_async(workflow("call"), text)
+            handle = await begun(name, "call", text)
         except BaseException:
             place.release()
             raise
-        finally:
-            _made.reset(before)
         # The handle of a workflow that runs elsewhere, or has ended, has none.
         running = getattr(handle, "task", None)
         if running is None:

@@ -1,7 +1,7 @@
 """The workflow of a round: what the deciding half is told, and what it asks for, as steps.
 
 It is a single chain of steps, so it does not matter that DBOS tells steps apart by position:
-`begin`, then for each turn `launch`, `stop`, `wait`. What a step returns is all that the deciding
+`begin`, then for each turn `stop` or `wait`. What a step returns is all that the deciding
 half hears of: the time, and which calls have ended, in the order in which they stand in the plan.
 Calls are workflows of their own, found by ids made of run, round and call, never by position;
 launching one that is there already does nothing.
@@ -20,9 +20,10 @@ from dagexec.engines._front import FIELDS, broken, died
 from dagexec.engines._one import Assignment
 from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
+from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._here import Here
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, step
+from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, is_new, step
 
 # Calls that are begun, or put into their queues, at the same time, each on a connection.
 _AT_ONCE: Final = 8
@@ -42,22 +43,26 @@ class Rounds:
     async def drive(self, text: str) -> str:
         """Run a round to its end."""
         site = self._site
-        site.enter()
+        own = str(DBOS.workflow_id)
+        site.enter(own)
         spec = site.types.loads(text)
         drive = Drive(spec, await self._before(spec))
         cancelled = bool(spec.get("cancelled"))
         drive.begin(await step("begin", self._now), spec["answers"], cancelled=cancelled)
         mail = _Mail(site, spec)
-        turn = 0
-        while not drive.machine.finished or drive.aborts:
-            turn += 1
-            if drive.launches:
-                await step(f"launch:{turn}", self._launch, self._assigned(spec, drive, mail))
-            if drive.aborts:
-                drive.withdrawn(await self._stop(spec, drive, turn, mail))
-            elif not mail.hand_over(drive):
-                await self._turn(spec, drive, turn, mail)
-            await mail.publish(drive)
+        past = None if is_new(own) else await site.outside(_turns(own))
+        with site.ends.waiter() as waiter:
+            turn = 0
+            while not drive.machine.finished or drive.aborts:
+                turn += 1
+                if drive.launches:
+                    waiter.expect(mail.out(drive), new=past is None)
+                    await self._launch(spec, drive, mail, turn, past)
+                if drive.aborts:
+                    drive.withdrawn(await self._stop(spec, drive, turn, mail))
+                elif not mail.hand_over(drive):
+                    await self._turn(drive, turn, mail, waiter)
+                await mail.publish(drive)
         return site.types.dumps(drive.result())
 
     async def _now(self) -> float:
@@ -69,21 +74,36 @@ class Rounds:
             return None
         return await self._site.result(spec["run_id"], spec["round"] - 1)
 
-    async def _turn(self, spec: Mapping[str, Any], drive: Drive, turn: int, mail: _Mail) -> None:
+    async def _turn(self, drive: Drive, turn: int, mail: _Mail, waiter: Waiter) -> None:
         """Wait until something has happened, and tell the deciding half."""
-        cancel = cancel_id(self._site.name, spec["run_id"], spec["round"])
-        ids = {mail.id_of(call.id): call.id for call in drive.machine.calls if call.id in drive.out}
-        watched = [*ids] if drive.machine.stopped else [*ids, cancel, *mail.watched]
-        news = await step(f"wait:{turn}", self._site.wait, watched, drive.until)
-        ended = [each for each in news["ended"] if each in ids]
+        for name in mail.gone(drive):
+            waiter.forget([name])
+        if drive.machine.stopped:
+            waiter.forget(mail.watched)
+        else:
+            waiter.expect(mail.watched)
+        news = await step(f"wait:{turn}", waiter.wait, drive.until)
+        calls = {each: mail.calls.pop(each) for each in news["ended"] if each in mail.calls}
         # Not a step: what a call left does not change any more.
-        results = zip(ended, await self._site.outputs(ended), strict=True)
+        results = await self._results([*calls], waiter)
         drive.take(
             news["now"],
-            [(ids[each], result or _broken(why)) for each, (result, why) in results],
-            cancelled=cancel in news["ended"],
+            [(calls[each], result or _broken(why)) for each, (result, why) in results],
+            cancelled=mail.cancel in news["ended"],
         )
         await mail.take(news["ended"], news["now"])
+        waiter.forget(news["ended"])
+
+    async def _results(self, ended: list[str], waiter: Waiter) -> list[tuple[str, tuple[Any, str]]]:
+        """Return what calls returned, in this order: what is known here, what the database has."""
+        loads = self._site.types.loads
+        known = {each: waiter.text_of(each) for each in ended}
+        asked = [each for each, text in known.items() if text is None]
+        found = dict(zip(asked, await self._site.outputs(asked), strict=True))
+        for each, text in known.items():
+            if text is not None:
+                found[each] = (loads(text), "")
+        return [(each, found[each]) for each in ended]
 
     # ------------------------------------------------------------------------------ out and back in
 
@@ -113,8 +133,26 @@ class Rounds:
             past=drive.of(out.name).to_dict(),
         )
 
-    async def _launch(self, assigned: list[list[str]]) -> int:
-        """Begin calls, or put them into their queues; those that are there stay as they are."""
+    async def _launch(
+        self, spec: Mapping[str, Any], drive: Drive, mail: _Mail, turn: int, past: int | None
+    ) -> None:
+        """Begin calls, or put them into their queues; those that are there stay as they are.
+
+        No step: that they were launched is known once a later step is recorded. `past` is the turn
+        that an earlier life of this workflow came to.
+        """
+        if not spec.get("brief"):
+            await step(f"launch:{turn}", self._put_all, self._assigned(spec, drive, mail))
+            return
+        if past is not None and turn <= past:
+            return
+        assigned = self._assigned(spec, drive, mail)
+        if past is not None:
+            there = {*await self._site.database.known([name for name, _, _ in assigned])}
+            assigned = [each for each in assigned if each[0] not in there]
+        await self._put_all(assigned)
+
+    async def _put_all(self, assigned: list[list[str]]) -> int:
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def put(name: str, queue: str, text: str) -> None:
@@ -165,6 +203,24 @@ class _Mail:
         self._times: dict[str, int] = {}
         # How many were handed over.
         self.count = 0
+        # The workflows of the calls that are out, each with its call.
+        self.calls: dict[str, str] = {}
+        self.cancel = cancel_id(site.name, spec["run_id"], spec["round"])
+
+    def out(self, drive: Drive) -> list[str]:
+        """Take note of what is launched; return the ids of the workflows."""
+        names = {self.id_of(out.name): out.name for out in drive.launches}
+        self.calls |= names
+        return [*names]
+
+    def gone(self, drive: Drive) -> list[str]:
+        """Forget the workflows whose calls are not out any more; return which."""
+        if len(self.calls) == len(drive.out):
+            return []
+        gone = [each for each, call in self.calls.items() if call not in drive.out]
+        for each in gone:
+            del self.calls[each]
+        return gone
 
     def id_of(self, call: str) -> str:
         """Return the id of the workflow of a call that was launched last."""
@@ -174,8 +230,8 @@ class _Mail:
 
     @property
     def watched(self) -> list[str]:
-        """The workflow whose end brings the next answers."""
-        return [self._next()] if self._spec.get("mail") else []
+        """The workflows whose ends bring the next answers, and cancel the round."""
+        return [self.cancel, self._next()] if self._spec.get("mail") else [self.cancel]
 
     def _next(self) -> str:
         spec = self._spec
@@ -209,6 +265,13 @@ class _Mail:
             return
         self._published = waiting
         await DBOS.set_event_async("known", self._site.types.dumps(drive.result()))
+
+
+async def _turns(own: str) -> int:
+    """Return the last turn of a round that was recorded in an earlier life of it."""
+    steps = await DBOS.list_workflow_steps_async(own)
+    kinds = [each["function_name"].partition(":") for each in steps]
+    return max((int(turn) for kind, _, turn in kinds if kind in ("wait", "stop")), default=0)
 
 
 def _broken(why: str) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Final, cast, final
 
-from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, WorkflowStatus
 
 from dagexec import DagexecError
 from dagexec.engines.dbos._database import Database
-from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, workflow
+from dagexec.engines.dbos._ends import Ends
+from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, id_of
 from dagexec.journal import Types
 
 # Rounds of a run that are asked for at once; most have one or two.
@@ -28,16 +28,15 @@ class Site:
         self.name = name
         self.types = types
         self.database = database
+        self.ends = Ends(database, polling)
         self._polling = polling
         self._closing = False
         self._context = copy_context()
-        # Those who wait for a workflow to end; what ends here wakes them at once.
-        self._news: dict[asyncio.Event, None] = {}
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     # -------------------------------------------------------------------------------- tasks of DBOS
 
-    def enter(self) -> None:
+    def enter(self, name: str) -> None:
         """Take note of the task of a workflow, and begin none in an engine that closes.
 
         The task ends later than the body that calls this: when its outcome is recorded.
@@ -47,12 +46,14 @@ class Site:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - called inside a coroutine
         self._tasks[task] = None
-        task.add_done_callback(self._ended)
+        self.ends.begin(name)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.pop(task, None)
-        for event in self._news:
-            event.set()
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.pop(task, None)
+            returned = not task.cancelled() and task.exception() is None
+            self.ends.end(name, task.result() if returned else None)
+
+        task.add_done_callback(ended)
 
     async def end(self) -> None:
         """End what runs here; it goes on elsewhere."""
@@ -73,25 +74,12 @@ class Site:
 
     # ------------------------------------------------------------------------------------ workflows
 
-    async def wait(self, ids: Sequence[str], until: float | None) -> dict[str, Any]:
-        """Wait until some of these have ended, or until then; the order is that of `ids`."""
-        news = asyncio.Event()
-        self._news[news] = None
-        try:
-            while True:
-                news.clear()
-                found = dict.fromkeys(await self.database.ended(ids))
-                now = self.database.now()
-                if found or (until is not None and now >= until):
-                    return {"ended": [each for each in ids if each in found], "now": now}
-                pause = self._polling
-                if until is not None:
-                    pause = max(0.0, min(pause, until - now))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await news.wait()
-        finally:
-            del self._news[news]
+    async def wait(self, name: str) -> str | None:
+        """Wait until a workflow has ended; return what it returned if that is known here."""
+        with self.ends.waiter() as waiter:
+            waiter.expect([name])
+            await waiter.wait()
+            return waiter.text_of(name)
 
     async def outputs(self, ids: Sequence[str]) -> list[tuple[Any, str]]:
         """Return what ended workflows returned; for one that did not return, None and why."""
@@ -113,12 +101,12 @@ class Site:
     async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a round, here, unless it was begun; return how it is run, perhaps otherwise."""
         name = id_of(self.name, spec["run_id"], spec["round"])
-        await self.outside(_started(name, "round", self.types.dumps(spec)))
+        await self.outside(begun(name, "round", self.types.dumps(spec)))
         return await self.spec(spec["run_id"], spec["round"])
 
     async def cancel(self, run_id: str, number: int) -> None:
         """Tell a round to stop; it may have ended."""
-        await self.outside(_started(cancel_id(self.name, run_id, number), "cancel", ""))
+        await self.outside(begun(cancel_id(self.name, run_id, number), "cancel", ""))
 
     async def answer(self, run_id: str, number: int, answers: Mapping[str, Any]) -> None:
         """Give answers to a round that is under way; they are heard unless it ends before."""
@@ -126,7 +114,7 @@ class Site:
         while True:
             count += 1
             name = answer_id(self.name, run_id, number, count)
-            await self.outside(_started(name, "answer", text))
+            await self.outside(begun(name, "answer", text))
             found = await self.outside(DBOS.get_workflow_status_async(name))
             if found.input["args"][0] == text:
                 return
@@ -162,14 +150,11 @@ class Site:
     async def result(self, run_id: str, number: int) -> dict[str, Any]:
         """Wait for the end of a round, and return its result; raise DagexecError if it broke."""
         name = id_of(self.name, run_id, number)
-        await self.wait([name], None)
+        text = await self.wait(name)
+        if text is not None:
+            return cast("dict[str, Any]", self.types.loads(text))
         ((result, why),) = await self.outputs([name])
         if result is None:
             msg = f"the run {run_id!r} broke off and cannot go on, a new one can be begun: {why}"
             raise DagexecError(msg)
         return cast("dict[str, Any]", result)
-
-
-async def _started(name: str, kind: str, text: str) -> None:
-    with SetWorkflowID(name):
-        await DBOS.start_workflow_async(workflow(kind), text)

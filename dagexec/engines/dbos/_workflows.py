@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 
 from dagexec.engines._front import DEATHS
 
@@ -30,6 +31,9 @@ class Bodies(Protocol):
 _registered: Final[dict[str, Any]] = {}
 # The engine that is open, at most one: a list, so that nothing here has to be rebound.
 _open: Final[list[Bodies]] = []
+# The workflow that the task of this context has made: nobody has run it before. One that comes from
+# a queue, or was there already, never runs in such a context.
+_made: Final[ContextVar[str | None]] = ContextVar("dagexec_made", default=None)
 
 
 def id_of(engine: str, *parts: str | int) -> str:
@@ -64,6 +68,21 @@ def register() -> None:
 def workflow(name: str) -> Any:
     """Return a workflow, to be started or enqueued."""
     return _registered[name]
+
+
+async def begun(name: str, kind: str, text: str) -> Any:
+    """Begin a workflow here unless it is there; return DBOS's handle of it."""
+    before = _made.set(name)
+    try:
+        with SetWorkflowID(name):
+            return await DBOS.start_workflow_async(workflow(kind), text)
+    finally:
+        _made.reset(before)
+
+
+def is_new(name: str) -> bool:
+    """Whether the workflow that this code is part of begins for the first time, anywhere."""
+    return _made.get() == name
 
 
 def is_open() -> bool:
