@@ -14,12 +14,13 @@ round leads there too: what was under way is launched again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, Cancelled, Failed, Outcome, Plan, Report
-from dagexec.engines._out import Out, Past, late, told_why
+from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unbegun
+from dagexec.engines._program import RunProgram
 from dagexec.journal import Record
 from dagexec.lowlevel import (
     Abort,
@@ -55,7 +56,7 @@ Log: TypeAlias = "list[list[Entry]]"
 GRACE: Final = 10.0
 
 # Entries of the log that the scheduler does not hear of.
-_SILENT: Final = ("answer", "starts")
+_SILENT: Final = ("answer", "starts", "steps")
 _UNANSWERED: Final = ("pending", "in_doubt")
 
 # How the references of a ready call become arguments; raises where one leads nowhere.
@@ -73,6 +74,9 @@ class Drive:
     before, or of this one in the middle, None for the first. `resolve` and `spreads` are for
     engines that hold values in another form than tools do.
 
+    The calls of a `program` are found while it runs: the spec has none then, but the log does.
+    Before such a round begins, or reports, `catch_up` brings the program to where the log ends.
+
     After `begin`, and after each `take`, an engine gives `launches` to its workers, tells those of
     `aborts` to stop, and waits until something has ended, at most until `until`.
     """
@@ -84,8 +88,12 @@ class Drive:
         *,
         resolve: Resolve = resolved,
         spreads: Spreads = spread_of,
+        program: RunProgram | None = None,
     ) -> None:
         """Tell a fresh scheduler what it was told in the rounds before."""
+        self.program = program
+        # Whether a program that let others have their turn may go on.
+        self._turned = False
         self._spec = spec
         self._resolve = resolve
         self._spreads = spreads
@@ -98,7 +106,7 @@ class Drive:
         self._stopping: dict[str, Out] = {}
         self.abandoned = 0 if result is None else int(result["abandoned"])
         # Steps that blocked an event loop, their seconds, and the seconds by call.
-        self.blocked, self.blocked_seconds, self.blocked_by = _blocked(result or {})
+        self.blocked, self.blocked_seconds, self.blocked_by = blocked_in(result or {})
         self.elapsed = 0.0 if result is None else float(result["elapsed"])
         # When the run began, in seconds since the epoch; None where an older result does not say.
         self.began: float | None = None if result is None else result.get("began")
@@ -119,6 +127,13 @@ class Drive:
             self._run_until = result.get("until")
 
     # -------------------------------------------------------------------------------- going on
+
+    def catch_up(self) -> Iterator[None]:
+        """Bring the program to where the log ends; yields where others may have a turn.
+
+        Raises DagexecError where it makes other calls than those of the log.
+        """
+        return iter(()) if self.program is None else self.program.catch_up()
 
     def begin(
         self, now: float, answers: Mapping[str, dict[str, Any]], *, cancelled: bool = False
@@ -144,6 +159,11 @@ class Drive:
         self._take_answers(answers)
         if cancelled:
             self._cancel()
+        self._go_on()
+
+    def compute(self) -> None:
+        """Let the program go on that computes, after all others had a turn."""
+        self.launches, self.aborts = [], []
         self._go_on()
 
     def answered(self, now: float, answers: Mapping[str, dict[str, Any]]) -> None:
@@ -191,8 +211,30 @@ class Drive:
         for name in names:
             out = self.out.get(name)
             if out is not None and out.aborted is not None:
-                self._settled.append((name, self._unbegun(name, out.aborted)))
+                self._settled.append((name, unbegun(self.past.get(name), out.aborted)))
         self._go_on()
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the run is one of a program."""
+        return bool(self._spec.get("program"))
+
+    @property
+    def computing(self) -> bool:
+        """Whether the program goes on by itself: call `compute`, after all others had a turn."""
+        return self.program is not None and not self.machine.closed and self.program.due
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left of the round but questions."""
+        return self.machine.finished or self.stands
+
+    @property
+    def stands(self) -> bool:
+        """Whether the program can do nothing but wait for answers."""
+        if self.program is None or self.machine.closed or self.computing:
+            return False
+        return not self.out and bool(self.waiting)
 
     @property
     def waiting(self) -> list[str]:
@@ -215,6 +257,8 @@ class Drive:
         times = [out.late for out in self._stopping.values() if out.late is not None]
         if self._run_until is not None and not self.machine.stopped:
             times.append(self._run_until)
+        if self.computing:
+            times.append(self._now)
         if self._layer_until:
             layers = [out.layer for out in self.out.values() if out.aborted is None]
             times += [self._layer_until[each] for each in layers if each in self._layer_until]
@@ -233,7 +277,7 @@ class Drive:
             "blocked": [self.blocked, self.blocked_seconds, self.blocked_by],
             "began": self.began,
         }
-        if not self.machine.finished:
+        if not self.ended:
             found |= {"open": True, "until": self._run_until}
         return found
 
@@ -241,14 +285,18 @@ class Drive:
 
     def _feed_plan(self) -> None:
         # Not written: whoever has the log has the spec as well.
-        calls = [Call.from_dict(body) for body in self._spec["calls"]]
-        self._act(self.machine.receive(*(Added(call) for call in calls), Closed()))
+        self._act(self.machine.receive(*self._plan()))
+
+    def _plan(self) -> list[Event]:
+        """Return what the machine is told of the plan; a program's calls are found, and logged."""
+        if self._spec.get("program"):
+            return []
+        return [*(Added(Call.from_dict(body)) for body in self._spec["calls"]), Closed()]
 
     def _replay_all(self, log: Log) -> None:
         # Logs of versions before this one have the plan in them.
         if not any(kind == "closed" for batch in log[:1] for kind, _, _ in batch):
-            calls = [Call.from_dict(body) for body in self._spec["calls"]]
-            self.machine.receive(*(Added(call) for call in calls), Closed())
+            self.machine.receive(*self._plan())
         for batch in log:
             self._replay(batch)
 
@@ -256,8 +304,10 @@ class Drive:
         self._write(batch)
         records = [Record(kind, call, body) for kind, call, body in batch]
         events = [to_event(each) for each in records if each.kind not in _SILENT]
-        if events:
-            self.machine.receive(*events)
+        actions = self.machine.receive(*events) if events else []
+        if self.program is not None:
+            steps = [body for kind, _, body in batch if kind == "steps"]
+            self.program.recorded([*events, *actions, *steps])
 
     def _write(self, batch: list[Entry]) -> None:
         self._log.append(batch)
@@ -276,7 +326,11 @@ class Drive:
     def _feed(self, *events: Event) -> None:
         records = [to_record(event) for event in events]
         self._write([[record.kind, record.call, record.body] for record in records])
-        self._act(self.machine.receive(*events))
+        actions = self.machine.receive(*events)
+        if self.program is not None:
+            for item in (*events, *actions):
+                self.program.hear(item)
+        self._act(actions)
 
     def _act(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -286,7 +340,30 @@ class Drive:
                 self._on_abort(action)
 
     def _go_on(self) -> None:
-        """Tell the scheduler what has settled, and what settles because of it."""
+        """Tell the scheduler what has settled, and what settles or comes because of it."""
+        self._turned = True
+        self._settle_all()
+        while self._step_program():
+            self._settle_all()
+
+    def _step_program(self) -> bool:
+        """Let the program go one step on, if it can; return whether it did."""
+        program = self.program
+        if program is None or not self.computing or (program.pausing and not self._turned):
+            return False
+        self._turned = False
+        if self._log and self._log[-1][0][0] == "steps":
+            self._log[-1][0][2] += 1
+        else:
+            self._write([["steps", None, 1]])
+        calls = program.advance()
+        if calls:
+            self._feed(*(Added(call, eager=True) for call in calls))
+        if program.over and not self.machine.closed:
+            self._feed(Closed())
+        return True
+
+    def _settle_all(self) -> None:
         while self._settled:
             name, outcome = self._settled.popleft()
             if self.machine.state(name) is State.SETTLED:
@@ -382,7 +459,7 @@ class Drive:
         self._go_on()
 
     def _add_blocked(self, name: str, result: Mapping[str, Any]) -> None:
-        count, seconds, _ = _blocked(result)
+        count, seconds, _ = blocked_in(result)
         if count:
             self.blocked += count
             self.blocked_seconds += seconds
@@ -394,18 +471,11 @@ class Drive:
             out.aborted = action.outcome
             if out in self.launches:  # no worker has heard of it
                 self.launches.remove(out)
-                self._settled.append((name, self._unbegun(name, action.outcome)))
+                self._settled.append((name, unbegun(self.past.get(name), action.outcome)))
                 continue
             out.late = self._now + GRACE
             self._stopping[name] = out
             self.aborts.append(out)
-
-    def _unbegun(self, name: str, outcome: Outcome) -> Outcome:
-        """Return the outcome of a call that nobody began, or not since it was in doubt."""
-        past = self.past.get(name)
-        waited = None if past is None else past.waited
-        doubtful = waited is not None and waited["status"] == "in_doubt"
-        return replace(outcome, maybe=True) if doubtful else outcome
 
     def _expire(self) -> None:
         """End what time has ended: the run, layers, and what did not stop when it was told to."""
@@ -419,27 +489,19 @@ class Drive:
                 self._feed(Expired(layer))
         for out in [*self._stopping.values()]:
             if out.aborted is not None and out.late is not None and now >= out.late:
-                self._settled.append((out.name, self._lost(out, out.aborted)))
-
-    def _lost(self, out: Out, outcome: Outcome) -> Outcome:
-        """Return the outcome of a call whose worker does not answer."""
-        effect = self._spec["effects"].get(self.machine.call(out.name).tool)
-        if outcome.scope is not None:
-            outcome = late(outcome.scope)
-        now = self._now - self._zero
-        return replace(outcome, started=out.ready, ended=now, maybe=effect == "write")
-
-
-def _blocked(result: Mapping[str, Any]) -> tuple[int, float, dict[str, float]]:
-    """Return what a round, or a call, counts of blocked loops; an older dagexec does not say it."""
-    count, seconds, *by_call = result.get("blocked", (0, 0.0))
-    return count, seconds, dict(by_call[0]) if by_call else {}
+                effect = self._spec["effects"].get(self.machine.call(out.name).tool)
+                given_up = lost(out, out.aborted, now - self._zero, effect)
+                self._settled.append((out.name, given_up))
 
 
 def report_of(run_id: str, drive: Drive) -> Report:
-    """Return the report of a round that was replayed."""
+    """Return the report of a round that was replayed, and whose program has caught up."""
+    end = None if drive.program is None else drive.program.end(stands=drive.stands)
+    calls = drive.machine.calls
+    if end is not None:  # a log has no lines
+        calls = (replace(call, line=end.lines.get(call.id)) for call in calls)
     return Report(
-        Plan(drive.machine.calls),
+        Plan(calls),
         drive.machine.outcomes,
         run_id=run_id,
         elapsed=drive.elapsed,
@@ -448,4 +510,5 @@ def report_of(run_id: str, drive: Drive) -> Report:
         blocked_seconds=drive.blocked_seconds,
         blocked_by=drive.blocked_by,
         began=drive.began,
+        program=end,
     )

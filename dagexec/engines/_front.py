@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, cast, final
 
 from dagexec import Call, CallError, DagexecError, Edit, Executor, Failed, Plan, Tool
 from dagexec.engines._drive import Drive
 from dagexec.engines._one import Assignment
+from dagexec.engines._program import RunProgram
 from dagexec.lowlevel import (
     answer_entry,
     check_answer,
@@ -21,6 +22,7 @@ from dagexec.lowlevel import (
     order_conflicts,
     outcome_body,
     repeats,
+    same_call,
     secret_call,
 )
 
@@ -28,6 +30,8 @@ from dagexec.lowlevel import (
 DEATHS: Final = 10
 # What an assignment is made of, as it travels.
 FIELDS: Final = tuple(field.name for field in fields(Assignment))
+# What makes two programs the same one; earlier attempts and limits do not.
+_SAME: Final = ("source", "variables", "definitions")
 
 
 @final
@@ -54,6 +58,55 @@ class Front:
             )
             raise DagexecError(msg)
 
+    # ------------------------------------------------------------------------------------- programs
+
+    def program_of(self, given: object) -> dict[str, Any] | None:
+        """Return what a run of a program stores of it; None for what is no program.
+
+        Raises DagexecError for one that cannot run here.
+        """
+        if not hasattr(given, "live"):
+            return None
+        from dagexec.programs import Program
+
+        if not isinstance(given, Program):
+            return None
+        begun = given.live(self.tools).begun_with()
+        if begun.pop("secret", False):
+            msg = (
+                "an earlier attempt at this program made calls with arguments that are secret, and"
+                f" what it did would travel through {self.through}: correct it where it ran"
+            )
+            raise DagexecError(msg)
+        return {"source": given.source, **begun, "limits": given.limits}
+
+    def drive(self, spec: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> Drive:
+        """Return a round of a run; its program has still to `catch_up`."""
+        stored = spec.get("program")
+        return Drive(spec, result, program=None if stored is None else self._run_of(stored))
+
+    def _run_of(self, stored: Mapping[str, Any]) -> RunProgram:
+        from dagexec.programs import EarlierCall, Program
+
+        program = Program(
+            stored["source"],
+            variables=stored.get("variables"),
+            definitions=stored.get("definitions"),
+            earlier=[EarlierCall.from_dict(each) for each in stored.get("earlier", ())],
+            **stored["limits"],
+        )
+        return RunProgram(program.live(self.tools), self._checked)
+
+    def _checked(self, call: Call) -> Call:
+        """Return a call of a program, with its problem if it cannot run, and without secrets."""
+        tool = self.tools[call.tool]
+        kept = Call.from_dict(secret_call(call, tool.secret)) if tool.secret else call
+        hidden = [name for name in tool.secret if kept.args.get(name) != call.args.get(name)]
+        if hidden:
+            return replace(kept, problem=self._secret(hidden[0], call.id, tool))
+        problems = tool.problems(call.args)
+        return replace(call, problem="; ".join(problems)) if problems else call
+
     # ------------------------------------------------------------------------------------ beginning
 
     def calls_of(self, given: object) -> list[dict[str, Any]]:
@@ -79,14 +132,23 @@ class Front:
                 self._refuse_secret(call.id, tool, hidden, written)
         return [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
 
-    def spec(self, run_id: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return how a run is to be run, for whoever drives it, now and after a crash."""
+    def spec(
+        self,
+        run_id: str,
+        calls: list[dict[str, Any]],
+        program: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return how a run is to be run, for whoever drives it, now and after a crash.
+
+        Of a program, `program` is what is stored, and it has no calls yet.
+        """
         timeouts = self.executor.timeouts
         turn = timeouts.turn is not None and timeouts.turn < (timeouts.workflow or math.inf)
-        used = {call["tool"] for call in calls}
+        used = self.tools.keys() if program else {call["tool"] for call in calls}
         return {
             "run_id": run_id,
             "calls": calls,
+            **({} if program is None else {"program": program}),
             "call": timeouts.call,
             "layer": timeouts.layer,
             "run": timeouts.turn if turn else timeouts.workflow,
@@ -105,6 +167,12 @@ class Front:
         self, run_id: str, drive: Drive, answers: Mapping[str, object]
     ) -> dict[str, dict[str, Any]]:
         """Return the answers to record, in plan order; raise DagexecError for one that is wrong."""
+        if answers and drive.is_program and drive.machine.stopped:
+            msg = (
+                f"the program of run {run_id!r} was stopped before its end, so that an answer leads"
+                " nowhere: run it again under another run_id"
+            )
+            raise DagexecError(msg)
         known = [call.id for call in drive.machine.calls]
         asked = {*drive.waiting}
         waiting = [name for name in known if name in asked]
@@ -150,11 +218,13 @@ class Front:
     ) -> None:
         for name in names:
             if args.get(name) not in (None, "<secret>"):
-                msg = (
-                    f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
-                    f" let {tool.name!r} get it where it runs, from its environment for one"
-                )
-                raise DagexecError(msg)
+                raise DagexecError(self._secret(name, call, tool))
+
+    def _secret(self, name: str, call: str, tool: Tool[..., Any]) -> str:
+        return (
+            f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
+            f" let {tool.name!r} get it where it runs, from its environment for one"
+        )
 
 
 def refuse_inside() -> None:
@@ -196,10 +266,31 @@ def unknown_run(engine: str, run_id: str, place: str) -> DagexecError:
     return DagexecError(f"the engine {engine!r} knows no run {run_id!r} in {place}")
 
 
-def another_plan(run_id: str) -> DagexecError:
+def refuse_other(
+    run_id: str,
+    begun: Mapping[str, Any],
+    calls: list[dict[str, Any]],
+    program: Mapping[str, Any] | None,
+) -> None:
+    """Raise DagexecError if a run was begun with another plan, or another program, than this."""
+    before = begun.get("program")
+    if (before is None) is not (program is None):
+        raise another_plan(run_id)
+    if before is not None and program is not None:
+        differing = [part for part in _SAME if before.get(part) != program.get(part)]
+        if differing:
+            verb = "differs" if differing[0] == "source" else "differ"
+            raise another_plan(run_id, f"program: its {differing[0]} {verb}")
+        return
+    kept = begun["calls"]
+    if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
+        raise another_plan(run_id)
+
+
+def another_plan(run_id: str, what: str = "plan") -> DagexecError:
     """Return the error of an id that another plan's run has."""
     msg = (
-        f"the run {run_id!r} was begun with another plan; give a new run a new run_id, or"
+        f"the run {run_id!r} was begun with another {what}; give a new run a new run_id, or"
         " continue this one with resume()"
     )
     return DagexecError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -55,6 +56,26 @@ def told_why(outcome: Outcome, aborted: Outcome) -> Outcome:
         attempts=outcome.attempts,
         maybe=outcome.maybe,
     )
+
+
+def unbegun(past: Past | None, outcome: Outcome) -> Outcome:
+    """Return the outcome of a call that nobody began, or not since it was in doubt."""
+    waited = None if past is None else past.waited
+    doubtful = waited is not None and waited["status"] == "in_doubt"
+    return replace(outcome, maybe=True) if doubtful else outcome
+
+
+def lost(out: Out, outcome: Outcome, now: float, effect: str | None) -> Outcome:
+    """Return the outcome of a call whose worker does not answer; `now` in seconds of the run."""
+    if outcome.scope is not None:
+        outcome = late(outcome.scope)
+    return replace(outcome, started=out.ready, ended=now, maybe=effect == "write")
+
+
+def blocked_in(result: Mapping[str, Any]) -> tuple[int, float, dict[str, float]]:
+    """Return what a round, or a call, counts of blocked loops; an older dagexec does not say it."""
+    count, seconds, *by_call = result.get("blocked", (0, 0.0))
+    return count, seconds, dict(by_call[0]) if by_call else {}
 
 
 def late(scope: str) -> TimedOut:

@@ -81,6 +81,16 @@ class LiveProgram:
         return self.pipe.breathing
 
     @property
+    def begun(self) -> bool:
+        """Whether it was stepped."""
+        return self._body is not None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it was told what it has not heard: the next step brings it."""
+        return bool(self._inbox)
+
+    @property
     def printed_so_far(self) -> str:
         """What it printed, as far as all before it has ended."""
         return self.printed if self.over else self.pipe.output(self._max_printed)

@@ -61,6 +61,11 @@ class Program:
             "max_printed": max_printed,
         }
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Its limits, by the names that they have when a program is made."""
+        return dict(self._limits)
+
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
         """Return a run of it, for an executor with these tools."""
 

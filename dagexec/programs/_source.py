@@ -34,6 +34,10 @@ from dagexec.programs._pipeline import Ready
 from dagexec.programs._promise import Callee
 from dagexec.programs._values import CONTAINERS, MOST, weigh
 
+# Why the plan of a program is not whole that has nothing to do but to wait for a person.
+_STANDS: Final = "a call of the program waits for a person"
+# What a person decides; the program waits for it.
+_UNDECIDED: Final = ("pending", "in_doubt")
 _OTHER: Final = (
     "the program waits for a call ({}) that its recorded run does not have; run another program"
     " under another run_id"
@@ -187,7 +191,7 @@ class ProgramSource:
             self._news = anyio.Event()
             live.step()
             if self._stands():
-                self.broken = "a call of the program waits for a person"
+                self.stand()
                 raise StopAsyncIteration
             if not live.calls and not live.over:
                 await self._turn()
@@ -206,6 +210,34 @@ class ProgramSource:
             raise DagexecError(_OTHER.format(self._beyond or "without an outcome"))
         else:
             await self._news.wait()
+
+    @property
+    def due(self) -> bool:
+        """Whether `advance` would lead further."""
+        live = self._live
+        return not live.over and (not live.begun or live.pausing or live.has_news)
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the program computes, and only lets others have their turn."""
+        return self._live.pausing and not self._live.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the program has ended."""
+        return self._live.over
+
+    def stand(self) -> None:
+        """Take note that the program waits for a person, and for nothing else."""
+        self.broken = _STANDS
+
+    def advance(self) -> list[Call]:
+        """Go on until the program waits or pauses; return the calls that may start now.
+
+        For those who drive a run without waiting in it, and do not iterate.
+        """
+        self._live.step()
+        return self.at_hand()
 
     def at_hand(self) -> list[Call]:
         """Return all other calls that may start now."""
@@ -337,7 +369,7 @@ class ProgramSource:
             self._whole = not self._live.over
 
     def _hear(self, name: str, outcome: Outcome) -> None:
-        if outcome.status == "pending":
+        if outcome.status in _UNDECIDED:
             self._waiting[name] = None
         else:
             del self._open[name]

@@ -24,7 +24,6 @@ from dagexec import (
     tool,
 )
 from dagexec.limits import Limiter, Rate
-from dagexec.programs import Program
 
 # Where integration is required, a missing library is an error and no reason to skip.
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
@@ -163,8 +162,6 @@ class TestRuns:
         async with DbosEngine([get], database_url=url, name=name) as engine:
             with pytest.raises(PlanError, match="there is no tool 'none'"):
                 await engine.run([Call("a", "none")])
-            with pytest.raises(DagexecError, match="a program finds its calls while it runs"):
-                await engine.run(Program("1"))  # type: ignore[arg-type]
             with pytest.raises(DagexecError, match="whole plans"):
                 await engine.run(stream())
 

@@ -3,7 +3,8 @@
     python -m tests.engines.worker MARK URL NAME FOLDER
 
 It opens an engine, says `ready`, and then does what it is told on its standard input, a line of
-JSON each: `{"run": ID, "plan": PLAN}` , `{"resume": ID, "answers": {...}}` or `{"cancel": ID}`.
+JSON each: `{"run": ID, "plan": PLAN}`, `{"run": ID, "program": SOURCE}`,
+`{"resume": ID, "answers": {...}}` or `{"cancel": ID}`.
 What comes of it goes to the standard output as a line of JSON. It works until its input ends.
 
 What a tool does to the world is a line in FOLDER/log.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dagexec import Approve, Call, CallContext, Deny, Done, Ref, Report, Timeouts, Tool, ask, tool
+from dagexec.programs import Program
 
 # Seconds, longer than any test: a call that takes so long ends only when its worker does.
 HELD = 1000.0
@@ -163,17 +165,32 @@ def told(report: Report) -> dict[str, Any]:
     }
 
 
+def came_to(report: Report) -> dict[str, Any]:
+    """Return what the report of a program says, for the other process."""
+    end = report.program
+    assert end is not None
+    return {
+        "result": end.result,
+        "printed": end.printed,
+        "error": None if end.error is None else str(end.error),
+        "lines": dict(end.lines),
+        "calls": told(report),
+    }
+
+
 async def obey(engine: Any, line: str) -> None:
     order = json.loads(line)
     try:
-        if "run" in order:
+        if "program" in order:
+            report = await engine.run(Program(order["program"]), run_id=order["run"])
+        elif "run" in order:
             report = await engine.run(PLANS[order["plan"]](), run_id=order["run"])
         elif "cancel" in order:
             report = await engine.cancel(order["cancel"])
         else:
             answers = {name: ANSWERS.get(each, each) for name, each in order["answers"].items()}
             report = await engine.resume(order["resume"], answers)
-        answer: Any = told(report)
+        answer: Any = told(report) if report.program is None else came_to(report)
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)

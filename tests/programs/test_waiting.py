@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dagexec import Approve, Call, Deny, Edit, Executor, Timeouts, ask, tool
+from dagexec import Approve, Call, Deny, Done, Edit, Executor, Timeouts, ask, tool
 from dagexec.journal import MemoryJournal
 from dagexec.programs import Program, ProgramStopped, program_tool, told
 
@@ -80,6 +80,47 @@ async def test_a_question_holds_only_what_needs_its_answer() -> None:
     assert report.error is None, report.error
     assert (report.result, report.printed) == ("c", "3\n")
     assert sorted(office.log[2:]) == ["asked who?", "look c", "note before the answer?"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "written"),
+    [
+        (Approve(), ["two", 3], ["one", "two", "two"]),
+        (Done("by hand"), ["by hand", 3], ["one", "two"]),
+        (Deny("it did not happen"), None, ["one", "two"]),
+    ],
+)
+async def test_a_write_in_doubt_holds_only_what_needs_it(
+    answer: object, result: list[object] | None, written: list[str]
+) -> None:
+    """After a crash over a write, which is never made again without an answer."""
+    office, log = Office(), []
+
+    @tool(writes=["notes"])
+    async def write(text: str) -> str:
+        log.append(text)
+        if len(log) == 2:
+            await anyio.sleep(1e6)  # until its process dies
+        return text
+
+    office.tools.append(write)
+    source = """
+write("one")
+second = write("two")
+[second, look("abc")["n"]]
+"""
+    with anyio.move_on_after(5):
+        await office.run(source)
+    report = await office.run(source)
+    assert report["2"].status == "in_doubt"
+    assert isinstance(report.error, ProgramStopped)
+    assert log == ["one", "two"]
+    assert office.log == ["look abc"]
+    report = await office.answer(source, _2=answer)
+    assert report.result == result, report.error
+    assert (report.error is None) is (result is not None)
+    assert log == written
+    assert office.log == ["look abc"]
 
 
 async def test_two_questions_are_asked_at_once_and_answered_one_by_one() -> None:

@@ -52,6 +52,7 @@ here, and calls are workflows that wait in queues; whichever worker takes one ru
 |---|---|---|
 | backends | asyncio and trio | asyncio, which is all that DBOS knows |
 | plans | whole, or while they are written | whole |
+| programs | found calls are recorded | the text is stored, and interpreted again by who decides |
 | runs inside of tools | with the same executor | with an `Executor`, never with the engine |
 | cancelling the caller of `run` | ends the run | the run goes on; `cancel(run_id)` ends it |
 | a process dies | a journal's run is continued by hand or sweep | others go on by themselves |
@@ -71,6 +72,15 @@ it is `in_doubt`, to be asked of its tool's `reconcile`, the policy `in_doubt=`,
 that takes its worker down with it ten times has failed. All workers of a name need the same tools,
 and should have the same `concurrency`: the one that was opened last sets that of the queues. An
 event loop that is blocked for 15 s makes its worker count as dead.
+
+A program (`dagexec.programs.Program`) runs like a plan: `await engine.run(program, run_id=...)`.
+What is stored is its text, its variables, and what became of its calls. Whoever decides the run,
+after a crash or days later, interprets it again up to where it stood: what is computed is computed
+again, no call that is done is repeated, and `resume(run_id, answers)` needs no program. A call that
+waits for a person, or a write that is in doubt, holds only what depends on it; when nothing else is
+left, `run` returns, and `report.error` says where the program stands. A program whose run was ended
+by a deadline or `cancel` does not go on. Tools must lead it to the same calls as before: a run that
+finds out that they do not breaks off.
 
 The database keeps runs until somebody deletes them (`DBOS.delete_workflows`). Connections must not
 go through a pool in transaction mode: the lease of a worker is a lock of its session.

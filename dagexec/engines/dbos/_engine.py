@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, TypeAlias, final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -14,17 +14,22 @@ from dagexec import Call, DagexecError, Executor, Plan, Report, Timeouts, Tool
 from dagexec.engines._drive import Drive, report_of
 from dagexec.engines._front import (
     Front,
-    another_plan,
     asyncio_only,
     not_open,
     refuse_elsewhere,
     refuse_inside,
+    refuse_other,
     unknown_run,
 )
 from dagexec.engines.dbos._process import Process, Setting
+from dagexec.engines.dbos._programs import caught_up
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
-from dagexec.lowlevel import as_tools, explained, same_call
+from dagexec.lowlevel import as_tools, explained
+from dagexec.programs import Program
+
+# The calls of a plan, or none and a program.
+What: TypeAlias = "tuple[list[dict[str, Any]], Mapping[str, Any] | None]"
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 
@@ -110,6 +115,7 @@ class DbosEngine:
             name=name,
             url=database_url,
             executor=executor,
+            drive=self._front.drive,
             queues={"": QueueSpec(f"dagexec:{name}"), **queues},
             types=self._types,
             polling=polling,
@@ -165,23 +171,26 @@ class DbosEngine:
         """Check a plan against the tools; raise one PlanError that names every problem."""
         self._executor.check(plan)
 
-    async def run(self, plan: Plan | Iterable[Call], *, run_id: str | None = None) -> Report:
-        """Run a plan and return its report; with the id of a run that is there, go on with that.
+    async def run(
+        self, plan: Plan | Program | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan or a program and return its report.
+
+        With the id of a run that is there, go on with that.
 
         A run that is under way, anywhere, is waited for; one that has ended, or waits for answers,
         returns its report, and nothing runs again. Cancelling the caller leaves the run going on;
         `cancel` ends it.
 
         Raises PlanError before anything runs, and DagexecError for a run that was begun with
-        another plan, for secret arguments, for a stream, and inside a tool.
+        another plan or program, for secret arguments, for a stream, and inside a tool.
         """
         process = self._opened()
-        calls = self._front.calls_of(plan)
+        program = self._front.program_of(plan)
+        calls = self._front.calls_of(plan) if program is None else []
         name = uuid4().hex if run_id is None else run_id
-        begun = await process.site.begin(self._spec(name, 1, calls, {}))
-        kept = begun["calls"]
-        if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
-            raise another_plan(name)
+        begun = await process.site.begin(self._spec(name, 1, (calls, program), {}))
+        refuse_other(name, begun, calls, program)
         drive, _ = await self._ended(process, name, await process.site.rounds(name))
         return report_of(name, drive)
 
@@ -207,7 +216,7 @@ class DbosEngine:
                     return report_of(run_id, drive)
                 continue  # it ended before it heard of them, or somebody was faster
             spec = await process.site.spec(run_id, number)
-            mine = self._spec(run_id, number + 1, spec["calls"], left)
+            mine = self._spec(run_id, number + 1, _what(spec), left)
             begun = await process.site.begin(mine)
             if begun == mine:
                 drive, _ = await self._ended(process, run_id, number + 1)
@@ -253,7 +262,7 @@ class DbosEngine:
             if not drive.waiting:
                 return report_of(run_id, drive)
             # It waited for a person before it was cancelled: a round of its own ends that.
-            last = self._spec(run_id, number + 1, spec["calls"], {})
+            last = self._spec(run_id, number + 1, _what(spec), {})
             await process.site.begin({**last, "cancelled": True})
 
     # ----------------------------------------------------------------------------------- in between
@@ -267,10 +276,10 @@ class DbosEngine:
         return process
 
     def _spec(
-        self, run_id: str, number: int, calls: list[dict[str, Any]], answers: dict[str, Any]
+        self, run_id: str, number: int, what: What, answers: dict[str, Any]
     ) -> dict[str, Any]:
         """Return how a round is to be run, for whoever drives it, now and after a crash."""
-        spec = self._front.spec(run_id, calls)
+        spec = self._front.spec(run_id, *what)
         return {**spec, "round": number, "answers": answers, "mail": True, "brief": True}
 
     async def _known(self, process: Process, run_id: str) -> int:
@@ -284,7 +293,12 @@ class DbosEngine:
     ) -> tuple[Drive, dict[str, Any]]:
         """Wait for the end of a round; return it, replayed, and how it was run."""
         spec = await process.site.spec(run_id, number)
-        return Drive(spec, await process.site.result(run_id, number)), spec
+        drive = self._front.drive(spec, await process.site.result(run_id, number))
+        return await caught_up(drive), spec
+
+
+def _what(spec: Mapping[str, Any]) -> What:
+    return spec["calls"], spec.get("program")
 
 
 def _check(name: object, url: object, polling: object, connections: object) -> None:

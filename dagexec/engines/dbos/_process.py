@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -21,6 +21,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
 
 from dagexec import DagexecError, Executor
+from dagexec.engines._drive import Drive
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
 from dagexec.engines.dbos._here import Here
@@ -46,6 +47,8 @@ class Setting:
     name: str
     url: str
     executor: Executor
+    # Makes what drives a round, of how it is to be run and the result of the one before.
+    drive: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Drive]
     queues: Mapping[str, QueueSpec]
     types: Types
     polling: float
@@ -75,7 +78,8 @@ class Process:
         count = setting.executor.concurrency
         places = (math.inf if count is None else count) if setting.calls else 0
         self._common = queues[""]
-        self._rounds = Rounds(self.site, queues, self._calls, Here(self._common, places))
+        here = Here(self._common, places)
+        self._rounds = Rounds(self.site, queues, self._calls, here, setting.drive)
 
     async def round(self, text: str) -> str:
         """Drive a round of a run to its end."""

@@ -10,7 +10,7 @@ launching one that is there already does nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 from dbos import DBOS
@@ -22,6 +22,7 @@ from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._here import Here
+from dagexec.engines.dbos._programs import LOOK, caught_up, refuse_other_calls
 from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, is_new, step
 
@@ -33,8 +34,19 @@ _AT_ONCE: Final = 8
 class Rounds:
     """The rounds that this process drives."""
 
-    def __init__(self, site: Site, queues: Mapping[str, str], calls: Calls, here: Here) -> None:
-        """Keep the names of the queues, by tool; under "" the one of all other tools."""
+    def __init__(
+        self,
+        site: Site,
+        queues: Mapping[str, str],
+        calls: Calls,
+        here: Here,
+        made: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Drive],
+    ) -> None:
+        """Keep the names of the queues, by tool; under "" the one of all other tools.
+
+        `made` makes what drives a round.
+        """
+        self._made = made
         self._site = site
         self._queues = queues
         self._calls = calls
@@ -46,20 +58,23 @@ class Rounds:
         own = str(DBOS.workflow_id)
         site.enter(own)
         spec = site.types.loads(text)
-        drive = Drive(spec, await self._before(spec))
+        drive = await caught_up(self._made(spec, await self._before(spec)))
         cancelled = bool(spec.get("cancelled"))
         drive.begin(await step("begin", self._now), spec["answers"], cancelled=cancelled)
         mail = _Mail(site, spec)
         past = None if is_new(own) else await site.outside(_turns(own))
         with site.ends.waiter() as waiter:
             turn = 0
-            while not drive.machine.finished or drive.aborts:
+            while not drive.ended or drive.aborts:
                 turn += 1
                 if drive.launches:
                     waiter.expect(mail.out(drive), new=past is None)
                     await self._launch(spec, drive, mail, turn, past)
                 if drive.aborts:
                     drive.withdrawn(await self._stop(spec, drive, turn, mail))
+                elif drive.computing and turn % LOOK:
+                    await asyncio.sleep(0)
+                    drive.compute()
                 elif not mail.hand_over(drive):
                     await self._turn(drive, turn, mail, waiter)
                 await mail.publish(drive)
@@ -144,6 +159,8 @@ class Rounds:
         if not spec.get("brief"):
             await step(f"launch:{turn}", self._put_all, self._assigned(spec, drive, mail))
             return
+        if past is not None and drive.is_program:
+            await refuse_other_calls(self._site, self._assigned(spec, drive, mail))
         if past is not None and turn <= past:
             return
         assigned = self._assigned(spec, drive, mail)
@@ -261,7 +278,7 @@ class _Mail:
     async def publish(self, drive: Drive) -> None:
         """Let others see what waits for answers while the rest goes on."""
         waiting = drive.waiting
-        if not self._spec.get("mail") or drive.machine.finished or waiting == self._published:
+        if not self._spec.get("mail") or drive.ended or waiting == self._published:
             return
         self._published = waiting
         await DBOS.set_event_async("known", self._site.types.dumps(drive.result()))
