@@ -10,7 +10,7 @@ import ast
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from dagexec.programs._expressions import Expressions, iterable
+from dagexec.programs._expressions import Expressions, iterable, iterated
 from dagexec.programs._functions import member
 from dagexec.programs._machine import Code, Function, Params
 from dagexec.programs._pipeline import Pipeline
@@ -341,7 +341,7 @@ async def _looped(
     found = await pipe.force(found)
     if loop.line is not None:
         pipe.line = loop.line
-    for item in iterable(found):
+    for item in iterated(found):
         pipe.steps += 1
         if pipe.steps > pipe.pause_at:
             await pipe.breathe()

@@ -12,7 +12,7 @@ where a container is changed by it, the value itself is waited for.
 from __future__ import annotations
 
 import ast
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS
@@ -20,6 +20,7 @@ from dagexec.programs._machine import Code, Function, Machine, ToolFunction
 from dagexec.programs._operators import BINARY, COMPARE, UNARY
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
+from dagexec.programs._sets import in_order, steps_of
 from dagexec.programs._values import Builtin
 
 _KINDS: Final[dict[str, type]] = {
@@ -310,4 +311,11 @@ def iterable(value: Any) -> Any:
         msg = f"{type(value).__name__!r} object is not iterable"
         raise TypeError(msg)
     iter(value)
-    return value
+    return in_order(value)
+
+
+def iterated(value: Any) -> Iterator[Any]:
+    """Iterate over a value that may be changed meanwhile: of Python's own types only."""
+    if type(value) in (set, frozenset):
+        return steps_of(value)
+    return iter(iterable(value))

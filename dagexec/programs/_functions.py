@@ -17,6 +17,7 @@ from dagexec.programs._errors import ToolError
 from dagexec.programs._operators import add, multiply, power
 from dagexec.programs._patterns import FUNCTIONS as PATTERNS
 from dagexec.programs._patterns import METHODS, Match
+from dagexec.programs._sets import in_order
 from dagexec.programs._values import (
     BITS,
     PURE,
@@ -74,21 +75,27 @@ def _reading(function: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
+def _in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of Python's read its arguments in the order that is always the same."""
+    read = _reading(function)
+    return lambda *args, **named: read(*map(in_order, args), **named)
+
+
 def _zip(*args: Any, **named: Any) -> Any:
     fits(sum(len(whole(each)) for each in args if hasattr(each, "__len__")), "the pairs")
-    return zip(*args, **named)  # noqa: B905 - as the program says
+    return zip(*map(in_order, args), **named)  # noqa: B905 - as the program says
 
 
 def _sum(values: Any, /, start: Any = 0) -> Any:
     if type(start) is str:
         return sum(values, start)  # raises, and says what to write instead
-    for each in whole(values):
+    for each in in_order(whole(values)):
         start = add(start, each)
     return start
 
 
 def _prod(values: Any, *, start: Any = 1) -> Any:
-    for each in whole(values):
+    for each in in_order(whole(values)):
         start = multiply(start, each)
     return start
 
@@ -130,17 +137,17 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "bin": bin,
     "bool": bool,
     "chr": chr,
-    "dict": _reading(dict),
+    "dict": _in_order(dict),
     "divmod": _reading(divmod),
-    "enumerate": _reading(enumerate),
+    "enumerate": _in_order(enumerate),
     "float": _reading(float),
     "frozenset": _reading(frozenset),
     "hex": hex,
     "int": _int,
     "len": len,
-    "list": _reading(list),
-    "max": _reading(max),
-    "min": _reading(min),
+    "list": _in_order(list),
+    "max": _in_order(max),
+    "min": _in_order(min),
     "oct": oct,
     "ord": ord,
     "pow": _pow,
@@ -149,10 +156,10 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "reversed": _reading(reversed),
     "round": _round,
     "set": _reading(set),
-    "sorted": _reading(sorted),
+    "sorted": _in_order(sorted),
     "str": lambda value="": text_of(value),
     "sum": _sum,
-    "tuple": _reading(tuple),
+    "tuple": _in_order(tuple),
     "zip": _zip,
 }
 # What these return is read once: they stand where they are read, never in a variable.

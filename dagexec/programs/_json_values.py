@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import date, time
 from typing import Any, Final
 
+from dagexec.programs._sets import in_order
+
 PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -19,7 +21,7 @@ def as_json(value: Any) -> Any:
     if type(value) is dict:
         return {key if type(key) is str else str(key): as_json(item) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset, range) or hasattr(value, "__iter__"):
-        return [as_json(item) for item in value]
+        return [as_json(item) for item in in_order(value)]
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from dagexec.programs._sets import in_order, shown
 from dagexec.programs._values import BITS, CONTAINERS, MOST, fits, too_large, weigh, whole
 
 
@@ -51,6 +52,7 @@ def _modulo(a: Any, b: Any) -> Any:
         if any(len(each) > 4 for each in digits) or "*" in a:  # noqa: PLR2004 - up to 9,999
             raise too_large("a width of %", 9_999)
         weigh(b)
+        b = shown(b)
     return a % b
 
 
@@ -90,6 +92,11 @@ def _other(a: Any, b: Any) -> Any:
     return a is not b
 
 
+def _extended(a: Any, b: Any) -> Any:
+    a += in_order(b)
+    return a
+
+
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Add": add,
     "Sub": operator.sub,
@@ -126,7 +133,7 @@ def _augmented(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 AUGMENTED: Final = {kind: _augmented(function) for kind, function in BINARY.items()}
 # `x += y` where x is a list or a set changes it in place.
 IN_PLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "Add": operator.iadd,
+    "Add": _extended,
     "Mult": operator.imul,
     "BitOr": operator.ior,
     "BitAnd": operator.iand,

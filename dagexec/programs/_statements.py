@@ -18,7 +18,7 @@ from dagexec.programs._assignments import PASS, Assignments
 from dagexec.programs._check import modules_of
 from dagexec.programs._containers import all_names
 from dagexec.programs._errors import LimitReached
-from dagexec.programs._expressions import iterable
+from dagexec.programs._expressions import iterated
 from dagexec.programs._functions import MODULES, member
 from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump, with_line
 from dagexec.programs._pipeline import Pipeline, Squash
@@ -210,7 +210,7 @@ class Statements(Assignments):
             if type(values) is Promise:
                 values = await pipe.force(values)
             step, waits = body.run, body.waits
-            iterator = iter(iterable(values))
+            iterator = iterated(values)
             while True:
                 pipe.line = line or pipe.line
                 item = next(iterator, MISSING)

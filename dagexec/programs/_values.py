@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from dagexec.programs._errors import LimitReached
+from dagexec.programs._sets import in_order, shown, taken_from
 
 # Characters of a text, items of a container, and values in a nested one.
 MOST: Final = 1_000_000
@@ -94,6 +95,14 @@ CHANGING_NAMES: Final[frozenset[str]] = frozenset().union(*CHANGING.values())
 CONTAINERS: Final = (list, dict, set, tuple, frozenset)
 MUTABLE: Final = (list, dict, set)
 VIEWS: Final[tuple[type, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+# Methods that read a set in its order.
+_READING: Final[dict[type, tuple[str, ...]]] = {
+    str: ("join",),
+    list: ("extend",),
+    dict: ("update",),
+}
 
 
 @final
@@ -176,6 +185,7 @@ def text_of(value: Any) -> str:
     """Return `str(value)`, of a value that is not too large to be written out."""
     if type(value) in CONTAINERS or type(value) in VIEWS:
         weigh(list(value) if type(value) in VIEWS else value)
+        value = shown(value)
     return str(value)
 
 
@@ -183,6 +193,7 @@ def repr_of(value: Any) -> str:
     """Return `repr(value)`, of a value that is not too large to be written out."""
     if type(value) in CONTAINERS or type(value) in VIEWS:
         weigh(list(value) if type(value) in VIEWS else value)
+        value = shown(value)
     return repr(value)
 
 
@@ -221,6 +232,10 @@ def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) 
     guard = GUARDS.get((kind, name))
     if guard is not None:
         guard(value, args, named)
+    if kind is set and name == "pop" and not args and not named:
+        return taken_from(value)
+    if name in _READING.get(kind, ()):
+        args = tuple([in_order(each) for each in args])
     result = getattr(value, name)(*args, **named)
     # A tuple with names is one without: of an object of Python's own only what it holds.
     return tuple(result) if isinstance(result, tuple) and type(result) is not tuple else result

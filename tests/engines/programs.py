@@ -10,32 +10,13 @@ from dagexec.engines._drive import Drive, report_of
 from dagexec.engines._front import Front
 from dagexec.journal import Types
 from dagexec.lowlevel import outcome_body
-from dagexec.programs import Program, ToolError
+from dagexec.programs import Program
 from tests.programs.generated import Account, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TYPES = Types()
-
-
-class Strict(World):
-    """The world as Python's tools see it: what fails is a ToolError, as in a program."""
-
-    def read(self, x: Any) -> Any:
-        return self._tool("read", x)
-
-    def pure(self, x: Any) -> Any:
-        return self._tool("pure", x)
-
-    def write(self, x: Any, y: Any = 0) -> Any:
-        return self._tool("write", x, y)
-
-    def _tool(self, name: str, *args: Any) -> Any:
-        try:
-            return getattr(World, name)(self, *args)
-        except Exception as error:
-            raise ToolError(f"{type(error).__name__}: {error}") from None
 
 
 @tool(effect="read")

@@ -25,7 +25,6 @@ from dagexec.lowlevel import answer_entry, outcome_body
 from dagexec.programs import EarlierCall, LimitReached, ProgramStopped
 from tests.engines.programs import (
     FRONT,
-    Strict,
     account_of,
     again,
     asked,
@@ -36,6 +35,7 @@ from tests.engines.programs import (
     turns,
 )
 from tests.programs.generated import World, Writer, by_python
+from tests.programs.killed_anywhere import Strict
 
 # Programs that the slow test generates; more where more time is.
 MANY = int(os.environ.get("DAGEXEC_FUZZ", "1000"))

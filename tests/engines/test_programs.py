@@ -11,9 +11,10 @@ import pytest
 from dagexec import Approve, DagexecError, Deny, Executor, Report, Timeouts, current_call, tool
 from dagexec.journal import MemoryJournal
 from dagexec.programs import Program, ProgramFailed, ProgramRefused, ProgramStopped
-from tests.engines.programs import Strict, account_of
+from tests.engines.programs import account_of
 from tests.engines.tools_for_engines import TOOLS
 from tests.programs.generated import World, Writer, by_python
+from tests.programs.killed_anywhere import Strict
 
 if TYPE_CHECKING:
     from dagexec.engines.dbos import DbosEngine

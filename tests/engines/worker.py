@@ -58,6 +58,11 @@ async def look(context: CallContext, value: Any = "", seconds: float = 0) -> str
     return await work(context, value, seconds)
 
 
+@tool(effect="read", reads=("shelf",))
+async def peek(context: CallContext, value: Any = "", seconds: float = 0) -> str:
+    return await work(context, value, seconds)
+
+
 @tool(effect="idempotent")
 async def put(context: CallContext, value: Any = "", seconds: float = 0) -> str:
     return await work(context, value, seconds)
@@ -95,7 +100,7 @@ async def wonder(context: CallContext, what: str) -> str:
     return f"{context.id}({reply})"
 
 
-TOOLS: list[Tool] = [look, put, send, known, pay, wonder]
+TOOLS: list[Tool] = [look, peek, put, send, known, pay, wonder]
 
 
 def mixed() -> list[Call]:

@@ -1,0 +1,158 @@
+"""Generated programs on DBOS whose process is killed: run by `test_programs_killed`.
+
+    python -m tests.engines.programs_killed URL NAME FOLDER SEED HOW
+
+Each process of a program is a fork of this one, so that nobody waits for an interpreter to start.
+It writes down, before and after each of its tools' steps, what happened. With HOW "steps" the first
+one is killed by SIGKILL at one of these steps, with "times" at any time; the second one at its
+second step, or not at all; the last one ends the program. Each one opens an engine, and asks for
+the run, which goes on in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import unquote
+
+import psycopg
+
+from dagexec import Approve, Done, Timeouts, current_call, tool
+from dagexec.engines.dbos import DbosEngine
+from dagexec.programs import Program
+from tests.programs.generated import World, Writer, by_python
+from tests.programs.killed_anywhere import NEVER, Diary, Strict, account_of, faults
+
+
+def tools_of(diary: Diary) -> list[Any]:
+    """Return the tools of generated programs, which write the diary."""
+
+    async def looked(kind: str, x: Any) -> Any:
+        diary.note("began", current_call().id)
+        diary.step()
+        await asyncio.sleep(0)
+        value = getattr(diary.world(), kind)(x)
+        diary.step()
+        return value
+
+    @tool(effect="read")
+    async def read(x: Any) -> Any:
+        return await looked("read", x)
+
+    @tool(effect="pure")
+    async def pure(x: Any) -> Any:
+        return await looked("pure", x)
+
+    def reconcile(call: Any, _arguments: Any) -> Any:
+        for kind, name, *facts in diary.lines:
+            if kind == "wrote" and name == call.id:
+                return Done(facts[0] + 1)
+        return Approve()
+
+    @tool(effect="write", reconcile=reconcile)
+    async def write(x: Any, y: Any = 0) -> Any:
+        name = current_call().id
+        diary.note("began", name)
+        diary.step()
+        await asyncio.sleep(0)
+        value = World().write(x, y)
+        diary.note("wrote", name, x, y)
+        diary.step()
+        return value
+
+    return [read, pure, write]
+
+
+def note_recorded(url: str, name: str, run_id: str, diary: Diary) -> None:
+    """Write down which calls have ended by what the database says."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "select workflow_uuid from dbos.workflow_status"
+            " where status = 'SUCCESS' and workflow_uuid like %s",
+            (f"dagexec:{name}|{run_id}|%",),
+        ).fetchall()
+    for (row,) in rows:
+        parts = [unquote(part) for part in row.split("|")]
+        if len(parts) > 3 and parts[3]:
+            diary.note("ended", parts[3])
+
+
+async def run_here(url: str, name: str, run_id: str, source: str, diary: Diary) -> str:
+    """Run a program to its end in this process; return what it did."""
+    engine = DbosEngine(
+        tools_of(diary),
+        database_url=url,
+        name=name,
+        polling=0.05,
+        timeouts=Timeouts(call=30, workflow=None),
+    )
+    async with engine, asyncio.timeout(50):
+        return repr(account_of(await engine.run(Program(source), run_id=run_id), diary))
+
+
+def child(
+    url: str, name: str, folder: Path, source: str, *, kill_at: int = NEVER, after: float = 0
+) -> bool:
+    """Run a program in a fork of this process; return whether it was killed on the way."""
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGALRM), status
+            return True
+        assert os.WEXITSTATUS(status) == 0, "a fork failed, see above"
+        return False
+    code = 1
+    try:
+        diary = Diary(folder, kill_at)
+        note_recorded(url, name, folder.name, diary)
+        # Its default ends the process as SIGKILL does, without a word.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, after)
+        account = asyncio.run(run_here(url, name, folder.name, source, diary))
+        (folder / "account").write_text(account)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def check(url: str, name: str, folder: Path, seed: int, kills: dict[str, Any]) -> bool:
+    """Kill the processes of a program; return whether the first one was."""
+    source = Writer(Random(seed)).program()
+    chance = Random(repr(kills))
+    folder.mkdir()
+    killed = child(url, name, folder, source, **kills)
+    if killed and child(url, name, folder, source, kill_at=chance.choice([2, 3, NEVER])):
+        child(url, name, folder, source)
+    diary = Diary(folder, NEVER)
+    os.close(diary.file)
+    got, expected = (folder / "account").read_text(), repr(by_python(source, Strict()))
+    assert got == expected, f"{seed}, {kills}:\n{source}\n{got}\n{expected}"
+    assert not faults(diary), f"{seed}, {kills}: {faults(diary)}\n{source}"
+    return killed
+
+
+def main(url: str, name: str, folder: Path, seed: int, how: list[str]) -> None:
+    count = 0
+    if how[0] == "all":
+        while check(url, name, folder / f"s{seed}x{count}", seed, {"kill_at": count + 1}):
+            count += 1
+    for each in how:
+        if each == "all":
+            continue
+        kind, number = each[0], float(each[1:])
+        kills = {"kill_at": int(number)} if kind == "s" else {"after": number}
+        count += check(url, name, folder / f"{seed}{kind}{each[1:]}", seed, kills)
+    print(f"killed at {count} places")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
