@@ -14,6 +14,7 @@ Row: TypeAlias = dict[str, Any]
 
 _SHOWN: Final = 20  # calls whose status differs, in the text
 _NAME: Final = 40  # characters
+_DURATIONS: Final = ("seconds", "other_seconds", "queued", "other_queued")
 
 
 @final
@@ -28,10 +29,12 @@ class Comparison:
     other: Results
 
     def rows(self) -> list[Row]:
-        """Return a dict a call: id, tool, status, other_status, seconds, other_seconds, difference.
+        """Return a dict a call: id, tool, status, seconds, queued, and the same of the other run.
 
-        What a run does not have is None. `difference` is in seconds, `seconds - other_seconds`:
-        negative where this run was faster.
+        Keys: id, tool, status, other_status, seconds, other_seconds, difference, queued,
+        other_queued. What a run does not have is None. `difference` is in seconds, `seconds -
+        other_seconds`: negative where this run was faster. `queued` is how long a call that could
+        have started waited, for a slot, a limit or a resource, in seconds.
         """
         mine, theirs = _by_call(self.run), _by_call(self.other)
         rows: list[Row] = []
@@ -44,6 +47,8 @@ class Comparison:
                     "status": row.get("status"),
                     "other_status": other.get("status"),
                     **_times(row.get("seconds"), other.get("seconds")),
+                    "queued": row.get("queued"),
+                    "other_queued": other.get("queued"),
                 }
             )
         return rows
@@ -51,7 +56,8 @@ class Comparison:
     def tools(self) -> list[Row]:
         """Return a dict a tool: how many calls, how many done, and the seconds of all together.
 
-        Keys: tool, calls, other_calls, done, other_done, seconds, other_seconds, difference.
+        Keys: tool, calls, other_calls, done, other_done, seconds, other_seconds, difference,
+        queued, other_queued.
         """
         mine, theirs = _by_tool(self.run), _by_tool(self.other)
         rows: list[Row] = []
@@ -65,9 +71,15 @@ class Comparison:
                     "done": sum(row["status"] == "done" for row in own),
                     "other_done": sum(row["status"] == "done" for row in other),
                     **_times(_sum(own), _sum(other)),
+                    "queued": _sum(own, "queued"),
+                    "other_queued": _sum(other, "queued"),
                 }
             )
         return rows
+
+    def __repr__(self) -> str:
+        """Return what `str()` returns: in a notebook, the last line of a cell shows it."""
+        return str(self)
 
     def __str__(self) -> str:
         """Return both runs, their tools, and the calls that did not end the same, as text."""
@@ -80,7 +92,10 @@ class Comparison:
         wide = min(_NAME, max((len(row["tool"]) for row in tools), default=4))
         if tools:
             yield ""
-            yield f"{'tool':{wide}}  {'calls':>11}  {'this run':>9}  {'the other':>9}  difference"
+            yield (
+                f"{'tool':{wide}}  {'calls':>11}  {'this run':>9}  {'the other':>9}  difference"
+                "  queued here / there"
+            )
         for row in tools:
             calls = f"{row['calls']} / {row['other_calls']}"
             yield f"{_name(row['tool'], wide)}  {calls:>11}  {_spoken(row)}"
@@ -105,8 +120,8 @@ def _by_tool(report: Results) -> dict[str, list[Row]]:
     return found
 
 
-def _sum(rows: Sequence[Row]) -> float | None:
-    known = [row["seconds"] for row in rows if row["seconds"] is not None]
+def _sum(rows: Sequence[Row], key: str = "seconds") -> float | None:
+    known = [row[key] for row in rows if row[key] is not None]
     return sum(known) if known else None
 
 
@@ -125,10 +140,9 @@ def _name(text: str, width: int) -> str:
 
 
 def _spoken(row: Row) -> str:
-    shown = [
-        "-" if row[key] is None else duration(row[key]) for key in ("seconds", "other_seconds")
-    ]
+    shown = {key: "-" if row[key] is None else duration(row[key]) for key in _DURATIONS}
     change = row["difference"]
     sign = "" if change is None else "-" if change < 0 else "+"
     difference = "-" if change is None else f"{sign}{duration(abs(change))}"
-    return f"{shown[0]:>9}  {shown[1]:>9}  {difference:>10}"
+    queued = f"{shown['queued']} / {shown['other_queued']}"
+    return f"{shown['seconds']:>9}  {shown['other_seconds']:>9}  {difference:>10}  {queued:>19}"

@@ -260,7 +260,10 @@ async def test_two_runs_side_by_side():
         "seconds": pytest.approx(0.1),
         "other_seconds": 0.5,
         "difference": pytest.approx(-0.4),
+        "queued": 0.0,
+        "other_queued": 0.0,
     }
+    assert repr(both) == str(both)
     gone = both.rows()[1]
     assert (gone["id"], gone["status"], gone["other_status"]) == ("b", None, "failed")
     assert gone["difference"] is None
@@ -283,6 +286,23 @@ async def test_calls_with_the_same_id_and_another_tool_are_not_the_same():
         ("look", "done", None),
         ("fail", None, "failed"),
     ]
+
+
+async def test_a_comparison_tells_of_the_queue():
+    """A run that took longer because its calls waited for a slot shows so, in data and text."""
+
+    @tool(effect="read")
+    async def look() -> None:
+        await anyio.sleep(0.25)
+
+    plan = Plan([Call(name, "look") for name in "abc"])
+    narrow = await Executor([look], concurrency=1).run(plan)
+    wide = await Executor([look]).run(plan)
+    both = narrow.compare(wide)
+    assert [row["queued"] for row in both.rows()] == pytest.approx([0.0, 0.25, 0.5])
+    assert [row["other_queued"] for row in both.rows()] == [0.0] * 3
+    assert both.tools()[0]["queued"] == pytest.approx(0.75)
+    assert "750 ms / 0 ms" in str(both)
 
 
 def test_only_a_report_can_be_compared():
