@@ -21,8 +21,9 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import Call, DagexecError, Report
-from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._drive import Drive
 from dagexec.engines._front import Front, another_plan, unknown_run
+from dagexec.engines._report import report_of
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import (
     ANSWER,
