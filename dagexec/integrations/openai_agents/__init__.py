@@ -65,13 +65,13 @@ wrap it too.
 
 What differs: what the model is sent, the hooks of a run and results name copies of the tools and of
 their input guardrails, not the objects that were given; the agent's own hooks and the exception of
-a tripwire name those. Schemas are sent without strict mode, which has no words for references. A
-call with references in its arguments needs approval if its tool may need it, since nobody can look
-at the values yet. Values go from call to call as JSON, which is what the SDK's tools take. A
-function tool without a failure policy of its own that raises is answered, as others are;
-`errors="raise"` ends the run as before. A tool of dagexec cannot `ask` here. A
-guardrail of a tool's output looks at what goes back to the model, not at what goes from call to
-call. With `references=False` schemas, instructions and results stay as they are.
+a tripwire name those. A copy of a tool equals (`==`) the tool. Schemas are sent without strict
+mode, which has no words for references. A call with references in its arguments needs approval if
+its tool may need it, since nobody can look at the values yet. Values go from call to call as JSON,
+which is what the SDK's tools take. A function tool without a failure policy of its own that raises
+is answered, as others are; `errors="raise"` ends the run as before. A tool of dagexec cannot `ask`
+here. A guardrail of a tool's output looks at what goes back to the model, not at what goes from
+call to call. With `references=False` schemas, instructions and results stay as they are.
 
 It needs `pip install 'dagexec[openai-agents]'`, and asyncio, as the SDK does.
 '''

@@ -28,7 +28,7 @@ from dagexec.integrations._turns.turn import Turn
 from dagexec.integrations.openai_agents._runs import CALL, Run, Runs, get, value_of
 from dagexec.integrations.openai_agents._servers import Server, told
 from dagexec.integrations.openai_agents._tools import bare, given, handed_in, to_function_tool
-from dagexec.lowlevel import INSTRUCTIONS
+from dagexec.lowlevel import INSTRUCTIONS, widened
 
 _log: Final = logging.getLogger("dagexec")
 A = TypeVar("A", bound=Agent[Any])
@@ -117,25 +117,24 @@ class _Desk:
         self._runs = Runs()
         # The tools that hand their calls in, by name.
         self._names: set[str] = set()
+        # By the tool's name, a schema and what takes references in its place.
+        self._widened: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def taking_over(self, agent: A, own: Sequence[FunctionTool]) -> A:
         """Return a copy of an agent whose calls come here."""
         changes: dict[str, Any] = {
-            "tools": [self._taken(each) for each in (*agent.tools, *own)],
+            "tools": [self.taken(each) for each in (*agent.tools, *own)],
             "hooks": (_OnlyHooks if agent.hooks is None else _Hooks)(self, agent.hooks),
         }
         if self._references:
             changes["instructions"] = _instructed(agent.instructions)
         one: Any = agent.clone(**changes)
-        if agent.mcp_servers:
-            # What servers offer is asked for at each turn, by a method of the agent's.
-            one.mcp_servers = [Server(each) for each in agent.mcp_servers]
-            one.__class__ = _with_servers(type(agent))
-            one._dagexec_desk = self  # noqa: SLF001
+        one.__class__ = _asking(type(agent), self)
         return cast("A", one)
 
-    def _taken(self, tool: Any) -> Any:
-        if not isinstance(tool, FunctionTool):
+    def taken(self, tool: Any) -> Any:
+        """Return what an agent gets for one of its tools."""
+        if not isinstance(tool, FunctionTool) or tool is not given(tool):
             return tool
         self._names.add(tool.name)
         judge = self._crew.judge(tool.name)
@@ -148,9 +147,17 @@ class _Desk:
             tool,
             partial(self._invoke, bare(tool)),
             self._leave,
-            references=self._references,
+            schema=self._wide(tool) if self._references else None,
             answers=self._crew.settings.errors == "answer",
         )
+
+    def _wide(self, tool: FunctionTool) -> dict[str, Any]:
+        """Return a schema that takes references; tools of servers are made anew each time."""
+        kept = self._widened.get(tool.name)
+        if kept is None or kept[0] != tool.params_json_schema:
+            schema = copy.deepcopy(tool.params_json_schema)
+            kept = self._widened[tool.name] = (schema, widened(schema))
+        return kept[1]
 
     # ------------------------------------------------------------------------------------ one turn
 
@@ -271,12 +278,28 @@ def _instructed(instructions: Any) -> Any:
     return both
 
 
-def _with_servers(kind: type[Any]) -> type[Any]:
-    async def get_mcp_tools(self: Any, run_context: RunContextWrapper[Any]) -> list[Any]:
-        found = await kind.get_mcp_tools(self, run_context)
-        return [self._dagexec_desk._taken(each) for each in found]  # noqa: SLF001
+def _asking(kind: type[Any], desk: _Desk) -> type[Any]:
+    """Return a class of agents like this one, and of its name, whose tools come from a desk.
 
-    return type(kind.__name__, (kind,), {"get_mcp_tools": get_mcp_tools})
+    What servers offer, and what hooks or clones add to the tools, is known only at each request.
+    """
+
+    async def get_mcp_tools(self: Any, run_context: RunContextWrapper[Any]) -> list[Any]:
+        servers = self.mcp_servers
+        if not all(isinstance(each, Server) for each in servers):
+            self.mcp_servers = [
+                each if isinstance(each, Server) else Server(each) for each in servers
+            ]
+        found: list[Any] = await kind.get_mcp_tools(self, run_context)
+        return found
+
+    async def get_all_tools(self: Any, run_context: RunContextWrapper[Any]) -> list[Any]:
+        found = await kind.get_all_tools(self, run_context)
+        return [desk.taken(each) for each in found]
+
+    same = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    own = {"get_mcp_tools": get_mcp_tools, "get_all_tools": get_all_tools}
+    return type(kind.__name__, (kind,), {**same, **own})
 
 
 class _Hooks(AgentHooks[Any]):

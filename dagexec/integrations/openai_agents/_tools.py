@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 from agents import FunctionTool, RunContextWrapper
@@ -19,7 +20,6 @@ from dagexec import Tool, current_call
 from dagexec._core.earlier_calls import is_marked
 from dagexec._tools.settle import run_tool
 from dagexec.integrations._turns.conversation import read_arguments
-from dagexec.lowlevel import widened
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Leave = Callable[[RunContextWrapper[Any], str], None]
@@ -64,18 +64,43 @@ def given(tool: Any) -> Any:
     return getattr(tool, "_dagexec_given", tool)
 
 
+class _Equal:
+    """A copy that equals the tool that the user gave: hooks and models look for that one."""
+
+    def __eq__(self, other: object) -> bool:
+        mine, theirs = given(self), given(other)
+        return mine is theirs or bool(mine == theirs)
+
+    def __hash__(self) -> int:
+        return hash(given(self))
+
+
+@cache
+def _equal(kind: type[Any]) -> type[Any]:
+    same = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(kind.__name__, (_Equal, kind), same)
+
+
 def handed_in(
-    tool: FunctionTool, invoke: Invoke, leave: Leave, *, references: bool, answers: bool
+    tool: FunctionTool,
+    invoke: Invoke,
+    leave: Leave,
+    *,
+    schema: dict[str, Any] | None,
+    answers: bool,
 ) -> FunctionTool:
     """Return the tool that an agent gets: its calls are handed in instead of being run.
 
     `leave` is told of calls that will not come: guardrails refuse them, a person has to agree.
+    `schema` takes the place of the tool's own.
     """
     one: Any = copy.copy(tool)
     one._dagexec_given = given(tool)  # noqa: SLF001 - an attribute of ours
-    if references:
+    kind: Any = type(tool)
+    one.__class__ = _equal(kind)
+    if schema is not None:
         one.strict_json_schema = False
-        one.params_json_schema = widened(tool.params_json_schema)
+        one.params_json_schema = schema
     # It would count from when the call is handed in; the tool itself still has it.
     one.timeout_seconds = None
     if tool.tool_input_guardrails:

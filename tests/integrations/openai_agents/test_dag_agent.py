@@ -382,3 +382,38 @@ async def test_a_missing_name_is_said_once(script, made, monkeypatch, caplog):
     agent = made(script([("search", {"query": "a"})]))
     assert dag_agent(agent) is agent
     assert "_gone" in caplog.text
+
+
+async def test_copies_of_tools_equal_them(made, script):
+    """What hooks and models see can be compared with the tools that a user has."""
+    model = script("done")
+    agent = made(model)
+    adapted = dag_agent(agent)
+    await Runner.run(adapted, "go")
+    assert adapted.tools == agent.tools == model.seen[0][2]
+    assert adapted.tools[0] is not agent.tools[0]
+    assert adapted.tools[0] != agent.tools[1]
+    adapted.tools.remove(agent.tools[1])
+    assert adapted.tools == [agent.tools[0], *agent.tools[2:]]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(adapted.tools[0])  # as the tool itself
+
+
+async def test_tools_that_come_later_are_in_the_graph(made, script):
+    """Hooks add tools, and so do clones."""
+
+    @function_tool
+    async def late(text: str) -> str:
+        return f"late {text}"
+
+    class Adds(RunHooks):
+        async def on_agent_start(self, context, agent):
+            agent.tools.append(late)
+
+    turn = [("search", {"query": "q"}), ("late", {"text": {"$ref": "1.items[0]"}})]
+    adapted = dag_agent(made(script(turn, "end", turn)))
+    cloned = adapted.clone(tools=[*adapted.tools, late])
+    assert "late q" in outputs(await Runner.run(cloned, "go"))["id2"]
+    assert late not in adapted.tools
+    result = await Runner.run(adapted, "go", hooks=Adds())
+    assert "late q" in outputs(result)["id4"]

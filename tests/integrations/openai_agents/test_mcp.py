@@ -13,7 +13,8 @@ pytest.importorskip("mcp.server.mcpserver", reason="needs the extra mcp")
 from agents import Agent, Runner
 from agents.mcp import MCPServerStdio
 
-from dagexec.integrations.openai_agents import dag_agent
+from dagexec import lowlevel
+from dagexec.integrations.openai_agents import _agent, dag_agent
 from dagexec.integrations.openai_agents._runs import value_of
 
 SERVER = Path(__file__).parent.parent / "mcp" / "good_server.py"
@@ -69,3 +70,21 @@ async def test_a_failure_of_a_server_is_no_value(script):
         found = outputs(await Runner.run(agent, "go"))
     assert "no such city" in found["id1"]
     assert "has no result to refer to" in found["id2"]
+
+
+async def test_schemas_of_a_server_are_widened_once(script, monkeypatch):
+    """The SDK makes its tools anew for each request; a clone has them too."""
+    widened = []
+
+    def counting(schema):
+        widened.append(schema)
+        return lowlevel.widened(schema)
+
+    monkeypatch.setattr(_agent, "widened", counting)
+    model = script([("add", {"a": 1, "b": 2})], [("add", {"a": {"$ref": "1"}, "b": 2})], "end")
+    async with served() as server:
+        adapted = dag_agent(Agent(name="A", model=model)).clone(mcp_servers=[server])
+        found = outputs(await Runner.run(adapted, "go"))
+    assert [found["id1"], found["id2"]] == ["3", "5"]
+    assert len(model.seen) == 3
+    assert len(widened) == len({str(schema) for schema in widened}) == len(model.seen[0][2])
