@@ -1,6 +1,6 @@
 """A worker of the tests, a process of its own.
 
-    python -m tests.engines.worker MARK URL NAME FOLDER
+    python -m tests.engines.worker MARK URL NAME FOLDER [POLLING]
 
 It opens an engine, says `ready`, and then does what it is told on its standard input, a line of
 JSON each: `{"run": ID, "plan": PLAN}`, `{"run": ID, "program": SOURCE}`,
@@ -205,11 +205,11 @@ async def obey(engine: Any, line: str) -> None:
 TIMEOUTS = Timeouts(call=None, workflow=None)
 
 
-async def main(url: str, name: str) -> None:
+async def main(url: str, name: str, polling: float) -> None:
     from dagexec.engines.dbos import DbosEngine
 
     engine = DbosEngine(
-        TOOLS, database_url=url, name=name, timeouts=TIMEOUTS, concurrency=4, polling=0.05
+        TOOLS, database_url=url, name=name, timeouts=TIMEOUTS, concurrency=4, polling=polling
     )
     async with engine:
         await listen(engine)
@@ -225,4 +225,4 @@ async def listen(engine: Any) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(main(sys.argv[2], sys.argv[3]))
+    asyncio.run(main(*sys.argv[2:4], float([*sys.argv, "0.05"][5])))

@@ -40,9 +40,10 @@ at once in the process that decides its run, if that works too and has a place f
 waits in a queue until a worker takes it. Tools without limits share one queue; a `Limiter`
 becomes a queue of its own, whose cap and rate of calls count for all machines together. What a
 queue cannot count, such as tokens, is refused unless the limiter says how processes share it
-(`peers=`). A call costs ten to twenty milliseconds of a processor, PostgreSQL's included; in a
-queue it waits up to `polling=0.1` seconds for a free worker to look, and as long again until its
-end is seen in another process (`python -m tests.benchmarks.engines`).
+(`peers=`). A call costs five to ten milliseconds of a processor, PostgreSQL's included. Processes
+that work together tell each other of calls by LISTEN and NOTIFY; where that fails, or nobody is
+known to work yet, a call waits up to `polling=0.1` seconds for a worker to look into its queue, and
+as long again until its end is seen (`python -m tests.benchmarks.engines`).
 
 Needs the extra `dbos`. The scheduler that drives a run in one process drives a workflow of DBOS
 here, and calls are workflows that wait in queues; whichever worker takes one runs it with an
@@ -80,7 +81,7 @@ again, no call that is done is repeated, and `resume(run_id, answers)` needs no 
 waits for a person, or a write that is in doubt, holds only what depends on it; when nothing else is
 left, `run` returns, and `report.error` says where the program stands. A program whose run was ended
 by a deadline or `cancel` does not go on. Tools must lead it to the same calls as before: a run that
-finds out that they do not breaks off. The report of one that has ended tells what it came to then.
+finds out that they do not breaks off.
 
 The database keeps runs until somebody deletes them (`DBOS.delete_workflows`). Connections must not
 go through a pool in transaction mode: the lease of a worker is a lock of its session.

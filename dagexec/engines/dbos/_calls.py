@@ -43,8 +43,16 @@ class Calls:
         """Run one call to its outcome."""
         site = self._site
         own = str(DBOS.workflow_id)
-        site.enter(own)
         body = site.types.loads(text)
+        asks, many = body.pop("asks", None), body.pop("many", False)
+
+        def ended() -> None:
+            site.bell.end()
+            if asks is not None:
+                site.news.tell_ended(asks, own)
+
+        site.enter(own, ended)
+        site.bell.begin(many=many)
         whole = id_of(site.name, body["run"], body.pop("round"))
         marks: list[str] = [] if is_new(own) else await site.outside(_intents(own))
         for count in range(len(marks)):

@@ -50,7 +50,7 @@ class Database:
     def __init__(self, url: str, executor_id: str, application: str, version: str) -> None:
         """Keep what is needed; nothing is opened."""
         self._url = url
-        self._executor_id = executor_id
+        self.executor_id = executor_id
         self._whose = (version, application, executor_id)
         self._lease: AsyncConnection[Any] | None = None
         self._asked: AsyncConnection[Any] | None = None
@@ -64,7 +64,7 @@ class Database:
     async def open(self) -> None:
         """Connect and take the lease; raises psycopg.Error."""
         self._lease = await self._leased()
-        self._asked = await self._connected()
+        self._asked = await self.connected()
 
     async def is_missing(self) -> bool:
         """Return whether the server is there and the database is not.
@@ -170,10 +170,25 @@ class Database:
             (queue, list(dead), *self._whose[:2]),
         )
 
+    async def notify(self, channels: Sequence[str], messages: Sequence[str]) -> None:
+        """Send messages to those who listen; where that cannot be done now, nobody hears them."""
+        if not messages or self._asked is None or self._asked.closed:
+            return
+        async with self._asking:
+            try:
+                # Nobody waits for a disk: what is sent need not survive the server.
+                await self._asked.execute(
+                    "select set_config('synchronous_commit', 'off', true), pg_notify(channel, body)"
+                    " from unnest(%s::text[], %s::text[]) as messages(channel, body)",
+                    ([*channels], [*messages]),
+                )
+            except psycopg.Error as error:
+                _log.debug("others were not told: %s", _line(error))
+
     # --------------------------------------------------------------------------------- connections
 
     async def _leased(self) -> AsyncConnection[Any]:
-        connection = await self._connected()
+        connection = await self.connected()
         # A client that is gone without a word, and one that hangs: the server ends the session.
         settings = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2"}
         settings["tcp_keepalives_count"] = "3"
@@ -181,7 +196,7 @@ class Database:
             settings["idle_session_timeout"] = f"{LEASE:g}s"
         for name, value in settings.items():
             await connection.execute("select set_config(%s, %s, false)", (name, value))
-        await connection.execute(f"select pg_advisory_lock({_LOCK})", (self._executor_id,))
+        await connection.execute(f"select pg_advisory_lock({_LOCK})", (self.executor_id,))
         await self._set_clock(connection)
         return connection
 
@@ -190,7 +205,8 @@ class Database:
         row = await cursor.fetchone()
         self._offset = row[0] - time.monotonic() if row is not None else self._offset
 
-    async def _connected(self) -> AsyncConnection[Any]:
+    async def connected(self) -> AsyncConnection[Any]:
+        """Return a new connection; raises psycopg.OperationalError."""
         # The other way round: a server that is gone without a word must not keep anybody waiting.
         return await AsyncConnection.connect(
             self._url,
@@ -208,7 +224,7 @@ class Database:
             while True:
                 try:
                     if self._asked is None or self._asked.closed:
-                        self._asked = await self._connected()
+                        self._asked = await self.connected()
                     cursor = await self._asked.execute(query.encode(), values)
                     return await cursor.fetchall()
                 except psycopg.OperationalError as error:

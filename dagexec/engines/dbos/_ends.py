@@ -77,6 +77,11 @@ class Waiter:
             self._ended[name] = text
         self._news.set()
 
+    def look_soon(self) -> None:
+        """Look at all that is waited for: news of it may be lost."""
+        self._next_look = 0.0
+        self._news.set()
+
     def text_of(self, name: str) -> str | None:
         """Return what one has returned, None if that has to be read from the database."""
         return self._ended.get(name)
@@ -144,6 +149,12 @@ class Ends:
         waiters.remove(waiter)
         if not waiters:
             del self._waiters[name]
+
+    def look_soon(self) -> None:
+        """Let everybody look."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.look_soon()
 
     def begin(self, name: str) -> None:
         """Take note that this workflow runs here; a stale execution of it may, too."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from dagexec import Call, DagexecError, Executor, Plan, Report, Timeouts, Tool
-from dagexec.engines._drive import Drive
+from dagexec.engines._drive import Drive, report_of
 from dagexec.engines._front import (
     Front,
     asyncio_only,
@@ -21,9 +21,8 @@ from dagexec.engines._front import (
     refuse_other,
     unknown_run,
 )
-from dagexec.engines._report import report_of
 from dagexec.engines.dbos._process import Process, Setting
-from dagexec.engines.dbos._programs import to_report
+from dagexec.engines.dbos._programs import caught_up
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
@@ -61,8 +60,9 @@ class DbosEngine:
             is asked in the worker that finds it.
         capacities: How much there is of each named resource in this process.
         types: How values beyond JSON are written (`dagexec.journal.Types`), as for a journal.
-        polling: Seconds between two looks into a queue and at calls that others run.
-        connections: How many connections DBOS may hold, beside two of the engine's own.
+        polling: Seconds between two looks into a queue and at calls that others run, where no
+            news of another process (LISTEN and NOTIFY) say that one is worth while.
+        connections: How many connections DBOS may hold, beside three of the engine's own.
         calls: Whether this process runs calls; without, it decides and others work.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
@@ -294,8 +294,8 @@ class DbosEngine:
     ) -> tuple[Drive, dict[str, Any]]:
         """Wait for the end of a round; return it, replayed, and how it was run."""
         spec = await process.site.spec(run_id, number)
-        result = await process.site.result(run_id, number)
-        return await to_report(self._front, spec, result), spec
+        drive = self._front.drive(spec, await process.site.result(run_id, number))
+        return await caught_up(drive), spec
 
 
 def _what(spec: Mapping[str, Any]) -> What:

@@ -13,6 +13,7 @@ from typing import Any, final
 
 from dbos import DBOS, SetWorkflowID
 
+from dagexec.engines.dbos._inside import active
 from dagexec.engines.dbos._workflows import begun, workflow
 
 
@@ -20,23 +21,28 @@ from dagexec.engines.dbos._workflows import begun, workflow
 class Here:
     """The places that this process has for calls of the common queue."""
 
-    def __init__(self, queue: str, places: float) -> None:
-        """Keep how many there are; 0 where others work."""
+    def __init__(self, queue: str, places: float, worker_places: float) -> None:
+        """Keep how many there are, 0 where others work, and how many a worker has."""
+        self.worker_places = worker_places
         self._queue = queue
         self._places = places
 
-    async def put(self, name: str, queue: str, text: str) -> None:
-        """Begin a call here, or put it into its queue; one that is there stays as it is."""
+    async def put(self, name: str, queue: str, text: str) -> bool:
+        """Begin a call here, or put it into its queue; one that is there stays as it is.
+
+        Return whether it was put into the queue.
+        """
         if queue == self._queue and self._places:
-            active = _active()
-            if active is not None and active.count_for_queue(queue) < self._places:
-                await self._begin(active, name, text)
-                return
+            counts = active()
+            if counts is not None and counts.count_for_queue(queue) < self._places:
+                await self._begin(counts, name, text)
+                return False
         with SetWorkflowID(name):
             await DBOS.enqueue_workflow_async(queue, workflow("call"), text)
+        return True
 
-    async def _begin(self, active: Any, name: str, text: str) -> None:
-        place = active.add(name, self._queue)
+    async def _begin(self, counts: Any, name: str, text: str) -> None:
+        place = counts.add(name, self._queue)
 
         def release(_: object) -> None:
             place.release()
@@ -52,16 +58,3 @@ class Here:
             place.release()
         else:
             running.add_done_callback(release)
-
-
-def _active() -> Any:
-    """Return what the queues' threads count; DBOS has no other way to say that a place is taken.
-
-    None on a DBOS that keeps it elsewhere: all calls go through queues there, which is slower.
-    """
-    try:
-        from dbos._dbos import _get_dbos_instance  # pyright: ignore[reportPrivateUsage]
-    except ImportError:
-        return None
-    active = getattr(_get_dbos_instance(), "_active_workflows_set", None)
-    return active if hasattr(active, "count_for_queue") and hasattr(active, "add") else None

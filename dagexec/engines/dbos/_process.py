@@ -22,6 +22,7 @@ from dbos import error as dbos_error
 
 from dagexec import DagexecError, Executor
 from dagexec.engines._drive import Drive
+from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
 from dagexec.engines.dbos._here import Here
@@ -71,15 +72,19 @@ class Process:
         # DBOS wants a version's name to be one application's alone.
         self._version = f"{FORMAT}:{setting.name}"
         self.database = Database(self._url, executor_id, setting.name, self._version)
-        self._beating: asyncio.Task[None] | None = None
-        self.site = Site(setting.name, setting.types, self.database, setting.polling)
-        self._calls = Calls(self.site, setting.executor)
+        self._tasks: list[asyncio.Task[None]] = []
         queues = {tool: queue.name for tool, queue in setting.queues.items()}
         count = setting.executor.concurrency
-        places = (math.inf if count is None else count) if setting.calls else 0
+        all_places = math.inf if count is None else count
+        places = all_places if setting.calls else 0
         self._common = queues[""]
-        here = Here(self._common, places)
-        self._rounds = Rounds(self.site, queues, self._calls, here, setting.drive)
+        self._bell = Bell(self._common, places)
+        site = self.site = Site(
+            setting.name, setting.types, self.database, setting.polling, self._bell
+        )
+        self._calls = Calls(site, setting.executor)
+        here = Here(self._common, places, all_places)
+        self._rounds = Rounds(site, queues, self._calls, here, setting.drive)
 
     async def round(self, text: str) -> str:
         """Drive a round of a run to its end."""
@@ -130,7 +135,11 @@ class Process:
         except BaseException:
             await self._destroy()
             raise
-        self._beating = asyncio.create_task(self._beat())
+        self._bell.attach()
+        news = self.site.news
+        self._tasks = [
+            asyncio.create_task(each) for each in (self._beat(), news.listen(), news.tell())
+        ]
 
     async def _connect(self) -> None:
         """Take the lease before DBOS takes any work; make the database if it is not there."""
@@ -190,9 +199,10 @@ class Process:
     async def close(self) -> None:
         """End what runs here, and give up the lease: what had not ended goes on elsewhere."""
         try:
-            if self._beating is not None:
-                self._beating.cancel()
-                await asyncio.wait([self._beating])
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
             await self.site.end()
             await self._destroy()
         finally:

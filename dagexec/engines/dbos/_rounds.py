@@ -10,6 +10,7 @@ launching one that is there already does nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
@@ -22,7 +23,7 @@ from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._here import Here
-from dagexec.engines.dbos._programs import LOOK, caught_up, kept_end, refuse_other_calls
+from dagexec.engines.dbos._programs import LOOK, caught_up, refuse_other_calls
 from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, is_new, step
 
@@ -78,7 +79,7 @@ class Rounds:
                 elif not mail.hand_over(drive):
                     await self._turn(drive, turn, mail, waiter)
                 await mail.publish(drive)
-        return site.types.dumps(drive.result() | kept_end(drive, site.types))
+        return site.types.dumps(drive.result())
 
     async def _now(self) -> float:
         return self._site.database.now()
@@ -125,10 +126,12 @@ class Rounds:
     def _assigned(self, spec: Mapping[str, Any], drive: Drive, mail: _Mail) -> list[list[str]]:
         """Return id, queue and assignment of the calls to launch."""
         assigned: list[list[str]] = []
+        # Who is told when it has ended, and whether it is worth a look for more then.
+        news = {"asks": self._site.news.own, "many": len(drive.launches) > 1}
         for out in drive.launches:
             tool = drive.machine.call(out.name).tool
             work = self._assignment(spec, drive, out, tool)
-            body = {name: getattr(work, name) for name in FIELDS} | {"round": spec["round"]}
+            body = {name: getattr(work, name) for name in FIELDS} | {"round": spec["round"], **news}
             queue = self._queues.get(tool, self._queues[""])
             assigned.append([mail.id_of(out.name), queue, self._site.types.dumps(body)])
         return assigned
@@ -171,10 +174,11 @@ class Rounds:
 
     async def _put_all(self, assigned: list[list[str]]) -> int:
         room = asyncio.Semaphore(_AT_ONCE)
+        queued = Counter[str]()
 
         async def put(name: str, queue: str, text: str) -> None:
             async with room:
-                await self._here.put(name, queue, text)
+                queued[queue] += await self._here.put(name, queue, text)
 
         async def put_all() -> None:
             async with asyncio.TaskGroup() as group:
@@ -182,6 +186,8 @@ class Rounds:
                     group.create_task(put(name, queue, text))
 
         await self._site.outside(put_all())
+        for queue, count in (+queued).items():
+            self._site.news.tell_work(queue, count, self._here.worker_places)
         return len(assigned)
 
     async def _stop(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, Final, cast, final
 
 from dbos import DBOS, WorkflowStatus
 
 from dagexec import DagexecError
+from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._ends import Ends
+from dagexec.engines.dbos._news import News
 from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, id_of
 from dagexec.journal import Types
 
@@ -23,7 +25,9 @@ _ROUNDS: Final = 8
 class Site:
     """An open engine in this process."""
 
-    def __init__(self, name: str, types: Types, database: Database, polling: float) -> None:
+    def __init__(
+        self, name: str, types: Types, database: Database, polling: float, bell: Bell
+    ) -> None:
         """Keep all of it; tools see the context in which the engine was opened, not DBOS's."""
         self.name = name
         self.types = types
@@ -33,13 +37,16 @@ class Site:
         self._closing = False
         self._context = copy_context()
         self._tasks: dict[asyncio.Task[Any], None] = {}
+        self.news = News(database, self.ends.tell, bell.ring, self.ends.look_soon)
+        self.bell = bell
 
     # -------------------------------------------------------------------------------- tasks of DBOS
 
-    def enter(self, name: str) -> None:
+    def enter(self, name: str, then: Callable[[], None] | None = None) -> None:
         """Take note of the task of a workflow, and begin none in an engine that closes.
 
-        The task ends later than the body that calls this: when its outcome is recorded.
+        The task ends later than the body that calls this: when its outcome is recorded. Then it
+        calls `then`.
         """
         if self._closing:
             raise asyncio.CancelledError
@@ -52,6 +59,8 @@ class Site:
             self._tasks.pop(task, None)
             returned = not task.cancelled() and task.exception() is None
             self.ends.end(name, task.result() if returned else None)
+            if then is not None:
+                then()
 
         task.add_done_callback(ended)
 
