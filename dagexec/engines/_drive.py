@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeAlias, final
 
-from dagexec import Call, Cancelled, Failed, Outcome, Plan, Report
+from dagexec import Call, Cancelled, Failed, Outcome
 from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unbegun
 from dagexec.engines._program import RunProgram
 from dagexec.journal import Record
@@ -92,6 +91,8 @@ class Drive:
     ) -> None:
         """Tell a fresh scheduler what it was told in the rounds before."""
         self.program = program
+        # What it came to, where that was kept and it cannot be interpreted here.
+        self.kept_end: Any = None
         # Whether a program that let others have their turn may go on.
         self._turned = False
         self._spec = spec
@@ -213,6 +214,12 @@ class Drive:
             if out is not None and out.aborted is not None:
                 self._settled.append((name, unbegun(self.past.get(name), out.aborted)))
         self._go_on()
+
+    def program_end(self) -> Any:
+        """Return what the program came to, so far; None for a plan."""
+        if self.program is None:
+            return self.kept_end
+        return self.program.end(stands=self.stands)
 
     @property
     def is_program(self) -> bool:
@@ -492,23 +499,3 @@ class Drive:
                 effect = self._spec["effects"].get(self.machine.call(out.name).tool)
                 given_up = lost(out, out.aborted, now - self._zero, effect)
                 self._settled.append((out.name, given_up))
-
-
-def report_of(run_id: str, drive: Drive) -> Report:
-    """Return the report of a round that was replayed, and whose program has caught up."""
-    end = None if drive.program is None else drive.program.end(stands=drive.stands)
-    calls = drive.machine.calls
-    if end is not None:  # a log has no lines
-        calls = (replace(call, line=end.lines.get(call.id)) for call in calls)
-    return Report(
-        Plan(calls),
-        drive.machine.outcomes,
-        run_id=run_id,
-        elapsed=drive.elapsed,
-        abandoned=drive.abandoned,
-        blocked=drive.blocked,
-        blocked_seconds=drive.blocked_seconds,
-        blocked_by=drive.blocked_by,
-        began=drive.began,
-        program=end,
-    )

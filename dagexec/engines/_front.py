@@ -261,6 +261,17 @@ def asyncio_only(service: str, engine: str) -> None:
         raise DagexecError(msg) from None
 
 
+def check_asked(run_id: object, answers: object = None) -> None:
+    """Raise DagexecError for what is no id of a run, and for what is no answers by call id."""
+    if not isinstance(run_id, str):
+        msg = f"run_id={run_id!r:.80} is no id of a run: give the text that run() was given"
+        raise DagexecError(msg)
+    if answers is not None and not isinstance(answers, Mapping):
+        kind = type(answers).__name__
+        msg = f"resume() takes answers by call id, {{call_id: Approve()}}, not a {kind}"
+        raise DagexecError(msg)
+
+
 def unknown_run(engine: str, run_id: str, place: str) -> DagexecError:
     """Return the error of a run that there is not."""
     return DagexecError(f"the engine {engine!r} knows no run {run_id!r} in {place}")

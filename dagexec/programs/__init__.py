@@ -69,6 +69,7 @@ it into a run.
 
 from dagexec.programs._earlier import EarlierCall, calls_of
 from dagexec.programs._early import EarlyProgram
+from dagexec.programs._ends import end_body, end_of
 from dagexec.programs._errors import (
     Fault,
     LimitReached,
@@ -104,6 +105,8 @@ __all__ = [
     "Programs",
     "ToolError",
     "calls_of",
+    "end_body",
+    "end_of",
     "identifier",
     "is_answer",
     "program_tool",

@@ -6,8 +6,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from dagexec import Done, Executor, Failed, Report, tool
-from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._drive import Drive
 from dagexec.engines._front import Front
+from dagexec.engines._report import report_of
 from dagexec.journal import Types
 from dagexec.lowlevel import outcome_body
 from dagexec.programs import Program

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dagexec import Call, Done, Failed, Outcome, Pending, Ref, TimedOut
-from dagexec.engines._drive import GRACE, Drive, report_of
+from dagexec.engines._drive import GRACE, Drive
+from dagexec.engines._report import report_of
 from dagexec.journal import Types
 from dagexec.lowlevel import answer_entry, outcome_body
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dagexec import Call, Cancelled, Done, Failed, InDoubt, Outcome, Pending, Ref, TimedOut
-from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._drive import Drive
+from dagexec.engines._report import report_of
 from dagexec.journal import Types
 from dagexec.lowlevel import answer_entry, outcome_body
 from tests.engines.test_drive import begun, launched, result, spec

@@ -20,7 +20,8 @@ from dagexec import (
     Pending,
     tool,
 )
-from dagexec.engines._drive import GRACE, Drive, report_of
+from dagexec.engines._drive import GRACE, Drive
+from dagexec.engines._report import report_of
 from dagexec.lowlevel import answer_entry, outcome_body
 from dagexec.programs import EarlierCall, LimitReached, ProgramStopped
 from tests.engines.programs import (

@@ -268,3 +268,33 @@ async def test_a_program_that_fails_has_a_report(url, name):
     assert not report.ok
     assert report.program is not None
     assert report.program.left == {"x": 1}
+
+
+async def test_the_report_of_a_run_whose_tools_have_changed(url, name, caplog):
+    """Today's tools lead the program elsewhere: it says what it came to then."""
+    source = "a = get(1, 2)\nprint(a)\ns = {a, 'x'}\nget(a)\n[s, (a, 1)][0:]\n{}[a]"
+
+    @tool(name="get", effect="read")
+    async def before(x: object, y: object = 0) -> object:
+        return x
+
+    @tool(name="get", effect="read")
+    async def after(z: object, y: object = 0) -> object:
+        return z
+
+    async with engine_at(url, name, [before]) as engine:
+        report = await engine.run(Program(source), run_id="failed")
+        whole = await engine.run(Program("x = get((1, 2))\n[{'a', 1}, (1, 2), len]"), run_id="r")
+    async with engine_at(url, name, [after]) as engine:
+        again = await engine.resume("failed")
+        assert "says what was recorded" in caplog.text
+        assert str(again.error) == str(report.error)
+        assert isinstance(again.error, ProgramFailed)
+        assert isinstance(report.error, ProgramFailed)
+        assert again.error.line == report.error.line
+        assert "KeyError" in str(again.error.__cause__)
+        for part in ("printed", "lines", "left", "variables", "definitions"):
+            assert getattr(again.program, part) == getattr(report.program, part)
+        again = await engine.resume("r")
+        assert again.printed == whole.printed
+        assert again.result == repr(whole.result)

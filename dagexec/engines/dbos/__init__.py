@@ -81,7 +81,7 @@ again, no call that is done is repeated, and `resume(run_id, answers)` needs no 
 waits for a person, or a write that is in doubt, holds only what depends on it; when nothing else is
 left, `run` returns, and `report.error` says where the program stands. A program whose run was ended
 by a deadline or `cancel` does not go on. Tools must lead it to the same calls as before: a run that
-finds out that they do not breaks off.
+finds out that they do not breaks off. The report of one that has ended tells what it came to then.
 
 The database keeps runs until somebody deletes them (`DBOS.delete_workflows`). Connections must not
 go through a pool in transaction mode: the lease of a worker is a lock of its session.

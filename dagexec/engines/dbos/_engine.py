@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from dagexec import Call, DagexecError, Executor, Plan, Report, Timeouts, Tool
-from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._drive import Drive
 from dagexec.engines._front import (
     Front,
     asyncio_only,
@@ -21,8 +21,9 @@ from dagexec.engines._front import (
     refuse_other,
     unknown_run,
 )
+from dagexec.engines._report import report_of
 from dagexec.engines.dbos._process import Process, Setting
-from dagexec.engines.dbos._programs import caught_up
+from dagexec.engines.dbos._programs import to_report
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
@@ -294,8 +295,8 @@ class DbosEngine:
     ) -> tuple[Drive, dict[str, Any]]:
         """Wait for the end of a round; return it, replayed, and how it was run."""
         spec = await process.site.spec(run_id, number)
-        drive = self._front.drive(spec, await process.site.result(run_id, number))
-        return await caught_up(drive), spec
+        result = await process.site.result(run_id, number)
+        return await to_report(self._front, spec, result), spec
 
 
 def _what(spec: Mapping[str, Any]) -> What:

@@ -23,7 +23,7 @@ from dagexec.engines._out import Out
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._here import Here
-from dagexec.engines.dbos._programs import LOOK, caught_up, refuse_other_calls
+from dagexec.engines.dbos._programs import LOOK, caught_up, kept_end, refuse_other_calls
 from dagexec.engines.dbos._site import Site
 from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, is_new, step
 
@@ -79,7 +79,7 @@ class Rounds:
                 elif not mail.hand_over(drive):
                     await self._turn(drive, turn, mail, waiter)
                 await mail.publish(drive)
-        return site.types.dumps(drive.result())
+        return site.types.dumps(drive.result() | kept_end(drive, site.types))
 
     async def _now(self) -> float:
         return self._site.database.now()

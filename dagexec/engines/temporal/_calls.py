@@ -19,22 +19,28 @@ from typing import Any, Final, TypeAlias, cast, final
 
 from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle, Client
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import BadReference, CallError, Executor, Failed, JournalError, RunOwned
 from dagexec.engines._one import Assignment, Attempt
 from dagexec.engines.temporal._values import Values
-from dagexec.engines.temporal._wire import CALL, PAYLOAD, Packed, dump, pack, unpack
+from dagexec.engines.temporal._wire import CALL, NO_TOOL, PAYLOAD, Packed, dump, pack, unpack
 from dagexec.lowlevel import outcome_body
 
 _log: Final = logging.getLogger("dagexec")
 
-# Until a call whose tool is not known here is tried elsewhere.
-_ELSEWHERE: Final = timedelta(seconds=1)
+# Seconds until a call whose tool is not known here is tried elsewhere: the first time, and at most.
+# Each time they grow by half, so that it outlasts workers that are replaced one after the other.
+_ELSEWHERE: Final = 1.0
+_LONGEST: Final = 60.0
 # How often a value is offered to a store that fails, and the seconds in between.
 _TRIES: Final = 3
 _PAUSE: Final = 0.5
+# Seconds after which a beat of the library's has arrived, or never will.
+_ARRIVED: Final = 2.0
+# Characters of an error that is too large to travel.
+_SAID: Final = 10_000
 
 Heard: TypeAlias = "Callable[[Exception | None], None]"
 
@@ -61,9 +67,7 @@ class Calls:
         work = body["work"]
         tool = self._executor.tools.get(work["tool"])
         if tool is None:
-            msg = f"this worker has no tool {work['tool']!r}, which call {work['call']!r} needs"
-            _log.warning(msg)
-            raise ApplicationError(msg, next_retry_delay=_ELSEWHERE)
+            raise _elsewhere(work)
         try:
             args = await self._values.call_args(work["args"])
             past = await self._values.read(work["past"])
@@ -124,6 +128,8 @@ class Calls:
                 why = f"its value could not be kept: {type(error).__name__}: {error}"
                 return _result(_lost(outcome, why, reruns=reruns), result["starts"])
         packed = pack(dump(written))
+        if len(packed) > PAYLOAD and not returned:
+            packed = pack(dump(_shortened(written)))
         if len(packed) <= PAYLOAD:
             return packed
         why = (
@@ -145,7 +151,13 @@ class Calls:
 
 @final
 class _Begun:
-    """How often a call was begun, as the server knows it."""
+    """How often a call was begun, as the server knows it.
+
+    Each beat replaces what the one before said, and those of the library travel by themselves: one
+    that left before an intent may arrive behind it, and erase it. So a write that has not begun
+    gives its signs of life by requests that are waited for. The library needs to be told, too, or
+    it ends the call after its lease; a write does not begin until such a beat has long arrived.
+    """
 
     def __init__(self, client: Client, reruns: bool) -> None:  # noqa: FBT001 - one place
         info = activity.info()
@@ -153,45 +165,96 @@ class _Begun:
         # Of the activity: tools run in another one, and so do those who call `intend`.
         self._context = copy_context()
         self._reruns = reruns
+        self._lease = (info.heartbeat_timeout or timedelta.max).total_seconds()
         self._handle: AsyncActivityHandle = client.get_async_activity_handle(
             task_token=info.task_token
         )
+        # Who writes to the server: an intent goes after the sign of life before it.
+        self._turn = asyncio.Lock()
+        self._has_begun = False
+        # When the library was last told, and before that the activity itself: a sign of life.
+        self._told = time.monotonic()
+        self._is_settled = True
 
     async def keep_beating(self, seconds: float) -> None:
-        """Say that the worker is alive; each beat replaces what the one before said."""
+        """Say that the worker is alive."""
         while True:
-            self._beat()
             await asyncio.sleep(seconds)
+            if self._reruns or self._has_begun:
+                self._beat()
+                continue
+            async with self._turn:
+                if not self._has_begun:
+                    await self._sign()
+
+    async def _sign(self) -> None:
+        """Give a sign of life of a write that has not begun."""
+        try:
+            await self._handle.heartbeat(*self.marks)
+        except AsyncActivityCancelledError as error:
+            if error.details is None or not error.details.paused:
+                self._beat()  # the library hears of it, too, and cancels the call
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                self._beat()
+        except Exception:  # noqa: BLE001 - an interceptor, or a codec, is a user's code
+            _log.warning("a call could not say that its worker is alive", exc_info=True)
+        if time.monotonic() - self._told > self._lease / 2:
+            self._beat()
 
     def _beat(self) -> None:
+        self._told = time.monotonic()
+        self._is_settled = self._has_begun
         self._context.copy().run(activity.heartbeat, *self.marks)
 
     async def intend(self, mark: str, done: Heard) -> None:
         """Write that the call begins; tell `done` when the server has it, or why it must not."""
-        self.marks.append(mark)
-        self._beat()
         if self._reruns:
+            self.marks.append(mark)
+            self._beat()
             done(None)  # it may run again, so nobody has to know first
             return
+        async with self._turn:
+            if not self._is_settled:
+                await asyncio.sleep(self._told + _ARRIVED - time.monotonic())
+            self.marks.append(mark)
+            self._has_begun = True
+            refusal = await self._written()
+        done(refusal)
+
+    async def _written(self) -> Exception | None:
+        """Have the server take in that the call begins; return why it must not."""
         while True:
             try:
                 await self._handle.heartbeat(*self.marks)
             except AsyncActivityCancelledError as error:
                 if error.details is not None and error.details.paused:
-                    break  # whoever pauses a call lets it end what it does
-                done(RunOwned("the call was cancelled before it began"))
-                return
+                    return None  # whoever pauses a call lets it end what it does
+                return RunOwned("the call was cancelled before it began")
             except RPCError as error:
                 if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
                     await asyncio.sleep(_PAUSE)
                     continue
-                done(RunOwned(f"the call runs elsewhere: {error}"))
-                return
+                return RunOwned(f"the call runs elsewhere: {error}")
             except Exception as error:  # noqa: BLE001 - an interceptor, or a codec, is a user's code
-                done(RunOwned(f"it cannot be recorded that the call begins: {error}"))
-                return
-            break
-        done(None)
+                return RunOwned(f"it cannot be recorded that the call begins: {error}")
+            return None
+
+
+def _elsewhere(work: dict[str, Any]) -> ApplicationError:
+    """Return what passes a call on to a worker that has its tool; it is no failure of this one."""
+    info = activity.info()
+    msg = f"this worker has no tool {work['tool']!r}, which call {work['call']!r} needs"
+    pause = min(_LONGEST, _ELSEWHERE * 1.5 ** (info.attempt - 1))
+    _log.warning("%s: it is passed on, and tried again in %.1f s", msg, pause)
+    begun = len(info.heartbeat_details) > 0
+    return ApplicationError(
+        f"no worker that it came to has the tool {work['tool']!r}",
+        begun,
+        type=NO_TOOL,
+        next_retry_delay=timedelta(seconds=pause),
+        category=ApplicationErrorCategory.BENIGN,  # else the library logs where it was raised
+    )
 
 
 def _goes_on(attempt: Attempt) -> bool:
@@ -209,6 +272,16 @@ def _clock() -> Callable[[], float]:
     """Return a clock that says what the server's does: no machine's own counts."""
     offset = activity.info().started_time.timestamp() - time.monotonic()
     return lambda: time.monotonic() + offset
+
+
+def _shortened(written: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose error, a tool's, says only how it begins."""
+    error = written["outcome"].get("error")
+    if error is None:
+        return written
+    kind, text = error
+    cut = f"{text[:_SAID]} … ({len(text)} characters in all)" if len(text) > _SAID else text
+    return {**written, "outcome": {**written["outcome"], "error": [kind, cut]}}
 
 
 def _lost(outcome: dict[str, Any], why: str, *, reruns: bool) -> Failed:

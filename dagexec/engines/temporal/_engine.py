@@ -15,6 +15,7 @@ from dagexec import Call, DagexecError, Executor, Plan, Report, Timeouts, Tool
 from dagexec.engines._front import (
     Front,
     asyncio_only,
+    check_asked,
     not_open,
     refuse_elsewhere,
     refuse_inside,
@@ -27,6 +28,7 @@ from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
+_ADDRESS: Final = re.compile(r"[^/\s]+:[0-9]{1,5}")
 _QUEUE: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 # Seconds: a lease that is shorter ends calls of workers that are only busy.
 _SHORTEST_LEASE: Final = 1.0
@@ -102,6 +104,7 @@ class TemporalEngine:
     ) -> None:
         """Check the settings; nothing is opened."""
         given = dict(queues or {})
+        _check_place(client, address, namespace)
         _check_names(name, given, serves)
         _check_numbers(lease, beat, grace, inline)
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
@@ -222,6 +225,7 @@ class TemporalEngine:
         runs = self._opened()
         calls = self._front.calls_of(plan)
         name = uuid4().hex if run_id is None else run_id
+        check_asked(name)
         return await runs.run(name, calls)
 
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
@@ -233,21 +237,27 @@ class TemporalEngine:
         Raises DagexecError for an unknown run, and for an answer that fits no waiting call, before
         anything is done.
         """
-        return await self._opened().resume(run_id, answers or {})
+        runs = self._opened()
+        check_asked(run_id, answers)
+        return await runs.resume(run_id, answers or {})
 
     async def cancel(self, run_id: str) -> Report:
         """End a run: what has not ended becomes cancelled, what waits for answers too.
 
         Raises DagexecError for an unknown run.
         """
-        return await self._opened().cancel(run_id)
+        runs = self._opened()
+        check_asked(run_id)
+        return await runs.cancel(run_id)
 
     async def report(self, run_id: str) -> Report:
         """Return what is known of a run now, without waiting: calls under way are not in it.
 
         Raises DagexecError for an unknown run.
         """
-        return await self._opened().report(run_id)
+        runs = self._opened()
+        check_asked(run_id)
+        return await runs.report(run_id)
 
     def _opened(self) -> Runs:
         process, runs = self._process, self._runs
@@ -256,6 +266,19 @@ class TemporalEngine:
         refuse_inside()
         refuse_elsewhere(process.loop)
         return runs
+
+
+def _check_place(client: object, address: object, namespace: object) -> None:
+    if client is not None and not isinstance(client, Client):
+        kind = type(client).__name__
+        msg = f"client= takes a temporalio.client.Client, as Client.connect() returns, not a {kind}"
+        raise DagexecError(msg)
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        msg = f"address={address!r}: give a host and a port, such as 'localhost:7233'"
+        raise DagexecError(msg)
+    if not isinstance(namespace, str) or not namespace:
+        msg = f"namespace={namespace!r}: give the name of a namespace, such as 'default'"
+        raise DagexecError(msg)
 
 
 def _check_names(name: object, queues: Mapping[str, str], serves: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from dagexec.engines._out import Out
 from dagexec.engines.temporal._values import Lists
 from dagexec.engines.temporal._wire import (
     CALL,
+    NO_TOOL,
     PAYLOAD,
     TASK_BYTES,
     Packed,
@@ -59,7 +60,7 @@ class Launches:
         self._tries: dict[str, int] = {}
         self._told_to_stop = False
         # Scheduled in the task of the workflow that began at this length of the history.
-        self._task = -1
+        self._task: int = -1
         self._bytes = 0
 
     # --------------------------------------------------------------------------------- going out
@@ -81,9 +82,7 @@ class Launches:
 
     def schedule(self, drive: Drive) -> list[tuple[str, Result]]:
         """Give to Temporal what it can take now; return the results of what it never can."""
-        length = workflow.info().get_current_history_length()
-        if length != self._task:
-            self._task, self._bytes = length, 0
+        self._count()
         failed: list[tuple[str, Result]] = []
         for name, out in [*self.held.items()]:
             if len(self._activities) >= WINDOW:
@@ -98,6 +97,21 @@ class Launches:
                 self._start(name, drive.machine.call(name).tool, packed)
             del self.held[name]
         return failed
+
+    def _count(self, more: int = 0) -> None:
+        length: int = workflow.info().get_current_history_length()
+        if length != self._task:
+            self._task, self._bytes = length, 0
+        self._bytes += more
+
+    def take_in(self, size: int) -> None:
+        """Count an answer, which travels back to the server in this task, too."""
+        self._count(size)
+
+    def is_room_for(self, size: int) -> bool:
+        """Whether an answer fits into this task beside what goes out in it; changes nothing."""
+        taken = self._bytes if workflow.info().get_current_history_length() == self._task else 0
+        return not taken or taken + size <= TASK_BYTES
 
     @property
     def waits_for_a_task(self) -> bool:
@@ -186,8 +200,17 @@ def _result(activity: workflow.ActivityHandle[Any]) -> Result | None:
     if isinstance(cause, temporal_errors.TimeoutError):
         return died()
     if isinstance(cause, temporal_errors.ApplicationError):
-        return broken(cause.message)
+        return _given_up(cause)
     return broken(f"{type(cause).__name__}: {cause}")
+
+
+def _given_up(error: temporal_errors.ApplicationError) -> Result:
+    """Return the result of a call that workers passed on, too often, or failed over."""
+    if error.type != NO_TOOL:
+        return broken(error.message)
+    why = CallError(f"the call was not run: {error.message}; start a worker that has it")
+    failed = Failed(why, ended=0.0, maybe=bool(error.details and error.details[0]))
+    return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}
 
 
 def _too_large(size: int) -> Result:

@@ -21,10 +21,12 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import Call, DagexecError, Report
-from dagexec.engines._drive import Drive, report_of
+from dagexec.engines._drive import Drive
 from dagexec.engines._front import Front, another_plan, unknown_run
+from dagexec.engines._report import report_of
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import (
+    ANSWER,
     PAYLOAD,
     RUN,
     dump,
@@ -270,6 +272,12 @@ class Runs:
     async def _answer(self, run_id: str, left: dict[str, Any]) -> int | None:
         """Give answers; return the number of the last, or None if it has to be looked again."""
         packed = pack(dump(json.loads(self._values.types.dumps(left))))
+        if len(packed) > ANSWER:
+            msg = (
+                f"the answers are too large for Temporal: {len(packed)} bytes compressed, and it"
+                f" takes at most {ANSWER} at a time; give fewer at once, or say less in them"
+            )
+            raise DagexecError(msg)
         try:
             number: int = await _bare(self._handle(run_id).execute_update("answer", packed))
         except (WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):

@@ -13,12 +13,17 @@ from urllib.parse import quote
 FORMAT: Final = "dagexec-1"
 RUN: Final = "dagexec.run.1"
 CALL: Final = "dagexec.call"
+# The type of the error of a worker that lacks a call's tool; whether the call had begun before is
+# its detail.
+NO_TOOL: Final = "dagexec.no_tool"
 
 # Bytes. The server refuses a payload of 2 MiB, and ends a workflow without a word whose commands
 # of one task are more than 4 MiB.
 PAYLOAD: Final = 1_900_000
 TASK_BYTES: Final = 1_500_000
-PAGE: Final = 1_000_000
+PAGE: Final = 1_900_000
+# Of answers that are given at once: what is taken in counts for a task of the workflow.
+ANSWER: Final = TASK_BYTES // 2
 # Of 1,000 that the server takes, with room for what makes an id one's own.
 _LONGEST_ID: Final = 900
 # A text that is shorter stays one, for those who look at it in Temporal's pages.

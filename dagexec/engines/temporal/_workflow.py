@@ -19,7 +19,7 @@ from dagexec import Call
 from dagexec.engines._drive import Drive
 from dagexec.engines.temporal._launches import Launches
 from dagexec.engines.temporal._values import arguments, lists_of, spread
-from dagexec.engines.temporal._wire import PAGE, PAYLOAD, RUN, Packed, dump, pack, unpack
+from dagexec.engines.temporal._wire import ANSWER, PAGE, PAYLOAD, RUN, Packed, dump, pack, unpack
 
 # A run moves to a fresh history in time: the server ends it at 51,200 events or 50 MB, and the
 # replay of more than this takes longer than one task of a workflow may. These numbers, and those of
@@ -245,6 +245,8 @@ class RunWorkflow:
     async def answer(self, text: str | bytes) -> int:
         """Take answers in; return the number of the last."""
         given = json.loads(unpack(text))
+        if len(text) > ANSWER // 2:
+            self._launches.take_in(len(text))
         self._answers |= given
         self._taken += len(given)
         self._resting = False
@@ -253,6 +255,9 @@ class RunWorkflow:
     @answer.validator
     def _check(self, text: str | bytes) -> None:
         # What is refused here leaves nothing in the history.
+        if not self._launches.is_room_for(len(text)):
+            msg = "other answers come at the same time: give this one again"
+            raise ApplicationError(msg, type=TOO_LATE, non_retryable=True)
         waiting = {*self._drive.waiting}
         for name in json.loads(unpack(text)):
             if self._moving or self._closed or name not in waiting or name in self._answers:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dagexec import Approve, Call, DagexecError, Each, Ref, Template, Timeouts, current_call, tool
+from dagexec import (
+    Approve,
+    Call,
+    DagexecError,
+    Deny,
+    Each,
+    Ref,
+    Template,
+    Timeouts,
+    current_call,
+    tool,
+)
 from dagexec.limits import Limiter, Rate
 from tests.engines.temporal.server import binary
 from tests.engines.temporal.test_runs import events, exists, handle_of, statuses
@@ -74,7 +85,12 @@ async def pay(amount: int = 0) -> int:
     return amount
 
 
-TOOLS = [make, page, length, nap, held, pay]
+@tool
+async def loud(size: int) -> None:
+    raise ValueError(noise(size))
+
+
+TOOLS = [make, page, length, nap, held, pay, loud]
 
 
 def engine_at(address: str, name: str, tools: list[Any] = TOOLS, **settings: Any) -> TemporalEngine:
@@ -111,13 +127,13 @@ class TestSizes:
 
     async def test_a_report_that_is_too_large_to_return(self, address, name):
         """It is read in pages, while the run waits for a person and when it has ended."""
-        plan = [Call(f"m{each}", "make", {"size": 3 * MB, "seed": each}) for each in range(4)]
+        plan = [Call(f"m{each}", "make", {"size": 2 * MB, "seed": each}) for each in range(3)]
         async with engine_at(address, name) as engine, asyncio.timeout(50):
             report = await engine.run([*plan, Call("p", "pay")], run_id="r")
             assert report["p"].status == "pending"
             report = await engine.resume("r", {"p": Approve()})
             assert report.ok
-            assert report["m3"].value == noise(3 * MB, 3)
+            assert report["m2"].value == noise(2 * MB, 2)
             assert (await engine.report("r")).to_dict() == report.to_dict()
 
     async def test_a_plan_that_is_too_large(self, address, name):
@@ -126,6 +142,27 @@ class TestSizes:
         async with engine_at(address, name) as engine, asyncio.timeout(20):
             with pytest.raises(DagexecError, match="plan is too large"):
                 await engine.run(plan)
+
+    async def test_answers_that_are_too_large(self, address, name):
+        """Refused, and the run waits on; many that fit, at once, are more than one task takes."""
+        plan = [Call(f"p{each}", "pay", {"amount": each}) for each in range(3)]
+        async with engine_at(address, name) as engine, asyncio.timeout(40):
+            await engine.run(plan, run_id="r")
+            with pytest.raises(DagexecError, match="answers are too large"):
+                await engine.resume("r", {"p0": Deny(noise(3 * MB))})
+            assert {*statuses(await engine.report("r")).values()} == {"pending"}
+            answers = [{f"p{each}": Deny(noise(MB, each))} for each in range(3)]
+            await asyncio.gather(*(engine.resume("r", each) for each in answers))
+            report = await engine.report("r")
+        assert {*statuses(report).values()} == {"failed"}
+
+    async def test_an_error_that_is_too_large(self, address, name):
+        """Its text is cut; that the tool raised, and what, is told."""
+        async with engine_at(address, name) as engine, asyncio.timeout(20):
+            report = await engine.run([Call("a", "loud", {"size": 6 * MB})])
+        assert str(report["a"].error).startswith("ValueError: ")
+        assert "6000000 characters in all" in str(report["a"].error)
+        assert not report["a"].maybe
 
     async def test_many_large_launches_in_one_turn(self, address, name):
         """More than the server takes in one task of a workflow, which it would end at once."""
@@ -346,6 +383,20 @@ class TestQueues:
         less = engine_at(address, name, [nap])
         async with less, engine_at(address, name) as engine, asyncio.timeout(40):
             assert (await engine.run(plan)).ok
+
+    async def test_a_tool_that_no_worker_has(self, address, name, monkeypatch, caplog):
+        """After some tries the call has failed: it never began, and one line says why."""
+        from dagexec.engines.temporal import _calls
+
+        monkeypatch.setattr(_calls, "_ELSEWHERE", 0.01)
+        asking = engine_at(address, name, calls=False)
+        less = engine_at(address, name, [nap], decides=False)
+        async with asking, less, asyncio.timeout(40):
+            report = await asking.run([Call("m", "make", {"size": 1})])
+        assert report["m"].status == "failed"
+        assert not report["m"].maybe
+        assert "has the tool 'make'; start a worker that has it" in str(report["m"].error)
+        assert "Traceback" not in caplog.text
 
 
 class TestOperators:

@@ -86,6 +86,12 @@ def test_it_has_to_be_opened():
     ("settings", "text"),
     [
         ({"name": "No Name"}, "name='No Name'"),
+        ({"client": "here"}, "client= takes .* not a str"),
+        ({"address": None}, "address=None"),
+        ({"address": "localhost"}, "address='localhost'"),
+        ({"address": "http://localhost:7233"}, "give a host and a port"),
+        ({"namespace": ""}, "namespace=''"),
+        ({"namespace": None}, "namespace=None"),
         ({"lease": 0.5}, "lease=0.5"),
         ({"lease": "soon"}, "lease='soon'"),
         ({"beat": 0}, "beat=0"),

@@ -73,6 +73,22 @@ async def test_the_same_id_again(address, name):
     assert first.critical_path == ("a", "b")
 
 
+async def test_what_is_no_id_and_no_answer(address, name):
+    """One line for each, before the server is asked."""
+    plan = [Call("a", "get", {"x": 1})]
+    async with engine_of(address, name, [get]) as engine:
+        for use in (engine.resume, engine.cancel, engine.report):
+            for none in (5, None, b"r"):
+                with pytest.raises(DagexecError, match="is no id of a run"):
+                    await use(none)
+        with pytest.raises(DagexecError, match="run_id=5 is no id of a run"):
+            await engine.run(plan, run_id=5)
+        await engine.run(plan, run_id="r")
+        for none in (["a"], "a", 5):
+            with pytest.raises(DagexecError, match="takes answers by call id"):
+                await engine.resume("r", none)
+
+
 async def test_ids_of_any_text(address, name):
     """Long, unicode, newline, half a surrogate pair: none hangs, none is taken for another."""
     texts = ("|", "a|1", "cancel", "é", "%7C", "a\nb", "\ud800", "\0", "x" * 2000, "x" * 2001)
