@@ -95,6 +95,7 @@ LOWLEVEL = [
     "explained",
     "follow",
     "frozen",
+    "kind_of",
     "limiters_of",
     "number_of",
     "order_conflicts",

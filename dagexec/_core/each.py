@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from dagexec._core.names import kind_of
 from dagexec._core.outcomes import Done, Failed, Outcome
 from dagexec._core.paths import json_of
 from dagexec._core.plan import Call
@@ -55,8 +56,7 @@ def _listed(value: Any, name: str) -> Sequence[Any]:
     found = json_of(value) if isinstance(value, str) else value
     if isinstance(found, list | tuple):
         return cast("Sequence[Any]", found)
-    kind = type(value).__name__
-    msg = f"$each takes a list, and {name!r} is a {kind}; refer to the list in it"
+    msg = f"$each takes a list, and {name!r} is {kind_of(value)}; refer to the list in it"
     if isinstance(found, dict):
         parts = cast("dict[str, Any]", found).items()
         lists = [key for key, item in parts if isinstance(item, list)]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from dagexec._core.each import eaches
 from dagexec._core.json_form import as_text
+from dagexec._core.names import kind_of
 from dagexec._core.paths import follow, json_of
 from dagexec._core.plan import Call, Plan
 from dagexec._core.refs import MISSING, Each, Ref, Template
@@ -156,9 +157,7 @@ def _each(each: Each, target: Callable[..., Any]) -> Any:
     listed = json_of(found) if isinstance(found, str) else found
     if isinstance(listed, list | tuple):
         return Each(tuple(cast("Sequence[Any]", listed)))
-    raise CannotRun(
-        f'{{"$each": "{each.items!s}"}} takes a list, and that is a {type(found).__name__}.'
-    )
+    raise CannotRun(f'{{"$each": "{each.items!s}"}} takes a list, and that is {kind_of(found)}.')
 
 
 def _filled(template: Template, target: Callable[..., Any]) -> Any:

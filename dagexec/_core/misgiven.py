@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, cast, final
 
-from dagexec._core.names import Names, cut
+from dagexec._core.names import Names, cut, kind_of
 from dagexec._errors import DagexecError
 
 _HINTS: Final = {
@@ -32,8 +32,7 @@ def no_plan(given: object, call: type) -> str:
 
 def _kind(given: object) -> str:
     """Return what something is; only what is short and no text is shown as it is."""
-    kind = type(given).__name__
-    return repr(given) if given is None or isinstance(given, int | float) else f"a {kind}"
+    return repr(given) if given is None or isinstance(given, int | float) else kind_of(given)
 
 
 def is_file_name(text: str | bytes) -> bool:

@@ -13,12 +13,19 @@ from typing import Final, final
 
 LONGEST: Final = 60  # characters of one name that are shown or compared: difflib is quadratic in it
 _CANDIDATES: Final = 1000  # names that one wrong name is compared with
+_VOWELS: Final = frozenset("aeiouAEIOU")
 _COMPARISONS: Final = 20_000  # of one check, about half a second
 
 
 def cut(name: str) -> str:
     """Return a name, or its beginning if it is very long."""
     return name if len(name) <= LONGEST else name[:LONGEST] + "…"
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's class with its article: `a dict`, `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[:1] in _VOWELS else 'a'} {name}"
 
 
 def some(names: Collection[str], most: int) -> str:

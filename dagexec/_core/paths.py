@@ -9,6 +9,7 @@ from types import EllipsisType
 from typing import Any, Final, cast
 
 from dagexec._core.copies import own
+from dagexec._core.names import kind_of
 from dagexec._core.refs import MISSING, Path, segment
 from dagexec._errors import BadReference
 
@@ -130,6 +131,6 @@ def _described(value: Any, where: str) -> str:
     if isinstance(value, Mapping):
         names = [str(key) for key in cast("Mapping[Any, Any]", value)]
     if not names:
-        return f"{subject} is a {type(cast('object', value)).__name__} and has no parts"
+        return f"{subject} is {kind_of(cast('object', value))} and has no parts"
     shown = ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")
     return f"{subject} has {shown}"

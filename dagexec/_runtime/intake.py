@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 from dagexec._core.events import Notice
-from dagexec._core.names import cut
+from dagexec._core.names import cut, kind_of
 from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call, Plan
 from dagexec._core.results import ProgramEnd
@@ -172,7 +172,7 @@ class Intake:
         """Return a streamed call, with its problem if it cannot run: too late to refuse it."""
         given: object = call
         if not isinstance(given, Call):
-            msg = f"an iterator of a plan gives calls, not a {type(given).__name__}"
+            msg = f"an iterator of a plan gives calls, not {kind_of(given)}"
             raise DagexecError(msg)
         if call.problem is not None:
             return call

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
+from dagexec._core.names import kind_of
 from dagexec._core.results import Setup
 from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
@@ -213,7 +214,7 @@ def capacities_for(
 def check_resumption(run_id: object, answers: object) -> None:
     """Raise DagexecError for what is no id of a run, and no answers by call id."""
     if not isinstance(run_id, str):
-        msg = f"resume() takes the id of a run, report.run_id, not a {type(run_id).__name__}"
+        msg = f"resume() takes the id of a run, report.run_id, not {kind_of(run_id)}"
         raise DagexecError(msg)
     if answers is not None and not isinstance(answers, Mapping):
         msg = (

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from dagexec import DagexecError
+from dagexec.lowlevel import kind_of
 from planners._core.edge import get, worded
 
 # "calls" is a reply that stopped for calls, "malformed" one whose calls the server could not read.
@@ -122,7 +123,7 @@ class Api(ABC):
             found = getattr(found, name, None)
         if not hasattr(found, "create"):
             raise DagexecError(
-                f"a {type(client).__name__} has no {self.resource}.create, which this planner asks"
+                f"{kind_of(client)} has no {self.resource}.create, which this planner asks"
                 f" through: give an {self.client}, or another planner"
             )
         if any(kind.__name__ == _SYNC for kind in type(client).__mro__):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from dagexec import Call, DagexecError, Outcome, Plan, Run
+from dagexec.lowlevel import kind_of
 from planners._core.call_log import CallLog, CallRecord
 
 _HOW = "give it the report of the plan's run: planner.results(await executor.run(plan))"
@@ -63,9 +64,9 @@ def _as_report(given: Any) -> Mapping[str, Outcome]:
     elif isinstance(given, Run):
         what, hint = "a Run", "its report is run.report"
     elif inspect.isawaitable(given):
-        what, hint = f"a {type(given).__name__}", "await it first"
+        what, hint = kind_of(given), "await it first"
     else:
-        what, hint = "a Plan" if isinstance(given, Plan) else f"a {type(given).__name__}", _HOW
+        what, hint = "a Plan" if isinstance(given, Plan) else kind_of(given), _HOW
     msg = f"results() takes the report of a run, not {what}; {hint}"
     raise DagexecError(msg)
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Final, TypeGuard, TypeVar, cast
 
+from dagexec.lowlevel import kind_of
+
 T = TypeVar("T")
 
 _NO: Final = object()
@@ -171,7 +173,7 @@ def described(response: object) -> str:
     if is_dict(response):
         keys = ", ".join(list(response)[:8])
         return f"a dict with {keys}" if keys else "an empty dict"
-    return f"a {type(response).__name__}"
+    return kind_of(response)
 
 
 def hint_for(response: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 from anyio.to_thread import run_sync
 
 from dagexec import Approve, DagexecError, Deny, Outcome, Report
+from dagexec.lowlevel import kind_of
 
 # Given the calls that wait by id, returns answers by id, or one answer for all of them.
 Approver: TypeAlias = "Callable[[Mapping[str, Outcome]], Awaitable[Any] | Any]"
@@ -46,7 +47,7 @@ async def answers_of(approve: Approver, waiting: Mapping[str, Outcome]) -> dict[
     if not isinstance(found, Mapping):
         raise DagexecError(
             f"approve() returns answers by call id, {{call_id: Approve()}}, or one Approve() or"
-            f" Deny(reason) for all of {', '.join(waiting)}; not a {type(found).__name__}"
+            f" Deny(reason) for all of {', '.join(waiting)}; not {kind_of(found)}"
         )
     answers = dict(cast("Mapping[str, Any]", found))
     if unknown := [name for name in answers if name not in waiting]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from dagexec import DagexecError, Executor
+from dagexec.lowlevel import kind_of
 from planners._core.planner import Planner
 
 _RESERVED: Final = frozenset({"model", "messages", "input", "stream", "system", "instructions"})
@@ -36,10 +37,8 @@ def _instead(given: object) -> str:
     """Return what was given in the place of a planner or an executor, and how to mend it."""
     if isinstance(given, type):
         return f"the class {given.__name__}: make one, {given.__name__}(tools)"
-    kind = type(given).__name__
-    if kind in {"list", "tuple"}:
-        return f"a {kind}: write Executor(tools)"
-    return "None" if given is None else f"a {kind}"
+    kind = "None" if given is None else kind_of(given)
+    return f"{kind}: write Executor(tools)" if isinstance(given, list | tuple) else kind
 
 
 def _check_tools(options: dict[str, Any]) -> None:

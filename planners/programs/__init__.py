@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from dagexec import DagexecError, Executor, Tool
+from dagexec.lowlevel import kind_of
 from dagexec.programs import LANGUAGE, RUN_PROGRAM, Programs, is_answer, program_tool, stubs, told
 from planners._core.api import Api
 from planners._core.call_log import CallLog, RawCall
@@ -83,7 +84,7 @@ def with_programs(planner: P, *, only: bool = False) -> P:
     """
     if not planner.tools:
         msg = (
-            f"with_programs() gives a model a tool, and a {type(planner).__name__} offers none:"
+            f"with_programs() gives a model a tool, and {kind_of(planner)} offers none:"
             " take a planner for an API with tools, or ProgramPlanner(tools)"
         )
         raise DagexecError(msg)

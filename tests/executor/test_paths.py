@@ -49,6 +49,7 @@ def test_paths(value, path, found):
     ("value", "path", "said"),
     [
         ("no JSON at all", ("id",), "has no parts: a text that is not JSON, 'no JSON at all'"),
+        (5, ("id",), "is an int and has no parts"),
         ("{" * 5000, ("id",), "not JSON, '{{{"),
         ("[" * 100_000, (0,), "not JSON, '[[["),
         ('"text"', ("id",), "not JSON"),

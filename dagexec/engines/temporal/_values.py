@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast, final
 from dagexec import BadReference, Call, Done, Each, Outcome, Ref, Template
 from dagexec.engines.temporal._wire import dump
 from dagexec.journal import Types
-from dagexec.lowlevel import Scheduler, Spread, follow, resolved, spread_of
+from dagexec.lowlevel import Scheduler, Spread, follow, kind_of, resolved, spread_of
 
 _MARK: Final = "$type"
 HELD: Final = "dagexec.held"
@@ -165,7 +165,7 @@ def _length(value: Any, path: tuple[Any, ...]) -> int | str:
 
 
 def _no_list(value: Any) -> str:
-    return f"is a {type(value).__name__}; refer to the list in it"
+    return f"is {kind_of(value)}; refer to the list in it"
 
 
 # -------------------------------------------------------------------------- at a worker: with types
