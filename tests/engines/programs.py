@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from dagexec import Done, Executor, Failed, Report, tool
+from dagexec import Done, Executor, Failed, InDoubt, Outcome, Pending, Report, tool
 from dagexec.engines._drive import Drive
 from dagexec.engines._front import Front
 from dagexec.engines._report import report_of
@@ -70,15 +70,33 @@ def works(world: World, tool: str, args: dict[str, Any]) -> dict[str, Any]:
         outcome: Any = Done(getattr(world, tool)(**args))
     except Exception as error:
         outcome = Failed(error)
+    return left(outcome)
+
+
+def left(outcome: Outcome) -> dict[str, Any]:
+    """Return what a worker leaves of a call that ended so."""
     return {"outcome": outcome_body(outcome), "starts": 1, "abandoned": 0}
 
 
-def news(drive: Drive, world: World, random: Random) -> list[tuple[str, dict[str, Any]]]:
-    """Let some of the calls that are out end, in plan order."""
+def news(
+    drive: Drive, world: World, random: Random, asked: set[str] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Let some of the calls that are out end, in plan order.
+
+    With the calls that were `asked` about, a call may wait for a person first, or be in doubt.
+    """
     out = [call for call in drive.machine.calls if call.id in drive.out]
     ended = random.sample(out, min(len(out), random.choice([1, 1, 2, 5])))
     ended.sort(key=lambda call: drive.machine.place(call.id))
-    return [(call.id, works(world, call.tool, drive.out[call.id].args)) for call in ended]
+    found: list[tuple[str, dict[str, Any]]] = []
+    for call in ended:
+        if asked is not None and call.id not in asked and random.random() < 0.3:
+            asked.add(call.id)
+            outcome = random.choice([Pending("sure?"), InDoubt()])
+            found.append((call.id, left(outcome)))
+        else:
+            found.append((call.id, works(world, call.tool, drive.out[call.id].args)))
+    return found
 
 
 def turns(drive: Drive, world: World, random: Random) -> Iterator[list[Any]]:

@@ -151,6 +151,23 @@ async def test_questions_are_answered_in_several_rounds(url, name):
                 await engine.resume("r", {"99": Approve()})
 
 
+async def test_an_answer_while_other_calls_run(url, name):
+    """What waits for it goes on at once; what hangs holds only what needs it."""
+    source = "slow = nap(1.5)\nwho = question('who')\nb = read('x')\nnap(0)\n[who, b, slow]"
+    async with engine_at(url, name) as engine, asyncio.timeout(20):
+        task = asyncio.create_task(engine.run(Program(source), run_id="r"))
+        while True:
+            try:
+                report = await engine.resume("r", {"2": "me"})
+                break
+            except DagexecError:  # it has not begun yet
+                await asyncio.sleep(0.02)
+        assert report["2"].status == "pending"
+        assert report["3"].status == "done"
+        assert (await engine.resume("r", {"2": "too"})).result == ["me too", "x", 1.5]
+        assert (await task).run_id == "r"
+
+
 class Worlds:
     """A world for each run, and tools for generated programs."""
 
