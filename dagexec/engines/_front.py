@@ -288,7 +288,7 @@ def refuse_other(
     if (before is None) is not (program is None):
         raise another_plan(run_id)
     if before is not None and program is not None:
-        differing = [part for part in _SAME if before.get(part) != program.get(part)]
+        differing = [part for part in _SAME if not _equal(before.get(part), program.get(part))]
         if differing:
             verb = "differs" if differing[0] == "source" else "differ"
             raise another_plan(run_id, f"program: its {differing[0]} {verb}")
@@ -296,6 +296,10 @@ def refuse_other(
     kept = begun["calls"]
     if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
         raise another_plan(run_id)
+
+
+def _equal(one: object, other: object) -> bool:
+    return one == other or repr(one) == repr(other)  # not a number is not equal to itself
 
 
 def another_plan(run_id: str, what: str = "plan") -> DagexecError:

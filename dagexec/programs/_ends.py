@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dagexec._core.outcome_json import RecordedError
@@ -19,8 +20,10 @@ def end_body(end: ProgramEnd, dumps: Callable[[Any], str]) -> dict[str, Any]:
     result = end.result
     try:
         dumps(result)
-    except JournalError:
-        result = repr(result)
+    except (JournalError, ValueError, RecursionError):
+        result = f"<{type(result).__name__}>"
+        with suppress(ValueError, RecursionError):
+            result = repr(end.result)
     body: dict[str, Any] = {
         "result": result,
         "printed": end.printed,

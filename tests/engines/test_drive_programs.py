@@ -135,7 +135,7 @@ def waits_for_people(seed: int) -> None:
 
 def test_programs_whose_calls_wait_for_people_do_what_python_does():
     """Answered at any time, and in any order."""
-    for seed in range(200, 220):
+    for seed in range(200, 212):
         waits_for_people(seed)
 
 

@@ -224,6 +224,9 @@ async def test_many_generated_programs(url, name):
 async def test_what_is_refused(url, name):
     """Another program under the same id, a plan under it, and what is outside the language."""
     async with engine_at(url, name) as engine, asyncio.timeout(20):
+        odd = Program("x", variables={"x": float("nan")})
+        assert str((await engine.run(odd, run_id="odd")).result) == "nan"
+        assert str((await engine.run(odd, run_id="odd")).result) == "nan"
         report = await engine.run(Program("add(x, 1)", variables={"x": 1}), run_id="r")
         assert report.result == 2
         with pytest.raises(DagexecError, match="begun with another program: its source differs"):
