@@ -318,3 +318,40 @@ async def test_the_report_of_a_run_whose_tools_have_changed(url, name, caplog):
         again = await engine.resume("r")
         assert again.printed == whole.printed
         assert again.result == repr(whole.result)
+
+
+async def test_a_run_whose_tools_have_changed_on_the_way(url, name):
+    """The process that goes on with it finds out, and begins none of the other calls."""
+    seen: list[object] = []
+
+    @tool(name="get", effect="read")
+    async def before(x: object, y: object = 0) -> object:
+        seen.append(x)
+        return x
+
+    @tool(name="get", effect="read")
+    async def after(y: object, x: object = 0) -> object:
+        seen.append(y)
+        return y
+
+    @tool(effect="read", timeout=60)
+    async def hang() -> None:
+        if len(seen) == 1:
+            seen.append("hangs")
+            await asyncio.sleep(50)
+
+    source = "a = get(1)\nh = hang()\nb = get(a + 1)\nif h is None:\n    get(b)\nb"
+    async with engine_at(url, name, [before, hang]) as engine:
+        task = asyncio.create_task(engine.run(Program(source), run_id="r"))
+        async with asyncio.timeout(20):
+            while "hangs" not in seen:
+                await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait([task])
+    done = [*seen]
+    async with engine_at(url, name, [after, hang]) as engine, asyncio.timeout(20):
+        with pytest.raises(DagexecError, match=r"broke off .* another call of get\(\)"):
+            await engine.resume("r")
+    assert 3 not in seen
+    assert [each for each in seen if each == 1] == [1]
+    assert seen[: len(done)] == done
