@@ -35,8 +35,8 @@ from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
 from dagexec._core.wrong_names import explained_with
 from dagexec._errors import DagexecError
-from dagexec._runtime.intake import Live, Runnable
-from dagexec._runtime.observers import Observer, ObservesRuns, observers_of
+from dagexec._runtime.intake import Live, Runnable, is_live
+from dagexec._runtime.observers import Observer, ObservesRuns, observers_of, observes_runs
 from dagexec._runtime.run import Run
 from dagexec._runtime.runner import Runner
 from dagexec._runtime.settings import (
@@ -413,8 +413,7 @@ class Executor:
         return None if link is None or link.tools != tuple(self.tools) else link
 
     def _new_run(self, plan: Runnable, run_id: str | None) -> Run:
-        # To ask a protocol takes long.
-        if not isinstance(plan, Plan | list) and isinstance(plan, Live):
+        if is_live(plan):
             plan = plan.live(self.tools)
         if not isinstance(plan, AsyncIterable):
             plan = as_plan(plan)
@@ -484,7 +483,7 @@ class Executor:
         if self.capacities and self.concurrency != 0:
             shared = self._shared.on(token)
         watching = [
-            each.begin(run_id, self.tools) if isinstance(each, ObservesRuns) else each
+            each.begin(run_id, self.tools) if observes_runs(each) else each
             for each in self.observers
         ]
         return Runner(

@@ -14,7 +14,7 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, final, runtime_checkable
 
 from dagexec._core.events import Notice
 from dagexec._core.names import cut, kind_of
@@ -90,6 +90,24 @@ class Accompanied(Protocol):
         ...
 
 
+# `isinstance` of a protocol takes longer than the rest of what a turn of one call costs to begin.
+
+
+def is_live(plan: object) -> TypeGuard[Live]:
+    """Whether it finds its calls only while it runs."""
+    return hasattr(plan, "live")
+
+
+def listener(source: object) -> Listens | None:
+    """Return a source that hears what becomes of its calls; None for one that does not."""
+    return source if hasattr(source, "at_hand") and isinstance(source, Listens) else None
+
+
+def is_accompanied(source: object) -> TypeGuard[Accompanied]:
+    """Whether a source has work of its own beside its calls."""
+    return hasattr(source, "accompany")
+
+
 # What an executor runs.
 Runnable: TypeAlias = Plan | Live | AsyncIterable[Call] | Iterable[Call]
 
@@ -143,7 +161,8 @@ class Intake:
         order = Order(tools)
         # Of a reply that is whole already, nothing can be taken back: every call starts at once.
         certain = getattr(source, "certain", False) is True
-        at_hand = source.at_hand if isinstance(source, Listens) else _nothing
+        listening = listener(source)
+        at_hand = _nothing if listening is None else listening.at_hand
         run.known = getattr(source, "known", run.known)
         async with aclosing(_closable(source)) as calls:
             async for call in calls:

@@ -28,7 +28,7 @@ from dagexec._core.whereabouts import Whereabouts
 from dagexec._errors import DagexecError
 from dagexec._pictures.diagram import Diagram
 from dagexec._pictures.mime import ShowsItself
-from dagexec._runtime.intake import Accompanied, Listens, SourceError
+from dagexec._runtime.intake import SourceError, is_accompanied, listener
 from dagexec._runtime.observers import Observer
 from dagexec._runtime.runner import Runner
 from dagexec._tools.context import given_back_meanwhile, inside_a_call, note_nested
@@ -70,8 +70,8 @@ class Run(ShowsItself):
         self._make_runner = make_runner
         self._plan = plan
         self._source = source
-        # The source, if it waits for what becomes of its calls. To ask a protocol takes long.
-        self._listening = source if source is not None and isinstance(source, Listens) else None
+        # The source, if it waits for what becomes of its calls.
+        self._listening = listener(source)
         self._prepared = prepared
         self._recorder = recorder
         # Keeps a run inside a call that people can answer; None for others, and with a recorder.
@@ -96,7 +96,7 @@ class Run(ShowsItself):
 
     def accompanied_in(self, executor: Any) -> Run:
         """Ask the source what goes on beside its calls in a run of this executor; return itself."""
-        if isinstance(self._source, Accompanied):
+        if is_accompanied(self._source):
             self.companion = self._source.accompany(executor)
         return self
 

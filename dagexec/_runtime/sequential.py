@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from dagexec._core.outcomes import Cancelled
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import Added, Closed, Launch
-from dagexec._runtime.intake import Intake, Listens
+from dagexec._runtime.intake import Intake, listener
 from dagexec._runtime.lane import Lane
 from dagexec._runtime.worker import Worker
 from dagexec._tools.context import call_of
@@ -72,7 +72,7 @@ class Sequential:
             run.feed(*map(Added, plan.calls), Closed())
         worker = self._worker = new_worker(lane)
         if source is not None:
-            work = partial(self._work, worker) if isinstance(source, Listens) else None
+            work = None if listener(source) is None else partial(self._work, worker)
             await Intake(run, recorder, work).read(source)
         await self._work(worker)
         await checkpoint()  # a cancellation that the last tool kept for itself comes through here

@@ -83,8 +83,9 @@ the error of the step as before, and the model then sees none of the results. Ob
 the model's order, not in that of the ids. The arguments of `final_answer` are not read for
 references. Calls run in threads of dagexec's, the only call of a turn too; one may be left behind
 at a deadline, and `max_tool_threads` is not asked. `agent.interrupt()` ends a turn at once: what
-runs is answered as cancelled and its thread is left behind. While a turn runs, an event loop of its
-own turns in a thread beside the agent's, so `run` may be called where a loop runs already. Options
+runs is answered as cancelled and its thread is left behind. Turns run in an
+event loop of the agent's own, in a thread beside those that call `run`, which may be where a loop
+runs already; the thread ends when it has had no turn for some seconds. Options
 have no `approval`: there is nobody to ask. A `CodeAgent` is refused; its code is a program, see
 `planners.programs`.
 

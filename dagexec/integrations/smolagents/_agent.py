@@ -25,7 +25,8 @@ from dagexec.integrations._turns import turn as turns
 from dagexec.integrations._turns.conversation import Conversation, Spoken, read_arguments
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings
 from dagexec.integrations._turns.turn import Turn
-from dagexec.integrations.smolagents._batch import Batch, Record
+from dagexec.integrations.smolagents._batch import Batch, Leaving, Record
+from dagexec.integrations.smolagents._loop import Home
 from dagexec.integrations.smolagents._tools import FINAL, OwnTool, shown, takes_text
 from dagexec.lowlevel import INSTRUCTIONS
 
@@ -95,7 +96,7 @@ def dag_agent(
         errors=errors,
         on_report=on_report,
     )
-    crew = Crew(settings, turns.perform, turns.Observer(), ())
+    crew = Crew(settings, turns.perform, turns.Observer(), (Leaving,))
     crew.own(tools)
     names = (*agent.tools, *agent.managed_agents, *(each.name for each in tools))
     for name in names:
@@ -130,6 +131,7 @@ class _Desk:
         self.references = crew.settings.references
         self.raises = crew.settings.errors == "raise"
         self.batch: Batch | None = None
+        self._home = Home()
         # By step, as long as the agent's memory has it.
         self._past: list[tuple[Any, list[Spoken]]] = []
 
@@ -167,7 +169,7 @@ class _Desk:
         def process(call: ToolCall, arguments: Any) -> Any:
             return _processed(agent, call, arguments)
 
-        batch = self.batch = Batch(lambda: self.turn(calls), records, process)
+        batch = self.batch = Batch(self._home, lambda: self.turn(calls), records, process)
         try:
             yield from batch.run()
         finally:

@@ -1,4 +1,4 @@
-"""The tool calls of one reply, in an event loop of their own beside the agent's thread."""
+"""The tool calls of one reply, in the event loop beside the agent's thread."""
 
 # smolagents has no types to be checked.
 # mypy: ignore-errors
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
@@ -22,6 +22,7 @@ from dagexec import CallError, Outcome
 from dagexec.integrations._turns.answers import answer_to
 from dagexec.integrations._turns.conversation import Spoken, parsed
 from dagexec.integrations._turns.turn import Turn
+from dagexec.integrations.smolagents._loop import Home
 from dagexec.lowlevel import run_in_thread
 
 _STOPPED: Final = "Cancelled: the agent was interrupted. It may have taken effect."
@@ -47,15 +48,25 @@ class Record:
     text: str = _NOT_RUN
 
 
+class Leaving(Exception):
+    """A tool wants the interpreter to end; `cause` is raised again in the agent's thread."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(repr(cause))
+        self.cause = cause
+
+
 @final
 @dataclass(slots=True)
 class Batch:
     """The tool calls of one reply."""
 
+    home: Home
     turn: Callable[[], Turn]
     records: list[Record]
     process: Process
     _ended: SimpleQueue[Record | BaseException | None] = field(default_factory=SimpleQueue)
+    _over: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _main: asyncio.Task[None] | None = None
     _stopped: bool = False
@@ -63,47 +74,47 @@ class Batch:
 
     def run(self) -> Iterator[Record]:
         """Yield each call as it ends; whoever stops reading ends them all."""
-        context = copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._live,), name="dagexec smolagents", daemon=True
-        )
-        thread.start()
-        try:
-            while (ended := self._ended.get()) is not None:
-                if isinstance(ended, BaseException):
-                    raise ended
-                yield ended
-        finally:
-            self.stop()
-            thread.join()
+        with self.home.lent() as loop:
+            self._loop = loop
+            loop.call_soon_threadsafe(self._begin, copy_context())
+            try:
+                while (ended := self._ended.get()) is not None:
+                    if isinstance(ended, BaseException):
+                        raise ended
+                    yield ended
+            finally:
+                self.stop()
+                self._over.wait()
 
     def stop(self) -> None:
         """End what still runs, from any thread."""
         with self._lock:
             self._stopped = True
-            if self._loop is not None and self._main is not None:
+            if self._main is not None and self._loop is not None and not self._over.is_set():
                 self._loop.call_soon_threadsafe(self._main.cancel)
 
     # ---------------------------------------------------------------------------- in the event loop
 
-    def _live(self) -> None:
-        try:
-            asyncio.run(self._all())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again in the agent's thread
+    def _begin(self, context: Context) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            main = loop.create_task(self._all(), name="dagexec smolagents", context=context)
+            self._main = main
+            if self._stopped:
+                main.cancel()
+        main.add_done_callback(self._end)
+
+    def _end(self, main: asyncio.Task[None]) -> None:
+        with self._lock:
+            self._over.set()
+        error = None if main.cancelled() else main.exception()
+        if error is not None:
             self._ended.put(error)
-        finally:
-            self._ended.put(None)
+        self._ended.put(None)
 
     async def _all(self) -> None:
         turn = self.turn()
         tasks = [asyncio.create_task(self._one(turn, record)) for record in self.records]
-        with self._lock:
-            self._loop = asyncio.get_running_loop()
-            self._main = main = asyncio.current_task()
-            if self._stopped and main is not None:
-                main.cancel()
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -111,13 +122,13 @@ class Batch:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await turn.aclose()
-            with self._lock:
-                self._loop = None
 
     async def _one(self, turn: Turn, record: Record) -> None:
         try:
             ticket = await turn.run(record.spoken.key, partial(self._perform, record))
             assert ticket.outcome is not None  # noqa: S101 - a ticket comes back with one
+            if isinstance(record.error, Leaving):
+                self._ended.put(record.error.cause)
             _judge(record, ticket.outcome, turn)
         except asyncio.CancelledError:
             record.text = _STOPPED if record.began else _NOT_RUN
@@ -139,6 +150,10 @@ class Batch:
         except Exception as error:
             record.error = error
             raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            # In the event loop it would end the other turns too.
+            record.error = leaving = Leaving(error)
+            raise leaving from error
         record.output = output
         return value_of(output.output)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ if find_spec("smolagents") is not None:
     from smolagents import ChatMessage, LogLevel, Model, ToolCallingAgent
     from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction
 
-    from dagexec.integrations.smolagents import dag_agent
+    from dagexec.integrations.smolagents import _loop, dag_agent
 else:
     collect_ignore_glob = ["test_*.py"]
     Model = object
@@ -116,3 +117,21 @@ def talk():
 def log():
     """Return what was written."""
     return LOG
+
+
+@pytest.fixture
+def left_over():
+    """Return what says which tasks still run in the loops of agents."""
+
+    def look():
+        threads = [home._thread for home in list(_loop._HOMES) if home._thread is not None]
+        loops = [(each._loop, each._main) for each in threads if each._loop is not None]
+        return [
+            task
+            for loop, main in loops
+            if not loop.is_closed()
+            for task in asyncio.all_tasks(loop)
+            if task is not main
+        ]
+
+    return look

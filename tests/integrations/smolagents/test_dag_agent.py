@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from smolagents import ActionStep, AgentError, CodeAgent, ToolCallingAgent, Tool
 from dagexec import DagexecError, Timeouts
 from dagexec import tool as dagexec_tool
 from dagexec.integrations import smolagents as integration
-from dagexec.integrations.smolagents import dag_agent
+from dagexec.integrations.smolagents import _loop, dag_agent
 from dagexec.limits import Retry
 
 pytestmark = pytest.mark.real_time
@@ -48,12 +49,7 @@ def observed(agent, step=0):
     return {int(part.partition("]")[0]): part.partition("]")[2].strip() for part in parts}
 
 
-def left_over():
-    """Return the threads of turns."""
-    return [each for each in threading.enumerate() if each.name == "dagexec smolagents"]
-
-
-def test_a_turn_with_all_of_it(script, talk, log):
+def test_a_turn_with_all_of_it(script, talk, log, left_over):
     """References, a hung call, a failing one, two conflicting writes.
 
     In the time of the critical path, which here is the deadline of the hung call.
@@ -236,7 +232,7 @@ def test_retries_and_tools_of_dagexec(script, talk):
     assert "0.01" in found[5]
 
 
-def test_streams_and_context(script, talk):
+def test_streams_and_context(script, talk, left_over):
     """Outputs come as calls end; calls see the caller's context; who stops reading ends them."""
     where = ContextVar("where", default="nowhere")
 
@@ -261,7 +257,7 @@ def test_streams_and_context(script, talk):
     assert not left_over()
 
 
-def test_interrupting_the_agent(script, talk, log):
+def test_interrupting_the_agent(script, talk, log, left_over):
     """What runs is left behind and answered; the run ends."""
     turn = [
         ("search", {"query": "a", "seconds": 60.0}),
@@ -359,3 +355,79 @@ def test_without_the_extra_the_error_names_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "smolagents is not installed: pip install 'dagexec[smolagents]'\n"
+
+
+def living():
+    """Return the threads of agents' event loops."""
+    return [each for each in threading.enumerate() if each.name == "dagexec smolagents"]
+
+
+def test_one_loop_for_all_turns_of_an_agent(script, talk, monkeypatch):
+    """It is there for the next turn, and ends when there is none for a while."""
+    monkeypatch.setattr(_loop, "IDLE_SECONDS", 0.2)
+    before = set(living())
+    loops = set()
+    agent = talk(
+        script([("search", {"query": "a"})], [("search", {"query": "b"})], "end"),
+        on_report=lambda report: loops.add(threading.current_thread()),
+    )
+    agent.run("go")
+    (loop,) = loops
+    assert loop in living()
+    loop.join(30)
+    assert set(living()) <= before
+    agent.model.replies[:] = [[("search", {"query": "c"})], "end"]
+    assert agent.run("go") == "end"
+    assert len(loops) == 2
+
+
+def test_an_agent_within_its_own_loop(script, talk):
+    """What looks at a report runs in the loop, and runs the agent once more."""
+    inner = talk(script([("search", {"query": "in"})], "inner"))
+    found = []
+    outer = talk(
+        script([("search", {"query": "out"})], "outer"),
+        on_report=lambda report: found.append(inner.run("go")),
+    )
+    assert outer.run("go") == "outer"
+    again = []
+
+    def once_more(report):
+        if not again:
+            again.append(None)
+            again.append(same.run("go", reset=False))
+
+    same = talk(
+        script([("search", {"query": "1"})], [("search", {"query": "2"})], "end", "last"),
+        on_report=once_more,
+    )
+    same.run("go")
+    assert (found[0], again) == ("inner", [None, "end"])
+
+
+def test_a_tool_that_ends_the_interpreter(script, talk, left_over):
+    """It ends this run, and no other that uses the loop."""
+
+    @tool
+    def leave() -> str:
+        """Leave."""
+        sys.exit(3)
+
+    turn = [("leave",), ("search", {"query": "a", "seconds": 60.0})]
+    agent = talk(script(turn, [("search", {"query": "b"})], "end"), tools=[leave])
+    with pytest.raises(SystemExit, match="3"):
+        agent.run("go")
+    assert not left_over()
+    assert agent.run("go") == "end"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_loop_of_its_own(script, talk):
+    """The parent's thread is not there."""
+    agent = talk(script([("search", {"query": "a"})], "end"))
+    agent.run("go")
+    agent.model.replies[:] = [[("search", {"query": "b"})], "child"]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if agent.run("go") == "child" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -44,7 +44,7 @@ def turn(rng):
     return found
 
 
-def one(seed, talk, script):
+def one(seed, talk, script, left_over):
     """Run one conversation of two turns, and interrupt or leave some."""
     rng = random.Random(seed)
     agent = talk(
@@ -61,8 +61,7 @@ def one(seed, talk, script):
     with contextlib.suppress(AgentError):  # interrupted
         agent.run("go")
     assert time.monotonic() - began < 30, seed
-    left = [each for each in threading.enumerate() if each.name == "dagexec smolagents"]
-    assert not left, seed
+    assert not left_over(), seed
     for step in agent.memory.steps:
         if isinstance(step, ActionStep) and step.error is None and not step.is_final_answer:
             assert step.observations.count("[call ") >= len(step.tool_calls), seed
@@ -70,7 +69,7 @@ def one(seed, talk, script):
 
 @pytest.mark.parametrize("count", [15, pytest.param(FUZZ, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
-def test_turns_at_random(count, talk, script):
+def test_turns_at_random(count, talk, script, left_over):
     """Each seed is a conversation of two turns."""
     for seed in range(count):
-        one(seed, talk, script)
+        one(seed, talk, script, left_over)
