@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, Cancelled, Failed, Outcome
 from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unbegun
-from dagexec.engines._program import RunProgram
+from dagexec.engines._program import LAST, RunProgram
 from dagexec.journal import Record
 from dagexec.lowlevel import (
     Abort,
@@ -55,7 +55,7 @@ Log: TypeAlias = "list[list[Entry]]"
 GRACE: Final = 10.0
 
 # Entries of the log that the scheduler does not hear of.
-_SILENT: Final = ("answer", "starts", "steps")
+_SILENT: Final = ("answer", "starts", "steps", "last")
 _UNANSWERED: Final = ("pending", "in_doubt")
 
 # How the references of a ready call become arguments; raises where one leads nowhere.
@@ -93,6 +93,8 @@ class Drive:
         self.program = program
         # What it came to, where that was kept and it cannot be interpreted here.
         self.kept_end: Any = None
+        # Whether a failure has ended the run, and the program has still to hear of it.
+        self._failed = False
         # Whether a program that let others have their turn may go on.
         self._turned = False
         self._spec = spec
@@ -313,7 +315,7 @@ class Drive:
         events = [to_event(each) for each in records if each.kind not in _SILENT]
         actions = self.machine.receive(*events) if events else []
         if self.program is not None:
-            steps = [body for kind, _, body in batch if kind == "steps"]
+            steps = [body for kind, _, body in batch if kind in ("steps", "last")]
             self.program.recorded([*events, *actions, *steps])
 
     def _write(self, batch: list[Entry]) -> None:
@@ -333,8 +335,11 @@ class Drive:
     def _feed(self, *events: Event) -> None:
         records = [to_record(event) for event in events]
         self._write([[record.kind, record.call, record.body] for record in records])
+        before = self.machine.stopped
         actions = self.machine.receive(*events)
         if self.program is not None:
+            if self.machine.stopped and not before:
+                self._failed = not any(isinstance(event, Stop) for event in events)
             for item in (*events, *actions):
                 self.program.hear(item)
         self._act(actions)
@@ -356,8 +361,10 @@ class Drive:
     def _step_program(self) -> bool:
         """Let the program go one step on, if it can; return whether it did."""
         program = self.program
-        if program is None or not self.computing or (program.pausing and not self._turned):
+        if program is None or not program.due or (program.pausing and not self._turned):
             return False
+        if self.machine.closed:
+            return self._step_last(program)
         self._turned = False
         if self._log and self._log[-1][0][0] == "steps":
             self._log[-1][0][2] += 1
@@ -369,6 +376,14 @@ class Drive:
         if program.over and not self.machine.closed:
             self._feed(Closed())
         return True
+
+    def _step_last(self, program: RunProgram) -> bool:
+        """Let a program hear of the failure that ended its run: what it raises then is its end."""
+        failed, self._failed = self._failed, False
+        if failed:
+            self._write([["last", None, LAST]])
+            program.advance()  # what it would call does not start any more
+        return failed
 
     def _settle_all(self) -> None:
         while self._settled:

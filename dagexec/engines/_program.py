@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from dagexec import Call, DagexecError
 from dagexec.lowlevel import (
@@ -27,6 +27,9 @@ from dagexec.lowlevel import (
 
 # What a program is told, and how often it was stepped then, in order.
 Told: TypeAlias = "Added | Closed | Conclude | Reopened | Settled | int"
+
+# A step whose calls do not start, because a failure has ended the run; a count is positive.
+LAST: Final = -1
 
 _HEARD = (Added, Closed, Conclude, Reopened, Settled)
 _OTHER = (
@@ -97,18 +100,22 @@ class RunProgram:
         record, self._record = self._record, []
         for item in record:
             if isinstance(item, int):
-                for _ in range(item):
-                    self._made += self.advance()
-                    yield
+                yield from self._stepped(item)
             elif isinstance(item, Added):
                 self._compare(item.call)
-            elif isinstance(item, Closed):
-                if not self.over:
-                    raise DagexecError(_OTHER.format("a call", "its end"))
+            elif isinstance(item, Closed) and not self.over:
+                raise DagexecError(_OTHER.format("a call", "its end"))
             else:
                 self.hear(item)
         if self._made:
             raise DagexecError(_OTHER.format(_named(self._made[0]), "none"))
+
+    def _stepped(self, count: int) -> Iterator[None]:
+        for _ in range(count):
+            self._made += self.advance()
+            yield
+        if count == LAST:
+            self.advance()
 
     def _compare(self, call: Call) -> None:
         made = self._made.popleft() if self._made else None

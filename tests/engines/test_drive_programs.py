@@ -258,14 +258,23 @@ def test_what_a_program_was_begun_with_is_kept_with_its_run():
     assert report_of("r", again(spec, drive)).result == "there"
 
 
-def test_a_failure_that_ends_the_run_ends_its_program():
-    """With on_failure="stop" no `except` hears of it."""
-    spec, drive = begun("try:\n    read(5)\nexcept ToolError:\n    write(1)", on_failure="stop")
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("read(5)\nwrite(1)", "line 1: ToolError: ValueError: no"),
+        ("try:\n    read(5)\nexcept ToolError:\n    write(1)", "stood at line 4"),
+        ("try:\n    read(5)\nexcept ToolError:\n    raise ValueError(3)", "line 4: ValueError: 3"),
+    ],
+)
+def test_a_failure_that_ends_the_run_ends_its_program(source, text):
+    """With on_failure="stop": the program hears of it, and starts no call any more."""
+    spec, drive = begun(source, on_failure="stop")
     ended(drive, _1=Failed(ValueError("no")))
     assert drive.ended
-    report = report_of("r", again(spec, drive))
-    assert [*report] == ["1"]
-    assert isinstance(report.error, ProgramStopped)
+    for each in (drive, again(spec, drive)):
+        report = report_of("r", each)
+        assert [*report] == ["1"]
+        assert text in str(report.error)
 
 
 def test_other_tools_are_found_out():

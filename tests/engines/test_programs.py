@@ -112,21 +112,30 @@ def came_to(report: Report) -> dict[str, Any]:
     }
 
 
-async def test_a_program_comes_to_what_it_does_in_an_executor(url, name):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"on_failure": "stop"}, marks=pytest.mark.slow),
+        pytest.param({"barrier": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+async def test_a_program_comes_to_what_it_does_in_an_executor(url, name, settings):
     """Results, output, errors with lines, calls; asked again, and by another process later."""
-    alone = Executor(TOOLS, journal=MemoryJournal())
+    alone = Executor(TOOLS, journal=MemoryJournal(), **settings)
     expected = {
         each: came_to(await alone.run(program(source), run_id=f"alone {each}"))
         for each, source in PROGRAMS.items()
     }
-    async with engine_at(url, name) as engine, asyncio.timeout(50):
+    async with engine_at(url, name, **settings) as engine, asyncio.timeout(50):
         reports = await asyncio.gather(
             *(engine.run(program(source), run_id=each) for each, source in PROGRAMS.items())
         )
     assert {each: came_to(report) for each, report in zip(PROGRAMS, reports, strict=True)} == (
         expected
     )
-    async with engine_at(url, name) as engine, asyncio.timeout(50):
+    async with engine_at(url, name, **settings) as engine, asyncio.timeout(50):
         for each, source in PROGRAMS.items():
             assert came_to(await engine.run(program(source), run_id=each)) == expected[each]
             assert came_to(await engine.resume(each)) == expected[each]
