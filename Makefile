@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+CRASH := .venv-crash
 ADK := .venv-adk
 EXTRAS := dbos,langgraph,mcp,notebook,openai-agents,otel,postgres,progress,pydantic-ai,redis,s3,smolagents,temporal,trio
 
@@ -136,6 +137,16 @@ $(BENCH)/.installed: pyproject.toml | $(STAMP)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --group bench --editable .
 	@touch $@
 
+.PHONY: crash
+crash: $(CRASH)/.installed ## Kill a worker in the middle of three payments, with the engines and their peers
+	$(CRASH)/bin/python -W ignore -m tests.benchmarks.crash $(ARGS)
+
+$(CRASH)/.installed: pyproject.toml | $(STAMP)
+	$(BIN)/python -m venv $(CRASH)
+	$(CRASH)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(CRASH)/bin/python -m pip install --quiet --disable-pip-version-check --group crash --editable '.[dbos,temporal]'
+	@touch $@
+
 .PHONY: traces
 traces: $(STAMP) ## Count the turns that references save in conversations, and false refusals
 	$(BIN)/python -m tests.benchmarks.traces $(ARGS)
@@ -163,7 +174,7 @@ wheel: $(STAMP) ## Build dist/*.whl and check what is in it
 
 .PHONY: clean
 clean: ## Remove .venv, caches and everything built
-	rm -rf $(VENV) $(BENCH) $(ADK) .venv-versions $(MOCK)/node_modules build dist htmlcov mutants .coverage \
+	rm -rf $(VENV) $(BENCH) $(CRASH) $(ADK) .venv-versions $(MOCK)/node_modules build dist htmlcov mutants .coverage \
 	  .coverage.* \
 	  .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

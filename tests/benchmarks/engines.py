@@ -2,9 +2,10 @@
 
 For 1 and 2 workers, each a process of its own: the seconds from `run` to its report for 40 calls of
 0.2 s, 4 at a time in each worker, for 300 calls that do nothing, 20 at a time, and for a chain of
-50; on Temporal also for 5,000 calls in one run. The process that asks decides only. PostgreSQL is a
-throwaway cluster without fsync, Temporal's server holds its data in memory and reads a shard's
-queue 2,000 times a second; all is on the same machine. A server that is not installed is left out.
+50; for 5,000 calls in one run; and the small ones again in one process that asks, decides and
+works. Where there are workers, the process that asks decides only. PostgreSQL is a throwaway
+cluster without fsync, Temporal's server holds its data in memory and reads a shard's queue 2,000
+times a second; all is on the same machine. A server that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ LOADS: dict[int, dict[str, list[Call]]] = {
         "a chain of 50": grid(1, 50),
     },
 }
+SMALL = LOADS[20]
 LARGE = {"5,000 reads side by side": many("nothing", 5000), "10 chains of 500": grid(10, 500)}
 
 
@@ -114,7 +116,7 @@ async def measure(
         for _ in range(count)
     ]
     try:
-        async with engine(kind, where, concurrency, calls=False) as asking:
+        async with engine(kind, where, concurrency, calls=not workers) as asking:
             for worker in workers:
                 assert worker.stdout is not None
                 assert worker.stdout.readline() == "ready\n"
@@ -125,7 +127,8 @@ async def measure(
                 took = perf_counter() - began
                 assert report.ok, report
                 each = 1000 * took / len(plan)
-                print(f"{kind:9}{count} worker(s)  {name:28} {took:7.2f} s  {each:6.1f} ms each")
+                who = f"{count} worker(s)" if count else "one process"
+                print(f"{kind:9}{who}  {name:28} {took:7.2f} s  {each:6.1f} ms each", flush=True)
     finally:
         for worker in workers:
             worker.communicate()
@@ -138,8 +141,10 @@ def measure_all(kind: str, started: AbstractContextManager[Any], place: str) -> 
             for concurrency, loads in LOADS.items():
                 where = place.format(server=server, count=count)
                 asyncio.run(measure(kind, where, count, concurrency, loads))
-        if kind == "Temporal":
-            asyncio.run(measure(kind, place.format(server=server), 1, 50, LARGE))
+        for count, loads in ((1, LARGE), (0, SMALL)):
+            concurrency = 50 if loads is LARGE else 20
+            where = place.format(server=server, count=f"large{count}")
+            asyncio.run(measure(kind, where, count, concurrency, loads))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.benchmarks import scale_dbos
 from tests.benchmarks.scale import PLAN, Costs, Load, simulate
 
 # A tenth of the speed, so that little has to be simulated.
@@ -42,3 +43,34 @@ def test_a_link_takes_two_reads_of_the_queue():
     idle = simulate(Load(8, 64, 0.0, concurrency=1, settle=2, during=6), Costs(decide=0.0001))
     links = 5  # in a row, one of them eight wide
     assert 0.05 < idle.took / (links + 0.5) < 0.15
+
+
+SLOW = scale_dbos.Costs(decide=0.0001, database=0.02, recorded=0.02)
+
+
+def on_dbos(workers: int, cores: int) -> scale_dbos.Load:
+    return scale_dbos.Load(workers, cores, 0.5, concurrency=3, settle=15, during=10)
+
+
+def test_workers_of_dbos_count_until_postgresql_is_full():
+    """The same load comes to the same; with more processors more workers count again."""
+    assert scale_dbos.simulate(on_dbos(4, 1), SLOW) == scale_dbos.simulate(on_dbos(4, 1), SLOW)
+    few, many = (scale_dbos.simulate(on_dbos(each, 1), SLOW) for each in (8, 24))
+    assert many.calls < 1.25 * few.calls
+    assert many.limit == "PostgreSQL's processors"
+    few, many = (scale_dbos.simulate(on_dbos(each, 16), SLOW) for each in (8, 24))
+    assert many.calls == pytest.approx(3 * few.calls, rel=0.2)
+    assert many.limit == "slots of the workers"
+
+
+def test_postgresql_carries_what_its_processors_allow():
+    """A call, and what is recorded for each of at least five turns of a plan of twelve."""
+    full = scale_dbos.simulate(on_dbos(24, 1), SLOW)
+    most = 1 / (SLOW.database + SLOW.recorded * 5 / len(PLAN))
+    assert 0.4 * most < full.calls < most
+
+
+def test_idle_workers_of_dbos_take_their_part():
+    """Polling of a thousand workers keeps ten processors busy."""
+    load = scale_dbos.Load(1000, 16, 60.0, concurrency=1, settle=0.1, during=0.1)
+    assert scale_dbos.simulate(load, SLOW).polled == pytest.approx(10 / 16)

@@ -128,6 +128,20 @@ def chains() -> list[Call]:
     ]
 
 
+def payments() -> list[Call]:
+    """Return two chains with writes in them, and what joins them."""
+    return [
+        Call("a", "look", {"seconds": 0.1}),
+        Call("p", "put", {"seconds": 0.2}),
+        Call("s", "send", {"value": Ref("a"), "seconds": 0.3}),
+        Call("t", "send", {"value": Ref("p"), "seconds": 0.1}),
+        Call("b", "look", {"value": Ref("s"), "seconds": 0.05}),
+        Call("q", "put", {"value": Ref("t"), "seconds": 0.3}),
+        Call("w", "send", {"value": Ref("b"), "seconds": 0.1}),
+        Call("z", "look", {"value": [Ref("w"), Ref("q")]}),
+    ]
+
+
 def questions() -> list[Call]:
     """Return three calls that wait among ten."""
     free = [Call(f"free{each}", "send", {"value": each}) for each in range(5)]
@@ -152,7 +166,13 @@ def long() -> list[Call]:
     ]
 
 
-PLANS = {"long": long, "mixed": mixed, "chains": chains, "questions": questions}
+PLANS = {
+    "payments": payments,
+    "long": long,
+    "mixed": mixed,
+    "chains": chains,
+    "questions": questions,
+}
 ANSWERS = {"approve": Approve(), "deny": Deny("no")}
 
 
