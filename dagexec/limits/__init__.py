@@ -111,17 +111,19 @@ after 30 s
   because a server is down. Both log one warning, and try the server again after 0.5 to 8 s. What
   was used meanwhile is booked then. Where an answer was lost, a level is too low for a while, never
   too high.
-- With `peers="auto"` a limiter begins with half of the rates. A refusal halves its share, time
-  without one lets the share grow, and headers that show more let it take more at once. A client
-  that comes late gets a share, and one that is left takes what the others leave: within three
-  minutes, or at once where there are headers. No share exceeds 0.95, so that newcomers find some.
+- With `peers="auto"` a limiter begins with a small share of the rates, which doubles every four
+  seconds until the first refusal. A refusal takes almost half of its share, time without one lets
+  the share grow, and headers that show more let it take more at once. A client that comes late gets
+  a share within a minute, and one that is left takes what the others leave: within three minutes,
+  or at once where there are headers. No share exceeds 0.95, so that newcomers find some.
 - `in_flight` is for each process. `dagexec.limits.Store` is the interface for a store of your own;
   `MemoryStore` is one for tests.
 
 In a simulation of providers (`python -m tests.benchmarks.limits`) 1,000 calls take within 1 % of
 what the limits allow, with at most 3 refusals on average; four clients with a store, within 2 %.
-Four clients with `peers="auto"` are refused 0.06 to 0.11 times a request and take within 5 % (up to
-0.19 times and 9 % where there are no headers); with no option at all, 0.4 to 1.6 times. With four
+Four clients with `peers="auto"` are refused 0.04 to 0.20 times a request, eight 0.08 to 0.19 and 16
+0.15 to 0.31 times, and take within 3 % (within 9 % where there are no headers); with no option at
+all, 0.4 to 1.6 times. With four
 real processes and 1,600 requests (`python -m tests.benchmarks.machines`) a store keeps refusals to
 a few or none, and all take 1.02 to 1.09 of the least time on two busy cores.
 """

@@ -21,6 +21,8 @@ from dagexec.limits._store import Store
 # Seconds for which a store that failed is left alone: the first time, and at most.
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
+# The share of a key that one takes who goes on without the store, and does not know who else does.
+_HALF: Final = 0.5
 
 
 @final
@@ -48,7 +50,7 @@ class Outage:
     def bridge(self, ledger: Ledger, now: float) -> None:
         """Keep to one's part from now on; nothing is left of it, for others have used the key."""
         if self._peers == "auto":
-            ledger.learn(Crowd(), now)
+            ledger.learn(Crowd(_HALF), now)
         else:
             ledger.divide(self._peers, now)
         for bucket in ledger.buckets.values():
@@ -103,6 +105,11 @@ class Counted:
         """Return the store; only for those that have one."""
         assert self.store is not None  # noqa: S101
         return self.store
+
+    @property
+    def is_led(self) -> bool:
+        """Whether a store, which is reached, says when a call goes."""
+        return self.store is not None and self.outage.error is None
 
     @property
     def is_here(self) -> bool:

@@ -1,9 +1,13 @@
-"""How many use a key, where nobody says: learned from refusals, by additive steps and halving.
+"""How many use a key, where nobody says: learned from refusals, by growth and cuts.
 
-A refusal halves the share of the key that one keeps to; without one the share grows, the faster the
-longer there was none. Whoever has more gives up more, so shares become equal, and the sum of them
-stays about one: the scheme by which senders on the internet share a line (Chiu and Jain, 1989). The
-figures were chosen in the simulation of tests/benchmarks/limits.py, for 1 to 16 clients.
+One begins with a small share of the key, which doubles every few seconds until the first refusal:
+so many who come at once do not all send half of what there is. After that a refusal takes almost
+half of the share, less of a large one, and without one the share grows, the larger the faster, and
+the faster the longer there was none. Whoever has more is refused more often, so shares become
+equal, and the sum of them stays about one: the scheme by which senders on the internet share a line
+(Chiu and Jain, 1989). As growth is in proportion to the share, the sum grows no faster the more
+clients there are. The figures were chosen in the simulation of tests/benchmarks/limits.py, for 1 to
+16 clients.
 """
 
 from __future__ import annotations
@@ -11,30 +15,40 @@ from __future__ import annotations
 import math
 from typing import Final, final
 
-# As if there were one other: the first burst is half of the bucket.
-START: Final = 0.5
+# As if there were many others.
+START: Final = 1 / 32
+# Seconds in which it doubles until the first refusal.
+_DOUBLING: Final = 4.0
 # Nobody is pushed out for good: neither by refusals, nor by one who takes what comes at the very
 # moment when it comes, so that a newcomer never finds anything.
 LEAST: Final = 0.005
 MOST: Final = 0.95
-# Of the whole, a second.
-_GROWTH: Final = 0.003
+# What a refusal leaves of a share, and how much more of it for one who has all.
+_LEFT: Final = 0.5
+_LEFT_MORE: Final = 0.1
+# A second: of the share and, for those who have next to nothing, of so much of the whole.
+_GROWTH: Final = 0.006
+_FLOOR: Final = 0.09
 # Seconds without a refusal after which the share grows twice as fast, then five times, ten times.
 _QUIET: Final = 60.0
 # Seconds. Who asked for nothing meanwhile has not learned anything.
 _LONGEST: Final = 5.0
+# Seconds after which one who waits for the share to grow looks how far it has.
+LOOK: Final = 1.0
 
 
 @final
 class Crowd:
     """The share of a key that one client of several keeps to. Times go in; it has no clock."""
 
-    __slots__ = ("_at", "_cut", "_quiet", "share")
+    __slots__ = ("_at", "_cut", "_quiet", "is_new", "share")
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
-        self.share = START
-        # When it was halved last, and when there was something to send last.
+    def __init__(self, share: float | None = None) -> None:
+        """Know nothing yet; with a `share`, begin with that, as one who was refused before."""
+        self.share = START if share is None else share
+        # Whether it was never refused.
+        self.is_new = share is None
+        # When it was cut last, and when there was something to send last.
         self._cut = -math.inf
         self._at: float | None = None
         # Seconds without a refusal in which there was something to send.
@@ -43,23 +57,30 @@ class Crowd:
     def refused(self, sent: float, now: float) -> bool:
         """Note that a call was refused that went out at `sent`; return whether the share changed.
 
-        Calls that were under way when the share was halved do not count once more.
+        Calls that were under way when the share was cut do not count once more.
         """
         if sent <= self._cut:
             return False
         self._cut = now
         self._quiet = 0.0
-        self.share = max(LEAST, self.share / 2)
+        self.is_new = False
+        self.share = max(LEAST, self.share * (_LEFT + _LEFT_MORE * self.share))
         return True
 
-    def grow(self, now: float) -> bool:
-        """Note that there is something to send; return whether the share changed."""
+    def grow(self, now: float, *, may_send: bool = True) -> bool:
+        """Note that there is something to send; return whether the share changed.
+
+        While a refusal keeps one from sending, nothing is learned.
+        """
         before, self._at = self._at, now
-        if before is None or now <= before or self.share >= MOST:
+        if before is None or now <= before or self.share >= MOST or not may_send:
             return False
         passed = min(_LONGEST, now - before)
+        if self.is_new:
+            self.share = min(MOST, self.share * 2.0 ** (passed / _DOUBLING))
+            return True
         self._quiet += passed
-        pace = _GROWTH * (1 + (self._quiet / _QUIET) ** 2)
+        pace = _GROWTH * (self.share + _FLOOR) * (1 + (self._quiet / _QUIET) ** 2)
         self.share = min(MOST, self.share + pace * passed)
         return True
 

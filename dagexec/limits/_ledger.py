@@ -201,8 +201,8 @@ class Ledger:
         """Return the seconds until its head can go; infinity while no slot is free."""
         if self.used >= self.in_flight:
             return math.inf
-        if self.crowd is not None and self.crowd.grow(now):
-            self.divide(1 / self.crowd.share, now)
+        if self.crowd is not None and self.crowd.grow(now, may_send=now >= self.gate):
+            self._widen(self.crowd, now)
         seconds = self.gate - now
         for name, amount in needs.items():
             seconds = max(seconds, self.buckets[name].wait(amount, now))
@@ -261,6 +261,14 @@ class Ledger:
         """Keep to this process's part, where so many use the key."""
         for bucket in self.buckets.values():
             bucket.divide(peers, now)
+
+    def _widen(self, crowd: Crowd, now: float) -> None:
+        """Keep to a share that has grown; at first, of what was there from the beginning, too."""
+        for bucket in self.buckets.values():
+            before = bucket.cap
+            bucket.divide(1 / crowd.share, now)
+            if crowd.is_new:
+                bucket.level += bucket.cap - before
 
     def shift(self, seconds: float) -> None:
         """Move all times: another clock is used from now on."""

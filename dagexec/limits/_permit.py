@@ -15,6 +15,7 @@ from dagexec._concurrency.slots import Holder, persist
 from dagexec._errors import AdmissionTimeout, DagexecError
 from dagexec.limits import _machine as machine
 from dagexec.limits._counted import Counted
+from dagexec.limits._crowd import LOOK
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
 from dagexec.limits._ledger import Ledger, Needs, Ticket
 from dagexec.limits._rates import is_amount
@@ -25,6 +26,8 @@ MAX_GATE: Final = 3600.0
 # The window of the jitter after a refusal: so many seconds, doubled each time, at most the other.
 _SPREAD: Final = 0.5
 _MAX_SPREAD: Final = 8.0
+# Of that, where a store lets those who waited go one after the other anyway.
+_LED: Final = 0.1
 
 
 @final
@@ -144,6 +147,8 @@ class Permit:
         while (seconds := self._look(now)) > 0.0:
             event = Event()
             ticket.wake = event
+            if seconds < math.inf and any(ledger.crowd is not None for ledger, _ in ticket.asks):
+                seconds = min(seconds, LOOK)
             with move_on_after(min(seconds, ticket.deadline - now)):
                 await event.wait()
             # On trio, a cancellation at the instant of the wake-up would come only later.
@@ -232,6 +237,8 @@ class Permit:
         headers = headers or {}
         asked = retry_after_in(headers) if retry_after is None else retry_after
         window = min(_MAX_SPREAD, _SPREAD * 2.0**self.refusals)
+        if self._limiters[0].is_led:
+            window *= _LED
         spread = window * self._limiters[0].random()
         after = longest(asked, MAX_GATE)
         machine.refuse(self._ticket, remaining_in(headers), after, spread, current_time())

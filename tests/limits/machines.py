@@ -99,7 +99,11 @@ class Provider:
 
 
 async def client(path, sizes, limiter):
-    """Send all requests; each asks until it is served."""
+    """Send all requests when told to; each asks until it is served."""
+    if limiter.store is not None:
+        await limiter.store.gate("none")  # the connection of a process that has run for a while
+    print("ready", flush=True)
+    assert await anyio.to_thread.run_sync(sys.stdin.readline) == "go\n"
 
     async def one(tokens):
         async with (
@@ -188,8 +192,6 @@ def main():
     """Be a client."""
     order = json.loads(sys.stdin.readline())
     limiter = limiter_of(order["rate"], order["options"])
-    print("ready", flush=True)
-    assert sys.stdin.readline() == "go\n"
     anyio.run(client, sys.argv[1], order["sizes"], limiter)
 
 
