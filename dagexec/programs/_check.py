@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Final, cast, final
 
+from dagexec.programs import _gathers
 from dagexec.programs._dates import CLOCKS
 from dagexec.programs._errors import Fault, ProgramRefused
 from dagexec.programs._functions import LAZY, METHOD_NAMES, MODULES, PART_NAMES
@@ -121,7 +122,11 @@ def parse(source: str) -> ast.Module:
         raise ProgramRefused((fault,), source) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ProgramRefused((Fault(1, 1, f"it cannot be read: {error}"),), "") from None
-    faults = tuple(dict.fromkeys(_faults(tree)))
+    names = _Names(tree)
+    found = [*_faults(tree, names)]
+    if "gather" in source:
+        found += [_at(*each) for each in _gathers.faults(tree, names.modules)]
+    faults = tuple(dict.fromkeys(found))
     if faults:
         raise ProgramRefused(
             tuple(sorted(faults, key=lambda each: (each.line, each.column))), source
@@ -166,8 +171,7 @@ def modules_of(tree: ast.Module) -> dict[str, str]:
     }
 
 
-def _faults(tree: ast.Module) -> Iterator[Fault]:
-    names = _Names(tree)
+def _faults(tree: ast.Module, names: _Names) -> Iterator[Fault]:
     stack: list[tuple[ast.AST, ast.AST | None, int]] = [(tree, None, 0)]
     while stack:
         node, parent, depth = stack.pop()

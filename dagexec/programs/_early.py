@@ -34,10 +34,10 @@ from dagexec._errors import DagexecError
 from dagexec._tools.tool import Tool
 from dagexec.programs._check import parse
 from dagexec.programs._earlier import EarlierCall, Reusable, key_of
+from dagexec.programs._entries import Ready
 from dagexec.programs._errors import LimitReached, ProgramRefused
 from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
-from dagexec.programs._pipeline import Ready
 from dagexec.programs._source import argument_of, copied, counts, functions_of, gives
 from dagexec.programs._written import WrittenStatements
 

@@ -77,3 +77,10 @@ def quoted(lines: list[str], line: int, column: int) -> str:
     if column <= 0:
         return shown
     return f"{shown}\n    {' ' * min(column - 1, 200)}^"
+
+
+def with_line(error: BaseException, line: int) -> BaseException:
+    """Remember where an error was raised first."""
+    if getattr(error, "program_line", None) is None:
+        error.program_line = line  # type: ignore[attr-defined]
+    return error

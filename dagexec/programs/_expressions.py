@@ -15,6 +15,7 @@ import ast
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
+from dagexec.programs._errors import LimitReached, with_line
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS
 from dagexec.programs._machine import Code, Function, Machine, ToolFunction
 from dagexec.programs._operators import BINARY, COMPARE, UNARY
@@ -69,7 +70,33 @@ class Expressions:
     def expr(self, node: ast.expr, scope: Scope) -> Code:
         """Compile any expression."""
         compiled: Code = getattr(self, f"_{type(node).__name__}")(node, scope)
-        return compiled
+        guarded = getattr(node, "guarded", None)
+        return compiled if guarded is None else self._guarded(compiled, pure=guarded)
+
+    async def _attempt(self, body: Code, frame: Frame) -> tuple[Any, Exception | None]:
+        """Run a part until all of it has retired; return its value, or what it raised."""
+        raise NotImplementedError
+
+    def _guarded(self, code: Code, *, pure: bool) -> Code:
+        """Give the error of an expression as its value; see `_gathers`."""
+        pipe = self.pipe
+
+        async def run(frame: Frame) -> Any:
+            if not pure:
+                value, error = await self._attempt(code, frame)
+                return value if error is None else error
+            guard = pipe.begin_guard()
+            try:
+                value = await code.run(frame) if code.waits else code.run(frame)
+            except LimitReached:
+                raise
+            except Exception as raised:  # noqa: BLE001 - the program's own
+                value = with_line(raised, pipe.line)
+            finally:
+                pipe.guard = guard.outer
+            return pipe.end_guard(guard, value)
+
+        return Code(run, waits=True)
 
     def strict(self, node: ast.expr, parts: list[Code], combine: Callable[..., Any]) -> Code:
         """Evaluate parts from left to right, then combine them, without waiting for a value."""

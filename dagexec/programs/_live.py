@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any, final
 
-from dagexec.programs._check import parse
+from dagexec.programs import _gathers
+from dagexec.programs._check import modules_of, parse
 from dagexec.programs._definitions import definitions_of, preceded
+from dagexec.programs._entries import Ready, Squash
 from dagexec.programs._errors import LimitReached, ProgramFailed
 from dagexec.programs._left import left_by
 from dagexec.programs._machine import Machine, ToolFunction
-from dagexec.programs._pipeline import Pipeline, Ready, Squash
+from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._scopes import Frame
 from dagexec.programs._statements import Statements
 from dagexec.programs._where import failure_text, operands, values_at
@@ -48,6 +50,9 @@ class LiveProgram:
         self.definitions: dict[str, str] = {}
         if definitions:
             tree = preceded(tree, definitions)
+        texts = (source, *(definitions or {}).values())
+        if any(_gathers.WORD in each for each in texts):
+            _gathers.mark(tree, modules_of(tree))
         self.pipe = Pipeline(max_calls, max_steps)
         compiler = Statements(Machine(self.pipe), tools)
         self._frame = Frame(None)

@@ -235,10 +235,3 @@ def _missing(name: str, kind: str, missing: list[str]) -> str:
     last = f" and {quoted[-1]}" if len(quoted) == 2 else f", and {quoted[-1]}"  # noqa: PLR2004
     text = ", ".join(quoted[:-1]) + last
     return f"{name}() missing {len(quoted)} required {kind} arguments: {text}"
-
-
-def with_line(error: BaseException, line: int) -> BaseException:
-    """Remember where an error was raised first."""
-    if getattr(error, "program_line", None) is None:
-        error.program_line = line  # type: ignore[attr-defined]
-    return error

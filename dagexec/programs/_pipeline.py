@@ -24,17 +24,19 @@ No clock, no loop, no I/O: `calls` fills with what may start, `settle` is told w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
-from types import coroutine
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, final
 
-from dagexec.programs._errors import LimitReached
+from dagexec.programs._entries import Ready, Squash, pause
+from dagexec.programs._errors import LimitReached, with_line
+from dagexec.programs._printed import text_of
 from dagexec.programs._promise import (
     DONE,
     FAILED,
     PENDING,
+    SKIPPED,
     Callee,
+    Guard,
     Promise,
     copied_value,
     fill,
@@ -56,35 +58,6 @@ _TOO_MUCH: Final = (
     f"the large values that a program makes may have {_MOST_MADE:,} characters together, and an"
     f" item of a list counts as {_ITEM}"
 )
-
-
-class Squash(BaseException):
-    """What stands behind a failed entry never happened; goes up to the `try` that it stands in."""
-
-    def __init__(self, entry: Promise) -> None:
-        """Name the entry that Python would have stopped at."""
-        super().__init__()
-        self.entry = entry
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A call that may start now."""
-
-    id: str
-    tool: str
-    args: dict[str, Any]
-    line: int
-    # Whether no write before it conflicts with it, also none that is done: only asked for where
-    # somebody may have its value from before the program began.
-    first: bool = False
-
-
-@coroutine
-def pause() -> Generator[None]:
-    """Give the driver of the program a turn."""
-    yield
 
 
 @final
@@ -125,6 +98,8 @@ class Pipeline:
         self.holds_writes = False
         self.watches_writes = False
         self._written: list[Promise] = []
+        # The expression at hand, if its error is a value.
+        self.guard: Guard | None = None
         # Inside of a `try`: how to take back what variables and containers were given.
         self.tries = 0
         self._undo: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
@@ -140,6 +115,9 @@ class Pipeline:
         entry = Promise(self._count, self.line, self._numbers)
         self._count += 1
         self._entries.append(entry)
+        if self.guard is not None:
+            entry.guard = self.guard
+            self.guard.entries.append(entry)
         return entry
 
     def operate(
@@ -279,10 +257,9 @@ class Pipeline:
         assert callee is not None  # noqa: S101 - only calls are asked
         for each in writes:
             if each.index >= entry.index:
-                return False
-            other = each.callee
-            assert other is not None  # noqa: S101 - only calls are writes
-            if each.missing or callee.conflicts(entry.args, other, each.args):
+                break
+            assert each.callee is not None  # noqa: S101 - only calls are writes
+            if each.missing or callee.conflicts(entry.args, each.callee, each.args):
                 return True
         return False
 
@@ -309,21 +286,34 @@ class Pipeline:
         while ended:
             entry, value, error = ended.pop()
             self._readers.pop(entry, None)
+            if entry.state is SKIPPED:
+                continue
             if error is not None:
-                entry.state, entry.error = FAILED, error
-                continue  # what needs it is behind it, and will never have happened
-            entry.state, entry.value = DONE, value
-            self._writes.pop(entry, None)
-            dependants, entry.dependants = entry.dependants, []
+                # What needs it is behind it, and will never have happened.
+                entry.state, entry.error, dependants = FAILED, error, []
+            else:
+                entry.state, entry.value = DONE, value
+                self._writes.pop(entry, None)
+                dependants, entry.dependants = entry.dependants, []
+            if entry.guard is not None:
+                ended += self._decided(entry.guard)
             for each in reversed(dependants):
-                each.missing -= 1
-                if each.missing:
-                    if type(value) in CONTAINERS:
-                        self._keep(each)
-                elif each.function is None:
-                    self._complete(each)
-                elif (computed := self._computed(each)) is not None:
+                if (computed := self._one_less(each, value)) is not None:
                     ended.append((each, *computed))
+
+    def _one_less(self, entry: Promise, value: Any) -> tuple[Any, Exception | None] | None:
+        """Tell an entry of a value that it needs; return what it comes to once it has all."""
+        entry.missing -= 1
+        if entry.state is SKIPPED:
+            return None
+        if entry.missing:
+            if type(value) in CONTAINERS:
+                self._keep(entry)
+            return None
+        if entry.function is not None:
+            return self._computed(entry)
+        self._complete(entry)
+        return None
 
     def _keep(self, entry: Promise) -> None:
         """See to it that a later change of a container that came is not seen."""
@@ -357,24 +347,21 @@ class Pipeline:
     def _advance(self) -> None:
         """Retire what is done at the front; start the write that is the oldest now."""
         entries = self._entries
-        while entries and self.raised is None:
+        while entries and self.raised is None and _is_over(entries[0]):
+            entries.popleft()
+        if entries and self.raised is None:
             first = entries[0]
-            if first.state is DONE:
-                entries.popleft()
-                continue
             if first.state is FAILED:
-                self.raised = first
+                self.raised = None if first.guard is not None else first
             elif first.callee is not None and not first.missing and not first.issued:
                 self._offer(first)
-            break
         if self._behind:
             behind, self._behind = self._behind, []
             for each in behind:
-                self._offer(each)
+                if each.state is PENDING:
+                    self._offer(each)
 
-    def advance(self) -> None:
-        """Retire what can be; for the driver, before the program goes on."""
-        self._advance()
+    advance = _advance  # for the driver, before the program goes on
 
     # ----------------------------------------------------------------------- waiting, for a program
 
@@ -384,6 +371,7 @@ class Pipeline:
             if self.raised is not None:
                 raise Squash(self.raised)
             while value.state is not DONE:
+                self._look_at_guards()
                 await pause()
                 if self.raised is not None:
                     raise Squash(self.raised)
@@ -423,8 +411,51 @@ class Pipeline:
         """Wait for the operations that still have to read a container, before it is changed."""
         if self._readers:
             for entry in [each for each in self._readers if reaches(each.inputs, value)]:
-                if entry.state is PENDING:
-                    await self.force(entry)
+                while entry.state is PENDING:
+                    await pause()
+                    if self.raised is not None:
+                        raise Squash(self.raised)
+
+    # Errors as values: see `Guard`.
+
+    def begin_guard(self) -> Guard:
+        """Begin an expression that gives its error as a value, and changes nothing."""
+        self.guard = Guard(self.guard)
+        return self.guard
+
+    def end_guard(self, guard: Guard, value: Any) -> Any:
+        """Return the value of such an expression, or the error, or the promise of either."""
+        if not guard.entries:
+            return value
+        guard.gate, guard.value = self._enter(), value
+        for each in self._decided(guard):
+            self._conclude(*each)
+        return guard.gate
+
+    def _decided(self, guard: Guard) -> list[tuple[Promise, Any, Exception | None]]:
+        """Return what the expression came to, as the end of its entry, once that is certain."""
+        gate = guard.gate
+        if gate is None or gate.state is not PENDING:
+            return []
+        failed = guard.failed()
+        if failed is None:
+            return [(gate, guard.value, None)] if guard.is_done() else []
+        for each in guard.skip_behind(failed):
+            self._writes.pop(each, None)
+            self._readers.pop(each, None)
+            if each.name and not each.issued:
+                self._by_name.pop(each.name, None)
+        self._writes.pop(failed, None)
+        return [(gate, failed.error and with_line(failed.error, failed.line), None)]
+
+    def _look_at_guards(self) -> None:
+        """Raise the error of an expression that waits for what will never come."""
+        guard = self.guard
+        while guard is not None:
+            failed = guard.failed()
+            if failed is not None and failed.error is not None:
+                raise failed.error
+            guard = guard.outer
 
     # ---------------------------------------------------------------------------------- taking back
 
@@ -471,19 +502,14 @@ class Pipeline:
 
     def output(self, limit: int) -> str:
         """Return what was printed, as far as it is there."""
-        texts: list[str] = []
-        for _, printed in self.printed:
-            text = printed
-            while type(text) is Promise and text.state is DONE:
-                text = text.value
-            if type(text) is Promise:
-                break
-            texts.append(text)
-        size = sum(map(len, texts))
-        if size > limit:
-            kept, rest = "".join(texts)[:limit], size - limit
-            return f"{kept}\n… {rest:,} more characters were printed; {limit:,} are kept"
-        return "".join(texts)
+        return text_of([text for _, text in self.printed], limit)
+
+
+def _is_over(entry: Promise) -> bool:
+    """Whether Python would have come past it, as far as it is concerned."""
+    if entry.state is FAILED:
+        return entry.guard is not None and entry.guard.gate is not None
+    return entry.state is not PENDING
 
 
 def _suffix(lives: int) -> str:

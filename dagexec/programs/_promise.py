@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, final
 
 from dagexec.programs._values import CONTAINERS, elements
@@ -14,6 +14,8 @@ from dagexec.programs._values import CONTAINERS, elements
 PENDING: Final = 0
 DONE: Final = 1
 FAILED: Final = 2
+# Behind one that failed, in an expression whose error is a value: it never happened.
+SKIPPED: Final = 3
 
 
 class Callee(Protocol):
@@ -39,6 +41,7 @@ class Promise:
         "dependants",
         "error",
         "function",
+        "guard",
         "index",
         "inputs",
         "issued",
@@ -71,8 +74,57 @@ class Promise:
         self.args: dict[str, Any] = {}
         self.name = ""
         self.issued = False
+        # The expression that it is a part of, if that gives its error as a value.
+        self.guard: Guard | None = None
         # Whether the value is no container, whatever it is.
         self.scalar = False
+
+
+@final
+class Guard:
+    """An expression that gives its error as a value, as `gather(…, return_exceptions=True)` does.
+
+    It changes nothing but what comes of it, so nothing has to be taken back where a part of it
+    fails: its value is the error, and the entries behind that one never happened.
+    """
+
+    __slots__ = ("_done", "entries", "gate", "inner", "outer", "value")
+
+    def __init__(self, outer: Guard | None) -> None:
+        """Begin inside of another, or of none."""
+        self.outer = outer
+        self.entries: list[Promise] = []
+        # The entry of its value, once all others were entered, and what that is if none fails.
+        self.gate: Promise | None = None
+        self.value: Any = None
+        # How many of the entries, from the first, are done.
+        self._done = 0
+        # Those that it has inside of it.
+        self.inner: list[Guard] = []
+        if outer is not None:
+            outer.inner.append(self)
+
+    def failed(self) -> Promise | None:
+        """Return the entry that Python would have stopped at: all before it are done."""
+        entries = self.entries
+        while self._done < len(entries) and entries[self._done].state is DONE:
+            self._done += 1
+        first = entries[self._done] if self._done < len(entries) else None
+        return first if first is not None and first.state is FAILED else None
+
+    def is_done(self) -> bool:
+        """Whether all entries are done."""
+        return self.failed() is None and self._done == len(self.entries)
+
+    def skip_behind(self, failed: Promise) -> Iterator[Promise]:
+        """Give the entries behind one that failed; they never happened."""
+        guards = [self]
+        for guard in guards:
+            guards += guard.inner
+            for each in guard.entries:
+                if each.index > failed.index and each.state is PENDING:
+                    each.state, each.dependants = SKIPPED, []
+                    yield each
 
 
 def fill(value: Any, missing: list[Promise], seen: dict[int, Any]) -> Any:  # noqa: C901

@@ -26,11 +26,11 @@ from dagexec._errors import DagexecError, text_of
 from dagexec._tools.resources import Access
 from dagexec._tools.tool import Tool
 from dagexec.programs._earlier import NOT_AGAIN, EarlierCall, Reusable
+from dagexec.programs._entries import Ready
 from dagexec.programs._errors import LimitReached, ProgramStopped, ToolError, quoted
 from dagexec.programs._json_values import PLAIN, as_json, plain
 from dagexec.programs._live import LiveProgram
 from dagexec.programs._machine import ToolFunction, identifier
-from dagexec.programs._pipeline import Ready
 from dagexec.programs._promise import Callee
 from dagexec.programs._values import CONTAINERS, MOST, weigh
 

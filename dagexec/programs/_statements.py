@@ -17,11 +17,12 @@ from typing import Any, final
 from dagexec.programs._assignments import PASS, Assignments
 from dagexec.programs._check import modules_of
 from dagexec.programs._containers import all_names
-from dagexec.programs._errors import LimitReached
+from dagexec.programs._entries import Squash
+from dagexec.programs._errors import LimitReached, with_line
 from dagexec.programs._expressions import iterated
 from dagexec.programs._functions import MODULES, member
-from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump, with_line
-from dagexec.programs._pipeline import Pipeline, Squash
+from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump
+from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of
 from dagexec.programs._values import Builtin
