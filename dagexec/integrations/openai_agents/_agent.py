@@ -37,6 +37,7 @@ A = TypeVar("A", bound=Agent[Any])
 _NEEDED: Final = (
     "_FailureHandlingFunctionToolInvoker",
     "invoke_function_tool",
+    "resolve_function_tool_failure_error_function",
     "set_function_tool_failure_error_function",
     "with_function_tool_failure_error_handler",
 )

@@ -114,6 +114,9 @@ def handed_in(
         def handled(tool: FunctionTool, error: Exception, arguments: str) -> None:
             del tool, error, arguments
 
+        if answers and sdk.resolve_function_tool_failure_error_function(one) is None:
+            # `failure_error_function=None` leaves a failure to the run, which goes on.
+            sdk.set_function_tool_failure_error_function(one, sdk.default_tool_error_function)
         made: Any = sdk.with_function_tool_failure_error_handler(invoke, handled)
         if handler is not None:
             made._on_handled_error = handler  # noqa: SLF001

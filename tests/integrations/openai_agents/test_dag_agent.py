@@ -206,6 +206,22 @@ async def test_errors(script, made):
     assert not left_over()
 
 
+async def test_a_tool_that_leaves_its_failures_to_the_run(script, made):
+    """`failure_error_function=None` is no policy either."""
+
+    @function_tool(failure_error_function=None)
+    async def broken() -> None:
+        raise ValueError("boom")
+
+    turn = [("broken",), ("count", {"items": {"$ref": "1"}}), ("search", {"query": "q"})]
+    found = outputs(await Runner.run(dag_agent(made(script(turn), broken)), "go"))
+    assert "error" in found["id1"]
+    assert "call 1 (broken) gave no result" in found["id2"]
+    assert "q" in found["id3"]
+    with pytest.raises(UserError, match="boom"):
+        await Runner.run(dag_agent(made(script(turn), broken), errors="raise"), "go")
+
+
 async def test_timeouts_of_tools_count_from_their_start(script):
     """Not from when they are handed in."""
 
