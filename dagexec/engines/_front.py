@@ -119,7 +119,8 @@ class Front:
         if hasattr(given, "live"):
             msg = (
                 f"{self.engine} runs whole plans, and a program finds its calls while it runs: use"
-                " Executor(tools, journal=...).run(program, run_id=...), which any process resumes"
+                " Executor(tools, journal=...).run(program, run_id=...), which any process resumes,"
+                " or DbosEngine(tools, database_url=...).run(program, run_id=...)"
             )
             raise DagexecError(msg)
         plan = given if isinstance(given, Plan) else Plan(cast("Iterable[Call]", given))

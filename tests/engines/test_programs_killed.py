@@ -62,7 +62,7 @@ async def test_killed_at_each_of_its_calls(url, name, tmp_path, seed):
 @pytest.mark.timeout(300)
 async def test_killed_at_any_time(url, name, tmp_path):
     """Also between its calls, while the engine writes."""
-    times = [f"t{0.3 + 0.04 * each:.2f}" for each in range(20)]
+    times = [f"t{0.4 + 0.1 * each:.1f}" for each in range(10)]
     await kill_anywhere(url, name, tmp_path, 5, *times)
 
 
@@ -195,10 +195,3 @@ async def kill_and_look(
 async def test_a_program_goes_on_when_one_of_its_workers_is_killed(start, url, name, tmp_path):
     """Whoever decides it, and whoever runs its calls; a few rounds."""
     await kill_and_look(start, url, name, tmp_path, 4)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-async def test_a_program_goes_on_in_twenty_rounds(start, url, name, tmp_path):
-    """Twenty rounds."""
-    await kill_and_look(start, url, name, tmp_path, 20)
