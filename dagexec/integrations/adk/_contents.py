@@ -25,6 +25,26 @@ def calls_in(content: Any) -> list[Any]:
     return [call for call in found if not (call.name or "").startswith(_FRAMEWORKS)]
 
 
+def seen_by(context: Any) -> list[Any]:
+    """Return the events of a session that an agent's model is shown, by the ADK's own rule.
+
+    Agents that run beside one another see nothing of each other: each has numbers of its own.
+    """
+    invocation = context._invocation_context  # noqa: SLF001
+    branch = getattr(invocation, "branch", None)
+    scope = getattr(invocation, "isolation_scope", None)
+    return [
+        event
+        for event in context.session.events
+        if _within(branch, getattr(event, "branch", None))
+        and getattr(event, "isolation_scope", None) == scope
+    ]
+
+
+def _within(branch: str | None, outer: str | None) -> bool:
+    return not branch or not outer or branch == outer or branch.startswith(f"{outer}.")
+
+
 def spoken(events: Iterable[Any]) -> Iterator[tuple[Any, list[Spoken]]]:
     """Yield each event with calls and its calls, with the values that they left."""
     number = 1
@@ -66,9 +86,10 @@ def failed(response: Any) -> bool:
     return set(response) == {"error"} or response.get("isError") is True
 
 
-def show(request: Any, total: int, known: dict[str, tuple[Any, Any]]) -> None:
+def show(request: Any, said: Sequence[Spoken], known: dict[str, tuple[Any, Any]]) -> None:
     """Put into a request what the model needs to refer to results.
 
+    `said` are the calls of this agent; those of others stand in a request as texts.
     `known` keeps the declarations that take references: the ADK makes its own anew each time.
     """
     if request.config is None or not any(
@@ -77,7 +98,7 @@ def show(request: Any, total: int, known: dict[str, tuple[Any, Any]]) -> None:
         return
     request.append_instructions([INSTRUCTIONS])
     request.config.tools = [_wide(tool, known) for tool in request.config.tools]
-    request.contents = list(_numbered(request.contents, total))
+    request.contents = list(_numbered(request.contents, said))
 
 
 def _wide(tool: Any, known: dict[str, tuple[Any, Any]]) -> Any:
@@ -116,20 +137,31 @@ def _lower(node: Any) -> Any:
     }
 
 
-def _numbered(contents: Sequence[Any], total: int) -> Iterator[Any]:
+def _numbered(contents: Sequence[Any], said: Sequence[Spoken]) -> Iterator[Any]:
     """Yield contents in which each response names its call; those of the session stay."""
-    number = total - sum(len(calls_in(content)) for content in contents) + 1
+    numbers = _numbers([call for content in contents for call in calls_in(content)], said)
     open_: list[tuple[Any, int]] = []
     for content in contents:
         calls = calls_in(content)
         if calls:
-            open_ = [(call, n) for n, call in enumerate(calls, number)]
-            number += len(calls)
+            open_ = [(call, numbers[id(call)]) for call in calls if id(call) in numbers]
         if not any(part.function_response is not None for part in content.parts or ()):
             yield content
             continue
         parts = [_with_number(part, open_) for part in content.parts]
         yield content.model_copy(update={"parts": parts})
+
+
+def _numbers(calls: Sequence[Any], said: Sequence[Spoken]) -> dict[int, int]:
+    """Return the numbers of the calls in a request, which may begin anywhere, by identity."""
+    found: dict[int, int] = {}
+    place = len(said)
+    for call in reversed(calls):
+        at = next((n for n in range(place - 1, -1, -1) if said[n].tool == call.name), None)
+        if at is not None:
+            found[id(call)] = said[at].number
+            place = at
+    return found
 
 
 def _with_number(part: Any, open_: list[tuple[Any, int]]) -> Any:

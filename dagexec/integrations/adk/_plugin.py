@@ -29,7 +29,7 @@ from dagexec.integrations._turns.conversation import Conversation, Spoken
 from dagexec.integrations._turns.crew import DEFAULT_CONCURRENCY, Crew, Settings, needs_approval
 from dagexec.integrations._turns.ticket import Ticket
 from dagexec.integrations._turns.turn import Turn
-from dagexec.integrations.adk._contents import failed, show, spoken, value_of
+from dagexec.integrations.adk._contents import failed, seen_by, show, spoken, value_of
 from dagexec.lowlevel import CannotRun
 
 _log: Final = logging.getLogger("dagexec")
@@ -125,9 +125,10 @@ class DagPlugin(BasePlugin):
             if name not in _STEERING and not hasattr(tool, "_dagexec"):
                 llm_request.tools_dict[name] = self._handed_in(tool)
         if self._references:
-            events = callback_context.session.events
-            total = sum(len(calls) for _, calls in spoken(events))
-            show(llm_request, total, self._declarations)
+            name = callback_context.agent_name
+            found = spoken(seen_by(callback_context))
+            said = [call for event, calls in found if event.author == name for call in calls]
+            show(llm_request, said, self._declarations)
 
     def _handed_in(self, tool: BaseTool) -> BaseTool:
         one: Any = copy.copy(tool)
@@ -147,7 +148,7 @@ class DagPlugin(BasePlugin):
         turn = self._turns.get((session.id, id_))
         if turn is not None and (known or turn.admits(id_)):
             return turn
-        found = list(spoken(session.events))
+        found = list(spoken(seen_by(tool_context)))
         for place in range(len(found) - 1, -1, -1):
             calls = found[place][1]
             if any(call.key == id_ for call in calls):
@@ -225,7 +226,7 @@ class DagPlugin(BasePlugin):
 
     def _values(self, tool_context: Any, one: Spoken) -> dict[str, Any]:
         """Return the arguments of a call with the values that the session has."""
-        known = [call for _, calls in spoken(tool_context.session.events) for call in calls]
+        known = [call for _, calls in spoken(seen_by(tool_context)) for call in calls]
         others = [call for call in known if call.key != one.key]
         alone = Conversation([one], lambda: others, references=True)
         call = alone.plan_call(one, "confirmed")

@@ -11,13 +11,14 @@ import pytest
 
 pytest.importorskip("google.adk.plugins.base_plugin", reason="needs the extra adk")
 
-from google.adk.agents import LlmAgent
+from google.adk.agents import LlmAgent, ParallelAgent
 from google.adk.tools import LongRunningFunctionTool
 
 from dagexec import DagexecError, Timeouts, tool
 from dagexec.integrations import adk as integration
 from dagexec.integrations.adk import DagPlugin
 from dagexec.limits import Retry
+from tests.integrations.adk.conftest import Talk, count, save, search
 
 pytestmark = [
     pytest.mark.anyio,
@@ -293,3 +294,51 @@ def test_the_guide_runs():
     code, printed = re.findall(r"```(?:python|text)\n(.*?)```", integration.__doc__, re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == printed.split()
+
+
+async def test_agents_beside_one_another_have_numbers_of_their_own(script):
+    """Neither sees the other's calls, so a number never leads there."""
+    turns = [
+        [("search", {"query": "x"}), ("count", {"items": {"$ref": "1.items"}})],
+        [("save", {"path": "p", "text": {"$ref": "1.items[0]"}})],
+    ]
+    agents = [
+        LlmAgent(name="x", model=script(*turns), tools=[search, count, save]),
+        LlmAgent(
+            name="y",
+            model=script([("search", {"query": "y"}), *turns[0][1:]], turns[1]),
+            tools=[search, count, save],
+        ),
+    ]
+    answers = await Talk(ParallelAgent(name="both", sub_agents=agents), [DagPlugin()]).say()
+    assert sorted(str(r["result"]) for name, r in answers if name == "save") == ["x", "y"]
+    assert [r for name, r in answers if name == "count"] == [{"result": 2}] * 2
+    for agent in agents:
+        assert heads(agent.model) == ["[call 1]", "[call 2]", "[call 3]"]
+
+
+async def test_calls_of_another_agent_between_an_agents_own(script):
+    """They are texts in its requests, and keep their numbers."""
+    model = script(
+        [("search", {"query": "1"})],
+        [("transfer_to_agent", {"agent_name": "b"})],
+        [("search", {"query": "3"})],
+        [("transfer_to_agent", {"agent_name": "a"})],
+        [("search", {"query": "5"})],
+        "end",
+    )
+    b = LlmAgent(name="b", model=model, tools=[search])
+    a = LlmAgent(name="a", model=model, tools=[search], sub_agents=[b])
+    await Talk(a, [DagPlugin()]).say()
+    assert heads(model) == ["[call 1]", "[call 2]", "[call 5]"]
+
+
+def heads(model):
+    """Return what the last request says of its calls."""
+    responses = [
+        part.function_response.response
+        for content in model.seen[-1].contents
+        for part in content.parts
+        if part.function_response is not None
+    ]
+    return [each["call"] for each in responses if "call" in each]
