@@ -98,6 +98,7 @@ class Chaos:
         self.check(report, run)
         doubtful = [call for call in WRITES if report[call].status == "in_doubt"]
         if doubtful:
+            await self.fill()  # who settles them
             report = await engine.resume(run, {call: Deny("nobody knows") for call in doubtful})
             assert {report[call].status for call in doubtful} == {"failed"}
         assert not any(each.status in ("pending", "in_doubt") for each in report.values())

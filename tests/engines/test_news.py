@@ -108,6 +108,13 @@ class TestMessages:
         await told(news)
         assert [channel for channel, _ in post.sent] == ["dagexec:a", "dagexec:a", "dagexec:c"]
 
+    async def test_workers_that_come_and_go(self):
+        """Only so many are remembered, and those that were heard of last."""
+        news = Heard(Post()).news
+        for number in range(2000):
+            news.hear(json.dumps([f"w{number}", ["w"], []]))
+        assert [*news._workers] == [f"w{number}" for number in range(1000, 2000)]
+
     @pytest.mark.parametrize(
         "message", ["", "x", "1", "[]", "{}", '["a"]', "[1, 2, 3]", '["a", [[]], [{}]]', "null"]
     )

@@ -29,6 +29,8 @@ _AGAIN: Final = 0.5
 _MESSAGE: Final = 7500
 # Seconds after which a worker that was not heard of is not told of work any more.
 _KNOWN: Final = 30.0
+# Workers that are remembered, those that were heard of last.
+_WORKERS: Final = 1000
 
 
 @final
@@ -122,6 +124,8 @@ class News:
             if ended:
                 self._workers.pop(sender, None)
                 self._workers[sender] = time.monotonic()
+                if len(self._workers) > _WORKERS:
+                    del self._workers[next(iter(self._workers))]
         except (ValueError, TypeError):
             _log.debug("a message that is none of the engine's was not read")
 
