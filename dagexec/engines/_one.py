@@ -113,10 +113,8 @@ class Attempt:
             Timeouts(call=work.timeout, layer=None, turn=None, workflow=left),
             journal=_Journal(self),
         )
-        args = {name: {"$literal": value} for name, value in work.args.items()}
-        plan = Plan([Call(work.call, work.tool, args)])
         try:
-            run = self._run = inner.start(plan, run_id=work.run)
+            run = self._run = self._started(inner)
         except PlanError as error:
             return self._result(self._refused(error))
         try:
@@ -127,6 +125,20 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - here nobody could catch it, and all would wait
             return self._result(self._thrown(error, run.report[work.call]), run.report)
         return self._result(self._in_the_run(run.report[work.call]), run.report)
+
+    def _started(self, inner: Executor) -> Run:
+        """Start the call; raise PlanError where its arguments do not fit."""
+        work = self._work
+        edited = _edited(work.past)
+        for args in (work.args, {**work.args, **edited}):
+            given = {name: {"$literal": value} for name, value in args.items()}
+            try:
+                return inner.start(Plan([Call(work.call, work.tool, given)]), run_id=work.run)
+            except PlanError:
+                # The tool may have changed while a person was asked, whose answer mends that.
+                if args is not work.args or not edited:
+                    raise
+        raise AssertionError
 
     def _thrown(self, error: BaseException, outcome: Outcome) -> Outcome:
         """Return the outcome of a call whose tool raised what is no Exception."""
@@ -242,6 +254,13 @@ class _Session:
 
     async def release(self, state: str, summary: str = "", waiting: Sequence[str] = ()) -> None:
         """Nothing to give up: the engine owns the call."""
+
+
+def _edited(past: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a person gave with the last answer, if any."""
+    last: dict[str, Any] = past["answers"][-1] if past["answers"] else {}
+    args: dict[str, Any] = last["args"] if last.get("answer") == "edit" else {}
+    return {name: value for name, value in args.items() if value != "<secret>"}
 
 
 def _unstarted(scope: str) -> Outcome:

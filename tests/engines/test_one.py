@@ -192,6 +192,32 @@ async def test_answers():
     assert (found.value, found.attempts, starts) == ([1, 2], 3, 3)
 
 
+async def test_a_tool_that_changed_while_a_person_was_asked():
+    """The answer gives what it needs now; without that, one line says what is missing."""
+    pending, _ = await outcome(assignment("pay", {"amount": 3}))
+
+    @tool(name="pay", approval=True)
+    async def newer(amount: int, to: str) -> str:
+        return f"{amount} to {to}"
+
+    async def answered(answer: object) -> Any:
+        entry = answer_entry(answer, pending)
+        past = {"starts": 0, "waited": outcome_body(pending), "answers": [entry]}
+        work = assignment("pay", {"amount": 3}, past=past)
+        attempt = Attempt(
+            Executor([newer]),
+            work,
+            types=Types(),
+            clock=lambda: 105.0,
+            marks=(),
+            intend=lambda _mark, done: done(None),
+        )
+        return outcome_of((await attempt.run())["outcome"])
+
+    assert (await answered(Edit({"to": "Ada"}))).value == "3 to Ada"
+    assert "to: missing" in str((await answered(Approve())).error)
+
+
 async def test_an_answered_call_whose_worker_died_over_it():
     """What was approved once is in doubt all the same."""
     work = assignment("pay", {"amount": 3})

@@ -73,8 +73,18 @@ class Process:
     async def open(self) -> Client:
         """Connect, and begin to work; raises DagexecError if the server cannot be reached."""
         client = self._setting.client or await self._connected()
-        await self._check(client)
-        for worker in self._made(client):
+        try:
+            await self._check(client)
+            made = self._made(client)
+        except RuntimeError as error:
+            # The library's text goes on with where in it that was.
+            line = " ".join(str(error).partition("Stack backtrace")[0].split())[:300]
+            msg = (
+                f"Temporal's library does not work with this client: {line}; give each engine of a"
+                " process a client of its own, or another name, and none that is lazy"
+            )
+            raise DagexecError(msg) from error
+        for worker in made:
             self._workers.append((worker, asyncio.create_task(self._run(worker))))
         return client
 

@@ -239,14 +239,24 @@ class Runs:
         self, run_id: str, text: str, calls: list[dict[str, Any]] | None
     ) -> tuple[Drive, bool]:
         body = json.loads(text)
+        if calls is None:
+            packed = await self._query(run_id, self._handle(run_id), "spec")
+            calls = await self._filled(run_id, json.loads(unpack(packed))["calls"])
+        result = await self._filled(run_id, body["result"])
+        return Drive({**body["spec"], "calls": calls}, result), bool(result.get("open"))
+
+    async def _filled(self, run_id: str, written: Any) -> Any:
+        """Return what was written, with the values that are in a store."""
         try:
-            result = await self._values.read(body["result"])
-            if calls is None:
-                packed = await self._query(run_id, self._handle(run_id), "spec")
-                calls = await self._values.read(json.loads(unpack(packed))["calls"])
+            return await self._values.read(written)
+        except DagexecError:
+            raise
         except LookupError as error:
             raise DagexecError(str(error)) from error
-        return Drive({**body["spec"], "calls": calls}, result), bool(result.get("open"))
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            msg = f"a value of the run {run_id!r} cannot be fetched from the store: {why}"
+            raise DagexecError(msg) from error
 
     # ------------------------------------------------------------------- answering, ending, looking
 

@@ -344,6 +344,23 @@ class TestValues:
         assert "the disk is full" in str(report["c"].error)
         assert ran[name] == 2
 
+    async def test_a_store_that_lost_a_value(self, address, name, tmp_path):
+        """Who asks for a report is told so in one line, and so is who has no store at all."""
+        from dagexec.engines.temporal import FolderStore
+
+        plan = [Call("a", "make", {"size": 100_000}), Call("p", "pay")]
+        store = FolderStore(tmp_path / "values")
+        async with engine_at(address, name, store=store) as engine, asyncio.timeout(40):
+            await engine.run(plan, run_id="r")
+            for file in (tmp_path / "values").iterdir():
+                file.unlink()
+            for use in (engine.report, engine.cancel):
+                with pytest.raises(DagexecError, match="'r' cannot be fetched from the store"):
+                    await use("r")
+        async with engine_at(address, name) as engine, asyncio.timeout(40):
+            with pytest.raises(DagexecError, match="give the engine the same store="):
+                await engine.report("r")
+
 
 class TestQueues:
     async def test_a_rate_for_all_workers(self, address, name):
@@ -476,3 +493,20 @@ async def test_a_client_of_ones_own(address, name):
     assert report.outputs == {"c": 7, "p": 1}
     text = json.dumps(history.to_json_dict())
     assert "hunter2" not in text
+
+
+async def test_a_client_that_cannot_be(address, name):
+    """One line: for two engines of a name on one, for a lazy one, for one of nowhere."""
+    from temporalio.client import Client
+
+    client = await Client.connect(address)
+    lazy = await Client.connect(address, lazy=True)
+    nowhere = await Client.connect("127.0.0.1:1", lazy=True)
+    async with engine_at(address, name, client=client):
+        for each in (client, lazy, nowhere):
+            with pytest.raises(DagexecError, match="does not work with this client") as caught:
+                async with engine_at(address, name, client=each):
+                    pass
+            assert "\n" not in str(caught.value)
+    async with engine_at(address, name, client=client) as engine, asyncio.timeout(20):
+        assert (await engine.run([Call("a", "length", {"value": [1]})])).ok
