@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from random import Random
+
+# The first seed: another one gives other turns.
+FIRST = int(os.environ.get("DAGEXEC_FUZZ_FIRST", "0"))
+
+
+def seeds(count: int) -> range:
+    """Return the seeds of so many conversations."""
+    return range(FIRST, FIRST + count)
 
 
 def argument(rng: Random, size: int, plain: object) -> object:

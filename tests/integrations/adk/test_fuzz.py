@@ -11,7 +11,7 @@ import pytest
 from dagexec import Timeouts
 from dagexec.integrations.adk import DagPlugin
 from dagexec.testing import run_virtual
-from tests.integrations.chance import argument
+from tests.integrations.chance import argument, seeds
 
 # Turns in the slow test.
 FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
@@ -74,5 +74,5 @@ async def one(seed, talk, script):
 @pytest.mark.timeout(900)
 def test_turns_at_random(count, talk, script):
     """Each seed is a conversation of two turns."""
-    for seed in range(count):
+    for seed in seeds(count):
         run_virtual(one, seed, talk, script)

@@ -21,7 +21,7 @@ from agents.exceptions import AgentsException
 from dagexec import Timeouts
 from dagexec.integrations.openai_agents import dag_agent
 from dagexec.testing import run_virtual
-from tests.integrations.chance import argument
+from tests.integrations.chance import argument, seeds
 
 # Turns in the slow test.
 FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
@@ -114,5 +114,5 @@ async def talk(rng, agent, config):
 @pytest.mark.timeout(900)
 def test_turns_at_random(count, made, script):
     """Each seed is a conversation of two turns, with answers to what is asked."""
-    for seed in range(count):
+    for seed in seeds(count):
         run_virtual(one, seed, made, script)

@@ -14,7 +14,7 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, Tool
 from dagexec import Timeouts
 from dagexec.integrations.pydantic_ai import Dag
 from dagexec.testing import run_virtual
-from tests.integrations.chance import argument
+from tests.integrations.chance import argument, seeds
 
 # Turns in the slow test.
 FUZZ = int(os.environ.get("DAGEXEC_FUZZ", "500"))
@@ -106,5 +106,5 @@ async def one(seed, made, script):
 @pytest.mark.timeout(600)
 def test_turns_at_random(count, made, script):
     """Each seed is a conversation of two turns and an answer."""
-    for seed in range(count):
+    for seed in seeds(count):
         run_virtual(one, seed, made, script)

@@ -125,7 +125,8 @@ def left_over():
 
     def look():
         threads = [home._thread for home in list(_loop._HOMES) if home._thread is not None]
-        loops = [(each._loop, each._main) for each in threads if each._loop is not None]
+        # One that ends has tasks of its own.
+        loops = [(each._loop, each._main) for each in threads if each._loop and not each._over]
         return [
             task
             for loop, main in loops

@@ -15,7 +15,7 @@ pytest.importorskip("smolagents", reason="needs the extra smolagents")
 from smolagents import ActionStep, AgentError
 
 from dagexec import Timeouts
-from tests.integrations.chance import argument
+from tests.integrations.chance import argument, seeds
 
 pytestmark = pytest.mark.real_time
 
@@ -71,5 +71,5 @@ def one(seed, talk, script, left_over):
 @pytest.mark.timeout(900)
 def test_turns_at_random(count, talk, script, left_over):
     """Each seed is a conversation of two turns."""
-    for seed in range(count):
+    for seed in seeds(count):
         one(seed, talk, script, left_over)
