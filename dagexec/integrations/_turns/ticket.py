@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from dagexec import Outcome
+from dagexec import CallError, Outcome
 from dagexec.integrations._turns.conversation import Spoken
+from dagexec.lowlevel import Asked
+
+_UNSET: Final = object()
+_WITHDRAWN: Final = "the agent has withdrawn this call"
 
 Handler = Callable[[dict[str, Any] | None], Coroutine[Any, Any, Any]]
 """Runs a call as the framework does; gets arguments only where references stood in them."""
+
+
+@final
+class _Withdrawn(CallError):
+    """The framework cancelled a call before it began."""
 
 
 @final
@@ -41,6 +50,38 @@ class Ticket:
             self.spoken.value = outcome.value
         if not self.ended.done():
             self.ended.set_result(None)
+
+    async def perform(
+        self,
+        given: dict[str, Any] | None,
+        base: Context,
+        asks: tuple[type[BaseException], ...],
+    ) -> Any:
+        """Run the handler in the context of the framework, and return what it returns.
+
+        What dagexec and its observers have set for this call since `base` counts inside of it too.
+        Raises Asked for the errors that say that a person has to answer first.
+        """
+        if self.withdrawn:
+            raise _Withdrawn(_WITHDRAWN)
+        enter = self.context.run
+        for variable, value in copy_context().items():
+            if base.get(variable, _UNSET) is not value:
+                enter(variable.set, value)
+        self.raw, self.error = None, None
+        self.running = True
+        try:
+            self.raw = raw = await stepped(self, self.handler(given))
+        except asks as asking:
+            self.error = asking
+            raise Asked(str(asking)) from asking
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.running = False
+            self.waits_for = None
+        return raw
 
     def withdraw(self) -> None:
         """End the call: whoever started it has been cancelled."""

@@ -15,7 +15,6 @@ from typing import Any, Final, final
 
 from dagexec import (
     Call,
-    CallError,
     Cancelled,
     Executor,
     Failed,
@@ -25,6 +24,7 @@ from dagexec import (
     Report,
     TimedOut,
 )
+from dagexec.integrations._turns.budget import Budget
 from dagexec.integrations._turns.conversation import Conversation
 from dagexec.integrations._turns.crew import Crew
 from dagexec.integrations._turns.rendezvous import (
@@ -41,8 +41,8 @@ from dagexec.integrations._turns.rendezvous import (
     State,
 )
 from dagexec.integrations._turns.source import Source, until_done
-from dagexec.integrations._turns.ticket import Handler, Ticket, stepped
-from dagexec.lowlevel import Asked, Conclude, Settled, current_id
+from dagexec.integrations._turns.ticket import Handler, Ticket
+from dagexec.lowlevel import Conclude, Settled, current_id
 
 # Seconds after which nobody waits any longer for a call that a framework has not started, while
 # all the others wait for it: whoever was to start it has forgotten it without a word.
@@ -53,7 +53,6 @@ PATIENCE: Final = 30.0
 LINGER: Final = 0.05
 
 _TURN: Final[ContextVar[Turn]] = ContextVar("dagexec_turn")
-_UNSET: Final = object()
 
 
 @final
@@ -124,8 +123,8 @@ class Turn:
         self._over: Outcome | None = None
         self._moved = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        # When the first call came, and whether the plan was ended because nobody was there.
-        self._began: float | None = None
+        self._budget = Budget()
+        # Whether the plan was ended because nobody was there.
         self._resting = False
         # Whether the framework is about to cancel its tasks.
         self._ending = False
@@ -213,10 +212,7 @@ class Turn:
     def _start(self) -> bool:
         """Begin a plan; return False if the time of the turn is over."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self._began is None:
-            self._began = now
-        executor = self._within(now - self._began)
+        executor = self._budget.left_for(self.executor)
         if executor is None:
             return False
         self._resting = False
@@ -233,19 +229,6 @@ class Turn:
         driving = self._drive(executor, self._source)
         self._driver = loop.create_task(driving, name="dagexec turn")
         return True
-
-    def _within(self, elapsed: float) -> Executor | None:
-        """Return the executor with what is left of the turn's time, None if nothing is."""
-        times = self.executor.timeouts
-        if elapsed == 0 or (times.turn is None and times.workflow is None):
-            return self.executor
-        left = {
-            scope: None if limit is None else limit - elapsed
-            for scope, limit in (("turn", times.turn), ("workflow", times.workflow))
-        }
-        if any(limit is not None and limit <= 0 for limit in left.values()):
-            return None
-        return self.executor.within(replace(times, **left))
 
     def _rest(self, source: Source) -> None:
         """End a plan of which no call is there any more; what comes later begins another."""
@@ -352,28 +335,8 @@ class Turn:
         id_ = current_id()
         key = self._keys.get(id_, id_)
         ticket = self._tickets[key]
-        if ticket.withdrawn:
-            raise _Withdrawn(_WITHDRAWN)
-        # What dagexec and its observers have set for this call counts inside of it too.
-        base, enter = self._base, ticket.context.run
-        for variable, value in copy_context().items():
-            if base.get(variable, _UNSET) is not value:
-                enter(variable.set, value)
-        ticket.raw, ticket.error = None, None
-        ticket.running = True
         given = args if self.conversation.refers(ticket.spoken) else None
-        try:
-            ticket.raw = raw = await stepped(ticket, ticket.handler(given))
-        except self._asks as asking:
-            ticket.error = asking
-            raise Asked(str(asking)) from asking
-        except BaseException as error:
-            ticket.error = error
-            raise
-        finally:
-            ticket.running = False
-            ticket.waits_for = None
-        return self._value(raw)
+        return self._value(await ticket.perform(given, self._base, self._asks))
 
     async def _withdraw(self, ticket: Ticket) -> None:
         """End a call whose task the framework has cancelled, and all if nobody is left."""
@@ -419,12 +382,6 @@ class Turn:
 
 _GONE: Final = "It was not run."
 _NOT_YET: Final = "It is run only after the calls that wait for it: it is not run beside them."
-_WITHDRAWN: Final = "the agent has withdrawn this call"
-
-
-@final
-class _Withdrawn(CallError):
-    """The framework cancelled a call before it began."""
 
 
 def _within(calls: dict[str, Call], call: Call) -> tuple[str, ...]:
