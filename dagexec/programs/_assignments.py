@@ -10,14 +10,13 @@ import ast
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from dagexec.programs._calls import refill
 from dagexec.programs._expressions import iterable, restore
 from dagexec.programs._forms import Forms
 from dagexec.programs._machine import Code
 from dagexec.programs._operators import AUGMENTED, IN_PLACE
 from dagexec.programs._promise import DONE, Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
-from dagexec.programs._values import MUTABLE, fits, whole
+from dagexec.programs._values import COPIES, MUTABLE, fits, key_of, whole
 
 PASS: Final = Code(lambda _frame: None)
 
@@ -78,7 +77,7 @@ class Assignments(Forms):
         async def change_item(frame: Frame) -> None:
             owner = await base.run(frame) if base.waits else base.run(frame)
             name = await key.run(frame) if key.waits else key.run(frame)
-            owner, name = await pipe.force(owner), await pipe.force_deep(name)
+            owner, name = await pipe.force(owner), key_of(await pipe.force_deep(name))
             old = _item_of(owner, name)
             given = await value.run(frame) if value.waits else value.run(frame)
             await put(owner, name, await augmented(kind, old, given))
@@ -95,13 +94,20 @@ class Assignments(Forms):
             if type(old) is list:
                 given = await pipe.force(given)
                 if kind == "Add":
-                    given = list(self.pipe.copying(whole(iterable(given))))
+                    given = self.pipe.copying(list(whole(iterable(given))))
             else:
                 given = await pipe.force_deep(given)
-            if type(old) is list:
+            if type(old) is list and kind == "Add":
+                fits(len(old) + len(given), "the sum")
+                self._keep_of(old, "extend", [given])
+            elif type(old) is list:
                 AUGMENTED[kind](old, given)  # raises where Python would, or where it is too large
-            self.keep(old)
-            return IN_PLACE[kind](old, given)
+                self.keep(old)
+            else:
+                self.keep(old)
+            changed = IN_PLACE[kind](old, given)
+            pipe.grown(changed)
+            return changed
         scalar = kind != "Mult" and (type(old) is Promise or type(old) not in MUTABLE)
         scalar = scalar and type(old) is not tuple
         return pipe.operate(AUGMENTED[kind], (old, given), deep=kind == "Mod", scalar=scalar)
@@ -126,7 +132,7 @@ class Assignments(Forms):
                 load(frame)
                 for _ in range(depth):
                     frame = frame.parent  # type: ignore[assignment] # the scopes counted them
-                if pipe.tries:
+                if pipe.takes_back:
                     pipe.undo(restore, frame.vars, name, frame.vars.get(name, MISSING))
                 frame.vars.pop(name, None)
 
@@ -164,7 +170,8 @@ class Assignments(Forms):
         code = self.expr(node, scope)
 
         async def key(frame: Frame) -> Any:
-            return await pipe.force_deep(await code.run(frame) if code.waits else code.run(frame))
+            found = await code.run(frame) if code.waits else code.run(frame)
+            return key_of(await pipe.force_deep(found))
 
         return key
 
@@ -204,7 +211,7 @@ class Assignments(Forms):
         pipe = self.pipe
 
         async def unpack(frame: Frame, value: Any) -> None:
-            parts = _parts(pipe.copying(await pipe.force(value)), len(stores), starred)
+            parts = pipe.copying(_parts(await pipe.force(value), len(stores), starred))
             for store, part in zip(stores, parts, strict=True):
                 await store(frame, part)
 
@@ -216,15 +223,22 @@ class Assignments(Forms):
             msg = f"{type(owner).__name__!r} object does not support item assignment"
             raise TypeError(msg)
         await pipe.before_change(owner)
-        if isinstance(place, slice):
-            value = list(self.pipe.copying(whole(iterable(await pipe.force(value)))))
+        if isinstance(place, slice) and type(owner) is list:
+            value = pipe.copying(list(whole(iterable(await pipe.force(value)))))
+            fits(len(owner) + len(value), "the list")
             self.keep(owner)
-        elif pipe.tries:
-            if type(owner) is list:
-                self.keep(owner)
-            else:
-                pipe.undo(_put_back, owner, place, owner.get(place, MISSING), list(owner))
-        fits(len(owner), "the container")
+            pipe.charge((len(owner) >> COPIES.items) + 1)
+            owner[place] = value
+            pipe.grown(owner)
+            return
+        if pipe.takes_back:
+            if type(owner) is dict:
+                pipe.undo(restore, owner, place, owner.get(place, MISSING))
+            elif type(place) is int and -len(owner) <= place < len(owner):
+                pipe.undo(owner.__setitem__, place, owner[place])
+        if not len(owner) & 127:
+            fits(len(owner), "the container")
+            pipe.grown(owner)
         owner[place] = value
 
 
@@ -237,15 +251,6 @@ def _item_of(owner: Any, place: Any) -> Any:
             msg = f"{type(owner).__name__!r} object is not subscriptable"
         raise TypeError(msg)
     return owner[place]
-
-
-def _put_back(owner: dict[Any, Any], place: Any, value: Any, order: list[Any]) -> None:
-    if value is MISSING:
-        owner.pop(place, None)
-        return
-    owner[place] = value
-    if list(owner) != order:
-        refill(owner, {key: owner[key] for key in order if key in owner})
 
 
 def _parts(value: Any, count: int, starred: int | None) -> list[Any]:

@@ -16,12 +16,28 @@ from dagexec.programs._functions import member
 from dagexec.programs._machine import Code, ToolFunction
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import Frame, Scope
-from dagexec.programs._values import CHANGING, CHANGING_NAMES, Builtin, fits, method, whole
+from dagexec.programs._values import (
+    CHANGING,
+    CHANGING_NAMES,
+    METHOD_RATES,
+    USUAL,
+    Builtin,
+    fits,
+    keys,
+    method,
+    ordered,
+    rate_of,
+    rated,
+    whole,
+)
 
 # Functions that look at the first level of their arguments only.
 _SHALLOW: Final = frozenset(
     ["len", "list", "tuple", "range", "zip", "enumerate", "reversed", "bool"]
 )
+# Methods that look at, or move, all items of a list; from so many on they are charged for.
+_MOVING: Final = ("insert", "pop", "remove", "reverse")
+_LARGE: Final = 1_000
 # Functions whose own form takes no stars.
 _PLAIN: Final = ("isinstance", "sorted", "next", "any", "all", "sum", "set", "frozenset")
 # Functions whose result is no container.
@@ -146,7 +162,7 @@ class Calls(Containers):
         def apply(*values: Any) -> Any:
             return call(*values[:count], **dict(zip(names, values[count:], strict=True)))
 
-        chosen = apply if names else call
+        chosen = rated(apply, rate_of(call)) if names else call
 
         def combine(*values: Any) -> Any:
             return operate(chosen, values, deep=deep, copied=scalar, scalar=scalar)
@@ -170,6 +186,7 @@ class Calls(Containers):
             named = dict(zip(names, given[count - 1 :], strict=True))
             return method(value, name, given[: count - 1], named)
 
+        apply.rate = METHOD_RATES.get(name, USUAL)  # type: ignore[attr-defined]
         return self.strict(node, parts, lambda *values: operate(apply, values, deep=deep))
 
     def _spread_method(self, node: ast.Call, function: ast.Attribute, scope: Scope) -> Code:
@@ -207,9 +224,11 @@ class Calls(Containers):
             if type(target) is not list:
                 return method(target, name, (value,), {})
             await pipe.before_change(target)
-            fits(len(target), "the list")
+            if not len(target) & 255:
+                fits(len(target), "the list")
+                pipe.grown(target)
             target.append(value)
-            if pipe.tries:
+            if pipe.takes_back:
                 pipe.undo(target.pop)
             return None
 
@@ -235,9 +254,7 @@ class Calls(Containers):
             given = [await pipe.force(each) for each in args[:1]] if name != "append" else args[:1]
             args = [*given, *args[1:]]
             if name == "extend":
-                args = (
-                    [list(self.pipe.copying(whole(iterable(args[0]))))] if len(args) == 1 else args
-                )
+                args = [pipe.copying(list(whole(iterable(args[0]))))] if len(args) == 1 else args
         elif type(target) is dict and name in ("setdefault", "pop"):
             args = [
                 await pipe.force_deep(each) if not place else each
@@ -247,15 +264,47 @@ class Calls(Containers):
             args = [await pipe.force_deep(each) for each in args]
             if name == "remove":
                 await pipe.force_deep(target)
-        self.keep(target)
+        self._keep_of(target, name, args)
         if len(args) == 1 and hasattr(args[0], "__len__"):
             fits(len(target) + len(args[0]), "the container")
-        return method(target, name, tuple(args), named)
+        found = method(target, name, tuple(args), named)
+        pipe.grown(target)
+        return found
+
+    def _move(self, target: Any, name: str, args: list[Any]) -> None:
+        """Count what it takes to look at, or move, the items of a list."""
+        if name in _MOVING and len(target) > _LARGE and (args or name != "pop"):
+            self.pipe.charge(len(target) >> (12 if name in ("pop", "insert") else 7))
 
     def keep(self, target: Any) -> None:
         """Keep what a container holds, for a `try` that may have to take a change back."""
-        if self.pipe.tries:
-            self.pipe.undo(refill, target, target.copy())
+        if self.pipe.takes_back:
+            self.pipe.undo(refill, target, self.pipe.copying(target.copy()))
+
+    def _keep_of(  # noqa: C901 - one form for each method
+        self, target: Any, name: str, args: list[Any]
+    ) -> None:
+        """Keep what takes back one change: an item where that is all that changes."""
+        pipe, size = self.pipe, len(target)
+        self._move(target, name, args)
+        keys(args if type(target) is not list else ())
+        if not pipe.takes_back:
+            return
+        place = args[0] if args and type(args[0]) is int else -1
+        if name in ("append", "extend") and type(target) is list:
+            pipe.undo(_cut, target, size)
+        elif name == "insert" and type(target) is list and type(args[0]) is int:
+            pipe.undo(target.pop, max(size + place, 0) if place < 0 else min(place, size))
+        elif name == "pop" and type(target) is list and -size <= place < size:
+            pipe.undo(target.insert, place % size, target[place])
+        elif name == "add" and type(target) is set and len(args) == 1:
+            if args[0] not in target:
+                pipe.undo(target.discard, args[0])
+        elif name == "setdefault" and args:
+            if args[0] not in target:
+                pipe.undo(target.pop, args[0], None)
+        else:
+            self.keep(target)
 
     async def _sort(self, target: list[Any], args: list[Any], named: dict[str, Any]) -> None:
         if args:
@@ -274,13 +323,17 @@ class Calls(Containers):
         if others:
             msg = f"sort() got an unexpected keyword argument {others[0]!r}"
             raise TypeError(msg)
-        items = list(self.pipe.copying(whole(iterable(values))))
+        items = self.pipe.copying(list(whole(iterable(values))))
         if key is None:
-            return sorted(await pipe.force_deep(items), reverse=backwards)
+            return pipe.copying(sorted(ordered(await pipe.force_deep(items)), reverse=backwards))
         keys = [await self.machine.call(key, [item], {}) for item in items]
-        ranks = await pipe.force_deep(keys)
+        ranks = ordered(await pipe.force_deep(keys))
         order = sorted(range(len(items)), key=ranks.__getitem__, reverse=backwards)
-        return [items[place] for place in order]
+        return pipe.copying([items[place] for place in order])
+
+
+def _cut(target: list[Any], size: int) -> None:
+    del target[size:]
 
 
 def refill(target: Any, items: Any) -> None:

@@ -15,12 +15,16 @@ from dagexec.programs._functions import member
 from dagexec.programs._machine import Code, Function, Params
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
-from dagexec.programs._scopes import MISSING, Frame, Scope, comprehension_scope, scope_of
+from dagexec.programs._scopes import MISSING, Frame, Scope, comprehension_scope, scope_of, weight_of
 from dagexec.programs._values import (
+    QUICK,
+    RATES,
     Builtin,
     attribute,
     fits,
     formatted,
+    key_of,
+    keys,
     repr_of,
     text_of,
     weigh,
@@ -30,6 +34,8 @@ from dagexec.programs._values import (
 _CONVERSIONS: Final = {-1: "", 114: "r", 115: "s", 97: "a"}
 
 
+# Items of a display from which on it is remembered.
+_MANY: Final = 50
 # Takes the values of one turn of a comprehension; returns whether that was the last.
 Take: TypeAlias = Callable[[list[Any]], Awaitable[bool]]
 
@@ -106,11 +112,14 @@ class Containers(Expressions):
             parts = [self.expr(each, scope) for each in items]
             if not parts:
                 return Code(lambda _frame: kind(()))
+            if len(parts) > _MANY:
+                copying = self.pipe.copying
+                return self.strict(node, parts, lambda *values: copying(kind(values)))
             return self.strict(node, parts, lambda *values: kind(values))
-        values_of = self.spread_values(items, scope)
+        values_of, pipe = self.spread_values(items, scope), self.pipe
 
         async def run(frame: Frame) -> Any:
-            return kind(await values_of(frame))
+            return pipe.copying(kind(await values_of(frame)))
 
         return Code(run, waits=True)
 
@@ -118,7 +127,7 @@ class Containers(Expressions):
         values_of, pipe = self.spread_values(node.elts, scope), self.pipe
 
         async def run(frame: Frame) -> Any:
-            return set(await pipe.force_deep(await values_of(frame)))
+            return pipe.copying(set(keys(await pipe.force_deep(await values_of(frame)))))
 
         return Code(run, waits=True)
 
@@ -144,8 +153,8 @@ class Containers(Expressions):
                     given = await pipe.force(given)
                     made.update(mapping(given))
                 else:
-                    made[await pipe.force_deep(name)] = given
-            return made
+                    made[key_of(await pipe.force_deep(name))] = given
+            return pipe.copying(made)
 
         return Code(run, waits=True)
 
@@ -168,7 +177,9 @@ class Containers(Expressions):
                 value = await code.run(frame) if code.waits else code.run(frame)
                 if starred:
                     value = await pipe.force(value)
-                    found.extend(self.pipe.copying(whole(iterable(value))))
+                    found.extend(whole(iterable(value)))
+                    fits(len(found), "the container")
+                    pipe.copying(found)
                 else:
                     found.append(value)
             return found
@@ -192,11 +203,13 @@ class Containers(Expressions):
 
         def write(*values: Any) -> str:
             left = iter(values)
-            texts = [
-                _written(next(left), conversion, next(left) if has_spec else "")
-                for conversion, has_spec in shapes
-            ]
-            fits(sum(map(len, texts)), "the text")
+            texts: list[str] = []
+            size = 0
+            for conversion, has_spec in shapes:
+                text = _written(next(left), conversion, next(left) if has_spec else "")
+                size += len(text)
+                fits(size, "the text")
+                texts.append(text)
             return "".join(texts)
 
         if not parts:
@@ -213,6 +226,9 @@ class Containers(Expressions):
         params, defaults_of = self.params(node.args, scope)
         inner = scope_of([ast.Expr(node.body)], all_names(params), scope)
         body = self.expr(node.body, inner)
+        pipe, weight = self.pipe, weight_of(node.body) - 1
+        if weight:
+            body = _heavy(pipe, body, weight)
 
         async def run(frame: Frame) -> Any:
             given = await defaults_of(frame)
@@ -280,10 +296,12 @@ class Containers(Expressions):
                 if kind is list:
                     found.append(values[0])
                 elif kind is set:
-                    found.add(await pipe.force_deep(values[0]))
+                    found.add(key_of(await pipe.force_deep(values[0])))
                 else:
-                    found[await pipe.force_deep(values[0])] = values[1]
-                fits(len(found), "the container")
+                    found[key_of(await pipe.force_deep(values[0]))] = values[1]
+                if not len(found) & 127:
+                    fits(len(found), "the container")
+                    pipe.grown(found)
                 return False
 
             await each(frame, take)
@@ -313,10 +331,11 @@ class Containers(Expressions):
         ]
         values = [self.expr(each, inner) for each in parts]
         line = parts[0].lineno if self.spread else None
-        pipe = self.pipe
+        pipe, weight = self.pipe, weight_of(node)
 
         async def run(frame: Frame, take: Take) -> bool:
-            return await _looped(pipe, loops, values, line, (frame, Frame(frame)), take=take)
+            looped = pipe, loops, values, (line, weight), (frame, Frame(frame))
+            return await _looped(*looped, take=take)
 
         return run
 
@@ -325,31 +344,42 @@ class Containers(Expressions):
         raise NotImplementedError
 
 
+def _heavy(pipe: Pipeline, code: Code, weight: int) -> Code:
+    """Count more than one step for a large expression."""
+
+    async def run(frame: Frame) -> Any:
+        pipe.steps += weight
+        return await code.run(frame) if code.waits else code.run(frame)
+
+    return Code(run, waits=True)
+
+
 async def _looped(
     pipe: Pipeline,
     loops: list[_Loop],
     values: list[Code],
-    line: int | None,
+    place: tuple[int | None, int],
     frames: tuple[Frame, Frame],
     *,
     take: Take,
 ) -> bool:
     """Run loops inside one another; `frames` are that of the first source and that of the rest."""
     around, frame = frames
+    line, weight = place
     loop, inner = loops[0], loops[1:]
     found = await loop.source.run(around) if loop.source.waits else loop.source.run(around)
     found = await pipe.force(found)
     if loop.line is not None:
         pipe.line = loop.line
     for item in iterated(found):
-        pipe.steps += 1
+        pipe.steps += weight
         if pipe.steps > pipe.pause_at:
             await pipe.breathe()
         await loop.store(frame, item)
         if not await _passes(pipe, loop.tests, frame):
             continue
         if inner:
-            ended = await _looped(pipe, inner, values, line, (frame, frame), take=take)
+            ended = await _looped(pipe, inner, values, place, (frame, frame), take=take)
         else:
             if line is not None:
                 pipe.line = line
@@ -371,11 +401,17 @@ def _sliced(value: Any, lower: Any, upper: Any, step: Any) -> Any:
     return _item(value, slice(lower, upper, step))
 
 
+RATES[_sliced] = QUICK
+
+
 def _item(value: Any, key: Any) -> Any:
     if isinstance(value, type | Builtin):
         msg = f"{value!r} is not subscriptable"
         raise TypeError(msg)
-    return value[key]
+    return value[key if type(key) is not tuple else key_of(key)]
+
+
+RATES[_item] = QUICK
 
 
 def _attribute(value: Any, name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from dagexec.programs._errors import LimitReached, with_line
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS
 from dagexec.programs._machine import Code, Function, Machine, ToolFunction
-from dagexec.programs._operators import BINARY, COMPARE, UNARY
+from dagexec.programs._operators import BINARY, COMPARE, QUICK_NUMBERS, UNARY
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope
 from dagexec.programs._sets import in_order, steps_of
@@ -37,6 +37,8 @@ _KINDS: Final[dict[str, type]] = {
     "tuple": tuple,
 }
 _NUMBERS: Final = (int, float, bool)
+# What numbers are that take no memory to speak of.
+_USUAL: Final = 1 << 2_000
 _SCALARS: Final = (int, float, bool, str, type(None))
 # Names that `asyncio` has here: nothing has to be gathered, so they give back what they are given.
 _PASSING: Final = ("create_task", "ensure_future", "run")
@@ -184,7 +186,7 @@ class Expressions:
         def store(frame: Frame, value: Any) -> None:
             for _ in range(depth):
                 frame = frame.parent  # type: ignore[assignment] # `find` counted them
-            if pipe.tries:
+            if pipe.takes_back:
                 pipe.undo(restore, frame.vars, name, frame.vars.get(name, MISSING))
             frame.vars[name] = value
 
@@ -197,10 +199,14 @@ class Expressions:
         apply, operate = BINARY[kind], self.pipe.operate
         numbers = kind != "Mult"
         deep = kind == "Mod"
+        quick, made = QUICK_NUMBERS.get(kind, apply), self.pipe.copying
 
         def combine(left: Any, right: Any) -> Any:
             if type(left) in _NUMBERS and type(right) in _NUMBERS:
-                return apply(left, right)
+                found = quick(left, right)
+                if -_USUAL < found < _USUAL or type(found) is float:
+                    return found
+                return made(found)
             scalar = numbers and (is_scalar(left) or is_scalar(right))
             return operate(apply, (left, right), deep=deep, scalar=scalar)
 
@@ -320,7 +326,7 @@ def _no_name(name: str) -> Any:
     raise NameError(msg)
 
 
-def restore(variables: dict[str, Any], name: str, value: Any) -> None:
+def restore(variables: dict[Any, Any], name: Any, value: Any) -> None:
     if value is MISSING:
         variables.pop(name, None)
     else:

@@ -16,7 +16,7 @@ from dagexec.programs._expressions import iterable
 from dagexec.programs._machine import Code
 from dagexec.programs._operators import BINARY
 from dagexec.programs._scopes import Frame, Scope
-from dagexec.programs._values import Builtin, text_of, whole
+from dagexec.programs._values import Builtin, key_of, keys, ordered, text_of, whole
 
 
 class Forms(Calls):
@@ -55,7 +55,7 @@ class Forms(Calls):
         async def run(frame: Frame) -> Any:
             values, named = await values_of(frame), await named_of(frame)
             items = (
-                list(self.pipe.copying(whole(iterable(await pipe.force(values[0])))))
+                self.pipe.copying(list(whole(iterable(await pipe.force(values[0])))))
                 if len(values) == 1
                 else values
             )
@@ -66,7 +66,7 @@ class Forms(Calls):
                 msg = f"{name}() arg is an empty sequence"
                 raise ValueError(msg)
             ranks = [await self.machine.call(key, [item], {}) for item in items]
-            ranks = await pipe.force_deep(ranks)
+            ranks = ordered(await pipe.force_deep(ranks))
             best = 0
             for place in range(1, len(items)):
                 if better(ranks[place], ranks[best]):
@@ -80,10 +80,13 @@ class Forms(Calls):
 
         async def run(frame: Frame) -> Any:
             function, *sources = await values_of(frame)
-            lists = [self.pipe.copying(whole(iterable(await pipe.force(each)))) for each in sources]
-            return [
-                await machine.call(function, list(items), {}) for items in zip(*lists, strict=False)
-            ]
+            lists = [whole(iterable(await pipe.force(each))) for each in sources]
+            return pipe.copying(
+                [
+                    await machine.call(function, list(items), {})
+                    for items in zip(*lists, strict=False)
+                ]
+            )
 
         return Code(run, waits=True)
 
@@ -93,11 +96,11 @@ class Forms(Calls):
         async def run(frame: Frame) -> Any:
             function, source = await values_of(frame)
             kept: list[Any] = []
-            for item in self.pipe.copying(whole(iterable(await pipe.force(source)))):
+            for item in whole(iterable(await pipe.force(source))):
                 found = item if function is None else await machine.call(function, [item], {})
                 if await pipe.force(found):
                     kept.append(item)
-            return kept
+            return pipe.copying(kept)
 
         return Code(run, waits=True)
 
@@ -186,17 +189,17 @@ class Forms(Calls):
                 if type(source) is dict:
                     made.update(source)
                     continue
-                for place, pair in enumerate(self.pipe.copying(whole(iterable(source)))):
-                    items = list(self.pipe.copying(whole(iterable(await pipe.force(pair)))))
+                for place, pair in enumerate(whole(iterable(source))):
+                    items = self.pipe.copying(list(whole(iterable(await pipe.force(pair)))))
                     if len(items) != 2:  # noqa: PLR2004 - key and value
                         msg = (
                             f"dictionary update sequence element #{place} has length {len(items)};"
                             " 2 is required"
                         )
                         raise ValueError(msg)
-                    made[await pipe.force_deep(items[0])] = items[1]
+                    made[key_of(await pipe.force_deep(items[0]))] = items[1]
             made.update(named)
-            return made
+            return pipe.copying(made)
 
         return Code(run, waits=True)
 
@@ -213,8 +216,8 @@ class Forms(Calls):
 
         async def run(frame: Frame) -> Any:
             found = await values.run(frame) if values.waits else values.run(frame)
-            found = self.pipe.copying(whole(iterable(await pipe.force(found))))
-            return kind(await pipe.force_deep(list(found)))
+            items = list(whole(iterable(await pipe.force(found))))
+            return pipe.copying(kind(keys(await pipe.force_deep(items))))
 
         return Code(run, waits=True)
 

@@ -13,17 +13,28 @@ from typing import Any, Final
 
 from dagexec.programs._dates import CLASSES, PARTS
 from dagexec.programs._dates import NAMES as DATES
-from dagexec.programs._errors import ToolError
+from dagexec.programs._errors import LimitReached, ToolError
 from dagexec.programs._operators import add, multiply, power
 from dagexec.programs._patterns import FUNCTIONS as PATTERNS
 from dagexec.programs._patterns import METHODS, Match
 from dagexec.programs._sets import in_order
 from dagexec.programs._values import (
     BITS,
+    CONTAINERS,
+    COPIES,
+    FRESH,
     PURE,
     PURE_NAMES,
+    QUICK,
+    RATES,
+    USUAL,
+    VIEWS,
     Builtin,
+    Meter,
     fits,
+    ordered,
+    rate_of,
+    rated,
     repr_of,
     text_of,
     too_large,
@@ -66,19 +77,42 @@ def _int(*args: Any, **named: Any) -> int:
     return int(*args, **named)
 
 
+# What make all that is in their results, or may: pairs of `zip` are made as they are read.
+_FRESH: Final = (list, tuple, enumerate, dict, set)
+
+
 def _reading(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of Python's read its arguments, none of them too long."""
 
     def read(*args: Any, **named: Any) -> Any:
         return function(*map(whole, args), **named)
 
+    read.rate = FRESH if function in _FRESH else USUAL  # type: ignore[attr-defined]
     return read
 
 
 def _in_order(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of Python's read its arguments in the order that is always the same."""
     read = _reading(function)
-    return lambda *args, **named: read(*map(in_order, args), **named)
+
+    def ordering(*args: Any, **named: Any) -> Any:
+        return read(*map(in_order, args), **named)
+
+    return rated(ordering, rate_of(read))
+
+
+def _ordered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function compare its arguments, or what is in the only one."""
+
+    def compare(*args: Any, **named: Any) -> Any:
+        values = [in_order(whole(each)) for each in args]
+        if len(values) == 1 and type(values[0]) in (*CONTAINERS, *VIEWS):
+            ordered(list(values[0]) if type(values[0]) in VIEWS else values[0])
+        else:
+            ordered(values)
+        return function(*values, **named)
+
+    return compare
 
 
 def _zip(*args: Any, **named: Any) -> Any:
@@ -89,8 +123,16 @@ def _zip(*args: Any, **named: Any) -> Any:
 def _sum(values: Any, /, start: Any = 0) -> Any:
     if type(start) is str:
         return sum(values, start)  # raises, and says what to write instead
+    copied = 0
     for each in in_order(whole(values)):
         start = add(start, each)
+        if type(start) in (list, tuple):
+            copied += len(start)
+            if copied > _COPIED:
+                raise LimitReached(
+                    "sum() copies lists again and again; write a loop with xs.extend(part)"
+                )
+    Meter.spent += copied >> COPIES.items
     return start
 
 
@@ -105,6 +147,8 @@ def _pow(a: Any, b: Any, modulus: Any = None) -> Any:
         return power(a, b)
     if any(isinstance(each, int) and each.bit_length() > _MODULUS for each in (a, b, modulus)):
         raise too_large("a number of pow, in bits,", _MODULUS)
+    sizes = [each.bit_length() for each in (a, b, modulus) if isinstance(each, int)]
+    Meter.spent += (max(sizes, default=0) >> 6) ** 3 >> 4
     return pow(a, b, modulus)
 
 
@@ -128,6 +172,8 @@ def _lcm(*args: Any) -> int:
 
 
 _MODULUS: Final = 4_096
+# Items that the sum of lists may copy.
+_COPIED: Final = 50_000_000
 _DIGITS: Final = 10_000
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
@@ -146,8 +192,8 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "int": _int,
     "len": len,
     "list": _in_order(list),
-    "max": _in_order(max),
-    "min": _in_order(min),
+    "max": _ordered(max),
+    "min": _ordered(min),
     "oct": oct,
     "ord": ord,
     "pow": _pow,
@@ -156,12 +202,13 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "reversed": _reading(reversed),
     "round": _round,
     "set": _reading(set),
-    "sorted": _in_order(sorted),
+    "sorted": _ordered(sorted),
     "str": lambda value="": text_of(value),
     "sum": _sum,
     "tuple": _in_order(tuple),
     "zip": _zip,
 }
+RATES.update({len: QUICK, bool: QUICK, abs: QUICK})
 # What these return is read once: they stand where they are read, never in a variable.
 LAZY: Final = frozenset({"enumerate", "reversed", "zip", "map", "filter", "finditer"})
 # These look at the whole of a nested value; the others at the first level only.
@@ -175,14 +222,16 @@ _MATH: Final = (
 
 
 def _factorial(n: Any) -> int:
-    if isinstance(n, int) and n > 5_000:  # noqa: PLR2004 - some 54,000 bits
-        raise too_large("the argument of factorial", 5_000)
+    if isinstance(n, int) and n > 3_000:  # noqa: PLR2004 - some 30,000 bits
+        raise too_large("the argument of factorial", 3_000)
+    Meter.spent += n >> 3 if isinstance(n, int) and n > 0 else 0
     return math.factorial(n)
 
 
 def _comb(n: int, k: int) -> int:
     if isinstance(n, int) and n > BITS:
         raise too_large("the argument of comb", BITS)
+    Meter.spent += n >> 3 if isinstance(n, int) and n > 0 else 0
     return math.comb(n, k)
 
 
@@ -208,6 +257,8 @@ def _loads(text: Any) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(str(error)) from None
 
+
+RATES[_loads] = FRESH
 
 MODULES: Final[dict[str, dict[str, Any]]] = {
     "math": {

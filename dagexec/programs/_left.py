@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from dagexec.programs._machine import Function
@@ -27,9 +28,10 @@ def settled(variables: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in variables.items():
         missing: list[Promise] = []
-        there = fill(value, missing, {})
-        if not missing:
-            found[name] = there
+        with suppress(RecursionError):  # what is nested too deep is not left
+            there = fill(value, missing, {})
+            if not missing:
+                found[name] = there
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import deque
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, final
 
 from dagexec.programs import _gathers
@@ -18,9 +19,11 @@ from dagexec.programs._entries import Ready, Squash
 from dagexec.programs._errors import LimitReached, ProgramFailed
 from dagexec.programs._left import left_by
 from dagexec.programs._machine import Machine, ToolFunction
+from dagexec.programs._memory import MOST_BYTES
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._scopes import Frame
 from dagexec.programs._statements import Statements
+from dagexec.programs._values import MOST, Meter, weigh
 from dagexec.programs._where import failure_text, operands, values_at
 
 
@@ -39,6 +42,7 @@ class LiveProgram:
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
+        max_memory: int = MOST_BYTES,
     ) -> None:
         """Read the program; raise ProgramRefused for what is not in the language.
 
@@ -53,10 +57,11 @@ class LiveProgram:
         texts = (source, *(definitions or {}).values())
         if any(_gathers.WORD in each for each in texts):
             _gathers.mark(tree, modules_of(tree))
-        self.pipe = Pipeline(max_calls, max_steps)
+        self.pipe = Pipeline(max_calls, max_steps, max_memory)
         compiler = Statements(Machine(self.pipe), tools)
         self._frame = Frame(None)
         self._frame.vars.update(variables or {})
+        self.pipe.frames.append(self._frame)
         try:
             self._code, _ = compiler.program(
                 tree, set(self._frame.vars), imports="import" in source or bool(definitions)
@@ -117,6 +122,7 @@ class LiveProgram:
             return
         self.pipe.advance()
         self.pipe.breathing = False
+        Meter.spent = 0  # what another program has left
         if self._body is None:
             self._body = self._run()
         try:
@@ -149,7 +155,7 @@ class LiveProgram:
             await pipe.drain()
             if error is None:
                 value = jump.value if jump is not None else frame.vars.get(_RESULT)
-                self.result = await pipe.force_deep(value)
+                error, line = await self._settle_result(value), pipe.line
         except Squash as squash:
             pipe.take_back(squash.entry)
             entry = squash.entry
@@ -168,11 +174,22 @@ class LiveProgram:
         names = self.left if error is not None else frame.vars
         self.definitions = definitions_of(self._tree, frame.vars, frame, names)
 
+    async def _settle_result(self, value: Any) -> Exception | None:
+        """Keep what the program comes to; return why that cannot be."""
+        try:
+            self.result = await self.pipe.force_deep(value)
+            weigh(self.result, MOST, "the result")
+        except (RecursionError, LimitReached) as raised:
+            self.result = None
+            return raised
+        return None
+
     async def _settle_variables(self) -> None:
         """Put what came in the place of promises: all calls have ended."""
         variables = self._frame.vars
         for name, value in variables.items():
-            variables[name] = await self.pipe.force_deep(value)
+            with suppress(RecursionError):  # what is nested too deep stays as it is
+                variables[name] = await self.pipe.force_deep(value)
 
 
 _RESULT = "result of the program"

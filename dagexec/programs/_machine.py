@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
 from dagexec.programs._errors import LimitReached
+from dagexec.programs._memory import HOLDERS
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Callee
 from dagexec.programs._scopes import MISSING, Frame
-from dagexec.programs._values import Builtin
+from dagexec.programs._values import Builtin, weigh
 
 # Functions of a program that have begun and not ended: each takes several of Python's own frames.
 DEPTH: Final = 60
@@ -100,6 +101,9 @@ class Function:
         return f"<function {self.name}>"
 
 
+HOLDERS[Function] = lambda function: (function.frame, function.defaults)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Params:
@@ -119,7 +123,6 @@ class Machine:
     def __init__(self, pipe: Pipeline) -> None:
         """Begin at the top."""
         self.pipe = pipe
-        self.depth = 0
         # The exceptions that are being handled, innermost last: for a bare `raise`.
         self.handled: list[BaseException] = []
 
@@ -137,7 +140,9 @@ class Machine:
         if type(function) is Builtin:
             return self.builtin(function, args, named)
         if isinstance(function, type) and issubclass(function, BaseException):
-            return function(*[await self.pipe.force_deep(each) for each in args])
+            given = [await self.pipe.force_deep(each) for each in args]
+            weigh(given)
+            return function(*given)
         msg = f"{type(function).__name__!r} object is not callable"
         raise TypeError(msg)
 
@@ -157,15 +162,17 @@ class Machine:
         frame = Frame(function.frame)
         bind(function, args, named, frame.vars)
         pipe, line = self.pipe, self.pipe.line
-        self.depth += 1
-        if self.depth > DEPTH:
+        frames = pipe.frames
+        frames.append(frame)
+        if len(frames) > DEPTH + 1:  # the first is the program's own
+            frames.pop()
             msg = f"functions of a program may call one another {DEPTH} deep; write a loop instead"
             raise LimitReached(msg)
         try:
             body = function.body
             ended = await body.run(frame) if body.waits else body.run(frame)
         finally:
-            self.depth -= 1
+            frames.pop()
         pipe.line = line
         if function.expression:
             return ended

@@ -12,7 +12,27 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dagexec.programs._sets import in_order, shown
-from dagexec.programs._values import BITS, CONTAINERS, MOST, fits, too_large, weigh, whole
+from dagexec.programs._values import (
+    BITS,
+    CONTAINERS,
+    COPIES,
+    QUICK,
+    RATES,
+    USUAL,
+    VIEWS,
+    Meter,
+    compared,
+    fits,
+    key_of,
+    too_large,
+    weigh,
+    whole,
+)
+
+_DIGITS: Final = re.compile(r"\d+", re.ASCII)
+_KEYS: Final[type] = VIEWS[0]
+# From this size on a text or a list is charged for, where it is searched.
+_LARGE: Final = 1_000
 
 
 def add(a: Any, b: Any) -> Any:
@@ -48,10 +68,13 @@ def _shift(a: Any, b: Any) -> Any:
 
 def _modulo(a: Any, b: Any) -> Any:
     if type(a) is str:
-        digits = "".join(each if each.isdigit() else " " for each in a).split()
-        if any(len(each) > 4 for each in digits) or "*" in a:  # noqa: PLR2004 - up to 9,999
+        found = _DIGITS.findall(a)
+        if any(len(each) > 4 for each in found) or "*" in a:  # noqa: PLR2004 - up to 9,999
             raise too_large("a width of %", 9_999)
-        weigh(b)
+        size = weigh(b)
+        if type(b) is dict:  # a value may be written as often as it is named
+            size *= max(a.count("%("), 1)
+        fits(len(a) + sum(map(int, found)) + size, "the text")
         b = shown(b)
     return a % b
 
@@ -64,9 +87,7 @@ def _either(a: Any, b: Any) -> Any:
 
 
 def _equal(a: Any, b: Any) -> Any:
-    if type(a) in CONTAINERS and type(b) in CONTAINERS:
-        weigh(a, MOST)
-        weigh(b, MOST)
+    compared(a, b)
     return a == b
 
 
@@ -77,6 +98,14 @@ def _unequal(a: Any, b: Any) -> Any:
 def _contains(a: Any, b: Any) -> Any:
     if type(b) is range and not isinstance(a, int):
         whole(b)
+    if type(a) in CONTAINERS:
+        if type(b) in (list, tuple):
+            compared(a, b)
+        elif type(b) in VIEWS:
+            compared(a, *b) if type(b) is not _KEYS else key_of(a)
+        key_of(a)
+    if type(b) in (list, tuple, str, range):
+        Meter.spent += len(b) >> USUAL.items if len(b) > _LARGE else 0
     return a in b
 
 
@@ -95,6 +124,17 @@ def _other(a: Any, b: Any) -> Any:
 def _extended(a: Any, b: Any) -> Any:
     a += in_order(b)
     return a
+
+
+def _ordering(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let a comparison say what it takes."""
+
+    def apply(a: Any, b: Any) -> Any:
+        if type(a) in CONTAINERS and type(b) in CONTAINERS:
+            compared(a, b)
+        return function(a, b)
+
+    return apply
 
 
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -131,6 +171,10 @@ def _augmented(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 
 AUGMENTED: Final = {kind: _augmented(function) for kind, function in BINARY.items()}
+RATES.update(dict.fromkeys((add, multiply, AUGMENTED["Add"], AUGMENTED["Mult"]), COPIES))
+RATES.update(dict.fromkeys((_contains, _lacks, _same, _other), QUICK))
+# Of numbers, which need no look at how large they get.
+QUICK_NUMBERS: Final = {"Add": operator.add}
 # `x += y` where x is a list or a set changes it in place.
 IN_PLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Add": _extended,
@@ -150,10 +194,10 @@ UNARY: Final[dict[str, Callable[[Any], Any]]] = {
 COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Eq": _equal,
     "NotEq": _unequal,
-    "Lt": operator.lt,
-    "LtE": operator.le,
-    "Gt": operator.gt,
-    "GtE": operator.ge,
+    "Lt": _ordering(operator.lt),
+    "LtE": _ordering(operator.le),
+    "Gt": _ordering(operator.gt),
+    "GtE": _ordering(operator.ge),
     "In": _contains,
     "NotIn": _lacks,
     "Is": _same,

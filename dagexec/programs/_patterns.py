@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, final
 
+from dagexec.programs._memory import HOLDERS
 from dagexec.programs._regex import Regex, Spans
-from dagexec.programs._values import CLASS_METHODS, MOST, PURE, fits
+from dagexec.programs._values import CLASS_METHODS, MOST, PURE, fits, too_large
 
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+# Bytes that a compiled pattern takes, or so.
+_PATTERN: Final = 20_000
 _OCTAL: Final = frozenset("01234567")
 
 
@@ -33,6 +36,10 @@ class Match:
         self._names = regex.names
         self._text = text
         self._spans = spans
+
+    def holds(self) -> tuple[Any, ...]:
+        """Return what takes memory here."""
+        return self._text, self._spans
 
     def _place(self, group: Any) -> int:
         if isinstance(group, str):
@@ -109,7 +116,13 @@ class Pattern:
 
     def finditer(self, string: Any) -> list[Match]:
         """Return all matches of a text."""
-        return [Match(self._regex, string, spans) for spans in self._regex.all(_text(string))]
+        found: list[Match] = []
+        most = MOST // (1 + self._regex.groups)
+        for spans in self._regex.all(_text(string)):
+            found.append(Match(self._regex, string, spans))
+            if len(found) > most:
+                raise too_large("the groups of all matches", MOST)
+        return found
 
     def findall(self, string: Any) -> list[Any]:
         """Return the texts of all matches, or of their groups."""
@@ -270,6 +283,8 @@ _PLACES: Final = {
     "subn": 3,
 }  # fmt: skip
 METHODS: Final = frozenset(_PLACES)
+HOLDERS[Match] = Match.holds
+HOLDERS[Pattern] = lambda _pattern: (" " * _PATTERN,)
 PURE[Pattern] = METHODS
 PURE[Match] = frozenset(["group", "groups", "groupdict", "start", "end", "span"])
 assert not {Pattern, Match} & CLASS_METHODS.keys()  # noqa: S101 - values, no classes

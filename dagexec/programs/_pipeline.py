@@ -25,10 +25,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from dagexec.programs._entries import Ready, Squash, pause
 from dagexec.programs._errors import LimitReached, with_line
+from dagexec.programs._memory import MOST_BYTES, Memory
 from dagexec.programs._printed import text_of
 from dagexec.programs._promise import (
     DONE,
@@ -42,21 +43,24 @@ from dagexec.programs._promise import (
     fill,
     reaches,
 )
-from dagexec.programs._values import CONTAINERS, VIEWS, Meter
+from dagexec.programs._scopes import Frame
+from dagexec.programs._values import CONTAINERS, COPIES, VIEWS, Meter, rate_of
 
 # Steps between two turns of the event loop: a few milliseconds.
 _BREATH: Final = 1_000
-# From this size on a value is charged for, each time that it is read.
+# From this size on a value is charged for, each time that it is read; from this one on, remembered.
 _LARGE: Final = 1_000
+_SOME: Final = 50
 _SIZED: Final = (str, *CONTAINERS)
-_COPIED: Final = (*_SIZED, *VIEWS, range)
-# Characters of all large values that a program makes, whether it keeps them or not; an item of a
-# container counts as so many of them.
-_MOST_MADE: Final = 200_000_000
-_ITEM: Final = 8
-_TOO_MUCH: Final = (
-    f"the large values that a program makes may have {_MOST_MADE:,} characters together, and an"
-    f" item of a list counts as {_ITEM}"
+_COPIED: Final = (*_SIZED, *VIEWS)
+# Integers from here on are charged for as texts are.
+_NUMBER: Final = 1 << 2_000
+# Entries that have not retired: a program that has more waits for the oldest.
+_MOST_OPEN: Final = 50_000
+_V = TypeVar("_V")
+_TOLD: Final = (
+    "; most of them copied large values: to add to a list write xs.append(x) in the place of"
+    " xs = xs + [x], and to put a text together, ''.join(parts)"
 )
 
 
@@ -64,7 +68,12 @@ _TOO_MUCH: Final = (
 class Pipeline:
     """The entries of one program that have not retired."""
 
-    def __init__(self, max_calls: int = 10_000, max_steps: int = 5_000_000) -> None:
+    def __init__(
+        self,
+        max_calls: int = 10_000,
+        max_steps: int = 5_000_000,
+        max_memory: int = MOST_BYTES,
+    ) -> None:
         """Begin empty."""
         self.line = 0
         # What the program has done, in statements; an operation on a large value counts as many.
@@ -74,7 +83,11 @@ class Pipeline:
         # Whether it gave up its turn without having to wait.
         self.breathing = False
         self.max_steps = max_steps
-        self._made = 0
+        # Those of the steps that large values took.
+        self._copied = 0
+        # The variables of functions that have begun and not ended, innermost last.
+        self.frames: list[Frame] = []
+        self.memory = Memory(max_memory, self._held)
         self.max_calls = max_calls
         # Calls that may start, for the driver to take.
         self.calls: deque[Ready] = deque()
@@ -102,7 +115,7 @@ class Pipeline:
         self.guard: Guard | None = None
         # Inside of a `try`: how to take back what variables and containers were given.
         self.tries = 0
-        self._undo: list[tuple[int, Callable[..., object], tuple[Any, ...]]] = []
+        self._undo: deque[tuple[int, Callable[..., object], tuple[Any, ...]]] = deque()
 
     # ------------------------------------------------------------------------------------- entering
 
@@ -153,31 +166,51 @@ class Pipeline:
     def _computing(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
         result = function(*values)
         if Meter.spent:
-            self.charge(Meter.spent << 6)
+            self.charge(Meter.spent)
             Meter.spent = 0
         for each in values:
             if type(each) in _SIZED and len(each) > _LARGE:
-                self.charge(len(each))
+                rate = rate_of(function)
+                self.charge(len(each) >> (rate.text if type(each) is str else rate.items))
+        if type(result) in CONTAINERS and rate_of(function).fresh:
+            self.memory.made_all(result)
         return self.copying(result)
 
-    def copying(self, value: Any) -> Any:
+    def copying(self, value: _V) -> _V:
         """Return a value that was made, or is about to be copied, and count how large it is."""
-        if type(value) in _COPIED and len(value) > _LARGE:
-            self.charge(len(value))
-            self._made += len(value) if type(value) is str else _ITEM * len(value)
-            if self._made > _MOST_MADE:
-                raise LimitReached(_TOO_MUCH)
+        made: Any = value
+        kind = type(made)
+        if kind in _COPIED:
+            size = len(made)
+            if size > _SOME:
+                if size > _LARGE:
+                    self.charge(size >> (COPIES.text if kind is str else COPIES.items))
+                self.memory.made(value)
+        elif kind is int and not -_NUMBER < made < _NUMBER:
+            self.charge(1)
+            self.memory.made(value)
         return value
 
-    def charge(self, size: int) -> None:
-        """Count what an operation on a value of this size takes; raise LimitReached at the end."""
-        self.steps += size >> 6
+    def grown(self, value: Any) -> None:
+        """Count a container that has grown, item by item."""
+        self.memory.made(value)
+
+    def charge(self, steps: int) -> None:
+        """Count what an operation on a large value takes; raise LimitReached at the end."""
+        self.steps += steps
+        self._copied += steps
         if self.steps > self.max_steps:
             self._too_many_steps()
 
     def _too_many_steps(self) -> None:
-        msg = f"a program may take {self.max_steps:,} steps; this one does not end"
-        raise LimitReached(msg)
+        msg = f"a program may take {self.max_steps:,} steps"
+        copies = 2 * self._copied > self.steps
+        raise LimitReached(msg + (_TOLD if copies else "; this one does not end"))
+
+    def _held(self) -> list[Any]:
+        """Return what holds values of the program beside the large ones themselves."""
+        printed = [text for _, text in self.printed]
+        return [*self.frames, *self._entries, *printed, *[args for _, _, args in self._undo]]
 
     def call(self, callee: Callee, args: dict[str, Any]) -> Promise:
         """Enter a call; it starts when it may."""
@@ -188,6 +221,7 @@ class Pipeline:
         given = copied_value(
             {name: self._there(each, missing, deep=True) for name, each in args.items()}, {}
         )
+        self.memory.send(given)
         entry = self._enter()
         self._numbers += 1
         self._total += 1
@@ -349,6 +383,7 @@ class Pipeline:
         entries = self._entries
         while entries and self.raised is None and _is_over(entries[0]):
             entries.popleft()
+        self._forget()
         if entries and self.raised is None:
             first = entries[0]
             if first.state is FAILED:
@@ -360,6 +395,12 @@ class Pipeline:
             for each in behind:
                 if each.state is PENDING:
                     self._offer(each)
+
+    def _forget(self) -> None:
+        """Forget how to take back what stands before the oldest entry."""
+        index = self._entries[0].index if self._entries else self._count
+        while self._undo and self._undo[0][0] <= index:
+            self._undo.popleft()
 
     advance = _advance  # for the driver, before the program goes on
 
@@ -402,10 +443,15 @@ class Pipeline:
         if self.steps > self.max_steps:
             self._too_many_steps()
         self.pause_at = self.steps + _BREATH
+        self.memory.stepped(_BREATH)
         self.breathing = True
         await pause()
         if self.raised is not None:
             raise Squash(self.raised)
+        while len(self._entries) > _MOST_OPEN:
+            self._advance()
+            await self.force(self._entries[0])
+            self._advance()
 
     async def before_change(self, value: Any) -> None:
         """Wait for the operations that still have to read a container, before it is changed."""
@@ -459,8 +505,17 @@ class Pipeline:
 
     # ---------------------------------------------------------------------------------- taking back
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether a change that is made now may have to be taken back.
+
+        Only inside of a `try`, and only if something before it may still fail: where all before it
+        has retired, Python would have come this far.
+        """
+        return bool(self.tries and self._entries)
+
     def undo(self, function: Callable[..., object], *args: Any) -> None:
-        """Keep how to take back a change that is made now, inside of a `try`."""
+        """Keep how to take back a change that is made now."""
         self._undo.append((self._count, function, args))
 
     def enter_try(self) -> int:

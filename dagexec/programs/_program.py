@@ -34,6 +34,7 @@ class Program:
         max_steps: Statements that it may execute; an operation on a large value counts as many.
         max_calls: Calls of tools that it may make.
         max_printed: Characters of what it prints that are kept.
+        max_memory: Bytes that its values may take which are alive, with the arguments of its calls.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Program:
         max_steps: int = 5_000_000,
         max_calls: int = 10_000,
         max_printed: int = 100_000,
+        max_memory: int = 200_000_000,
     ) -> None:
         """Check the program; nothing of it runs."""
         self._tree = parse(source)
@@ -59,6 +61,7 @@ class Program:
             "max_steps": max_steps,
             "max_calls": max_calls,
             "max_printed": max_printed,
+            "max_memory": max_memory,
         }
 
     @property

@@ -49,6 +49,21 @@ class Scope:
         return depth if declared_global or name in scope.names else None
 
 
+# Characters of a statement that count as one step.
+_STEP: Final = 128
+
+
+def weight_of(node: ast.AST) -> int:
+    """Return how many steps it takes to evaluate what is written there, but for loops in it."""
+    if hasattr(node, "body") and not isinstance(node, ast.Lambda):
+        node = getattr(node, "iter", getattr(node, "test", node))
+        if hasattr(node, "body"):
+            return 1
+    lines: int = getattr(node, "end_lineno", 0) - getattr(node, "lineno", 0)
+    columns: int = getattr(node, "end_col_offset", 0) - getattr(node, "col_offset", 0)
+    return 1 + max(lines * _STEP + columns, 0) // _STEP
+
+
 def scope_of(body: list[ast.stmt], params: list[str], parent: Scope | None) -> Scope:
     """Return the scope of a module or a function."""
     names, outside = set(params), dict[str, str]()

@@ -24,8 +24,8 @@ from dagexec.programs._functions import MODULES, member
 from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
-from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of
-from dagexec.programs._values import Builtin
+from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of, weight_of
+from dagexec.programs._values import Builtin, weigh
 
 
 @final
@@ -52,20 +52,20 @@ class Statements(Assignments):
 
     def block(self, body: list[ast.stmt], scope: Scope) -> Code:  # noqa: C901 - two forms
         """Compile statements that stand one below the other."""
-        steps: list[tuple[int, Code]] = []
+        steps: list[tuple[int, Code, int]] = []
         for node in body:
             self.spread = node.end_lineno != node.lineno and not hasattr(node, "body")
-            steps.append((node.lineno, self.statement(node, scope)))
+            steps.append((node.lineno, self.statement(node, scope), weight_of(node)))
         pipe = self.pipe
-        plain = [(line, code.run) for line, code in steps]
+        plain = [(line, code.run, weight) for line, code, weight in steps]
         if steps and not steps[0][0]:
-            return _without_lines(pipe, [code for _, code in steps])
-        if not any(code.waits for _, code in steps):
+            return _without_lines(pipe, [code for _, code, _ in steps])
+        if not any(code.waits for _, code, _ in steps):
 
             def run(frame: Frame) -> Jump | None:
-                for line, step in plain:
+                for line, step, weight in plain:
                     pipe.line = line
-                    pipe.steps += 1
+                    pipe.steps += weight
                     jump: Jump | None = step(frame)
                     if jump is not None:
                         return jump
@@ -74,9 +74,9 @@ class Statements(Assignments):
             return Code(run)
 
         async def waiting(frame: Frame) -> Jump | None:
-            for line, code in steps:
+            for line, code, weight in steps:
                 pipe.line = line
-                pipe.steps += 1
+                pipe.steps += weight
                 jump: Jump | None = await code.run(frame) if code.waits else code.run(frame)
                 if jump is not None:
                     return jump
@@ -281,7 +281,9 @@ class Statements(Assignments):
             if message is None:
                 raise AssertionError
             text = await message.run(frame) if message.waits else message.run(frame)
-            raise AssertionError(await pipe.force_deep(text))
+            text = await pipe.force_deep(text)
+            weigh(text)
+            raise AssertionError(text)
 
         return Code(run, waits=True)
 
@@ -328,7 +330,8 @@ class Statements(Assignments):
                     if not isinstance(error, _error_types(kinds)):
                         continue
                 if store is not None:
-                    store(frame, error)
+                    # With its traceback it would hold all that was under way.
+                    store(frame, error.with_traceback(None))
                 handled.append(error)
                 try:
                     jump = await block.run(frame) if block.waits else block.run(frame)
@@ -350,7 +353,7 @@ class Statements(Assignments):
         """
         pipe = self.pipe
         begin = pipe.enter_try()
-        depth, handled = self.machine.depth, len(self.machine.handled)
+        handled = len(self.machine.handled)
         jump: Jump | None = None
         error: Exception | None = None
         try:
@@ -369,7 +372,6 @@ class Statements(Assignments):
                 if entry.index < begin or entry.error is None:
                     raise
                 pipe.take_back(entry)
-                self.machine.depth = depth
                 del self.machine.handled[handled:]
                 error, jump = entry.error, None
                 with_line(error, entry.line)

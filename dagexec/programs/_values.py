@@ -12,19 +12,20 @@ found in the tables below, by the exact type of the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, TypeVar, final
 
 from dagexec.programs._errors import LimitReached
 from dagexec.programs._sets import in_order, shown, taken_from
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 # Characters of a text, items of a container, and values in a nested one.
 MOST: Final = 1_000_000
 # Values and characters of a nested value that is written out.
 WRITTEN: Final = 200_000
-# Bits of an integer: some 30,000 digits.
-BITS: Final = 100_000
+# Bits of an integer: some 9,900 digits. Python writes out 4,300 at most.
+BITS: Final = 32_768
 
 _TEXT: Final = (
     "capitalize casefold center count encode endswith expandtabs find index isalnum isalpha isascii"
@@ -93,7 +94,9 @@ FORMATS: Final[dict[type, Callable[[str], None]]] = {}
 PURE_NAMES: Final[frozenset[str]] = frozenset().union(*PURE.values())
 CHANGING_NAMES: Final[frozenset[str]] = frozenset().union(*CHANGING.values())
 CONTAINERS: Final = (list, dict, set, tuple, frozenset)
+_CONTAINERS: Final[frozenset[type]] = frozenset(CONTAINERS)
 MUTABLE: Final = (list, dict, set)
+_HASHED: Final = (dict, set, frozenset)
 VIEWS: Final[tuple[type, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
@@ -124,10 +127,60 @@ class Builtin:
 class Meter:
     """Counts what an operation took beyond what its values tell, in steps of a program.
 
-    Whoever runs a program next is charged for it: what it says is how much, not who.
+    The program that takes its turn is charged for it.
     """
 
     spent = 0
+
+
+class Rate(NamedTuple):
+    """What an operation takes: one step for 2 ** `text` characters, 2 ** `items` items."""
+
+    text: int
+    items: int
+    # Whether it makes what is in its result.
+    fresh: bool = False
+
+
+USUAL: Final = Rate(10, 6)
+COPIES: Final = Rate(13, 8)
+# Takes no longer for large values.
+QUICK: Final = Rate(64, 64)
+FRESH: Final = Rate(10, 6, fresh=True)
+# Of functions that are not usual; some have theirs as an attribute.
+RATES: Final[dict[Any, Rate]] = {}
+METHOD_RATES: Final[dict[str, Rate]] = {
+    **dict.fromkeys(
+        ["get", "keys", "values", "items", "startswith", "endswith", "bit_length"], QUICK
+    ),
+    **dict.fromkeys(["copy", "union"], COPIES),
+    **dict.fromkeys(
+        [
+            "split",
+            "rsplit",
+            "splitlines",
+            "partition",
+            "rpartition",
+            "findall",
+            "finditer",
+            "group",
+            "groups",
+            "groupdict",
+        ],
+        FRESH,
+    ),
+}
+
+
+def rate_of(function: Callable[..., Any]) -> Rate:
+    """Return what a function takes for large values."""
+    return getattr(function, "rate", None) or RATES.get(function, USUAL)
+
+
+def rated(function: _F, rate: Rate) -> _F:
+    """Give a function what it takes."""
+    function.rate = rate  # type: ignore[attr-defined]
+    return function
 
 
 def too_large(what: str, limit: int) -> LimitReached:
@@ -141,12 +194,64 @@ def fits(size: int, what: str) -> None:
         raise too_large(what, MOST)
 
 
-def weigh(value: Any, limit: int = WRITTEN) -> int:
+def weigh(value: Any, limit: int = WRITTEN, what: str = "a value written out") -> int:
     """Return how many values and characters writing a nested value out takes.
 
     What is shared counts each time; a container inside of itself is written as three dots. Raises
     LimitReached above `limit`.
     """
+    if type(value) not in CONTAINERS:
+        return len(value) if type(value) is str else 1
+    # Of containers that were come to, the weight; 0 while what is in them is being counted.
+    known: dict[int, int] = {}
+    stack: list[Any] = [value]
+    while stack:
+        item = stack[-1]
+        if id(item) not in known:
+            known[id(item)] = 0
+            inner = _inner(item)
+            if any(known.get(id(each)) == 0 for each in inner):
+                return _walked(value, limit, what)
+            stack += inner
+            if inner:
+                continue
+        stack.pop()
+        if not known[id(item)]:
+            known[id(item)] = _weight(item, known)
+            if known[id(item)] > limit:
+                raise too_large(what, limit)
+    return known[id(value)]
+
+
+def _inner(value: Any) -> list[Any]:
+    if is_flat(value):
+        return []
+    return [each for each in elements(value) if type(each) in CONTAINERS]
+
+
+def _weight(value: Any, known: dict[int, int]) -> int:
+    """Return the weight of a container, all of whose containers are known."""
+    total = 1
+    if is_flat(value):
+        items = elements(value)
+        kinds = set(map(type, items))
+        if str not in kinds:
+            return total + len(items)
+        if len(kinds) == 1:
+            return total + sum(map(len, items)) + len(items)
+    for each in elements(value):
+        kind = type(each)
+        total += known[id(each)] if kind in CONTAINERS else len(each) if kind is str else 1
+    return total
+
+
+def is_flat(value: Any) -> bool:
+    """Whether no container is in a container."""
+    return _CONTAINERS.isdisjoint(map(type, elements(value)))
+
+
+def _walked(value: Any, limit: int, what: str) -> int:
+    """Return what `weigh` does, of a value with a container inside of itself."""
     total = 0
     above: set[int] = set()
     stack: list[Any] = [value]
@@ -158,7 +263,7 @@ def weigh(value: Any, limit: int = WRITTEN) -> int:
         kind = type(item)
         total += len(item) if kind is str else 1
         if total > limit or len(stack) > limit:
-            raise too_large("a value written out", limit)
+            raise too_large(what, limit)
         if kind in CONTAINERS and id(item) not in above:
             above.add(id(item))
             stack.append(_Leave(id(item)))
@@ -168,7 +273,7 @@ def weigh(value: Any, limit: int = WRITTEN) -> int:
 
 @final
 class _Leave:
-    """Marks the place in `weigh` at which a container has been counted."""
+    """Marks the place in `_walked` at which a container has been counted."""
 
     __slots__ = ("container",)
 
@@ -176,25 +281,59 @@ class _Leave:
         self.container = container
 
 
-def elements(value: Any) -> Iterable[Any]:
+def compared(*values: Any) -> None:
+    """Count what comparing nested values takes; raise LimitReached where it would not end."""
+    for value in values:
+        items = list(value) if type(value) in VIEWS else value
+        if type(items) in CONTAINERS and not is_flat(items):
+            Meter.spent += weigh(items, MOST, "a value that is compared") >> USUAL.items
+
+
+def ordered(values: Any) -> Any:
+    """Return values that are about to be put in order; count what comparing them takes."""
+    if not is_flat(values):
+        before = Meter.spent
+        compared(*values)
+        Meter.spent += (Meter.spent - before) * len(values).bit_length()
+    return values
+
+
+def key_of(value: Any) -> Any:
+    """Return a value that is about to be a key; raise LimitReached for a hash without end."""
+    if type(value) is tuple and not is_flat(value):
+        weigh(value, WRITTEN, "a key")
+    return value
+
+
+def keys(values: Any) -> Any:
+    """Return values that are about to be keys; see `key_of`."""
+    if tuple in map(type, values):
+        for each in values:
+            key_of(each)
+    return values
+
+
+def elements(value: Any) -> Collection[Any]:
     """Return what iterating over a container's first level gives, keys and values of a dict."""
     return [*value, *value.values()] if type(value) is dict else value
 
 
 def text_of(value: Any) -> str:
     """Return `str(value)`, of a value that is not too large to be written out."""
+    return str(_fitting(value))
+
+
+def _fitting(value: Any) -> Any:
+    """Return a value that is about to be written out; raise LimitReached if it is too large."""
     if type(value) in CONTAINERS or type(value) in VIEWS:
         weigh(list(value) if type(value) in VIEWS else value)
-        value = shown(value)
-    return str(value)
+        return shown(value)
+    return value
 
 
 def repr_of(value: Any) -> str:
     """Return `repr(value)`, of a value that is not too large to be written out."""
-    if type(value) in CONTAINERS or type(value) in VIEWS:
-        weigh(list(value) if type(value) in VIEWS else value)
-        value = shown(value)
-    return repr(value)
+    return repr(_fitting(value))
 
 
 def formatted(value: Any, spec: str) -> str:
@@ -229,6 +368,7 @@ def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) 
         allowed = name in PURE.get(kind, ()) or name in CHANGING.get(kind, ())
     if not allowed:
         raise AttributeError(_no_attribute(value, name))
+    _guard_keys(kind, args)
     guard = GUARDS.get((kind, name))
     if guard is not None:
         guard(value, args, named)
@@ -239,6 +379,13 @@ def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) 
     result = getattr(value, name)(*args, **named)
     # A tuple with names is one without: of an object of Python's own only what it holds.
     return tuple(result) if isinstance(result, tuple) and type(result) is not tuple else result
+
+
+def _guard_keys(kind: type, args: tuple[Any, ...]) -> None:
+    if kind in _HASHED:
+        for each in args:
+            if type(each) in CONTAINERS:
+                keys(key_of(each))
 
 
 def attribute(value: Any, name: str) -> Any:
@@ -275,9 +422,14 @@ def _replace(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
 
 
 def _join(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
-    if len(args) == 1 and type(args[0]) in (list, tuple):
+    if len(args) == 1 and type(args[0]) in (*CONTAINERS, *VIEWS, str):
         texts = [len(each) for each in args[0] if type(each) is str]
         fits(sum(texts) + len(value) * len(args[0]), "the text")
+
+
+def _sought(value: Any, args: tuple[Any, ...], _named: dict[str, Any]) -> None:
+    if args and type(args[0]) in CONTAINERS:
+        compared(value, args[0])
 
 
 def _expand(value: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -302,4 +454,5 @@ GUARDS: Final[dict[tuple[type, str], Callable[[Any, tuple[Any, ...], dict[str, A
     (str, "replace"): _replace,
     (str, "join"): _join,
     (list, "extend"): _extend,
+    **{(kind, name): _sought for kind in (list, tuple) for name in ("index", "count", "remove")},
 }
