@@ -211,7 +211,9 @@ class Assignments(Forms):
         pipe = self.pipe
 
         async def unpack(frame: Frame, value: Any) -> None:
-            parts = pipe.copying(_parts(await pipe.force(value), len(stores), starred))
+            parts = _parts(await pipe.force(value), len(stores), starred)
+            if starred is not None:
+                pipe.copying(parts[starred])
             for store, part in zip(stores, parts, strict=True):
                 await store(frame, part)
 
