@@ -24,9 +24,10 @@ No clock, no loop, no I/O: `calls` fills with what may start, `settle` is told w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar, final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, final
 
+from dagexec.programs._costs import Costs
 from dagexec.programs._entries import Ready, Squash, pause
 from dagexec.programs._errors import LimitReached, with_line
 from dagexec.programs._memory import MOST_BYTES, Memory
@@ -44,28 +45,16 @@ from dagexec.programs._promise import (
     reaches,
 )
 from dagexec.programs._scopes import Frame
-from dagexec.programs._values import CONTAINERS, COPIES, VIEWS, Meter, rate_of
+from dagexec.programs._values import CONTAINERS
 
 # Steps between two turns of the event loop: a few milliseconds.
 _BREATH: Final = 1_000
-# From this size on a value is charged for, each time that it is read; from this one on, remembered.
-_LARGE: Final = 1_000
-_SOME: Final = 50
-_SIZED: Final = (str, *CONTAINERS)
-_COPIED: Final = (*_SIZED, *VIEWS)
-# Integers from here on are charged for as texts are.
-_NUMBER: Final = 1 << 2_000
 # Entries that have not retired: a program that has more waits for the oldest.
 _MOST_OPEN: Final = 50_000
-_V = TypeVar("_V")
-_TOLD: Final = (
-    "; most of them copied large values: to add to a list write xs.append(x) in the place of"
-    " xs = xs + [x], and to put a text together, ''.join(parts)"
-)
 
 
 @final
-class Pipeline:
+class Pipeline(Costs):
     """The entries of one program that have not retired."""
 
     def __init__(
@@ -75,19 +64,14 @@ class Pipeline:
         max_memory: int = MOST_BYTES,
     ) -> None:
         """Begin empty."""
+        super().__init__(max_steps, Memory(max_memory, self._held))
         self.line = 0
-        # What the program has done, in statements; an operation on a large value counts as many.
-        self.steps = 0
         # When the event loop must turn again.
         self.pause_at = _BREATH
         # Whether it gave up its turn without having to wait.
         self.breathing = False
-        self.max_steps = max_steps
-        # Those of the steps that large values took.
-        self._copied = 0
         # The variables of functions that have begun and not ended, innermost last.
         self.frames: list[Frame] = []
-        self.memory = Memory(max_memory, self._held)
         self.max_calls = max_calls
         # Calls that may start, for the driver to take.
         self.calls: deque[Ready] = deque()
@@ -150,7 +134,7 @@ class Pipeline:
         missing: list[Promise] = []
         values = tuple([self._there(each, missing, deep=deep) for each in inputs])
         if not missing:
-            return self._computing(function, values)
+            return self.computing(function, values)
         if copied:
             values = tuple([copied_value(each, {}) for each in values])
         entry = self._enter()
@@ -162,50 +146,6 @@ class Pipeline:
         if not copied and any(type(each) in CONTAINERS for each in values):
             self._readers[entry] = None
         return entry
-
-    def _computing(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
-        result = function(*values)
-        if Meter.spent:
-            self.charge(Meter.spent)
-            Meter.spent = 0
-        for each in values:
-            if type(each) in _SIZED and len(each) > _LARGE:
-                rate = rate_of(function)
-                self.charge(len(each) >> (rate.text if type(each) is str else rate.items))
-        if type(result) in CONTAINERS and rate_of(function).fresh:
-            self.memory.made_all(result)
-        return self.copying(result)
-
-    def copying(self, value: _V) -> _V:
-        """Return a value that was made, or is about to be copied, and count how large it is."""
-        made: Any = value
-        kind = type(made)
-        if kind in _COPIED:
-            size = len(made)
-            if size > _SOME:
-                if size > _LARGE:
-                    self.charge(size >> (COPIES.text if kind is str else COPIES.items))
-                self.memory.made(value)
-        elif kind is int and not -_NUMBER < made < _NUMBER:
-            self.charge(1)
-            self.memory.made(value)
-        return value
-
-    def grown(self, value: Any) -> None:
-        """Count a container that has grown, item by item."""
-        self.memory.made(value)
-
-    def charge(self, steps: int) -> None:
-        """Count what an operation on a large value takes; raise LimitReached at the end."""
-        self.steps += steps
-        self._copied += steps
-        if self.steps > self.max_steps:
-            self._too_many_steps()
-
-    def _too_many_steps(self) -> None:
-        msg = f"a program may take {self.max_steps:,} steps"
-        copies = 2 * self._copied > self.steps
-        raise LimitReached(msg + (_TOLD if copies else "; this one does not end"))
 
     def _held(self) -> list[Any]:
         """Return what holds values of the program beside the large ones themselves."""
@@ -374,7 +314,7 @@ class Pipeline:
             self._await(entry, missing)
             return None
         try:
-            return self._computing(entry.function, values), None
+            return self.computing(entry.function, values), None
         except Exception as error:  # noqa: BLE001 - raised in the program, at its place
             return None, error
 
@@ -441,7 +381,7 @@ class Pipeline:
     async def breathe(self) -> None:
         """Let the event loop turn in a long loop; find out what failed meanwhile."""
         if self.steps > self.max_steps:
-            self._too_many_steps()
+            self.too_many_steps()
         self.pause_at = self.steps + _BREATH
         self.memory.stepped(_BREATH)
         self.breathing = True
