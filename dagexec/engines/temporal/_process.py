@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
@@ -35,6 +36,10 @@ _log: Final = logging.getLogger("dagexec")
 STICKY: Final = timedelta(seconds=2)
 # Calls at a time, where there is no limit.
 _UNLIMITED: Final = 1000
+# Seconds after which a worker that ends was no mistake from the beginning.
+_BRIEF: Final = 1.0
+# What a worker does: its queue, its activities, and whether it decides.
+_Part: TypeAlias = "tuple[QueueSpec, list[Any], bool]"
 # Seconds that connecting may take.
 _CONNECT: Final = 10.0
 
@@ -68,14 +73,15 @@ class Process:
         """Prepare; nothing is opened."""
         self._setting = setting
         self.loop = asyncio.get_running_loop()
-        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
+        # Those that work, by the task that lets them.
+        self._workers: dict[asyncio.Task[None], Worker] = {}
 
     async def open(self) -> Client:
         """Connect, and begin to work; raises DagexecError if the server cannot be reached."""
         client = self._setting.client or await self._connected()
         try:
             await self._check(client)
-            made = self._made(client)
+            made = [(self._worker(client, *each), each) for each in self._parts(client)]
         except RuntimeError as error:
             # The library's text goes on with where in it that was.
             line = " ".join(str(error).partition("Stack backtrace")[0].split())[:300]
@@ -84,40 +90,52 @@ class Process:
                 " process a client of its own, or another name, and none that is lazy"
             )
             raise DagexecError(msg) from error
-        for worker in made:
-            self._workers.append((worker, asyncio.create_task(self._run(worker))))
+        for worker, part in made:
+            task = asyncio.create_task(self._run(worker, client, part))
+            self._workers[task] = worker
         return client
 
     async def close(self) -> None:
         """End what runs here: what has not ended within `grace` goes on elsewhere."""
-        workers, self._workers = self._workers, []
-        tasks = [task for _, task in workers]
-        for worker, _ in workers:
-            tasks.append(asyncio.create_task(worker.shutdown()))
+        workers, self._workers = self._workers, {}
+        tasks = [*workers]
+        tasks += [asyncio.create_task(worker.shutdown()) for worker in workers.values()]
         if tasks:
             await asyncio.wait(tasks)
 
-    @staticmethod
-    async def _run(worker: Worker) -> None:
-        try:
-            await worker.run()
-        except Exception:  # noqa: BLE001 - an engine that only asks goes on without it
-            _log.exception("a worker of Temporal ended; open the engine again")
+    async def _run(self, worker: Worker, client: Client, part: _Part) -> None:
+        """Let a worker work; one that its library ended, after a while, has a successor."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the checkers
+        while True:
+            begun = time.monotonic()
+            try:
+                return await worker.run()
+            except Exception as error:  # noqa: BLE001 - an engine that only asks goes on without it
+                lasts = time.monotonic() - begun > _BRIEF and task in self._workers
+                then = "another one takes its place" if lasts else "open the engine again"
+                _log.warning("a worker of Temporal ended, and %s: %s", then, error, exc_info=True)
+                if not lasts:
+                    return None
+            worker = self._workers[task] = self._worker(client, *part)
 
-    def _made(self, client: Client) -> list[Worker]:
+    def _parts(self, client: Client) -> list[_Part]:
         setting = self._setting
         body = Calls(client, setting.executor, setting.values, setting.beat)
-        workers: list[Worker] = []
+        parts: list[_Part] = []
         for queue in setting.queues:
             decides = setting.decides and not queue.part
             calls = setting.calls and (queue.part != "" or setting.common)
             if decides or calls:
-                activities = [body.call] if calls else []
-                workers.append(self._worker(client, queue, activities, decides=decides))
-        return workers
+                parts.append((queue, [body.call] if calls else [], decides))
+        return parts
 
     def _worker(
-        self, client: Client, queue: QueueSpec, activities: list[Any], *, decides: bool
+        self,
+        client: Client,
+        queue: QueueSpec,
+        activities: list[Any],
+        decides: bool,  # noqa: FBT001 - of a part
     ) -> Worker:
         setting = self._setting
         beat = timedelta(seconds=setting.beat)

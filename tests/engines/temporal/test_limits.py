@@ -510,3 +510,18 @@ async def test_a_client_that_cannot_be(address, name):
             assert "\n" not in str(caught.value)
     async with engine_at(address, name, client=client) as engine, asyncio.timeout(20):
         assert (await engine.run([Call("a", "length", {"value": [1]})])).ok
+
+
+async def test_a_worker_that_its_library_ends(address, name, caplog):
+    """Another one takes its place, and whoever waits gets a report."""
+    async with engine_at(address, name) as engine, asyncio.timeout(40):
+        await asyncio.sleep(1.2)
+        (worker,) = engine._process._workers.values()  # type: ignore[union-attr]
+        broken = RuntimeError("it lost its thread")
+        worker._activity_worker._fail_worker_exception_queue.put_nowait(broken)  # type: ignore[union-attr]
+        report = await engine.run([Call("a", "length", {"value": [1]})])
+        while worker in engine._process._workers.values():  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)
+        again = await engine.run([Call("a", "length", {"value": [1, 2]})])
+    assert (report.ok, again.outputs) == (True, {"a": 2})
+    assert "another one takes its place" in caplog.text
