@@ -155,9 +155,10 @@ class _Desk:
 
     def turn(self, calls: Sequence[Spoken]) -> Turn:
         """Return the turn of these calls; called in its event loop."""
+        past = [earlier for _, earlier in self._past]
 
         def history() -> Iterable[Spoken]:
-            return [each for _, earlier in self._past for each in earlier]
+            return [each for earlier in past for each in earlier]
 
         conversation = Conversation(calls, history, references=self.references)
         return Turn(self._crew, conversation)

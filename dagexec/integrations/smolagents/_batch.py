@@ -61,7 +61,7 @@ class Leaving(Exception):
 class Batch:
     """The tool calls of one reply."""
 
-    home: Home
+    home: Home | None
     turn: Callable[[], Turn]
     records: list[Record]
     process: Process
@@ -74,7 +74,8 @@ class Batch:
 
     def run(self) -> Iterator[Record]:
         """Yield each call as it ends; whoever stops reading ends them all."""
-        with self.home.lent() as loop:
+        home, self.home = self.home, None
+        with home.lent() as loop:
             self._loop = loop
             loop.call_soon_threadsafe(self._begin, copy_context())
             try:
@@ -85,6 +86,8 @@ class Batch:
             finally:
                 self.stop()
                 self._over.wait()
+                # Timers of the loop that were cancelled hold this for a while, but not the agent.
+                self.process, self.turn, self.records = _gone, _gone, []
 
     def stop(self) -> None:
         """End what still runs, from any thread."""
@@ -156,6 +159,11 @@ class Batch:
             raise leaving from error
         record.output = output
         return value_of(output.output)
+
+
+def _gone(*_: Any) -> Any:
+    """Stand in the place of what a turn that has ended does no more."""
+    raise CallError("the turn has ended")
 
 
 def value_of(output: Any) -> Any:

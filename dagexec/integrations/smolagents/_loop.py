@@ -13,10 +13,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, final
 
+from dagexec import DagexecError
 from dagexec._concurrency import forks
 
 # Seconds for which an agent's loop waits for another turn.
-IDLE_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 2.0
 # Seconds that the end of the interpreter waits for a loop.
 _PATIENCE: Final = 1.0
 
@@ -39,6 +40,8 @@ class Home:
             thread = self._thread
             if thread is None or not thread.take():
                 thread = self._thread = _Thread()
+                # Agents that are made for one question leave no idle threads.
+                weakref.finalize(self, thread.end).atexit = False
             elif thread.is_here():
                 # Who waits here holds up the loop that it would wait for.
                 thread.give_back()
@@ -73,6 +76,7 @@ class _Thread:
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="dagexec smolagents", daemon=True)
         self._thread.start()
 
@@ -96,7 +100,9 @@ class _Thread:
     def turning(self) -> asyncio.AbstractEventLoop:
         """Return the loop as soon as it turns."""
         self._started.wait()
-        assert self._loop is not None  # noqa: S101 - set before `_started`
+        if self._loop is None:
+            msg = "no event loop could be started for the agent's calls; the cause is below"
+            raise DagexecError(msg) from self._error
         return self._loop
 
     def end(self) -> None:
@@ -122,9 +128,12 @@ class _Thread:
             asyncio.run(self._live())
         except asyncio.CancelledError:
             pass
+        except Exception as error:  # noqa: BLE001 - too many open files; raised where it is waited
+            self._error = error
         finally:
             with self._lock:
                 self._over = True
+            self._started.set()
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()

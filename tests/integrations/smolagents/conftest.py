@@ -125,14 +125,13 @@ def left_over():
 
     def look():
         threads = [home._thread for home in list(_loop._HOMES) if home._thread is not None]
-        # One that ends has tasks of its own.
-        loops = [(each._loop, each._main) for each in threads if each._loop and not each._over]
+        # A loop that ends has tasks of its own, so that is asked last.
         return [
             task
-            for loop, main in loops
-            if not loop.is_closed()
-            for task in asyncio.all_tasks(loop)
-            if task is not main
+            for each in threads
+            if each._loop is not None
+            for task in asyncio.all_tasks(each._loop)
+            if task is not each._main and not each._over
         ]
 
     return look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import subprocess
@@ -379,6 +380,31 @@ def test_one_loop_for_all_turns_of_an_agent(script, talk, monkeypatch):
     agent.model.replies[:] = [[("search", {"query": "c"})], "end"]
     assert agent.run("go") == "end"
     assert len(loops) == 2
+
+
+def test_an_agent_that_is_gone_leaves_no_loop(script, talk):
+    """One is made for each question in a service."""
+    before = set(living())
+    agent = talk(script([("search", {"query": "a"})], "end"))
+    agent.run("go")
+    (loop,) = set(living()) - before
+    del agent
+    gc.collect()
+    loop.join(1.5)  # sooner than it would for want of turns
+    assert not loop.is_alive()
+
+
+def test_a_loop_that_cannot_start(script, talk, monkeypatch):
+    """The agent is told why, and does not wait."""
+
+    def refuse(coroutine):
+        coroutine.close()
+        raise OSError("Too many open files")
+
+    agent = talk(script([("search", {"query": "a"})], "end"))
+    monkeypatch.setattr(_loop.asyncio, "run", refuse)
+    with pytest.raises(DagexecError, match="no event loop"):
+        agent.run("go")
 
 
 def test_an_agent_within_its_own_loop(script, talk):
