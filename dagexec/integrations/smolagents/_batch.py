@@ -22,7 +22,6 @@ from dagexec import CallError, Outcome
 from dagexec.integrations._turns.answers import answer_to
 from dagexec.integrations._turns.conversation import Spoken, parsed
 from dagexec.integrations._turns.turn import Turn
-from dagexec.integrations.smolagents._loop import Home
 from dagexec.lowlevel import run_in_thread
 
 _STOPPED: Final = "Cancelled: the agent was interrupted. It may have taken effect."
@@ -61,7 +60,7 @@ class Leaving(Exception):
 class Batch:
     """The tool calls of one reply."""
 
-    home: Home | None
+    home: Any  # a `Home`, until it runs
     turn: Callable[[], Turn]
     records: list[Record]
     process: Process
