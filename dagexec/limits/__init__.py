@@ -125,7 +125,7 @@ Four clients with `peers="auto"` are refused 0.04 to 0.20 times a request, eight
 0.15 to 0.31 times, and take within 3 % (within 9 % where there are no headers); with no option at
 all, 0.4 to 1.6 times. With four
 real processes and 1,600 requests (`python -m tests.benchmarks.machines`) a store keeps refusals to
-a few or none, and all take 1.02 to 1.09 of the least time on two busy cores.
+a few or none, and all take 1.01 to 1.03 of the least time on two busy cores.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from dagexec.engines.temporal._wire import ANSWER, PAGE, PAYLOAD, RUN, Packed, d
 # `_launches` and `_wire`, are a part of the format: with others a history does not replay.
 MOVE_EVENTS: Final = 20_000
 MOVE_BYTES: Final = 30_000_000
+# Updates that one history takes in: the server refuses more than 2,000, for good.
+MOVE_UPDATES: Final = 1_500
 # Events of a call that is under way, and has still to end.
 _EVENTS: Final = 6
 # Seconds until the next task of a workflow, where no event brings one.
@@ -63,6 +65,8 @@ class RunWorkflow:
         self._answers: dict[str, Any] = self._state.get("answers", {})
         # How many answers were taken since the run began.
         self._taken: int = self._state.get("taken", 0)
+        # Updates that this history took in.
+        self._updates = 0
         self._cancelled: bool = self._state.get("cancelled", False)
         # Nothing goes on by itself: the run waits for answers, or has ended.
         self._resting = False
@@ -160,10 +164,19 @@ class RunWorkflow:
         self._resting = True
         self._set_timer(None)
         while not self._answers and not self._cancelled:
-            if workflow.info().is_continue_as_new_suggested() and not self._stays:
+            suggested = workflow.info().is_continue_as_new_suggested() or self._is_full
+            if suggested and not self._stays:
                 await self._move()
                 continue
-            await self._until(lambda: bool(self._answers or self._cancelled))
+            await self._until(
+                lambda: bool(
+                    self._answers or self._cancelled or (self._is_full and not self._stays)
+                )
+            )
+
+    @property
+    def _is_full(self) -> bool:
+        return self._updates >= MOVE_UPDATES
 
     def _take_answers(self) -> dict[str, Any]:
         waiting = {*self._drive.waiting}
@@ -210,7 +223,8 @@ class RunWorkflow:
     def _is_to_move(self) -> bool:
         info = workflow.info()
         events = info.get_current_history_length() + _EVENTS * self._launches.under_way
-        if self._stays or (events < MOVE_EVENTS and info.get_current_history_size() < MOVE_BYTES):
+        is_small = events < MOVE_EVENTS and info.get_current_history_size() < MOVE_BYTES
+        if self._stays or (is_small and not self._is_full):
             return False
         self._stays = len(self._state_now()) > PAYLOAD
         return not self._stays
@@ -234,6 +248,7 @@ class RunWorkflow:
     @workflow.update(name="ended")
     async def ended(self, number: int) -> int:
         """Wait until all answers up to this one are taken in, and nothing goes on by itself."""
+        self._updates += 1
         await workflow.wait_condition(
             lambda: self._moving or (self._resting and self._taken >= number)
         )
@@ -244,6 +259,7 @@ class RunWorkflow:
     @workflow.update(name="answer")
     async def answer(self, text: str | bytes) -> int:
         """Take answers in; return the number of the last."""
+        self._updates += 1
         given = json.loads(unpack(text))
         if len(text) > ANSWER // 2:
             self._launches.take_in(len(text))

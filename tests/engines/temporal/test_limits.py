@@ -26,7 +26,7 @@ from dagexec import (
     tool,
 )
 from dagexec.limits import Limiter, Rate
-from tests.engines.temporal.server import binary
+from tests.engines.temporal.server import binary, served
 from tests.engines.temporal.test_runs import events, exists, handle_of, statuses
 
 if TYPE_CHECKING:
@@ -196,6 +196,27 @@ class TestMoves:
             assert (await handle_of(engine, "r").describe()).run_id != first
             assert await events(engine, "r") < 60
             assert (await engine.run(plan, run_id="r")).to_dict() == report.to_dict()
+
+    async def test_by_who_asks_again_and_again(self, needed, name, monkeypatch):
+        """A server takes so many updates of one history, and refuses all that come then."""
+        from dagexec.engines.temporal import _workflow
+
+        monkeypatch.setattr(_workflow, "MOVE_UPDATES", 10)
+        plan = [Call("p", "pay"), Call("q", "pay")]
+        with served("history.maxTotalUpdates=20") as own:
+            async with engine_at(own.address, name) as engine, asyncio.timeout(40):
+                for _ in range(25):
+                    report = await engine.run(plan, run_id="r")
+                    assert {*statuses(report).values()} == {"pending"}
+                await engine.resume("r", {"p": Approve()})
+                busy = [Call("n", "nap", {"seconds": 2}), Call("l", "length", {"value": [1]})]
+                asked = [engine.run(busy, run_id="s") for _ in range(9)]
+                first = asyncio.create_task(engine.run(busy, run_id="s"))
+                await asyncio.sleep(0.5)
+                reports = await asyncio.gather(first, *asked)
+                report = await engine.resume("r", {"q": Approve()})
+        assert report.ok
+        assert all(each.ok for each in reports)
 
     @pytest.fixture
     def early(self, monkeypatch):
