@@ -228,7 +228,7 @@ class Calls(Containers):
                 fits(len(target), "the list")
                 pipe.grown(target)
             target.append(value)
-            if pipe.takes_back:
+            if pipe.tries and pipe.takes_back:
                 pipe.undo(target.pop)
             return None
 

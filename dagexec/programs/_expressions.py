@@ -186,7 +186,7 @@ class Expressions:
         def store(frame: Frame, value: Any) -> None:
             for _ in range(depth):
                 frame = frame.parent  # type: ignore[assignment] # `find` counted them
-            if pipe.takes_back:
+            if pipe.tries and pipe.takes_back:
                 pipe.undo(restore, frame.vars, name, frame.vars.get(name, MISSING))
             frame.vars[name] = value
 
