@@ -13,7 +13,8 @@ from typing import Any, Final
 from dagexec.programs._containers import Containers, mapping
 from dagexec.programs._expressions import iterable
 from dagexec.programs._functions import member
-from dagexec.programs._machine import Code, ToolFunction
+from dagexec.programs._machine import Code, Function, ToolFunction
+from dagexec.programs._patterns import REPLACED, matches
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import Frame, Scope
 from dagexec.programs._values import (
@@ -38,6 +39,7 @@ _SHALLOW: Final = frozenset(
 # Methods that look at, or move, all items of a list; from so many on they are charged for.
 _MOVING: Final = ("insert", "pop", "remove", "reverse")
 _LARGE: Final = 1_000
+_REPLACING: Final = ("sub", "subn")
 # Functions whose own form takes no stars.
 _PLAIN: Final = ("isinstance", "sorted", "next", "any", "all", "sum", "set", "frozenset")
 # Functions whose result is no container.
@@ -85,6 +87,8 @@ class Calls(Containers):
 
                 return Code(gather, waits=True)
             return self.expr(node.args[0] if node.args else ast.Constant(None), scope)
+        if module == "re" and name in _REPLACING and not spreads(node):
+            return self._replacing(node, name, None, scope)
         function = member(module, name)
         if type(function) is not Builtin:
             return self._any_call(node, Code(lambda _frame: function), scope)
@@ -175,6 +179,8 @@ class Calls(Containers):
         if spreads(node):
             return self._spread_method(node, function, scope)
         name = function.attr
+        if name in _REPLACING:
+            return self._replacing(node, name, self.expr(function.value, scope), scope)
         parts = [self.expr(function.value, scope)]
         parts += [self.expr(each, scope) for each in node.args]
         parts += [self.expr(each.value, scope) for each in node.keywords]
@@ -188,6 +194,48 @@ class Calls(Containers):
 
         apply.rate = METHOD_RATES.get(name, USUAL)  # type: ignore[attr-defined]
         return self.strict(node, parts, lambda *values: operate(apply, values, deep=deep))
+
+    def _replacing(self, node: ast.Call, name: str, owner: Code | None, scope: Scope) -> Code:
+        """Compile `re.sub`, whose replacement may be a function of the program."""
+        values_of, named_of = self.spread_values(node.args, scope), self._named(node, scope)
+        pipe, places = self.pipe, REPLACED if owner is None else REPLACED[1:4]
+        line = node.lineno if self.spread else None
+
+        def otherwise(pattern: Any, args: list[Any], named: dict[str, Any]) -> Any:
+            if owner is None:
+                return member("re", name).call(*args, **named)
+            return method(pattern, name, tuple(args), named)
+
+        async def run(frame: Frame) -> Any:
+            pattern = None
+            if owner is not None:
+                pattern = await owner.run(frame) if owner.waits else owner.run(frame)
+            args, named = await values_of(frame), await named_of(frame)
+            if line is not None:
+                pipe.line = line
+            given = {"pattern": pattern, **dict(zip(places, args, strict=False)), **named}
+            if type(given.get("repl")) is Function and "string" in given:
+                return await self._replaced(name, await pipe.force_deep(given))
+            return pipe.operate(otherwise, (pattern, args, named), deep=True)
+
+        return Code(run, waits=True)
+
+    async def _replaced(self, name: str, given: dict[str, Any]) -> Any:
+        """Put what a function of the program returns in the place of each match."""
+        pipe, text, parts, at, size = self.pipe, given["string"], list[str](), 0, 0
+        number = 0
+        for found in matches(given):
+            begin, end = found.span()
+            new = await pipe.force_deep(await self.machine.call(given["repl"], [found], {}))
+            if new is not None and type(new) is not str:
+                msg = f"expected str instance, {type(new).__name__} found"
+                raise TypeError(f"sequence item {len(parts) + (at < begin)}: {msg}")
+            size += begin - at + len(new or "")
+            fits(size, "the text")
+            parts += [each for each in (text[at:begin], new) if each]
+            at, number = end, number + 1
+        made = pipe.copying("".join([*parts, text[at:]]))
+        return made if name == "sub" else (made, number)
 
     def _spread_method(self, node: ast.Call, function: ast.Attribute, scope: Scope) -> Code:
         base, name = self.expr(function.value, scope), function.attr

@@ -136,7 +136,7 @@ class Pattern:
         """Return the parts of a text between matches, and the groups of these."""
         parts: list[Any] = []
         at = 0
-        for found in self._some(string, maxsplit):
+        for found in self.some(string, maxsplit):
             begin, end = found.span()
             parts += [string[at:begin], *found.groups()]
             at = end
@@ -149,12 +149,12 @@ class Pattern:
     def subn(self, repl: Any, string: Any, count: int = 0) -> tuple[str, int]:
         """Return what `sub` does, and how many matches there were."""
         if type(repl) is not str:
-            msg = "a replacement is a text here, no function; write a loop over re.finditer(…)"
+            msg = "a replacement is a text here, no function; write re.sub(…, lambda m: …, …)"
             raise TypeError(msg)
         template = _template(repl, self._regex)
         parts: list[str] = []
         at = number = size = 0
-        for found in self._some(string, count):
+        for found in self.some(string, count):
             begin, end = found.span()
             texts = [each if isinstance(each, str) else found.group(each) for each in template]
             new = "".join([each or "" for each in texts])
@@ -164,7 +164,8 @@ class Pattern:
             at, number = end, number + 1
         return "".join([*parts, string[at:]]), number
 
-    def _some(self, text: Any, count: Any) -> Iterator[Match]:
+    def some(self, text: Any, count: Any) -> Iterator[Match]:
+        """Yield the first `count` matches of a text, all of them for 0."""
         for number, spans in enumerate(self._regex.all(_text(text)), 1):
             yield Match(self._regex, text, spans)
             if number == count:
@@ -195,6 +196,16 @@ def _pattern(pattern: Any, flags: Any = 0) -> Pattern:
     if type(pattern) is not str:
         raise TypeError("first argument must be string or compiled pattern")
     return _compiled(pattern, int(flags))
+
+
+# The arguments of `re.sub`, in order.
+REPLACED: Final = ("pattern", "repl", "string", "count", "flags")
+
+
+def matches(given: dict[str, Any]) -> Iterator[Match]:
+    """Yield the matches that `re.sub` replaces which is called with these arguments."""
+    pattern = _pattern(given["pattern"], given.get("flags", 0))
+    return pattern.some(given["string"], given.get("count", 0))
 
 
 def _template(text: str, regex: Regex) -> list[str | int]:

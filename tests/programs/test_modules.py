@@ -276,3 +276,27 @@ def test_what_models_write_round_a_program_is_taken(source: str, result: object)
 def test_what_is_refused_says_what_to_write(source: str, told: str) -> None:
     with pytest.raises(ProgramRefused, match=re.escape(told)):
         Program(source)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        r"re.sub(r'\d+', lambda m: str(int(m.group()) * 2), 'a1 b22 c')",
+        r"re.sub(r'(\w)(\d)', lambda m: m[2] + m.group(1), 'a1 b2')",
+        "re.subn('a', lambda m: '', 'banana', count=2)",
+        "re.sub('x*', lambda m: '-', 'abxd')",
+        "re.compile('a').sub(lambda m: m.group().upper(), 'banana')",
+        "re.sub('A', lambda m: 'x', 'banana', flags=re.I)",
+        "re.sub('a', lambda m: None, 'banana')",
+        "re.sub(string='aa', repl=lambda m: 'b', pattern='a')",
+        "re.compile('(?P<n>a)').subn(lambda m: f'{m.span()}{m.groups()}{m.groupdict()}', 'baa', 2)",
+        r"re.sub(r'\d', lambda m: str(read(int(m.group()))), 'a1 b2 c3')",
+        r"re.sub(r'\d', lambda m: m.group(), str(read(5)))",
+        "re.sub('a', lambda m: 1, 'banana')",
+        "re.sub('b', lambda m: 1, 'banana')",
+        "re.sub('a', lambda m: 1 // 0, 'banana')",
+        "re.sub('a', lambda m: 'b', 5)",
+    ],
+)
+def test_a_function_says_what_stands_in_the_place_of_a_match(expression: str) -> None:
+    same(f"import re\n{expression}")
