@@ -113,6 +113,18 @@ async def test_an_engine_opened_again_and_two_of_them(address, name):
                     pass
 
 
+async def test_another_event_loop(address, name):
+    """Refused there: the engine is open in this one."""
+    async with engine_of(address, name, [get]) as engine:
+
+        def elsewhere() -> str:
+            with pytest.raises(DagexecError) as caught:
+                asyncio.run(engine.run([Call("a", "get")]))
+            return str(caught.value)
+
+        assert "open in another event loop" in await asyncio.to_thread(elsewhere)
+
+
 async def test_inside_of_tools(address, name):
     """A run that waits for its own worker is refused; one of an Executor's is not."""
 
@@ -255,6 +267,23 @@ class TestAnswers:
         late = [each for each in found if isinstance(each, BaseException)]
         assert all("does not wait for an answer" in str(each) for each in late)
         assert len(told) == 2
+
+    async def test_beside_a_cancel(self, address, name):
+        """Either comes first: all who asked are told the same end."""
+        plan = [Call("p", "pay", {"amount": 3}), Call("s", "same", {"value": Ref("p")})]
+        async with engine_at(address, name, beat=0.2) as engine, asyncio.timeout(40):
+            for each in range(6):
+                run_id = f"r{each}"
+                await engine.run(plan, run_id=run_id)
+                asked = [engine.resume(run_id, {"p": Approve()}), engine.cancel(run_id)]
+                found = await asyncio.gather(*asked[:: 1 - 2 * (each % 2)], return_exceptions=True)
+                last = await engine.report(run_id)
+                told = [one for one in found if not isinstance(one, BaseException)]
+                late = [one for one in found if isinstance(one, BaseException)]
+                assert told
+                assert {str(one.to_dict()) for one in told} == {str(last.to_dict())}
+                assert all("does not wait for an answer" in str(one) for one in late)
+                assert {*statuses(last).values()} <= {"done", "cancelled"}
 
     async def test_before_the_call_asks(self, address, name):
         """An answer to a call that does not wait yet waits for it."""
