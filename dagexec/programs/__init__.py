@@ -45,11 +45,11 @@ resource (`reads=` and `writes=` of their tools; tools that name none may touch 
 The language is a part of Python, interpreted from its syntax tree: assignments, operators,
 f-strings, indexing, methods of str, list, dict and set, comprehensions, if, for, while,
 functions, lambdas, try, raise, the usual builtins, `math`, `json`, `re` (in linear time, so without
-references back and looking around) and `datetime` (without a clock). There are no classes, no
-attributes of results, no imports of other modules, and no way to an object of the host. What is not
-in it is refused before anything runs (`ProgramRefused`), with line, column and what to write
-instead. Steps, calls, sizes, memory (of what is alive) and printed text have limits, each an error
-that names itself (`LimitReached`).
+references back and looking around), `statistics` and `datetime` (without a clock). There are no
+classes, no attributes of results, no imports of other modules, and no way to an object of the host.
+What is not in it is refused before anything runs (`ProgramRefused`), with line, column and what to
+write instead. Steps, calls, sizes, memory (of what is alive) and printed text have limits, each an
+error that names itself (`LimitReached`).
 
 A call that is not done raises `ToolError` in the program, which may catch it: `error.tool`,
 `error.call`, `error.status`. What the program does not catch is `report.error`, a `ProgramFailed`

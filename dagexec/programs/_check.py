@@ -61,10 +61,9 @@ _WITHOUT: Final = {
     "os": "call a tool that reads files",
     "random": "call a tool that draws numbers",
     "requests": "call a tool that reads pages",
-    "statistics": "write sum(values) / len(values)",
     "time": "call a tool that tells the time; nothing has to sleep here",
 }
-_MODULES: Final = ("json", "math", "re", "datetime")
+_MODULES: Final = ("json", "math", "re", "datetime", "statistics")
 assert set(_MODULES) == MODULES.keys()  # noqa: S101 - all of them are told
 _ASYNCIO: Final = ("gather", "create_task", "ensure_future", "run")
 # What reads its argument once and keeps nothing of it.
@@ -96,6 +95,12 @@ _READERS: Final = frozenset(
         "symmetric_difference",
         "fsum",
         "prod",
+        "mean",
+        "fmean",
+        "median",
+        "mode",
+        "stdev",
+        "pstdev",
     ]
 )
 # Python's own functions that lead out of a program, or to an object of the host.

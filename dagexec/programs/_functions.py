@@ -260,6 +260,24 @@ def _loads(text: Any) -> Any:
 
 RATES[_loads] = FRESH
 
+# Of `statistics`, what takes a time in proportion to its values.
+_STATISTICS: Final = (
+    "fmean", "harmonic_mean", "mean", "median", "median_high", "median_low", "mode", "pstdev",
+    "pvariance", "stdev", "variance",
+)  # fmt: skip
+
+
+def _statistic(name: str) -> Callable[..., Any]:
+    def call(values: Any) -> Any:
+        import statistics  # only where a program asks for it: it is slow to import
+
+        items = list(in_order(whole(values)))
+        Meter.spent += len(items)
+        return getattr(statistics, name)(items)
+
+    return call
+
+
 MODULES: Final[dict[str, dict[str, Any]]] = {
     "math": {
         **{name: _reading(getattr(math, name)) for name in _MATH.split()},
@@ -275,6 +293,7 @@ MODULES: Final[dict[str, dict[str, Any]]] = {
     },
     "json": {"dumps": _dumps, "loads": _loads},
     "re": PATTERNS,
+    "statistics": {name: _statistic(name) for name in _STATISTICS},
     "datetime": CLASSES,
 }
 # Methods, and parts that are read without a call, that some value of a program has.

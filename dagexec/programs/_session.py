@@ -44,11 +44,11 @@ _PRINTED: Final = 4_000
 
 LANGUAGE: Final = """\
 A program is plain Python: assignments, f-strings, comprehensions, if, for, while, functions, \
-try/except, math, json, re and datetime. There are no classes, no other imports, no files, no \
-clock and no attributes: results are dicts, so write r["name"]. Tools are functions. Calls that \
-do not need one another run at the same time by themselves: never write threads, and await or \
-asyncio.gather change nothing. A tool that fails raises ToolError, which you may catch. The \
-value of the last expression comes back, and what you print; long values are shortened. \
+try/except, math, json, re, datetime and statistics. There are no classes, no other imports, \
+no files, no clock and no attributes: results are dicts, so write r["name"]. Tools are functions. \
+Calls that do not need one another run at the same time by themselves: never write threads, and \
+await or asyncio.gather change nothing. A tool that fails raises ToolError, which you may catch. \
+The value of the last expression comes back, and what you print; long values are shortened. \
 Variables and functions of earlier programs are still there, and `_[3]` is the whole value of \
 call 3. If a program fails, send all of it again, corrected: calls that are done are not repeated, \
 they give their values at once."""

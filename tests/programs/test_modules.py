@@ -300,3 +300,21 @@ def test_what_is_refused_says_what_to_write(source: str, told: str) -> None:
 )
 def test_a_function_says_what_stands_in_the_place_of_a_match(expression: str) -> None:
     same(f"import re\n{expression}")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "statistics.mean([1, 2]), statistics.mean([1, 3]), statistics.mean({1, 2, 6})",
+        "statistics.mean(x * 2 for x in [1, 2, 4]), statistics.median([3, 1, 2, 10])",
+        "statistics.stdev([1, 2, 4]), statistics.pstdev([1.5, 2, 4]), statistics.variance([1, 5])",
+        "statistics.mode(['a', 'b', 'b']), statistics.fmean([1, 2]), statistics.median_low([1, 2])",
+        "statistics.mean([read(1), read(2)]), statistics.median({'a': 1, 'b': read(5)}.values())",
+        "statistics.mean([])",
+        "statistics.stdev([1])",
+        "statistics.mean(['a'])",
+        "statistics.mean(5)",
+    ],
+)
+def test_statistics_are_those_of_python(expression: str) -> None:
+    same(f"import statistics\n{expression}")
