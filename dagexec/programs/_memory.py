@@ -31,6 +31,8 @@ _ROOM: Final = 16_000_000
 _LARGE: Final = 512
 # Bytes that one step of a program makes, where nothing is known of it.
 _STEP: Final = 256
+# Items of a list that are looked at one by one.
+_FEW: Final = 4
 # Items of a list that are counted together where they are alike.
 _MANY: Final = 1_000
 # Above so many bytes an item of a list is likely to be in it more than once.
@@ -57,7 +59,12 @@ class Memory:
         self._most = most
         self._roots = roots
         self._large: dict[int, Any] = {}
+        # How large they were when they were last seen.
+        self._sizes: dict[int, int] = {}
+        # Bytes that may be made until the next count: of values that are remembered, which stay
+        # as long; and of all, of which the small ones are only guessed at.
         self._room = min(_ROOM, most)
+        self._unseen = most
         # Bytes of what stays as long as the run does: arguments of calls.
         self._kept = 0
         self._sent: dict[int, Any] = {}
@@ -68,11 +75,15 @@ class Memory:
         Raises LimitReached when all that is alive is too much.
         """
         own = getsizeof(value)
-        if own >= _LARGE:
-            self._large[id(value)] = value
-        self._room -= size or own
-        if self._room < 0:
-            self.count()
+        if own < _LARGE:
+            self._make(size or own)
+            return
+        key = id(value)
+        # Of one that has grown, what came is new.
+        known = self._sizes.get(key, 0) if key in self._large else 0
+        self._large[key] = value
+        self._sizes[key] = own
+        self._make(max(size or own - known, 0))
 
     def made_all(self, value: Any) -> None:
         """Remember what is large in a value, all of which was made."""
@@ -94,14 +105,18 @@ class Memory:
                         for each in items
                         if type(each) is str and len(each) >= _LARGE
                     )
+        self._make(size)
+
+    def _make(self, size: int) -> None:
         self._room -= size
-        if self._room < 0:
+        self._unseen -= size
+        if self._room < 0 or self._unseen < 0:
             self.count()
 
     def stepped(self, steps: int) -> None:
         """Take it that so many steps made something."""
-        self._room -= steps * _STEP
-        if self._room < 0:
+        self._unseen -= steps * _STEP
+        if self._unseen < 0:
             self.count()
 
     def send(self, args: dict[str, Any]) -> None:
@@ -115,7 +130,8 @@ class Memory:
                 self._sent[id(text)] = text
             self._kept += size if kind is str else 2 * size
             self._room -= size
-        if self._room < 0:
+            self._unseen -= size
+        if self._room < 0 or self._unseen < 0:
             self.count()
 
     def count(self) -> None:
@@ -128,7 +144,10 @@ class Memory:
                 f" {self._most:,} bytes; keep only what is needed of large ones, and del the rest"
             )
         self._large = {id(each): each for each in large}
-        self._room = max(min(total, self._most - total), _ROOM)
+        self._sizes = {key: size for key, size in self._sizes.items() if key in self._large}
+        # Near the limit, too, as much has to be made as pays for a count.
+        self._unseen = max(self._most - total, total // 4, _ROOM)
+        self._room = max(min(total, self._unseen), _ROOM)
 
     def _alive(self) -> list[Any]:
         values = list(self._large.values())
@@ -165,7 +184,15 @@ def _size(stack: list[Any], seen: set[int], most: int) -> int:
             continue
         if kind not in _SMALL:
             seen.add(id(value))
-        total += getsizeof(value) + _inside(value, kind, stack, seen)
+        total += getsizeof(value)
+        if kind is list and len(value) <= _FEW:  # of these there may be millions
+            for item in value:
+                if type(item) in _SMALL:
+                    total += getsizeof(item)
+                else:
+                    stack.append(item)
+        else:
+            total += _inside(value, kind, stack, seen)
     return total
 
 

@@ -175,3 +175,19 @@ def test_what_is_nested_too_deep_ends_as_in_python() -> None:
     program = end_of("x, y = [0], [0]\nfor i in range(5000):\n    x, y = [x], [y]\nx == y")
     assert isinstance(program.error, Exception)
     assert "RecursionError" in str(program.error)
+
+
+@pytest.mark.parametrize("item", ["i", "[i]"])
+def test_a_list_that_grows_by_one_is_counted_once(item):
+    """What came since it was last seen is new, not all of it."""
+    counts = []
+    for times in (20_000, 80_000):
+        live = LiveProgram(f"xs = []\nfor i in range({times}):\n    xs.append({item})\nlen(xs)", {})
+        made = []
+        make = live.pipe.memory._make
+        live.pipe.memory._make = lambda size, made=made, make=make: (made.append(size), make(size))
+        while not live.over:
+            live.step()
+        assert live.result == times
+        counts.append(sum(made))
+    assert counts[1] < 5 * counts[0]
