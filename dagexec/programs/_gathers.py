@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias, final
+from functools import cached_property
+from typing import Final, final
 
 from dagexec.programs._values import CHANGING_NAMES
 
@@ -27,8 +28,6 @@ _LOCAL: Final = (
     ast.Return, ast.Expr, ast.If, ast.For, ast.While, ast.Pass, ast.Assert, ast.Raise, ast.Break,
     ast.Continue, ast.Assign, ast.AnnAssign,
 )  # fmt: skip
-
-Parents: TypeAlias = Mapping[ast.AST, ast.AST]
 
 
 def faults(tree: ast.Module, modules: Mapping[str, str]) -> Iterator[tuple[ast.AST, str]]:
@@ -96,7 +95,7 @@ class _Gathered:
         ):
             source = source.func.value
         if isinstance(source, ast.Name):
-            self._take_name(source)
+            self._take_name(source, whole=source is arg)
         elif source is arg:
             self.parts.append(source)
         elif not self._take_items(source):
@@ -120,8 +119,8 @@ class _Gathered:
             return False
         return True
 
-    def _take_name(self, name: ast.Name) -> None:
-        """Take what a name stands for, if it is read by `gather` only."""
+    def _take_name(self, name: ast.Name, *, whole: bool) -> None:
+        """Take what a name stands for, if it is read by `gather` only: `whole`, or its items."""
         nodes = [*ast.walk(self._tree)]
         uses = [each for each in nodes if isinstance(each, ast.Name) and each.id == name.id]
         if all(isinstance(each.ctx, ast.Load) for each in uses):
@@ -129,21 +128,22 @@ class _Gathered:
         taken = len(self.parts)
         fits = not any(isinstance(each, ast.arg) and each.arg == name.id for each in nodes)
         for each in uses:
-            fits = fits and (
-                self._is_given(each) if isinstance(each.ctx, ast.Store) else self._is_read(each)
-            )
+            if isinstance(each.ctx, ast.Store):
+                fits = fits and self._is_given(each, whole=whole)
+            else:
+                fits = fits and self._is_read(each)
         if not fits:
             del self.parts[taken:]
             self.unseen.append(name)
 
-    def _is_given(self, use: ast.Name) -> bool:
+    def _is_given(self, use: ast.Name, *, whole: bool) -> bool:
         """Whether the name is given calls that are written here; take them."""
         parent = self._parents[use]
         value = parent.value if isinstance(parent, ast.Assign | ast.AnnAssign) else None
-        if isinstance(value, ast.Call | ast.Await):
+        if whole and isinstance(value, ast.Call | ast.Await):
             self.parts.append(value)
             return True
-        return value is not None and self._take_items(value)
+        return not whole and value is not None and self._take_items(value)
 
     def _is_read(self, use: ast.Name) -> bool:
         """Whether this use adds a call, which is taken, or gathers, or reads none of the values."""
@@ -186,6 +186,7 @@ class _Purity:
 
     def __init__(self, tree: ast.Module) -> None:
         """Note the functions of a program, and the names that it gives to other things."""
+        self._tree = tree
         self._functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
         self._named: set[str] = set()
         for node in ast.walk(tree):
@@ -200,7 +201,22 @@ class _Purity:
 
     def holds(self, node: ast.AST) -> bool:
         """Whether it does."""
-        return all(self._is_pure(each) for each in ast.walk(node))
+        return self._calls_are_seen and all(self._is_pure(each) for each in ast.walk(node))
+
+    @cached_property
+    def _calls_are_seen(self) -> bool:
+        """Whether what changes something is only called by its name, and not handed on."""
+        nodes = [*ast.walk(self._tree)]
+        called = {id(each.func) for each in nodes if isinstance(each, ast.Call)}
+        handed_on = {
+            each.id
+            for each in nodes
+            if isinstance(each, ast.Name) and each.id in self._functions and id(each) not in called
+        }
+        lambdas = [each.body for each in nodes if isinstance(each, ast.Lambda)]
+        return all(map(self._calls_purely, handed_on)) and all(
+            self._is_pure(part) for body in lambdas for part in ast.walk(body)
+        )
 
     def _is_pure(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Call):

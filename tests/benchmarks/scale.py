@@ -166,6 +166,36 @@ class Counts:
     decided: float = 0.0
 
 
+class Workers:
+    """Workers with slots, and the calls that wait for one."""
+
+    def __init__(self, clock: Clock, count_: int, concurrency: int) -> None:
+        self.counts = Counts()
+        self.lines = [Line(clock) for _ in range(count_)]
+        self._free = deque(list(range(count_)) * concurrency)
+        self._waiting: deque[Callable[[int], None]] = deque()
+
+    @property
+    def busy(self) -> float:
+        """Seconds of processor that they have used."""
+        return sum(line.busy for line in self.lines)
+
+    def call(self, begin: Callable[[int], None]) -> None:
+        """Give a call to a worker with a free slot."""
+        if self._free:
+            begin(self._free.popleft())
+        else:
+            self._waiting.append(begin)
+
+    def done(self, worker: int) -> None:
+        """Take a worker's slot back."""
+        self.counts.calls += 1
+        if self._waiting:
+            self._waiting.popleft()(worker)
+        else:
+            self._free.append(worker)
+
+
 class World:
     """Workers, shards and runs."""
 
@@ -174,10 +204,7 @@ class World:
         self.clock = Clock()
         self.rng = random.Random(load.seed)
         self.shards = [Shard(self.clock, costs) for _ in range(load.shards)]
-        self.workers = [Line(self.clock) for _ in range(load.workers)]
-        self.free = deque(list(range(load.workers)) * load.concurrency)
-        self.waiting: deque[Callable[[int], None]] = deque()
-        self.counts = Counts()
+        self.workers = Workers(self.clock, load.workers, load.concurrency)
         # On average 12 calls in 5 steps: enough runs to keep all slots busy, and half as many more;
         # but no more than keep the shards busy, for in a long line nothing is steady.
         slots = 1.5 * load.workers * load.concurrency * 5 / len(PLAN)
@@ -187,21 +214,6 @@ class World:
     def start(self) -> None:
         _Run(self)
 
-    def call(self, begin: Callable[[int], None]) -> None:
-        """Give a call to a worker with a free slot."""
-        if self.free:
-            begin(self.free.popleft())
-        else:
-            self.waiting.append(begin)
-
-    def done(self, worker: int) -> None:
-        """Take a worker's slot back."""
-        self.counts.calls += 1
-        if self.waiting:
-            self.waiting.popleft()(worker)
-        else:
-            self.free.append(worker)
-
 
 class _Run:
     """One run: the real deciding half, and its way through the model."""
@@ -210,7 +222,7 @@ class _Run:
         self.world = world
         self.shard = world.rng.choice(world.shards)
         # The process that decides keeps the run in its cache.
-        self.decider = world.rng.choice(world.workers)
+        self.decider = world.rng.choice(world.workers.lines)
         self.drive = Drive(SPEC)
         self.begun = world.clock.now
         self.ended: list[str] = []
@@ -233,16 +245,16 @@ class _Run:
             self.drive.take(self.world.clock.now, [(name, RESULT) for name in ended])
         costs, took = self.world.costs, thread_time() - before
         took = took if costs.decide is None else costs.decide
-        self.world.counts.decided += took
+        self.world.workers.counts.decided += took
         names = [out.name for out in self.drive.launches]
         self.decider.take(costs.task + took, lambda: self.shard.write(lambda: self._launch(names)))
 
     def _launch(self, names: list[str]) -> None:
         world = self.world
         for name in names:
-            self.shard.transfer(lambda name=name: world.call(self._caller(name)))
+            self.shard.transfer(lambda name=name: world.workers.call(self._caller(name)))
         if self.drive.machine.finished:
-            world.counts.seconds.append(world.clock.now - self.begun)
+            world.workers.counts.seconds.append(world.clock.now - self.begun)
             world.start()
 
     def _caller(self, name: str) -> Callable[[int], None]:
@@ -255,10 +267,10 @@ class _Run:
                 world.clock.at(world.clock.now + seconds + 2 * world.costs.wire, end)
 
             def end() -> None:
-                world.done(worker)
+                world.workers.done(worker)
                 self.shard.write(lambda: self._heard(name))
 
-            self.shard.write(lambda: world.workers[worker].take(world.costs.worker, run))
+            self.shard.write(lambda: world.workers.lines[worker].take(world.costs.worker, run))
 
         return begin
 
@@ -300,12 +312,12 @@ def simulate(load: Load, costs: Costs | None = None) -> Figures:
     costs = costs or Costs()
     world = World(load, costs)
     world.clock.run(load.settle)
-    world.counts = Counts()
+    world.workers.counts = Counts()
     lines = [shard.line for shard in world.shards]
     before = [line.busy for line in lines]
-    worked = sum(line.busy for line in world.workers)
+    worked = world.workers.busy
     world.clock.run(load.settle + load.during)
-    counts, during = world.counts, load.during
+    counts, during = world.workers.counts, load.during
     busy = [line.busy - was for line, was in zip(lines, before, strict=True)]
     times = sorted(counts.seconds) or [0.0]
     calls = counts.calls / during
@@ -314,7 +326,7 @@ def simulate(load: Load, costs: Costs | None = None) -> Figures:
         runs=calls / len(PLAN),
         took=times[len(times) // 2] if len(times) > 20 else 0.0,
         slots=calls * load.seconds / (load.workers * load.concurrency),
-        processors=(sum(line.busy for line in world.workers) - worked) / during / load.workers,
+        processors=(world.workers.busy - worked) / during / load.workers,
         shard=min(1.0, max(busy) / during),
         cores=calls * costs.server,
         writes=sum(busy) / during / costs.write,

@@ -12,7 +12,6 @@ PostgreSQL has a few thousand of; deaths, values of any size, vacuum, and a disk
 from __future__ import annotations
 
 import argparse
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heapreplace
@@ -20,7 +19,7 @@ from random import Random
 from time import thread_time
 
 from dagexec.engines._drive import Drive
-from tests.benchmarks.scale import ORDER, PLAN, RESULT, SPEC, Clock, Counts, Line
+from tests.benchmarks.scale import ORDER, PLAN, RESULT, SPEC, Clock, Counts, Workers
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,7 @@ class World:
         self.clock = Clock()
         self.rng = Random(load.seed)
         self.database = Postgres(self.clock, load, costs)
-        self.workers = [Line(self.clock) for _ in range(load.workers)]
-        self.free = deque(list(range(load.workers)) * load.concurrency)
-        self.waiting: deque[Callable[[int], None]] = deque()
-        self.counts = Counts()
+        self.workers = Workers(self.clock, load.workers, load.concurrency)
         # Enough runs to keep all slots busy, and half as many more; but no more than keep the
         # processors busy, for in a long line nothing is steady.
         slots = 1.5 * load.workers * load.concurrency * 5 / len(PLAN)
@@ -104,28 +100,13 @@ class World:
     def start(self) -> None:
         _Run(self)
 
-    def call(self, begin: Callable[[int], None]) -> None:
-        """Give a call to a worker with a free slot."""
-        if self.free:
-            begin(self.free.popleft())
-        else:
-            self.waiting.append(begin)
-
-    def done(self, worker: int) -> None:
-        """Take a worker's slot back."""
-        self.counts.calls += 1
-        if self.waiting:
-            self.waiting.popleft()(worker)
-        else:
-            self.free.append(worker)
-
 
 class _Run:
     """One run: the real deciding half, and its way through the model."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.decider = world.rng.choice(world.workers)
+        self.decider = world.rng.choice(world.workers.lines)
         self.drive = Drive(SPEC)
         self.begun = world.clock.now
         self.ended: list[str] = []
@@ -144,7 +125,7 @@ class _Run:
         else:
             self.drive.take(world.clock.now, [(name, RESULT) for name in ended])
         took = thread_time() - before if costs.decide is None else costs.decide
-        world.counts.decided += took
+        world.workers.counts.decided += took
         names = [out.name for out in self.drive.launches]
         worked = costs.turn + took + len(names) * costs.launch
         stored = costs.recorded + len(names) * costs.database / 2
@@ -153,9 +134,9 @@ class _Run:
     def _launch(self, names: list[str]) -> None:
         world = self.world
         for name in names:
-            world.call(self._caller(name))
+            world.workers.call(self._caller(name))
         if self.drive.machine.finished:
-            world.counts.seconds.append(world.clock.now - self.begun)
+            world.workers.counts.seconds.append(world.clock.now - self.begun)
             world.start()
 
     def _caller(self, name: str) -> Callable[[int], None]:
@@ -168,10 +149,10 @@ class _Run:
                 world.clock.at(world.clock.now + seconds, end)
 
             def end() -> None:
-                world.done(worker)
+                world.workers.done(worker)
                 world.database.take(costs.database / 2, lambda: self._heard(name))
 
-            world.workers[worker].take(costs.call, run)
+            world.workers.lines[worker].take(costs.call, run)
 
         return begin
 
@@ -209,11 +190,11 @@ def simulate(load: Load, costs: Costs | None = None) -> Figures:
     costs = costs or Costs()
     world = World(load, costs)
     world.clock.run(load.settle)
-    world.counts = Counts()
+    world.workers.counts = Counts()
     stored = world.database.busy
-    worked = sum(line.busy for line in world.workers)
+    worked = world.workers.busy
     world.clock.run(load.settle + load.during)
-    counts, during = world.counts, load.during
+    counts, during = world.workers.counts, load.during
     times = sorted(counts.seconds) or [0.0]
     calls = counts.calls / during
     return Figures(
@@ -221,7 +202,7 @@ def simulate(load: Load, costs: Costs | None = None) -> Figures:
         runs=calls / len(PLAN),
         took=times[len(times) // 2] if len(times) > 20 else 0.0,
         slots=calls * load.seconds / (load.workers * load.concurrency),
-        processors=(sum(line.busy for line in world.workers) - worked) / during / load.workers,
+        processors=(world.workers.busy - worked) / during / load.workers,
         database=min(1.0, (world.database.busy - stored) / during / load.cores),
         polled=world.database.polled,
     )

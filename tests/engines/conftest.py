@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from tests.engines.cluster import binaries, cluster
+from tests.engines.processes import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +42,18 @@ def name() -> str:
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Return asyncio on a real clock: DBOS knows no other."""
     return "asyncio", {}
+
+
+@pytest.fixture
+def start(mark: str, url: str, name: str, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    """Return what starts a worker; all have ended after the test."""
+    workers: list[Worker] = []
+    command = [sys.executable, "-m", "tests.engines.worker", mark, url, name, str(tmp_path)]
+
+    def started() -> Worker:
+        workers.append(Worker(command, tmp_path / "errors"))
+        return workers[-1]
+
+    yield started
+    for worker in workers:
+        worker.end()

@@ -23,50 +23,11 @@ from urllib.parse import unquote
 
 import psycopg
 
-from dagexec import Approve, Done, Timeouts, current_call, tool
+from dagexec import Timeouts
 from dagexec.engines.dbos import DbosEngine
 from dagexec.programs import Program
-from tests.programs.generated import World, Writer, by_python
-from tests.programs.killed_anywhere import NEVER, Diary, Strict, account_of, faults
-
-
-def tools_of(diary: Diary) -> list[Any]:
-    """Return the tools of generated programs, which write the diary."""
-
-    async def looked(kind: str, x: Any) -> Any:
-        diary.note("began", current_call().id)
-        diary.step()
-        await asyncio.sleep(0)
-        value = getattr(diary.world(), kind)(x)
-        diary.step()
-        return value
-
-    @tool(effect="read")
-    async def read(x: Any) -> Any:
-        return await looked("read", x)
-
-    @tool(effect="pure")
-    async def pure(x: Any) -> Any:
-        return await looked("pure", x)
-
-    def reconcile(call: Any, _arguments: Any) -> Any:
-        for kind, name, *facts in diary.lines:
-            if kind == "wrote" and name == call.id:
-                return Done(facts[0] + 1)
-        return Approve()
-
-    @tool(effect="write", reconcile=reconcile)
-    async def write(x: Any, y: Any = 0) -> Any:
-        name = current_call().id
-        diary.note("began", name)
-        diary.step()
-        await asyncio.sleep(0)
-        value = World().write(x, y)
-        diary.note("wrote", name, x, y)
-        diary.step()
-        return value
-
-    return [read, pure, write]
+from tests.programs.generated import Writer, by_python
+from tests.programs.killed_anywhere import NEVER, Diary, Strict, account_of, faults, tools_of
 
 
 def note_recorded(url: str, name: str, run_id: str, diary: Diary) -> None:

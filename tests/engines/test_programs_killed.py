@@ -19,7 +19,7 @@ from tests.engines.processes import ROOT, Worker, begun, lines, wait_for
 from tests.engines.test_workers import asking, ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
 
@@ -64,21 +64,6 @@ async def test_killed_at_any_time(url, name, tmp_path):
     """Also between its calls, while the engine writes."""
     times = [f"t{0.4 + 0.1 * each:.1f}" for each in range(10)]
     await kill_anywhere(url, name, tmp_path, 5, *times)
-
-
-@pytest.fixture
-def start(mark: str, url: str, name: str, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
-    """Return what starts a worker; all have ended after the test."""
-    workers: list[Worker] = []
-    command = [sys.executable, "-m", "tests.engines.worker", mark, url, name, str(tmp_path)]
-
-    def started() -> Worker:
-        workers.append(Worker(command, tmp_path / "errors"))
-        return workers[-1]
-
-    yield started
-    for worker in workers:
-        worker.end()
 
 
 APPROVED = """

@@ -16,25 +16,10 @@ from dagexec import Approve, Timeouts
 from tests.engines.processes import Worker, begun, lines, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
-
-
-@pytest.fixture
-def start(mark: str, url: str, name: str, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
-    """Return what starts a worker; all have ended after the test."""
-    workers: list[Worker] = []
-    command = [sys.executable, "-m", "tests.engines.worker", mark, url, name, str(tmp_path)]
-
-    def started() -> Worker:
-        workers.append(Worker(command, tmp_path / "errors"))
-        return workers[-1]
-
-    yield started
-    for worker in workers:
-        worker.end()
 
 
 @pytest.mark.slow

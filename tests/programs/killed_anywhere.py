@@ -64,8 +64,8 @@ class Diary:
         return world
 
 
-def executor_of(folder: Path, diary: Diary) -> Executor:
-    """Return an executor with the tools of generated programs, which writes the diary."""
+def tools_of(diary: Diary) -> list[Any]:
+    """Return the tools of generated programs, which write the diary."""
 
     async def looked(kind: str, x: Any) -> Any:
         name = current_call().id
@@ -101,6 +101,12 @@ def executor_of(folder: Path, diary: Diary) -> Executor:
         diary.step()
         return value
 
+    return [read, pure, write]
+
+
+def executor_of(folder: Path, diary: Diary) -> Executor:
+    """Return an executor with the tools of generated programs, which writes the diary."""
+
     def hear(item: Any) -> None:
         if isinstance(item, Settled | Conclude) and item.outcome.status in ("done", "failed"):
             known = any(kind == "ended" and name == item.call for kind, name, *_ in diary.lines)
@@ -109,7 +115,7 @@ def executor_of(folder: Path, diary: Diary) -> Executor:
                 diary.step()
 
     return Executor(
-        [read, pure, write], journal=SqliteJournal(folder / "journal.sqlite"), observers=[hear]
+        tools_of(diary), journal=SqliteJournal(folder / "journal.sqlite"), observers=[hear]
     )
 
 

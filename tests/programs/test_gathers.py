@@ -167,6 +167,32 @@ async def test_a_function_that_changes_things_is_run_whole():
     assert result == [[0, 0, 1, 2, 4], NO(1)]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "sorted([x, x], key=note)",
+        "sorted([x, x], key=other)",
+        "list(map(lambda n: log.append(n), [x, x]))",
+    ],
+)
+async def test_a_function_that_is_handed_on_may_change_things_too(part):
+    """What stands behind a failure never happened, however it would have been called."""
+    result, report, _ = await run(f"""
+        log = []
+        def note(n):
+            log.append(n)
+            return n
+        other = note
+        async def f(i):
+            x = await get(i)
+            return {part}
+        r = await asyncio.gather(*[f(i) for i in range(3)], ERRORS)
+        log
+    """)
+    assert report.error is None
+    assert result == [0, 0, 4, 4]
+
+
 async def test_writes_keep_their_order_and_go_on():
     """A write that fails is a value, and those behind it are done, each once."""
     world = World()
@@ -222,6 +248,11 @@ async def test_what_failed_before_it_ends_the_program():
             "x = True\nr = await asyncio.gather(get(1), return_exceptions=x)",
             "is True or False here",
         ),
+        (
+            "def made():\n    return [get(1)]\nts = made()\nr = await asyncio.gather(*ts, ERRORS)",
+            "write them into gather",
+        ),
+        ("ts = [get(1)]\nr = await asyncio.gather(ts, ERRORS)", "write them into gather"),
         ("r = await asyncio.gather(get(1), loop=None)", "gather has one argument with a name"),
     ],
 )
