@@ -63,7 +63,6 @@ _WORDS: Final[Mapping[str, str]] = {
     "run_id": "id name key thread_id uid idempotency_key",
     "plan": "calls graph dag tasks nodes program",
     "answers": "approvals approve answer decisions responses response resume values",
-    "other": "report than with_",
 }
 
 # What belongs somewhere else than where it was given.
