@@ -37,12 +37,15 @@ def test_four_strangers_share_a_key(simulation, backend):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("mute", [False, True], ids=["headers", "no headers"])
 def test_at_most_three_refusals_for_ten_requests(simulation, backend, shape, mute):
-    """Within a tenth of the bound, four clients and 1,600 requests."""
+    """Within a tenth of the bound, four clients and 1,600 requests.
+
+    On average: where a provider says nothing at all, single runs take up to 1.16 of the bound.
+    """
     runs = [
         simulation.simulate(
             shape, seed=seed, count=1600, clients=4, backend=backend, options=auto, mute=mute
         )
-        for seed in range(2)
+        for seed in range(6)
     ]
     assert all(run.done == 1600 for run in runs)
     assert mean(run.refused for run in runs) <= 0.3 * 1600
