@@ -12,6 +12,7 @@ from dagexec.programs import _gathers
 from dagexec.programs._dates import CLOCKS
 from dagexec.programs._errors import Fault, ProgramRefused
 from dagexec.programs._functions import LAZY, METHOD_NAMES, MODULES, PART_NAMES
+from dagexec.programs._scopes import LEAVES
 from dagexec.programs._values import CHANGING_NAMES
 
 # Characters of a program, and nodes of its tree.
@@ -35,6 +36,9 @@ _PARTS: Final = (
 # Parts without parts, which are never wrong by themselves.
 _MARKS: Final = (ast.expr_context, ast.boolop, ast.cmpop, ast.unaryop)
 _KNOWN: Final = (*_STATEMENTS, *_EXPRESSIONS, *_PARTS)
+_KINDS: Final = frozenset(
+    kind for kind in vars(ast).values() if isinstance(kind, type) and issubclass(kind, _KNOWN)
+)
 _INSTEAD: Final[dict[type[ast.AST], str]] = {
     ast.ClassDef: "there are no classes here; write functions and dicts",
     ast.With: "there is no `with` here; tools open and close what they need",
@@ -186,8 +190,8 @@ def _faults(tree: ast.Module, names: _Names) -> Iterator[Fault]:
         message = _wrong(node, parent, names)
         if message is not None:
             yield _at(node, message)
-        else:
-            stack.extend((each, node, depth + 1) for each in _parts(node))
+        elif type(node) not in LEAVES:
+            stack.extend([(each, node, depth + 1) for each in _parts(node)])
 
 
 def _parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -218,7 +222,7 @@ def _wrong(node: ast.AST, parent: ast.AST | None, names: _Names) -> str | None:
     if rule is None:
         if kind in _INSTEAD:
             return _INSTEAD[kind]
-        if not isinstance(node, _KNOWN):
+        if kind not in _KINDS:
             return f"{kind.__name__} is not in the language of programs"
     return None if rule is None else rule(node, parent)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 # What has no parts that could name anything.
-_LEAVES: Final = (ast.Name, ast.Constant)
+LEAVES: Final = (ast.Name, ast.Constant)
 MISSING: Final[Any] = object()
 
 
@@ -107,5 +107,5 @@ def _own(body: list[ast.stmt]) -> Iterator[ast.AST]:
             stack.append(node.generators[0].iter)
             # `:=` in a comprehension assigns in the function around it.
             stack.extend(each for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
-        elif type(node) not in _LEAVES:
+        elif type(node) not in LEAVES:
             stack.extend(ast.iter_child_nodes(node))
