@@ -4,6 +4,10 @@ A write starts when the server has taken in a heartbeat that says so. The marks 
 carry outlive the worker: whoever tries the call again finds how often it was begun before, and then
 it is in doubt, or runs again, as its effect says. A worker that only seemed dead gets no answer to
 its late intent but that its attempt is gone, so it starts nothing.
+
+The server also hands calls to a worker that has stopped, as long as the request for them stands
+open: they wait in its socket, and are given to others after the lease. So a call that arrives late,
+and each that was given away before, begins only when the server says that it is still this one's.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -39,6 +44,8 @@ _TRIES: Final = 3
 _PAUSE: Final = 0.5
 # Seconds after which a beat of the library's has arrived, or never will.
 _ARRIVED: Final = 2.0
+# The part of its lease that a call may take to arrive; others may have it after that.
+_LATE: Final = 1 / 3
 # Characters of an error that is too large to travel.
 _SAID: Final = 10_000
 
@@ -56,6 +63,7 @@ class Calls:
         self._values = values
         self._beat = beat
         self._context = copy_context()
+        self._arrivals = _Arrivals()
         # Tasks that write intents; held, so that none is collected while it does.
         self._writing: dict[asyncio.Task[None], None] = {}
 
@@ -68,12 +76,14 @@ class Calls:
         tool = self._executor.tools.get(work["tool"])
         if tool is None:
             raise _elsewhere(work)
+        begun = _Begun(self._client, tool.effect.reruns)
+        if self._arrivals.may_be_late() and not await begun.is_this_ones():
+            raise _given_away(work["call"])
         try:
             args = await self._values.call_args(work["args"])
             past = await self._values.read(work["past"])
         except (BadReference, JournalError) as error:
             return _result(Failed(error, ended=max(0.0, clock() - work["zero"])))
-        begun = _Begun(self._client, tool.effect.reruns)
         attempt = Attempt(
             self._executor,
             Assignment(**cast("dict[str, Any]", {**work, "args": args, "past": past})),
@@ -84,18 +94,20 @@ class Calls:
         )
         beating = asyncio.create_task(begun.keep_beating(self._beat))
         try:
-            result = await self._attempt(attempt)
+            result = await self._attempt(attempt, work["call"])
         finally:
             beating.cancel()
         return await self._written(result, body["lists"], reruns=tool.effect.reruns)
 
-    async def _attempt(self, attempt: Attempt) -> dict[str, Any]:
+    async def _attempt(self, attempt: Attempt, call: str) -> dict[str, Any]:
         running = self._start(attempt.run())
         try:
             while not running.done():
                 try:
                     await asyncio.wait([running])
                 except asyncio.CancelledError:
+                    if _is_lost():
+                        raise _given_away(call) from None
                     if not _goes_on(attempt):
                         raise
             result: dict[str, Any] = running.result()
@@ -150,6 +162,30 @@ class Calls:
 
 
 @final
+class _Arrivals:
+    """How late calls arrive here, as far as it can be known without a clock that others share.
+
+    The server says when it handed a call out. The call that took the least time to come shows how
+    far its clock is ahead of this process's; what takes longer than that one is late by the rest.
+    """
+
+    def __init__(self) -> None:
+        """Start with no call."""
+        self._ahead = -math.inf
+
+    def may_be_late(self) -> bool:
+        """Whether another worker may have this activity's call by now."""
+        info = activity.info()
+        ahead = info.started_time.timestamp() - time.monotonic()
+        self._ahead = max(self._ahead, ahead)
+        lease = (info.heartbeat_timeout or timedelta.max).total_seconds()
+        late = self._ahead - ahead
+        if late > lease + _LONGEST:
+            self._ahead = ahead  # no worker stands still for so long: the server's clock was set
+        return info.attempt > 1 or late > _LATE * lease
+
+
+@final
 class _Begun:
     """How often a call was begun, as the server knows it.
 
@@ -175,6 +211,16 @@ class _Begun:
         # When the library was last told, and before that the activity itself: a sign of life.
         self._told = time.monotonic()
         self._is_settled = True
+
+    async def is_this_ones(self) -> bool:
+        """Whether the server has not given the call to another worker."""
+        try:
+            await self._handle.heartbeat(*self.marks)
+        except RPCError as error:
+            return error.status is not RPCStatusCode.NOT_FOUND
+        except Exception:  # noqa: BLE001 - cancelled or paused, which the library hears, too
+            return True
+        return True
 
     async def keep_beating(self, seconds: float) -> None:
         """Say that the worker is alive."""
@@ -255,6 +301,19 @@ def _elsewhere(work: dict[str, Any]) -> ApplicationError:
         next_retry_delay=timedelta(seconds=pause),
         category=ApplicationErrorCategory.BENIGN,  # else the library logs where it was raised
     )
+
+
+def _given_away(call: str) -> ApplicationError:
+    """Return what ends a call here that is not this worker's any more; only the log hears of it."""
+    why = "nothing was heard of this one for the lease, or its run has ended"
+    _log.warning("call %r is not this worker's any more: %s", call, why)
+    return ApplicationError(why, category=ApplicationErrorCategory.BENIGN)
+
+
+def _is_lost() -> bool:
+    """Whether a call is cancelled because it is not this worker's any more."""
+    details = activity.cancellation_details()
+    return details is not None and details.not_found and not details.worker_shutdown
 
 
 def _goes_on(attempt: Attempt) -> bool:

@@ -186,6 +186,28 @@ async def test_a_worker_that_hangs(start, address, name, tmp_path):
         assert report.ok
 
 
+async def test_calls_that_wait_in_a_worker_that_hangs(start, address, name, tmp_path):
+    """The server hands it calls, which others run after the lease: it begins none of them late."""
+    from dagexec import Call
+
+    engine = asking(address, name, tmp_path)
+    async with engine:
+        first = await asyncio.to_thread(start().wait_until_ready)
+        assert (await engine.run([Call("a", "look")], run_id="before")).ok
+        first.process.send_signal(signal.SIGSTOP)
+        plan = [Call(f"{tool}{each}", tool) for tool in ("look", "put", "send") for each in "ab"]
+        waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+        await asyncio.sleep(0.5)  # for the server to hand them out
+        second = await asyncio.to_thread(start().wait_until_ready)
+        async with asyncio.timeout(60):
+            assert (await waiting).ok
+        first.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(2)
+        began = [line.process for line in lines(tmp_path, "r") if line.what == "begin"]
+        assert began == [second.pid] * len(plan)
+        assert "is not this worker's any more" in (tmp_path / "errors").read_text()
+
+
 async def test_a_run_that_is_cancelled_from_elsewhere(start, address, name, tmp_path):
     """What runs in a worker stops within a beat, and what waits never begins."""
     from tests.engines.worker import long
