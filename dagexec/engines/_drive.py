@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, Cancelled, Failed, Outcome
-from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unbegun
+from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unasked, unbegun
 from dagexec.engines._program import LAST, RunProgram
 from dagexec.journal import Record
 from dagexec.lowlevel import (
@@ -93,6 +93,8 @@ class Drive:
         self.program = program
         # What it came to, where that was kept and it cannot be interpreted here.
         self.kept_end: Any = None
+        # Whether somebody has ended the run, so that nobody would answer what asks from then on.
+        self._cancelled = False
         # Whether a failure has ended the run, and the program has still to hear of it.
         self._failed = False
         # Whether a program that let others have their turn may go on.
@@ -191,6 +193,7 @@ class Drive:
 
     def _cancel(self) -> None:
         """Stop the run; what waits for a person ends too, as nobody would ask for it again."""
+        self._cancelled = True
         self._reopen(self.waiting)
         if not self.machine.stopped:
             self._feed(Stop(Cancelled()))
@@ -428,8 +431,7 @@ class Drive:
         try:
             event = self._spreads(call, self.machine, self._spec.get("max_items", 1000))
         except Exception as error:  # noqa: BLE001 - a tool made the values that are looked into
-            failed = Failed(error, ended=self._now - self._zero)
-            self._settled.append((call.id, failed))
+            self._settled.append((call.id, Failed(error, ended=self._now - self._zero)))
             return
         if call.tool in self._spec.get("ordered", ()):
             # Which resources the items name is known to the tools alone: one after the other.
@@ -477,6 +479,8 @@ class Drive:
         out = self.out.get(name)
         if out is not None and out.aborted is not None and outcome.status == "cancelled":
             outcome = told_why(outcome, out.aborted)
+        if self._cancelled and outcome.status in _UNANSWERED:
+            outcome = unasked(outcome)
         self._settled.append((name, outcome))
         self._go_on()
 

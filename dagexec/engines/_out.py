@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
-from dagexec import CallTimeout, Outcome, TimedOut
+from dagexec import CallTimeout, Cancelled, Outcome, TimedOut
 
 
 @final
@@ -55,6 +55,17 @@ def told_why(outcome: Outcome, aborted: Outcome) -> Outcome:
         queued=outcome.queued,
         attempts=outcome.attempts,
         maybe=outcome.maybe,
+    )
+
+
+def unasked(outcome: Outcome) -> Outcome:
+    """Return the outcome of a call that asks when its run has been cancelled: nobody answers."""
+    return Cancelled(
+        started=outcome.started,
+        ended=outcome.ended,
+        queued=outcome.queued,
+        attempts=outcome.attempts,
+        maybe=outcome.status == "in_doubt",
     )
 
 

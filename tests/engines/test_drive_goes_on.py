@@ -82,6 +82,28 @@ class TestCancels:
         assert {each.status for each in drive.machine.outcomes.values()} == {"cancelled"}
         assert drive.machine.outcomes["b"].maybe
 
+    @pytest.mark.parametrize("stopped_before", [False, True])
+    @pytest.mark.parametrize("asked", [Pending("?", started=0.5), InDoubt()])
+    def test_a_call_that_asks_at_that_moment(self, asked, stopped_before):
+        """Nobody would answer, and a run that still waited would never end."""
+        calls = [Call("f", "t"), Call("a", "write"), Call("b", "t", {"x": Ref("a")})]
+        for later in (0, 1):
+            drive = begun(calls, on_failure="stop")
+            if stopped_before:
+                drive.take(100.5, [("f", result(Failed(ValueError("no"))))])
+            ends = [("a", result(asked)), *([] if stopped_before else [("f", result(Done(1)))])]
+            drive.take(101.0, [] if later else ends, cancelled=True)
+            if later:
+                drive.take(101.5, ends)
+            assert drive.machine.finished
+            assert drive.waiting == []
+            outcomes = drive.machine.outcomes
+            assert (outcomes["a"].status, outcomes["b"].status) == ("cancelled", "cancelled")
+            assert (outcomes["a"].maybe, outcomes["a"].started) == (
+                asked.status == "in_doubt",
+                asked.started,
+            )
+
     def test_a_call_that_does_not_know_why(self):
         """The deciding half knows by what it was stopped."""
         drive = begun([Call("a", "t"), Call("b", "t")], on_failure="stop")

@@ -302,12 +302,7 @@ class Runs:
     async def cancel(self, run_id: str) -> Report:
         """End a run; wait until it has."""
         handle = self._handle(run_id)
-        try:
-            await _bare(handle.cancel())
-        except RPCError as error:
-            # Not found is what the server says of a run that has ended, too.
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        await self._tell_to_end(run_id, handle)
         result = asyncio.create_task(handle.result())
         closed = asyncio.create_task(self._closed.wait())
         try:
@@ -319,16 +314,35 @@ class Runs:
                 task.cancel()
             await asyncio.wait([result, closed])
 
-    async def report(self, run_id: str) -> Report:
-        """Return what is known now."""
-        handle = self._handle(run_id)
+    async def _tell_to_end(self, run_id: str, handle: Any) -> None:
+        """Cancel a run, or find that it has ended."""
+        while True:
+            try:
+                await _bare(handle.cancel())
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            else:
+                return
+            # So the server says of one that has ended, too, or begins at this moment.
+            if await self._described(run_id) is not WorkflowExecutionStatus.RUNNING:
+                return
+            await asyncio.sleep(_AGAIN)
+
+    async def _described(self, run_id: str) -> WorkflowExecutionStatus:
+        """Return how a run stands; raise DagexecError for an unknown one."""
         try:
-            described = await _bare(handle.describe())
+            described = await _bare(self._handle(run_id).describe())
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise self._unknown(run_id) from None
             raise
-        if described.status is WorkflowExecutionStatus.RUNNING:
+        status: WorkflowExecutionStatus = described.status
+        return status
+
+    async def report(self, run_id: str) -> Report:
+        """Return what is known now."""
+        if await self._described(run_id) is WorkflowExecutionStatus.RUNNING:
             return report_of(run_id, (await self._known(run_id))[0])
         return await self.rest(run_id, 0)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,8 @@ from tests.engines.processes import run_python
 from tests.engines.tools_for_engines import TOOLS, get, login, login_if
 
 if TYPE_CHECKING:
+    from temporalio.client import Client
+
     from dagexec.engines.temporal import TemporalEngine
 
 # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: the guide awaits as a notebook does.
@@ -38,6 +41,33 @@ pytestmark = [pytest.mark.real_time, pytest.mark.anyio, pytest.mark.slow]
 @tool
 async def doubtful(x: int = 0) -> object:
     return await ask(x)
+
+
+@tool
+async def unhurried() -> object:
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    return await ask("late")
+
+
+async def late_to_know(address: str) -> Client:
+    """Return a client whose first cancel finds nothing."""
+    from temporalio.client import Client, Interceptor, OutboundInterceptor
+    from temporalio.service import RPCError, RPCStatusCode
+
+    class Late(OutboundInterceptor):
+        async def cancel_workflow(self, input: Any) -> None:  # noqa: A002 - the library's name
+            if not cancels:
+                cancels.append(input.id)
+                raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
+            await super().cancel_workflow(input)
+
+    class Known(Interceptor):
+        def intercept_client(self, next: Any) -> Any:  # noqa: A002 - the library's name
+            return Late(next)
+
+    cancels: list[str] = []
+    return await Client.connect(address, interceptors=[Known()])
 
 
 def engine_at(address: str, name: str, **settings: Any) -> TemporalEngine:
@@ -330,6 +360,31 @@ class TestEnds:
             assert statuses(report) == {"p": "cancelled", "s": "cancelled"}
             with pytest.raises(DagexecError, match="does not wait"):
                 await engine.resume("r", {"p": Approve()})
+
+    async def test_one_that_begins_at_this_moment(self, address, name):
+        """The server does not know it yet, says so, and knows it a moment later."""
+        asking = engine_at(address, name, calls=False, decides=False)
+        plan = [Call("p", "pay", {"amount": 1})]
+        client = await late_to_know(address)
+        async with asking, engine_of(address, name, TOOLS, client=client) as engine:
+            waiting = asyncio.create_task(asking.run(plan, run_id="r"))
+            await exists(asking, "r")
+            async with asyncio.timeout(10):
+                report = await engine.cancel("r")
+            await waiting
+        assert statuses(report) == {"p": "cancelled"}
+
+    async def test_one_whose_call_asks_at_this_moment(self, address, name):
+        """Nobody would answer it: the run ends."""
+        plan = [Call("u", "unhurried"), Call("s", "same", {"value": Ref("u")})]
+        tools = [*TOOLS, unhurried]
+        async with engine_of(address, name, tools, beat=0.2) as engine, asyncio.timeout(20):
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            await exists(engine, "r")
+            await asyncio.sleep(0.5)
+            report = await engine.cancel("r")
+            assert (await waiting).to_dict() == report.to_dict()
+        assert statuses(report) == {"u": "cancelled", "s": "cancelled"}
 
     async def test_one_that_nobody_took_up(self, address, name):
         """Cancelled before any worker looked at it: all is cancelled, nothing ran."""
