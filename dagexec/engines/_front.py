@@ -11,7 +11,19 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, cast, final
 
-from dagexec import Call, CallError, DagexecError, Edit, Executor, Failed, Plan, Tool
+from dagexec import (
+    Call,
+    CallError,
+    DagexecError,
+    Each,
+    Edit,
+    Executor,
+    Failed,
+    Plan,
+    Ref,
+    Template,
+    Tool,
+)
 from dagexec.engines._drive import Drive
 from dagexec.engines._one import Assignment
 from dagexec.engines._program import RunProgram
@@ -30,6 +42,7 @@ from dagexec.lowlevel import (
 DEATHS: Final = 10
 # What an assignment is made of, as it travels.
 FIELDS: Final = tuple(field.name for field in fields(Assignment))
+_NO_DEFAULT: Final = Ref("x").default
 # What makes two programs the same one; earlier attempts and limits do not.
 _SAME: Final = ("source", "variables", "definitions")
 
@@ -100,9 +113,10 @@ class Front:
     def _checked(self, call: Call) -> Call:
         """Return a call of a program, with its problem if it cannot run, and without secrets."""
         tool = self.tools[call.tool]
-        kept = Call.from_dict(secret_call(call, tool.secret)) if tool.secret else call
-        hidden = [name for name in tool.secret if kept.args.get(name) != call.args.get(name)]
+        hidden = [name for name in tool.secret if _is_written(call.args.get(name))]
         if hidden:
+            bare = replace(call, args={**call.args, **dict.fromkeys(hidden, "")})
+            kept = Call.from_dict(secret_call(bare, tool.secret))
             return replace(kept, problem=self._secret(hidden[0], call.id, tool))
         problems = tool.problems(call.args)
         return replace(call, problem="; ".join(problems)) if problems else call
@@ -128,9 +142,8 @@ class Front:
         for call in plan:
             tool = self.tools.get(call.tool)
             if tool is not None and tool.secret:
-                kept, written = secret_call(call, tool.secret)["args"], call.to_dict()["args"]
-                hidden = [name for name in tool.secret if kept.get(name) != written.get(name)]
-                self._refuse_secret(call.id, tool, hidden, written)
+                hidden = [name for name in tool.secret if _is_written(call.args.get(name))]
+                self._refuse_secret(call.id, tool, hidden, call.args)
         return [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
 
     def spec(
@@ -226,6 +239,22 @@ class Front:
             f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
             f" let {tool.name!r} get it where it runs, from its environment for one"
         )
+
+
+def _is_written(value: object) -> bool:
+    """Whether a part of an argument stands in its plan, rather than that it refers to a value."""
+    if isinstance(value, Ref):
+        return value.default is not _NO_DEFAULT and value.default is not None
+    if isinstance(value, Each):
+        return _is_written(value.items)
+    if isinstance(value, Template):
+        texts = (part for part in value.parts if isinstance(part, str))
+        return any(map(str.strip, texts)) or any(map(_is_written, value.refs))
+    if isinstance(value, Mapping):
+        return any(map(_is_written, cast("Mapping[str, Any]", value).values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_written, cast("list[Any]", value)))
+    return value is not None
 
 
 def refuse_inside() -> None:

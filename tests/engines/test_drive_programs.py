@@ -10,14 +10,18 @@ import pytest
 
 from dagexec import (
     Approve,
+    Call,
     CallError,
     DagexecError,
     Deny,
     Done,
+    Each,
     Failed,
     InDoubt,
     Outcome,
     Pending,
+    Ref,
+    Template,
     tool,
 )
 from dagexec.engines._drive import GRACE, Drive
@@ -304,6 +308,41 @@ def test_secrets_do_not_travel():
     report = report_of("r", again(spec, drive, front))
     assert "'token' of call '1' is secret" in str(report.error)
     assert "hunter2" not in str(drive.result()["log"])
+
+
+SECRET_IN_THE_PLAN = [
+    Template("hunter2 {}", Ref("g")),
+    Ref("g", default="hunter2"),
+    Each(Ref("g", default=["hunter2"])),
+    Template("{}", Ref("g", default="hunter2")),
+    {"user": Ref("g"), "password": "hunter2"},
+    [Ref("g"), "hunter2"],
+]
+REFERENCES = [
+    Ref("g"),
+    Ref("g", ("x",), default=None),
+    Each(Ref("g")),
+    Template(" {} {}", Ref("g"), Ref("g")),
+    {"user": Ref("g"), "password": [Ref("g")]},
+]
+
+
+@pytest.mark.parametrize("token", SECRET_IN_THE_PLAN)
+def test_no_secret_travels_beside_a_reference(token):
+    """Whatever of it stands in the plan is refused; a reference is no secret."""
+
+    @tool(effect="read", secret=("token",))
+    def login(token: Any) -> str: ...
+
+    @tool(effect="read")
+    def get() -> Any: ...
+
+    front = front_of([login, get])
+    with pytest.raises(DagexecError, match="'token' of call 'a' is secret") as caught:
+        front.calls_of([Call("g", "get"), Call("a", "login", {"token": token})])
+    assert "hunter2" not in str(caught.value)
+    for each in REFERENCES:
+        front.calls_of([Call("g", "get"), Call("a", "login", {"token": each})])
 
 
 def test_a_wrong_argument_fails_in_the_program():

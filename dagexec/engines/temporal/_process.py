@@ -78,6 +78,7 @@ class Process:
 
     async def open(self) -> Client:
         """Connect, and begin to work; raises DagexecError if the server cannot be reached."""
+        _quiet()
         client = self._setting.client or await self._connected()
         try:
             await self._check(client)
@@ -185,6 +186,13 @@ class Process:
                 msg = f"Temporal cannot be asked: {error}"
                 raise DagexecError(msg) from None
             # Whoever may run workflows need not be allowed to look at their namespace.
+
+
+def _quiet() -> None:
+    """Keep what its library says only to debug out of the log: arguments and values are in it."""
+    log = logging.getLogger("temporalio")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
 
 
 @cache

@@ -489,6 +489,16 @@ async def test_nothing_on_the_standard_output(address, name):
     assert await asyncio.to_thread(run_python, code) == "{'a': 1}\n"
 
 
+async def test_no_values_in_the_log(address, name, caplog):
+    """An application that logs everything does not log what travels."""
+    caplog.set_level(logging.DEBUG)
+    async with engine_at(address, name) as engine:
+        report = await engine.run([Call("a", "same", {"value": "hunter2"})])
+    assert report.outputs == {"a": "hunter2"}
+    assert "run ended" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def statuses(report: Any) -> dict[str, str]:
     return {name: outcome.status for name, outcome in report.items()}
 
