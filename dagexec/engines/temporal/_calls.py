@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
 from temporalio import activity
 from temporalio.client import AsyncActivityCancelledError, AsyncActivityHandle, Client
@@ -30,7 +30,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from dagexec import BadReference, CallError, Executor, Failed, JournalError, RunOwned
 from dagexec.engines._one import Assignment, Attempt
 from dagexec.engines.temporal._values import Values
-from dagexec.engines.temporal._wire import CALL, NO_TOOL, PAYLOAD, Packed, dump, pack, unpack
+from dagexec.engines.temporal._wire import CALL, LEFT, NO_TOOL, PAYLOAD, Packed, dump, pack, unpack
 from dagexec.lowlevel import outcome_body
 
 _log: Final = logging.getLogger("dagexec")
@@ -49,6 +49,7 @@ _LATE: Final = 1 / 3
 # Characters of an error that is too large to travel.
 _SAID: Final = 10_000
 
+T = TypeVar("T")
 Heard: TypeAlias = "Callable[[Exception | None], None]"
 
 
@@ -75,10 +76,18 @@ class Calls:
         work = body["work"]
         tool = self._executor.tools.get(work["tool"])
         if tool is None:
-            raise _elsewhere(work)
-        begun = _Begun(self._client, tool.effect.reruns)
+            raise _elsewhere(work, body.get("marks", []))
+        begun = _Begun(self._client, tool.effect.reruns, body.get("marks", []))
         if self._arrivals.may_be_late() and not await begun.is_this_ones():
-            raise _given_away(work["call"])
+            raise _given_away()
+        beating = asyncio.create_task(begun.keep_beating(self._beat))
+        try:
+            return await self._run(body, begun, clock)
+        finally:
+            beating.cancel()
+
+    async def _run(self, body: dict[str, Any], begun: _Begun, clock: Callable[[], float]) -> Packed:
+        work = body["work"]
         try:
             args = await self._values.call_args(work["args"])
             past = await self._values.read(work["past"])
@@ -92,32 +101,47 @@ class Calls:
             marks=[*begun.marks],
             intend=lambda mark, done: self._intend(begun, mark, done),
         )
-        beating = asyncio.create_task(begun.keep_beating(self._beat))
-        try:
-            result = await self._attempt(attempt, work["call"])
-        finally:
-            beating.cancel()
-        return await self._written(result, body["lists"], reruns=tool.effect.reruns)
+        result = await self._to_its_end(attempt.run(), begun, attempt)
+        written = self._written(result, body["lists"], reruns=begun.reruns)
+        if not self._values.in_store:
+            return await written  # which waits for nothing
+        return await self._to_its_end(written, begun)
 
-    async def _attempt(self, attempt: Attempt, call: str) -> dict[str, Any]:
-        running = self._start(attempt.run())
+    async def _to_its_end(
+        self, coroutine: Coroutine[Any, Any, T], begun: _Begun, attempt: Attempt | None = None
+    ) -> T:
+        """Run something until it ends, unless the call is not to end here."""
+        running = self._start(coroutine)
         try:
             while not running.done():
                 try:
                     await asyncio.wait([running])
                 except asyncio.CancelledError:
-                    if _is_lost():
-                        raise _given_away(call) from None
-                    if not _goes_on(attempt):
-                        raise
-            result: dict[str, Any] = running.result()
-            return result
+                    self._check_cancelled(begun, attempt)
+            return running.result()
         finally:
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
 
-    def _start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _check_cancelled(self, begun: _Begun, attempt: Attempt | None) -> None:
+        """Raise what ends a call that Temporal cancels, if it does not go on here."""
+        details = activity.cancellation_details()
+        if details is None:
+            raise asyncio.CancelledError
+        if details.worker_shutdown:
+            raise begun.left() or asyncio.CancelledError
+        if details.not_found:
+            raise _given_away() from None
+        if details.timed_out:
+            raise asyncio.CancelledError
+        if details.cancel_requested:
+            if attempt is not None:
+                attempt.stop(None)
+        elif not details.paused or details.reset:
+            raise asyncio.CancelledError
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         return asyncio.create_task(coroutine, context=self._context.copy())
 
     def _intend(self, begun: _Begun, mark: str, done: Heard) -> None:
@@ -195,12 +219,14 @@ class _Begun:
     it ends the call after its lease; a write does not begin until such a beat has long arrived.
     """
 
-    def __init__(self, client: Client, reruns: bool) -> None:  # noqa: FBT001 - one place
+    def __init__(self, client: Client, reruns: bool, marks: list[str]) -> None:  # noqa: FBT001
         info = activity.info()
-        self.marks: list[str] = [str(mark) for mark in info.heartbeat_details]
+        beaten = [str(mark) for mark in info.heartbeat_details]
+        # What was heard of this activity goes on from what had been heard before it.
+        self.marks = max(beaten, marks, key=len)
         # Of the activity: tools run in another one, and so do those who call `intend`.
         self._context = copy_context()
-        self._reruns = reruns
+        self.reruns = reruns
         self._lease = (info.heartbeat_timeout or timedelta.max).total_seconds()
         self._handle: AsyncActivityHandle = client.get_async_activity_handle(
             task_token=info.task_token
@@ -211,6 +237,18 @@ class _Begun:
         # When the library was last told, and before that the activity itself: a sign of life.
         self._told = time.monotonic()
         self._is_settled = True
+
+    def left(self) -> ApplicationError | None:
+        """Return what tells the run that this worker closes over a write; None if it is none."""
+        if self.reruns or not self._has_begun:
+            return None  # it is tried again as it is
+        return ApplicationError(
+            "the worker was closed while it ran the call",
+            *self.marks,
+            type=LEFT,
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        )
 
     async def is_this_ones(self) -> bool:
         """Whether the server has not given the call to another worker."""
@@ -226,7 +264,7 @@ class _Begun:
         """Say that the worker is alive."""
         while True:
             await asyncio.sleep(seconds)
-            if self._reruns or self._has_begun:
+            if self.reruns or self._has_begun:
                 self._beat()
                 continue
             async with self._turn:
@@ -255,7 +293,7 @@ class _Begun:
 
     async def intend(self, mark: str, done: Heard) -> None:
         """Write that the call begins; tell `done` when the server has it, or why it must not."""
-        if self._reruns:
+        if self.reruns:
             self.marks.append(mark)
             self._beat()
             done(None)  # it may run again, so nobody has to know first
@@ -287,13 +325,13 @@ class _Begun:
             return None
 
 
-def _elsewhere(work: dict[str, Any]) -> ApplicationError:
+def _elsewhere(work: dict[str, Any], marks: list[str]) -> ApplicationError:
     """Return what passes a call on to a worker that has its tool; it is no failure of this one."""
     info = activity.info()
     msg = f"this worker has no tool {work['tool']!r}, which call {work['call']!r} needs"
     pause = min(_LONGEST, _ELSEWHERE * 1.5 ** (info.attempt - 1))
     _log.warning("%s: it is passed on, and tried again in %.1f s", msg, pause)
-    begun = len(info.heartbeat_details) > 0
+    begun = bool(marks or info.heartbeat_details)
     return ApplicationError(
         f"no worker that it came to has the tool {work['tool']!r}",
         begun,
@@ -303,28 +341,12 @@ def _elsewhere(work: dict[str, Any]) -> ApplicationError:
     )
 
 
-def _given_away(call: str) -> ApplicationError:
+def _given_away() -> ApplicationError:
     """Return what ends a call here that is not this worker's any more; only the log hears of it."""
     why = "nothing was heard of this one for the lease, or its run has ended"
+    call = activity.info().activity_id.rpartition("#")[0]
     _log.warning("call %r is not this worker's any more: %s", call, why)
     return ApplicationError(why, category=ApplicationErrorCategory.BENIGN)
-
-
-def _is_lost() -> bool:
-    """Whether a call is cancelled because it is not this worker's any more."""
-    details = activity.cancellation_details()
-    return details is not None and details.not_found and not details.worker_shutdown
-
-
-def _goes_on(attempt: Attempt) -> bool:
-    """Whether a call that Temporal cancels goes on here, perhaps to its early end."""
-    details = activity.cancellation_details()
-    if details is None or details.worker_shutdown or details.not_found or details.timed_out:
-        return False
-    if details.cancel_requested:
-        attempt.stop(None)
-        return True
-    return details.paused and not details.reset
 
 
 def _clock() -> Callable[[], float]:

@@ -3,12 +3,17 @@
 Temporal says nothing where one of its limits is passed: the run hangs, or ends. So at most `WINDOW`
 activities are under way, at most `TASK_BYTES` are scheduled in one task of the workflow, and a call
 that is larger than a payload is no activity at all.
+
+It says nothing of an activity's earlier tries, either, when one ends before a worker has taken up
+the next. So a write has one try: whether it had begun in the worker that is gone comes back as
+marks, which go along with the next try, and into its outcome if there will be none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, TypeAlias, final
 
@@ -16,13 +21,14 @@ from temporalio import exceptions as temporal_errors
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from dagexec import CallError, Failed
+from dagexec import CallError, Cancelled, Failed
 from dagexec.engines._drive import Drive
 from dagexec.engines._front import DEATHS, broken, died
 from dagexec.engines._out import Out
 from dagexec.engines.temporal._values import Lists
 from dagexec.engines.temporal._wire import (
     CALL,
+    LEFT,
     NO_TOOL,
     PAYLOAD,
     TASK_BYTES,
@@ -40,16 +46,29 @@ WINDOW: Final = 500
 # Every activity needs a limit of its own; a call's deadlines are kept where it runs.
 _FOR_EVER: Final = timedelta(days=3650)
 _PAUSE: Final = timedelta(seconds=0.2)
+# What is tried again as it is, by Temporal itself, and what is told here each time.
+_RETRIED: Final = RetryPolicy(initial_interval=_PAUSE, maximum_attempts=DEATHS + 1)
+_TOLD: Final = replace(_RETRIED, non_retryable_error_types=["TemporalTimeout:Heartbeat"])
 
 Result: TypeAlias = "dict[str, Any]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is known of a call whose worker is gone, or that no worker has: its marks."""
+
+    marks: list[str]
 
 
 @final
 class Launches:
     """What the deciding half has asked for and has not heard of."""
 
-    def __init__(self, spec: Mapping[str, Any], lists: Lists) -> None:
-        """Start with none."""
+    def __init__(
+        self, spec: Mapping[str, Any], lists: Lists, marks: Mapping[str, list[str]]
+    ) -> None:
+        """Start with none; `marks` are of calls that had begun in histories before this one."""
         self._spec = spec
         self._lists = lists
         # Not yet given to Temporal, in the order in which they were asked for.
@@ -58,6 +77,11 @@ class Launches:
         self._ended: list[tuple[str, workflow.ActivityHandle[Any]]] = []
         # How often each call was given to Temporal, for ids of their own.
         self._tries: dict[str, int] = {}
+        # Of calls that had begun in workers that are gone; how often that happened to each.
+        self.marks: dict[str, list[str]] = {**marks}
+        self._deaths: dict[str, int] = {}
+        # Those that were told to stop and do not run anywhere.
+        self._withdrawn: list[str] = []
         self._told_to_stop = False
         # Scheduled in the task of the workflow that began at this length of the history.
         self._task: int = -1
@@ -67,18 +91,38 @@ class Launches:
 
     def absorb(self, drive: Drive) -> None:
         """Take over what the deciding half asks for, until it asks for nothing more."""
-        while drive.launches or drive.aborts:
+        while drive.launches or drive.aborts or self._withdrawn:
             launches, aborts = drive.launches, drive.aborts
             drive.launches, drive.aborts = [], []
             self.held |= {out.name: out for out in launches}
-            unbegun = [out.name for out in aborts if self.held.pop(out.name, None) is not None]
             for out in aborts:
-                activity = self._activities.get(out.name)
-                if activity is not None:
+                if self.held.pop(out.name, None) is not None:
+                    self._withdrawn.append(out.name)
+                elif out.name in self._activities:
                     self._told_to_stop = True
-                    activity.cancel()
-            if unbegun:
-                drive.withdrawn(unbegun)
+                    self._activities[out.name].cancel()
+            self._withdraw(drive)
+
+    def _withdraw(self, drive: Drive) -> None:
+        names, self._withdrawn = self._withdrawn, []
+        begun = [name for name in names if self.marks.get(name) and name in drive.out]
+        if begun:
+            self._withdrawn = [name for name in names if name not in begun]
+            drive.take(workflow.time(), [(name, self._lost(drive, name)) for name in begun])
+        elif names:
+            drive.withdrawn(names)
+
+    def _lost(self, drive: Drive, name: str) -> Result:
+        """Return the result of an aborted call that had begun in a worker that is gone."""
+        marks, out = self._forgotten(name), drive.out[name]
+        outcome = Cancelled(
+            started=out.ready,
+            ended=workflow.time() - drive.zero,
+            attempts=len(marks),
+            maybe=self._is_write(drive.machine.call(name).tool),
+        )
+        starts = drive.of(name).starts + len(marks)
+        return {"outcome": outcome_body(outcome), "starts": starts, "abandoned": 0}
 
     def schedule(self, drive: Drive) -> list[tuple[str, Result]]:
         """Give to Temporal what it can take now; return the results of what it never can."""
@@ -133,7 +177,7 @@ class Launches:
             task_queue=queue_of(self._spec["engine"], self._spec["queues"].get(tool, "")),
             start_to_close_timeout=_FOR_EVER,
             heartbeat_timeout=timedelta(seconds=self._spec["lease"]),
-            retry_policy=RetryPolicy(initial_interval=_PAUSE, maximum_attempts=DEATHS + 1),
+            retry_policy=_TOLD if self._is_write(tool) else _RETRIED,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"{short(name)[:100]}: {tool[:60]}",
         )
@@ -154,7 +198,12 @@ class Launches:
             "ready": out.ready,
             "past": drive.of(out.name).to_dict(),
         }
-        return dump({"work": work, "lists": self._lists.get(out.name, [])})
+        body = {"work": work, "lists": self._lists.get(out.name, [])}
+        marks = self.marks.get(out.name)
+        return dump({**body, "marks": marks} if marks else body)
+
+    def _is_write(self, tool: str) -> bool:
+        return str(self._spec["effects"].get(tool, "write")) == "write"
 
     # --------------------------------------------------------------------------------- coming back
 
@@ -163,21 +212,38 @@ class Launches:
         """Whether an activity has ended."""
         return bool(self._ended)
 
-    def news(self) -> tuple[list[tuple[str, Result]], list[str]]:
-        """Return the results of what has ended, and the calls that no worker had begun."""
+    def news(self, drive: Drive) -> list[tuple[str, Result]]:
+        """Return the results of what has ended; what was lost with its worker is held again."""
         ended, self._ended = self._ended, []
         results: list[tuple[str, Result]] = []
-        unbegun: list[str] = []
         for name, activity in ended:
             if self._activities.get(name) is not activity:
                 continue  # it did not stop in time, and the run went on without it
             del self._activities[name]
-            result = _result(activity)
-            if result is None:
-                unbegun.append(name)
-            else:
+            left = _result(activity)
+            result = self._after_death(drive, name, left.marks) if isinstance(left, Gone) else left
+            if result is not None:
+                self._forgotten(name)
                 results.append((name, result))
-        return results, unbegun
+        return results
+
+    def _after_death(self, drive: Drive, name: str, marks: list[str]) -> Result | None:
+        """Hold a call again whose worker is gone, or end it; return its result if it has one."""
+        if len(marks) > len(self.marks.get(name, [])):
+            self.marks[name] = marks
+        out = drive.out.get(name)
+        if out is None or out.aborted is not None:
+            self._withdrawn.append(name)
+            return None
+        deaths = self._deaths[name] = self._deaths.get(name, 0) + 1
+        if deaths > DEATHS or not self._is_write(drive.machine.call(name).tool):
+            return died()
+        self.held[name] = out
+        return None
+
+    def _forgotten(self, name: str) -> list[str]:
+        self._deaths.pop(name, None)
+        return self.marks.pop(name, [])
 
     def forget(self, drive: Drive) -> None:
         """Drop activities that did not stop when they were told to, and were given up."""
@@ -186,22 +252,31 @@ class Launches:
                 del self._activities[name]
 
 
-def _result(activity: workflow.ActivityHandle[Any]) -> Result | None:
-    """Return what a worker left; None if no worker had begun the call when it was withdrawn."""
+def _result(activity: workflow.ActivityHandle[Any]) -> Result | Gone:
+    """Return what a worker left, or that there is none any more, or none yet."""
     if activity.cancelled():
-        return None
+        return Gone([])
     error = activity.exception()
     if error is None:
         found: Result = json.loads(unpack(activity.result()))
         return found
     cause = error.cause if isinstance(error, temporal_errors.ActivityError) else error
-    if isinstance(cause, temporal_errors.CancelledError):
-        return None
-    if isinstance(cause, temporal_errors.TimeoutError):
-        return died()
+    if (marks := _marks_of(cause)) is not None:
+        return Gone([str(mark) for mark in marks])
     if isinstance(cause, temporal_errors.ApplicationError):
         return _given_up(cause)
     return broken(f"{type(cause).__name__}: {cause}")
+
+
+def _marks_of(cause: BaseException | None) -> Sequence[Any] | None:
+    """Return what a worker that is gone had begun; None if it is not."""
+    if isinstance(cause, temporal_errors.CancelledError):
+        return ()
+    if isinstance(cause, temporal_errors.TimeoutError):
+        return cause.last_heartbeat_details
+    if isinstance(cause, temporal_errors.ApplicationError) and cause.type == LEFT:
+        return cause.details
+    return None
 
 
 def _given_up(error: temporal_errors.ApplicationError) -> Result:

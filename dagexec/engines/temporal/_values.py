@@ -181,6 +181,11 @@ class Values:
         self._store = store
         self._inline = inline
 
+    @property
+    def in_store(self) -> bool:
+        """Whether large values are in a store."""
+        return self._store is not None
+
     async def written(self, value: Any, paths: Iterable[str] = ()) -> Any:
         """Return a value as the workflow holds it; raise JournalError for a type without a place.
 

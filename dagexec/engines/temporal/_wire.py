@@ -16,6 +16,8 @@ CALL: Final = "dagexec.call"
 # The type of the error of a worker that lacks a call's tool; whether the call had begun before is
 # its detail.
 NO_TOOL: Final = "dagexec.no_tool"
+# The type of the error of a worker that closes while it runs a write; its marks are the details.
+LEFT: Final = "dagexec.left"
 
 # Bytes. The server refuses a payload of 2 MiB, and ends a workflow without a word whose commands
 # of one task are more than 4 MiB.

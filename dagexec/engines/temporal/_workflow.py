@@ -60,7 +60,7 @@ class RunWorkflow:
         except Exception as error:  # noqa: BLE001 - told by `run`
             self._fault, self._spec, self._state = error, _NOTHING, {}
             self._drive = self._driven(None)
-            self._launches = Launches(self._spec, {})
+            self._launches = Launches(self._spec, {}, {})
         # Answers that were taken and not yet told to the deciding half, by call.
         self._answers: dict[str, Any] = self._state.get("answers", {})
         # How many answers were taken since the run began.
@@ -84,7 +84,7 @@ class RunWorkflow:
         self._state = {} if state is None else json.loads(unpack(state))
         self._drive = self._driven(self._state.get("result"))
         plan = [Call.from_dict(body) for body in self._spec["calls"]]
-        self._launches = Launches(self._spec, lists_of(plan))
+        self._launches = Launches(self._spec, lists_of(plan), self._state.get("marks", {}))
 
     def _driven(self, result: dict[str, Any] | None) -> Drive:
         return Drive(self._spec, result, resolve=arguments, spreads=spread)
@@ -146,12 +146,8 @@ class RunWorkflow:
         """Tell the deciding half what has happened."""
         drive, launches, now = self._drive, self._launches, workflow.time()
         self._is_due = False
-        results, unbegun = launches.news()
-        drive.take(now, results, cancelled=self._take_cancelled())
+        drive.take(now, launches.news(drive), cancelled=self._take_cancelled())
         launches.absorb(drive)
-        if unbegun:
-            drive.withdrawn(unbegun)
-            launches.absorb(drive)
         launches.forget(drive)
         if self._answers and not drive.machine.stopped:
             drive.answered(now, self._take_answers())
@@ -231,6 +227,7 @@ class RunWorkflow:
 
     def _state_now(self) -> Packed:
         state = {"result": self._drive.result(), "taken": self._taken}
+        state["marks"] = self._launches.marks
         return pack(dump(state | {"answers": self._answers, "cancelled": self._cancelled}))
 
     async def _move(self) -> None:

@@ -365,6 +365,38 @@ class TestValues:
         assert "the disk is full" in str(report["c"].error)
         assert ran[name] == 2
 
+    @pytest.mark.parametrize("how", ["wait", "cancel"])
+    async def test_a_store_that_takes_longer_than_a_lease(self, address, name, how):
+        """The worker counts as alive; a cancel comes too late for what the tool has done."""
+
+        class Slow:
+            def __init__(self) -> None:
+                self.kept: dict[str, bytes] = {}
+                self.puts = 0
+
+            async def put(self, key: str, value: bytes) -> None:
+                self.puts += 1
+                await asyncio.sleep(2.5)
+                self.kept[key] = value
+
+            async def get(self, key: str) -> bytes:
+                await asyncio.sleep(2.5)
+                return self.kept[key]
+
+        plan = [Call("a", "make", {"size": 100_000}), Call("b", "length", {"value": Ref("a")})]
+        store = Slow()
+        async with engine_at(address, name, store=store, lease=1) as engine, asyncio.timeout(40):
+            waiting = asyncio.create_task(engine.run(plan, run_id=name))
+            if how == "cancel":
+                while not store.puts:
+                    await asyncio.sleep(0.02)
+                await engine.cancel(name)
+            report = await waiting
+        ended = {"a": "done", "b": "done" if how == "wait" else "cancelled"}
+        assert statuses(report) == ended
+        assert report["a"].value == noise(100_000)
+        assert (ran[name], store.puts) == (1, 1)
+
     async def test_a_store_that_lost_a_value(self, address, name, tmp_path):
         """Who asks for a report is told so in one line, and so is who has no store at all."""
         from dagexec.engines.temporal import FolderStore

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dagexec import Approve
+from dagexec import Approve, Timeouts
 from tests.engines.processes import Worker, begun, lines, wait_for
 
 if TYPE_CHECKING:
@@ -116,6 +116,33 @@ async def test_what_becomes_of_writes_in_flight(start, address, name, tmp_path, 
         assert report.ok
         assert report["s"].attempts == 2
         assert begun(tmp_path) == {"k": 1, "s": 2, "p": 2, "n": 1, "m": 1}
+
+
+# Cancelled before the lease of a killed worker is over, or behind it; or caught by a deadline.
+@pytest.mark.parametrize("way", ["kill", "kill, 4.5", "kill, late", "end"])
+async def test_writes_whose_worker_was_the_last(start, address, name, tmp_path, way):
+    """A run that ends before anybody else takes them says of each that it may have happened."""
+    from tests.engines.worker import TIMEOUTS, long
+
+    how, _, pause = way.partition(", ")
+    timeouts = Timeouts(call=None, workflow=8) if pause == "late" else TIMEOUTS
+    engine = asking(address, name, tmp_path, timeouts=timeouts)
+    async with engine, asyncio.timeout(60):
+        worker = await asyncio.to_thread(start().wait_until_ready)
+        waiting = asyncio.create_task(engine.run(long(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
+        if how == "end":
+            worker.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(worker.process.wait, 20)
+        else:
+            worker.kill()
+        if pause != "late":
+            await asyncio.sleep(float(pause or 0))
+            await engine.cancel("r")
+        report = await waiting
+    status = "timed_out" if pause == "late" else "cancelled"
+    assert {outcome.status for outcome in report.values()} == {status}
+    assert [name for name in "kspnm" if report[name].maybe] == ["k", "s"]
 
 
 async def test_a_write_that_waited_in_a_worker(start, address, name, tmp_path):
