@@ -29,6 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import BadReference, CallError, Executor, Failed, JournalError, RunOwned
 from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines.temporal._traces import hand_on, name_span
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import CALL, LEFT, NO_TOOL, PAYLOAD, Packed, dump, pack, unpack
 from dagexec.lowlevel import outcome_body
@@ -74,6 +75,7 @@ class Calls:
         clock = _clock()
         body = json.loads(unpack(packed))
         work = body["work"]
+        name_span(work["run"], work["call"], work["tool"])
         tool = self._executor.tools.get(work["tool"])
         if tool is None:
             raise _elsewhere(work, body.get("marks", []))
@@ -142,7 +144,9 @@ class Calls:
             raise asyncio.CancelledError
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        return asyncio.create_task(coroutine, context=self._context.copy())
+        context = self._context.copy()
+        hand_on(context)
+        return asyncio.create_task(coroutine, context=context)
 
     def _intend(self, begun: _Begun, mark: str, done: Heard) -> None:
         task = asyncio.create_task(begun.intend(mark, done))

@@ -499,6 +499,42 @@ async def test_no_values_in_the_log(address, name, caplog):
     assert "hunter2" not in caplog.text
 
 
+async def test_one_trace(address, name):
+    """From who asks to what a tool does: the client's interceptor makes the spans in between."""
+    pytest.importorskip("opentelemetry.sdk", reason="OpenTelemetry's SDK is not installed")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from temporalio.client import Client
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracer = provider.get_tracer("tests")
+
+    @tool(effect="read")
+    async def fetch() -> None:
+        with tracer.start_as_current_span("fetch"):
+            pass
+
+    @tool
+    def store() -> None:
+        with tracer.start_as_current_span("store"):
+            pass
+
+    client = await Client.connect(address, interceptors=[TracingInterceptor(tracer)])
+    async with engine_of(address, name, [fetch, store], client=client) as engine:
+        with tracer.start_as_current_span("request"):
+            await engine.run([Call("f", "fetch"), Call("s", "store")], run_id="r")
+    found = {span.context.span_id: span for span in spans.get_finished_spans()}
+    assert len({span.context.trace_id for span in found.values()}) == 1
+    for wanted, call in (("fetch", "f"), ("store", "s")):
+        (span,) = (each for each in found.values() if each.name == wanted)
+        activity = found[span.parent.span_id]
+        named = {"dagexec.run.id": "r", "dagexec.call.id": call, "gen_ai.tool.name": wanted}
+        assert named.items() <= dict(activity.attributes).items()
+
+
 def statuses(report: Any) -> dict[str, str]:
     return {name: outcome.status for name, outcome in report.items()}
 
