@@ -4,6 +4,9 @@ Temporal says nothing where one of its limits is passed: the run hangs, or ends.
 activities are under way, at most `TASK_BYTES` are scheduled in one task of the workflow, and a call
 that is larger than a payload is no activity at all.
 
+How much the results of those under way will add to the history is not known; it is taken from
+those that came. So a fan-out begins with few.
+
 It says nothing of an activity's earlier tries, either, when one ends before a worker has taken up
 the next. So a write has one try: whether it had begun in the worker that is gone comes back as
 marks, which go along with the next try, and into its outcome if there will be none.
@@ -39,10 +42,14 @@ from dagexec.engines.temporal._wire import (
     short,
     unpack,
 )
-from dagexec.lowlevel import outcome_body
+from dagexec.lowlevel import outcome_body, outcome_of
 
 # Activities under way; the server refuses more than 2,000 without a word to the workflow.
 WINDOW: Final = 500
+# Bytes of a history that cannot move, after which nothing more begins: at 50 MB the server ends it.
+FULL: Final = 45_000_000
+# Activities under way while no result is known: so many of the largest would fit.
+_FIRST: Final = 24
 # Every activity needs a limit of its own; a call's deadlines are kept where it runs.
 _FOR_EVER: Final = timedelta(days=3650)
 _PAUSE: Final = timedelta(seconds=0.2)
@@ -83,6 +90,9 @@ class Launches:
         # Those that were told to stop and do not run anywhere.
         self._withdrawn: list[str] = []
         self._told_to_stop = False
+        # Results that came, and the size of the largest.
+        self._heard = 0
+        self._largest = 1
         # Scheduled in the task of the workflow that began at this length of the history.
         self._task: int = -1
         self._bytes = 0
@@ -128,8 +138,12 @@ class Launches:
         """Give to Temporal what it can take now; return the results of what it never can."""
         self._count()
         failed: list[tuple[str, Result]] = []
+        if self.held and workflow.info().get_current_history_size() >= FULL:
+            held, self.held = self.held, {}
+            return [(name, _no_room()) for name in held]
+        window = self._window()
         for name, out in [*self.held.items()]:
-            if len(self._activities) >= WINDOW:
+            if len(self._activities) >= window:
                 break
             packed = pack(self._assignment(drive, out))
             if len(packed) > PAYLOAD:
@@ -141,6 +155,11 @@ class Launches:
                 self._start(name, drive.machine.call(name).tool, packed)
             del self.held[name]
         return failed
+
+    def _window(self) -> int:
+        """Return how many activities may be under way."""
+        room: int = (FULL - workflow.info().get_current_history_size()) // self._largest
+        return max(1, min(WINDOW, _FIRST + 2 * self._heard, room))
 
     def _count(self, more: int = 0) -> None:
         length: int = workflow.info().get_current_history_length()
@@ -160,7 +179,7 @@ class Launches:
     @property
     def waits_for_a_task(self) -> bool:
         """Whether calls are held although there is room for them: in the next task."""
-        return bool(self.held) and len(self._activities) < WINDOW
+        return bool(self.held) and len(self._activities) < self._window()
 
     @property
     def under_way(self) -> int:
@@ -220,12 +239,25 @@ class Launches:
             if self._activities.get(name) is not activity:
                 continue  # it did not stop in time, and the run went on without it
             del self._activities[name]
-            left = _result(activity)
+            left = self._left_by(activity)
             result = self._after_death(drive, name, left.marks) if isinstance(left, Gone) else left
             if result is not None:
                 self._forgotten(name)
                 results.append((name, result))
         return results
+
+    def _left_by(self, activity: workflow.ActivityHandle[Any]) -> Result | Gone:
+        """Return what a worker left, or that there is none any more, or none yet."""
+        if activity.cancelled():
+            return Gone([])
+        error = activity.exception()
+        if error is not None:
+            return _failure(error)
+        packed = activity.result()
+        self._heard += 1
+        if isinstance(packed, str | bytes):
+            self._largest = max(self._largest, len(packed))
+        return _read(packed)
 
     def _after_death(self, drive: Drive, name: str, marks: list[str]) -> Result | None:
         """Hold a call again whose worker is gone, or end it; return its result if it has one."""
@@ -252,14 +284,19 @@ class Launches:
                 del self._activities[name]
 
 
-def _result(activity: workflow.ActivityHandle[Any]) -> Result | Gone:
-    """Return what a worker left, or that there is none any more, or none yet."""
-    if activity.cancelled():
-        return Gone([])
-    error = activity.exception()
-    if error is None:
-        found: Result = json.loads(unpack(activity.result()))
-        return found
+def _read(packed: Any) -> Result:
+    """Return a result; one that no worker of this version wrote costs its call, not the run."""
+    try:
+        found: Result = json.loads(unpack(packed))
+        outcome_of(found["outcome"])
+        int(found["starts"]), int(found["abandoned"])
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return broken(f"its result cannot be read: {type(error).__name__}: {error}")
+    return found
+
+
+def _failure(error: BaseException) -> Result | Gone:
+    """Return what the failure of an activity says of its call."""
     cause = error.cause if isinstance(error, temporal_errors.ActivityError) else error
     if (marks := _marks_of(cause)) is not None:
         return Gone([str(mark) for mark in marks])
@@ -286,6 +323,15 @@ def _given_up(error: temporal_errors.ApplicationError) -> Result:
     why = CallError(f"the call was not run: {error.message}; start a worker that has it")
     failed = Failed(why, ended=0.0, maybe=bool(error.details and error.details[0]))
     return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}
+
+
+def _no_room() -> Result:
+    error = CallError(
+        "the call was not run: what the calls of this run returned fills its history in Temporal,"
+        f" which takes at most 50 MB and can move to a fresh one with at most {PAYLOAD} bytes; give"
+        " the engine a store= for large values, or return less"
+    )
+    return {"outcome": outcome_body(Failed(error, ended=0.0)), "starts": 0, "abandoned": 0}
 
 
 def _too_large(size: int) -> Result:

@@ -102,6 +102,7 @@ class RunWorkflow:
             raise
         except Exception as error:
             # Any other failure of a workflow is tried again for ever, without a word.
+            await self._close()
             msg = f"{type(error).__name__}: {error}"
             raise ApplicationError(msg, type="dagexec.broken", non_retryable=True) from error
 
@@ -118,11 +119,15 @@ class RunWorkflow:
             self._drive = self._driven(self._drive.result())
             answers, cancelled = self._take_answers(), self._take_cancelled()
             self._drive.begin(workflow.time(), answers, cancelled=cancelled)
+        await self._close()
+        packed = pack(self._told())
+        return packed if len(packed) <= PAYLOAD else ""
+
+    async def _close(self) -> None:
+        """Let all who wait by Update go."""
         self._resting = self._closed = True
         self._set_timer(None)
         await self._until(workflow.all_handlers_finished)
-        packed = pack(self._told())
-        return packed if len(packed) <= PAYLOAD else ""
 
     async def _round(self) -> None:
         """Go on until nothing is left but questions."""
@@ -247,7 +252,7 @@ class RunWorkflow:
         """Wait until all answers up to this one are taken in, and nothing goes on by itself."""
         self._updates += 1
         await workflow.wait_condition(
-            lambda: self._moving or (self._resting and self._taken >= number)
+            lambda: self._moving or self._closed or (self._resting and self._taken >= number)
         )
         if self._closed:
             return CLOSED

@@ -267,6 +267,42 @@ class TestMoves:
         assert "cancelled" in statuses(report).values()
 
 
+class TestBytesOfAHistory:
+    """The server ends a run whose history is larger than 50 MB; here than 2.5 MB."""
+
+    @pytest.fixture
+    def narrow(self, needed, monkeypatch):
+        from dagexec.engines.temporal import _launches, _workflow
+
+        monkeypatch.setattr(_workflow, "MOVE_BYTES", 1_000_000)
+        monkeypatch.setattr(_launches, "FULL", 1_500_000)
+        with served("limit.historySize.error=2500000") as own:
+            yield own.address
+
+    async def test_it_moves_in_time(self, narrow, name):
+        """Arguments of 3 MB in all, and little that has to go along."""
+        plan = [Call("m", "make", {"size": 100_000})]
+        plan += [Call(f"l{each}", "length", {"value": [Ref("m"), each]}) for each in range(60)]
+        async with engine_at(narrow, name) as engine, asyncio.timeout(50):
+            report = await engine.run(plan, run_id="r")
+            described = (await handle_of(engine, "r").describe()).raw_description
+        assert report.ok, report.exceptions
+        assert described.workflow_execution_info.history_size_bytes < 2_500_000
+
+    async def test_what_cannot_move_ends(self, narrow, name):
+        """Values of 5 MB in all: calls that find no room any more have failed, nothing is lost."""
+        sizes = {f"m{each}": 100_000 for each in range(80)}
+        plan = [Call(each, "make", {"size": 100_000, "seed": int(each[1:])}) for each in sizes]
+        plan.append(Call("l", "length", {"value": Ref("m79")}))
+        async with engine_at(narrow, name) as engine, asyncio.timeout(50):
+            report = await engine.run(plan, run_id="r")
+        counts = Counter(statuses(report).values())
+        assert counts["done"] > 20, counts
+        assert (counts["failed"] > 20, report["l"].status) == (True, "skipped")
+        assert "store=" in str(report["m79"].error)
+        assert not report["m79"].maybe
+
+
 class TestAsking:
     async def test_many_who_wait(self, address, name):
         """More than may wait by Update at a time: all have their report."""
@@ -287,6 +323,44 @@ class TestAsking:
                 )
                 with pytest.raises(DagexecError, match="broke off"):
                     await engine.cancel(run_id)
+
+    async def test_who_waits_for_what_never_comes(self, address, name):
+        """A stranger's Update for an answer that nobody gave does not keep a run open."""
+        async with engine_at(address, name) as engine, asyncio.timeout(20):
+            waiting = asyncio.create_task(engine.run([Call("p", "pay")], run_id="r"))
+            await exists(engine, "r")
+            asked = asyncio.create_task(handle_of(engine, "r").execute_update("ended", 10**9))
+            await waiting
+            report = await engine.resume("r", {"p": Approve()})
+            await asyncio.wait([asked])
+        assert report.ok
+
+    @pytest.mark.parametrize("result", ["no JSON", '{"outcome": 1}', 5, b"\0"])
+    async def test_a_result_that_cannot_be_read(self, address, name, result):
+        """In a callback such an error would be swallowed, and the run would wait for ever."""
+        from dagexec.engines.temporal._wire import workflow_id
+
+        async with engine_at(address, name, calls=False) as engine, asyncio.timeout(20):
+            client = engine._runs._client  # type: ignore[union-attr]
+            plan = [Call("a", "nap"), Call("l", "length", {"value": Ref("a")})]
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            await known_to_wait(engine)
+            await client.get_async_activity_handle(
+                workflow_id=workflow_id(name, "r"), run_id=None, activity_id="a#1"
+            ).complete(result)
+            report = await waiting
+        assert statuses(report) == {"a": "failed", "l": "skipped"}
+        assert "its result cannot be read" in str(report["a"].error)
+
+
+async def known_to_wait(engine: TemporalEngine) -> None:
+    """Wait until a call of run `r` waits for a worker."""
+    await exists(engine, "r")
+    while True:
+        described = (await handle_of(engine, "r").describe()).raw_description
+        if described.pending_activities:
+            return
+        await asyncio.sleep(0.02)
 
 
 class TestValues:
