@@ -9,7 +9,7 @@
 
 Both take the same plans, tools and answers as an `Executor`, and their reports are the same. With
 one machine, prefer an `Executor` with a journal (`dagexec.journal`): it is faster and knows more.
-Programs (`dagexec.programs`) run in an `Executor` and on DBOS: Temporal refuses them, and says so.
+Programs (`dagexec.programs`) run in an `Executor`, and on both engines.
 
 ## Quick start, without Docker
 
@@ -42,7 +42,7 @@ The first lines of code are in the guide of each engine.
 | nothing runs when `run` returns | yes | but for a call that does not stop in 10 s | but for a call that does not stop in 10 s |
 | a process dies | another goes on when it is asked to | others go on by themselves | others go on by themselves |
 | the machine dies | no | if the database lives | if the server lives |
-| programs (`dagexec.programs`) | yes | yes | refused |
+| programs (`dagexec.programs`) | yes | yes | yes |
 | approvals, `ask()`, answers days later | yes | yes, also while other calls run | yes, also while other calls run |
 | cancelling `run` | ends the run | the run goes on; `cancel(run_id)` ends it | as DBOS |
 | `Limiter`: caps of calls in flight | of the event loop | of all workers | refused |

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias, final
 
 from dagexec import Call, Cancelled, Failed, Outcome
 from dagexec.engines._out import Out, Past, blocked_in, late, lost, told_why, unasked, unbegun
-from dagexec.engines._program import LAST, RunProgram
+from dagexec.engines._program import LAST, Entry, Log, Steps, StepsTaken
 from dagexec.journal import Record
 from dagexec.lowlevel import (
     Abort,
@@ -46,10 +46,6 @@ from dagexec.lowlevel import (
     to_record,
 )
 
-# Kind, call, body: a record of the log.
-Entry: TypeAlias = "list[Any]"
-Log: TypeAlias = "list[list[Entry]]"
-
 # Seconds that a call which is told to stop may take to say what became of it. After that its
 # worker is taken to hang, and the run goes on without it.
 GRACE: Final = 10.0
@@ -57,6 +53,7 @@ GRACE: Final = 10.0
 # Entries of the log that the scheduler does not hear of.
 _SILENT: Final = ("answer", "starts", "steps", "last")
 _UNANSWERED: Final = ("pending", "in_doubt")
+_UNDER_WAY: Final = (State.READY, State.RUNNING, State.STOPPING)
 
 # How the references of a ready call become arguments; raises where one leads nowhere.
 Resolve: TypeAlias = "Callable[[Call, Mapping[str, Outcome]], dict[str, Any]]"
@@ -87,7 +84,7 @@ class Drive:
         *,
         resolve: Resolve = resolved,
         spreads: Spreads = spread_of,
-        program: RunProgram | None = None,
+        program: Steps | None = None,
     ) -> None:
         """Tell a fresh scheduler what it was told in the rounds before."""
         self.program = program
@@ -116,6 +113,7 @@ class Drive:
         # When the run began, in seconds since the epoch; None where an older result does not say.
         self.began: float | None = None if result is None else result.get("began")
         self._log: Log = []
+        self._steps = StepsTaken(self._log)
         self._zero = 0.0
         self._now = 0.0
         self._run_until: float | None = None
@@ -128,6 +126,8 @@ class Drive:
         self._began = result is not None
         self._open = result is not None and bool(result.get("open"))
         if result is not None:
+            if program is not None:
+                program.left = int(result.get("left", 0))
             self._replay_all(result["log"])
             self._run_until = result.get("until")
 
@@ -156,10 +156,11 @@ class Drive:
         if not self._began:
             self._began = True
             self.began = now if self.began is None else self.began
-            self._feed_plan()
+            # Not written: whoever has the log has the spec as well.
+            self._act(self.machine.receive(*self._plan()))
         elif self._open:
-            under_way = [call.id for call in self.machine.calls if self._is_under_way(call.id)]
-            self._reopen(under_way)
+            states = [(call.id, self.machine.state(call.id)) for call in self.machine.calls]
+            self._reopen([name for name, state in states if state in _UNDER_WAY])
         self._open = False
         self._take_answers(answers)
         if cancelled:
@@ -170,6 +171,13 @@ class Drive:
         """Let the program go on that computes, after all others had a turn."""
         self.launches, self.aborts = [], []
         self._go_on()
+
+    def ask(self) -> None:
+        """Take note that whoever interprets the program is asked, with what it was told till now.
+
+        The steps that it takes then are counted here in the log, when they are known.
+        """
+        self._steps.begin()
 
     def answered(self, now: float, answers: Mapping[str, dict[str, Any]]) -> None:
         """Take in answers in the middle of a round that was not stopped."""
@@ -187,9 +195,6 @@ class Drive:
         # In one batch: the machine must not find itself at its end.
         if names:
             self._feed(*(Reopened(name) for name in names))
-
-    def _is_under_way(self, name: str) -> bool:
-        return self.machine.state(name) in (State.READY, State.RUNNING, State.STOPPING)
 
     def _cancel(self) -> None:
         """Stop the run; what waits for a person ends too, as nobody would ask for it again."""
@@ -244,19 +249,16 @@ class Drive:
     @property
     def stands(self) -> bool:
         """Whether the program can do nothing but wait for answers."""
-        if self.program is None or self.machine.closed or self.computing:
+        if self.program is None or self.machine.closed or self.program.busy:
             return False
         return not self.out and bool(self.waiting)
 
     @property
     def waiting(self) -> list[str]:
         """The calls that wait for an answer to themselves, in plan order."""
-        outcomes = self.machine.outcomes
-        return [
-            name
-            for name, each in outcomes.items()
-            if each.status in _UNANSWERED and each.because is None
-        ]
+        outcomes = self.machine.outcomes.items()
+        asked = [(name, each) for name, each in outcomes if each.status in _UNANSWERED]
+        return [name for name, each in asked if each.because is None]
 
     @property
     def zero(self) -> float:
@@ -289,15 +291,13 @@ class Drive:
             "blocked": [self.blocked, self.blocked_seconds, self.blocked_by],
             "began": self.began,
         }
+        if self.program is not None and self.program.left:
+            found["left"] = self.program.left
         if not self.ended:
             found |= {"open": True, "until": self._run_until}
         return found
 
     # --------------------------------------------------------------------- the machine and its log
-
-    def _feed_plan(self) -> None:
-        # Not written: whoever has the log has the spec as well.
-        self._act(self.machine.receive(*self._plan()))
 
     def _plan(self) -> list[Event]:
         """Return what the machine is told of the plan; a program's calls are found, and logged."""
@@ -363,24 +363,21 @@ class Drive:
 
     def _step_program(self) -> bool:
         """Let the program go one step on, if it can; return whether it did."""
-        program = self.program
-        if program is None or not program.due or (program.pausing and not self._turned):
+        program, closed = self.program, self.machine.closed
+        if program is None or not program.may_advance(turned=self._turned, closed=closed):
             return False
-        if self.machine.closed:
+        if closed:
             return self._step_last(program)
         self._turned = False
-        if self._log and self._log[-1][0][0] == "steps":
-            self._log[-1][0][2] += 1
-        else:
-            self._write([["steps", None, 1]])
         calls = program.advance()
+        self._steps.count(program.taken)
         if calls:
             self._feed(*(Added(call, eager=True) for call in calls))
         if program.over and not self.machine.closed:
             self._feed(Closed())
         return True
 
-    def _step_last(self, program: RunProgram) -> bool:
+    def _step_last(self, program: Steps) -> bool:
         """Let a program hear of the failure that ended its run: what it raises then is its end."""
         failed, self._failed = self._failed, False
         if failed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, cast, final
 
@@ -44,7 +44,7 @@ DEATHS: Final = 10
 FIELDS: Final = tuple(field.name for field in fields(Assignment))
 _NO_DEFAULT: Final = Ref("x").default
 # What makes two programs the same one; earlier attempts and limits do not.
-_SAME: Final = ("source", "variables", "definitions")
+SAME: Final = ("source", "variables", "definitions")
 
 
 @final
@@ -61,6 +61,8 @@ class Front:
     executor: Executor
     on_failure: Literal["skip", "stop"]
     barrier: bool
+    # Why a call of a program cannot travel, None if it can; of a plan that is seen when it begins.
+    misfit: Callable[[Call], str | None] = lambda _: None
 
     def __post_init__(self) -> None:
         """Refuse to run calls one by one; raise DagexecError."""
@@ -119,7 +121,10 @@ class Front:
             kept = Call.from_dict(secret_call(bare, tool.secret))
             return replace(kept, problem=self._secret(hidden[0], call.id, tool))
         problems = tool.problems(call.args)
-        return replace(call, problem="; ".join(problems)) if problems else call
+        if problems:
+            return replace(call, problem="; ".join(problems))
+        misfit = self.misfit(call)
+        return call if misfit is None else replace(call, args={}, problem=misfit)
 
     # ------------------------------------------------------------------------------------ beginning
 
@@ -133,8 +138,8 @@ class Front:
         if hasattr(given, "live"):
             msg = (
                 f"{self.engine} runs whole plans, and a program finds its calls while it runs: use"
-                " Executor(tools, journal=...).run(program, run_id=...), which any process resumes,"
-                " or DbosEngine(tools, database_url=...).run(program, run_id=...)"
+                " Executor(tools, journal=...).run(program, run_id=...), which any process resumes;"
+                f" {self.engine} runs a dagexec.programs.Program that is whole"
             )
             raise DagexecError(msg)
         plan = given if isinstance(given, Plan) else Plan(cast("Iterable[Call]", given))
@@ -318,7 +323,7 @@ def refuse_other(
     if (before is None) is not (program is None):
         raise another_plan(run_id)
     if before is not None and program is not None:
-        differing = [part for part in _SAME if not _equal(before.get(part), program.get(part))]
+        differing = [part for part in SAME if not _equal(before.get(part), program.get(part))]
         if differing:
             verb = "differs" if differing[0] == "source" else "differ"
             raise another_plan(run_id, f"program: its {differing[0]} {verb}")
@@ -326,6 +331,18 @@ def refuse_other(
     kept = begun["calls"]
     if len(kept) != len(calls) or not all(map(same_call, kept, calls)):
         raise another_plan(run_id)
+
+
+def refuse_mark(run_id: str, before: object, now: object) -> None:
+    """Raise DagexecError for other fingerprints than those of the plan or program of a run.
+
+    That of a plan is a text, those of a program are texts by its parts.
+    """
+    if before != now and not (isinstance(before, dict) and isinstance(now, dict)):
+        raise another_plan(run_id)
+    if isinstance(before, dict) and isinstance(now, dict):
+        parts = cast("dict[str, str]", before), cast("dict[str, str]", now)
+        refuse_other(run_id, {"program": parts[0], "calls": []}, [], parts[1])
 
 
 def _equal(one: object, other: object) -> bool:

@@ -10,7 +10,7 @@ same calls; that these are those of the log is checked.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from dagexec import Call, DagexecError
@@ -25,6 +25,9 @@ from dagexec.lowlevel import (
     same_call,
 )
 
+# Kind, call, body: a record of the log. Each list of them was told at once.
+Entry: TypeAlias = "list[Any]"
+Log: TypeAlias = "list[list[Entry]]"
 # What a program is told, and how often it was stepped then, in order.
 Told: TypeAlias = "Added | Closed | Conclude | Reopened | Settled | int"
 
@@ -36,6 +39,85 @@ _OTHER = (
     "the program of the run cannot go on here: it comes to {}, where its record has {}. Another"
     " version of dagexec, or other tools than those that it was begun with, can be the cause"
 )
+
+
+class Steps(Protocol):
+    """A program, as a `Drive` has it: interpreted here, or by somebody else who is asked."""
+
+    # Calls that it made and has not handed out, where a log ends.
+    left: int
+
+    @property
+    def taken(self) -> int:
+        """How many steps the last `advance` took."""
+        ...
+
+    @property
+    def due(self) -> bool:
+        """Whether `advance` leads further, now or when others had their turn."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether it goes on by itself, here or elsewhere."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def may_advance(self, *, turned: bool, closed: bool) -> bool:
+        """Whether `advance` leads further now; `turned` says that others had their turn.
+
+        `closed` says that the run takes no more calls: then whether there is anything to hear.
+        """
+        ...
+
+    def advance(self) -> list[Call]:
+        """Go on; return the calls that may start now."""
+        ...
+
+    def hear(self, item: object, /) -> None:
+        """Hear an event or an action."""
+        ...
+
+    def recorded(self, items: Sequence[object], /) -> None:
+        """Take what a log has, to be heard in `catch_up`."""
+        ...
+
+    def catch_up(self) -> Iterator[None]:
+        """Go to where the log ends."""
+        ...
+
+    def end(self, *, stands: bool) -> Any:
+        """Return what it came to, so far."""
+        ...
+
+
+@final
+class StepsTaken:
+    """The steps of a program in a log, each count where it stood when they were taken."""
+
+    def __init__(self, log: Log) -> None:
+        """Count in this log."""
+        self._log = log
+        # The entry of steps that somebody else takes now.
+        self._entry: Entry | None = None
+
+    def begin(self) -> None:
+        """Take note that somebody else takes steps, with what the log has so far."""
+        self._entry = ["steps", None, 0]
+        self._log.append([self._entry])
+
+    def count(self, number: int) -> None:
+        """Count steps: those that had begun, or that were taken just now."""
+        if self._entry is not None:
+            self._entry[2], self._entry = number, None
+        elif self._log and self._log[-1][0][0] == "steps":
+            self._log[-1][0][2] += number
+        else:
+            self._log.append([["steps", None, number]])
 
 
 class Source(Protocol):
@@ -81,6 +163,7 @@ class RunProgram:
         """Stand before its first line; `checked` adds its problem to a call that cannot run."""
         self._source = source
         self._checked = checked
+        self.left = 0
         # What a log says that it was told, and has not been told here yet.
         self._record: list[Told] = []
         # Calls that it made here, and that the log has not been compared with.
@@ -107,8 +190,20 @@ class RunProgram:
                 raise DagexecError(_OTHER.format("a call", "its end"))
             else:
                 self.hear(item)
-        if self._made:
-            raise DagexecError(_OTHER.format(_named(self._made[0]), "none"))
+        if len(self._made) != self.left:
+            found = _named(self._made[self.left]) if len(self._made) > self.left else "a wait"
+            there = "none" if len(self._made) > self.left else "another call"
+            raise DagexecError(_OTHER.format(found, there))
+
+    def rest(self) -> list[Call]:
+        """Return the calls that it made and the log does not have, once."""
+        rest, self.left = [*self._made], 0
+        self._made.clear()
+        return rest
+
+    def hold(self, calls: Iterable[Call]) -> None:
+        """Keep calls that are not handed out yet, for `rest`."""
+        self._made += calls
 
     def _stepped(self, count: int) -> Iterator[None]:
         for _ in range(count):
@@ -126,9 +221,23 @@ class RunProgram:
     # ----------------------------------------------------------------------------------------- live
 
     @property
+    def taken(self) -> int:
+        """How many steps the last `advance` took."""
+        return 1
+
+    @property
     def due(self) -> bool:
         """Whether a step leads further."""
         return self._source.due
+
+    @property
+    def busy(self) -> bool:
+        """Whether it goes on by itself."""
+        return self._source.due
+
+    def may_advance(self, *, turned: bool, closed: bool) -> bool:  # noqa: ARG002 - of others
+        """Whether a step leads further now."""
+        return self._source.due and (turned or not self._source.pausing)
 
     @property
     def pausing(self) -> bool:

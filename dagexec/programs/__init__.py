@@ -56,7 +56,7 @@ A call that is not done raises `ToolError` in the program, which may catch it: `
 with the line. When a deadline ends the run, `report.error` says where the program stood
 (`ProgramStopped`), and what is done is in the report as always. With a journal, running the same
 program again under the same `run_id` goes on where it was: calls that are done are not repeated.
-On `dagexec.engines.dbos` any process goes on with it, by its `run_id` alone.
+On `dagexec.engines` any process goes on with it, by its `run_id` alone.
 A program that failed is sent again, corrected: `Program(source, earlier=calls_of(report))` takes
 the values of all calls that are done, each with the same tool and arguments once and in order.
 The variables that it had where it failed are `report.program.left`. Reads of a program that a model

@@ -1,9 +1,13 @@
-"""Programs on DBOS: what an Executor makes of them, over deaths, days and processes."""
+"""Programs on an engine: what an Executor makes of them, over deaths, days and processes.
+
+The tests take the engine from a fixture: `temporal/test_programs.py` runs them on Temporal.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +21,8 @@ from tests.programs.generated import World, Writer, by_python
 from tests.programs.killed_anywhere import Strict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dagexec.engines.dbos import DbosEngine
 
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
@@ -92,6 +98,12 @@ def engine_at(url: str, name: str, tools: Any = TOOLS, **settings: Any) -> DbosE
     return DbosEngine(tools, database_url=url, name=name, polling=0.05, **settings)
 
 
+@pytest.fixture
+def at(url: str, name: str) -> Callable[..., Any]:
+    """Return what makes an engine that shares nothing with any other test's."""
+    return partial(engine_at, url, name)
+
+
 def program(source: str) -> Program:
     return Program(source, max_steps=20_000)
 
@@ -121,27 +133,27 @@ def came_to(report: Report) -> dict[str, Any]:
     ],
     ids=str,
 )
-async def test_a_program_comes_to_what_it_does_in_an_executor(url, name, settings):
+async def test_a_program_comes_to_what_it_does_in_an_executor(at, settings):
     """Results, output, errors with lines, calls; asked again, and by another process later."""
     alone = Executor(TOOLS, journal=MemoryJournal(), **settings)
     expected = {
         each: came_to(await alone.run(program(source), run_id=f"alone {each}"))
         for each, source in PROGRAMS.items()
     }
-    async with engine_at(url, name, **settings) as engine, asyncio.timeout(50):
+    async with at(**settings) as engine, asyncio.timeout(50):
         reports = await asyncio.gather(
             *(engine.run(program(source), run_id=each) for each, source in PROGRAMS.items())
         )
     assert {each: came_to(report) for each, report in zip(PROGRAMS, reports, strict=True)} == (
         expected
     )
-    async with engine_at(url, name, **settings) as engine, asyncio.timeout(50):
+    async with at(**settings) as engine, asyncio.timeout(50):
         for each, source in PROGRAMS.items():
             assert came_to(await engine.run(program(source), run_id=each)) == expected[each]
             assert came_to(await engine.resume(each)) == expected[each]
 
 
-async def test_questions_are_answered_in_several_rounds(url, name):
+async def test_questions_are_answered_in_several_rounds(at):
     """What does not depend on them is done meanwhile; each time by another engine."""
     alone = Executor(TOOLS, journal=MemoryJournal())
     given = program(WAITING)
@@ -151,19 +163,19 @@ async def test_questions_are_answered_in_several_rounds(url, name):
     for answers in rounds:
         expected.append(came_to(await alone.resume("r", answers, plan=given)))
     assert expected[0]["printed"] == "3\n"
-    async with engine_at(url, name) as engine, asyncio.timeout(20):
+    async with at() as engine, asyncio.timeout(20):
         assert came_to(await engine.run(given, run_id="r")) == expected[0]
     for answers, each in zip(rounds, expected[1:], strict=True):
-        async with engine_at(url, name) as engine, asyncio.timeout(20):
+        async with at() as engine, asyncio.timeout(20):
             assert came_to(await engine.resume("r", answers)) == each
             with pytest.raises(DagexecError, match="no call '99' to answer"):
                 await engine.resume("r", {"99": Approve()})
 
 
-async def test_an_answer_while_other_calls_run(url, name):
+async def test_an_answer_while_other_calls_run(at):
     """What waits for it goes on at once; what hangs holds only what needs it."""
     source = "slow = nap(1.5)\nwho = question('who')\nb = read('x')\nnap(0)\n[who, b, slow]"
-    async with engine_at(url, name) as engine, asyncio.timeout(20):
+    async with at() as engine, asyncio.timeout(20):
         task = asyncio.create_task(engine.run(Program(source), run_id="r"))
         while True:
             try:
@@ -204,10 +216,10 @@ class Worlds:
         self.tools = [read, pure, write]
 
 
-async def generated(url: str, name: str, seeds: range) -> None:
+async def generated(at: Callable[..., Any], seeds: range) -> None:
     worlds = Worlds()
     sources = {f"r{seed}": Writer(random.Random(seed)).program() for seed in seeds}
-    async with engine_at(url, name, worlds.tools) as engine, asyncio.timeout(300):
+    async with at(worlds.tools) as engine, asyncio.timeout(300):
         for first in range(0, len(sources), 8):
             part = dict([*sources.items()][first : first + 8])
             reports = await asyncio.gather(
@@ -218,21 +230,21 @@ async def generated(url: str, name: str, seeds: range) -> None:
                 assert account_of(report, world) == by_python(source, Strict()), source
 
 
-async def test_generated_programs_do_what_python_does(url, name):
+async def test_generated_programs_do_what_python_does(at):
     """In result, output, error, and in the order of their writes."""
-    await generated(url, name, range(8))
+    await generated(at, range(8))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_many_generated_programs(url, name):
+async def test_many_generated_programs(at):
     """The same, of more."""
-    await generated(url, name, range(100, 140))
+    await generated(at, range(100, 140))
 
 
-async def test_what_is_refused(url, name):
+async def test_what_is_refused(at):
     """Another program under the same id, a plan under it, and what is outside the language."""
-    async with engine_at(url, name) as engine, asyncio.timeout(20):
+    async with at() as engine, asyncio.timeout(20):
         odd = Program("x", variables={"x": float("nan")})
         assert str((await engine.run(odd, run_id="odd")).result) == "nan"
         assert str((await engine.run(odd, run_id="odd")).result) == "nan"
@@ -251,20 +263,20 @@ async def test_what_is_refused(url, name):
             await engine.run(Program("import os"), run_id="n")
 
 
-async def test_tools_that_programs_cannot_tell_apart(url, name):
+async def test_tools_that_programs_cannot_tell_apart(at):
     """Refused before anything is stored."""
     tools = [tool(lambda: 1, name=each, effect="read") for each in ("a-b", "a_b")]
-    async with engine_at(url, name, tools) as engine, asyncio.timeout(20):
+    async with at(tools) as engine, asyncio.timeout(20):
         with pytest.raises(DagexecError, match="have one name in programs"):
             await engine.run(Program("1"), run_id="n")
         with pytest.raises(DagexecError, match="knows no run 'n'"):
             await engine.resume("n")
 
 
-async def test_the_deadline_of_a_run(url, name):
+async def test_the_deadline_of_a_run(at):
     """What is done is kept; the report says where the program stood, now and later."""
     source = "a = add(1)\nn = nap(50)\nprint(a)\nb = add(a)\nif n:\n    write('x')\nb"
-    async with engine_at(url, name, timeouts=Timeouts(call=None, workflow=1)) as engine:
+    async with at(timeouts=Timeouts(call=None, workflow=1)) as engine:
         report = await engine.run(Program(source), run_id="r")
         for each in (report, await engine.resume("r")):
             statuses = {name: outcome.status for name, outcome in each.items()}
@@ -274,9 +286,9 @@ async def test_the_deadline_of_a_run(url, name):
             assert each.printed == "1\n"
 
 
-async def test_cancelling_a_run(url, name):
+async def test_cancelling_a_run(at):
     """Of a program that waits for a person, and of one whose call runs."""
-    async with engine_at(url, name) as engine, asyncio.timeout(20):
+    async with at() as engine, asyncio.timeout(20):
         await engine.run(Program("p = pay(1)\nadd(p)"), run_id="waits")
         report = await engine.cancel("waits")
         assert report["1"].status == "cancelled"
@@ -288,9 +300,9 @@ async def test_cancelling_a_run(url, name):
         assert isinstance((await task).error, ProgramStopped)
 
 
-async def test_a_program_that_fails_has_a_report(url, name):
+async def test_a_program_that_fails_has_a_report(at):
     """With the line, and what it left."""
-    async with engine_at(url, name) as engine, asyncio.timeout(20):
+    async with at() as engine, asyncio.timeout(20):
         report = await engine.run(Program("x = add(1)\ny = x + 'a'\nwrite(y)"))
     assert isinstance(report.error, ProgramFailed)
     assert report.error.line == 2
@@ -299,7 +311,7 @@ async def test_a_program_that_fails_has_a_report(url, name):
     assert report.program.left == {"x": 1}
 
 
-async def test_the_report_of_a_run_whose_tools_have_changed(url, name, caplog):
+async def test_the_report_of_a_run_whose_tools_have_changed(at, caplog):
     """Today's tools lead the program elsewhere: it says what it came to then."""
     source = "a = get(1, 2)\nprint(a)\ns = {a, 'x'}\nget(a)\n[s, (a, 1)][0:]\n{}[a]"
 
@@ -311,10 +323,10 @@ async def test_the_report_of_a_run_whose_tools_have_changed(url, name, caplog):
     async def after(z: object, y: object = 0) -> object:
         return z
 
-    async with engine_at(url, name, [before]) as engine:
+    async with at([before]) as engine:
         report = await engine.run(Program(source), run_id="failed")
         whole = await engine.run(Program("x = get((1, 2))\n[{'a', 1}, (1, 2), len]"), run_id="r")
-    async with engine_at(url, name, [after]) as engine:
+    async with at([after]) as engine:
         again = await engine.resume("failed")
         assert "says what was recorded" in caplog.text
         assert str(again.error) == str(report.error)
@@ -329,7 +341,7 @@ async def test_the_report_of_a_run_whose_tools_have_changed(url, name, caplog):
         assert again.result == repr(whole.result)
 
 
-async def test_a_run_whose_tools_have_changed_on_the_way(url, name):
+async def test_a_run_whose_tools_have_changed_on_the_way(at):
     """The process that goes on with it finds out, and begins none of the other calls."""
     seen: list[object] = []
 
@@ -350,7 +362,7 @@ async def test_a_run_whose_tools_have_changed_on_the_way(url, name):
             await asyncio.sleep(50)
 
     source = "a = get(1)\nh = hang()\nb = get(a + 1)\nif h is None:\n    get(b)\nb"
-    async with engine_at(url, name, [before, hang]) as engine:
+    async with at([before, hang]) as engine:
         task = asyncio.create_task(engine.run(Program(source), run_id="r"))
         async with asyncio.timeout(20):
             while not {1, "hangs"} <= {*seen}:
@@ -358,8 +370,10 @@ async def test_a_run_whose_tools_have_changed_on_the_way(url, name):
     task.cancel()
     await asyncio.wait([task])
     done = [*seen]
-    async with engine_at(url, name, [after, hang]) as engine, asyncio.timeout(20):
-        with pytest.raises(DagexecError, match=r"broke off .* another call of get\(\)"):
+    async with at([after, hang]) as engine, asyncio.timeout(20):
+        with pytest.raises(
+            DagexecError, match=r"broke off .* (another call of|it comes to call \d of) get\(\)"
+        ):
             await engine.resume("r")
     assert 3 not in seen
     assert [each for each in seen if each == 1] == [1]

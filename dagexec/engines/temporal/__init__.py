@@ -50,6 +50,21 @@ the standard output.
 answered call goes on at once, also while others of its run still run. `cancel` ends a run, also one
 that waits for a person; Temporal's own cancel button does the same.
 
+## Programs
+
+A program (`dagexec.programs.Program`) runs like a plan: `await engine.run(program, run_id=...)`.
+The process that decides the run interprets it, with the tools, the types and the store that it has;
+what it decides is kept in the run's history, and never decided again. Any process goes on with it,
+`resume(run_id, answers)` and `report(run_id)` need no program, and a call that waits for a person,
+or is in doubt, holds only what depends on it. A process with `decides=True` needs all tools that
+programs name: one that lacks a tool passes the run on, and says so in the log. Where tools, or
+dagexec, have changed so that the program would make other calls than it has made, the run breaks
+off and `run` says why. A program that computes for long does so half a second at a time: calls of
+the same process and other runs have their turn, deadlines and `cancel` are heard in between. The
+text, with what the program finds, may be 1.9 MB (compressed); with a `store=` large variables and
+arguments are kept there. An engine that is closed while it interprets a program leaves the run
+waiting for up to 10 s, as one that is killed there does.
+
 ## Workers
 
 In a worker-only process call `await engine.work()`; run as many of them as you like. A process with
@@ -79,6 +94,7 @@ call whose arguments or value are more than 1.9 MB (compressed) has failed, and 
 | a process dies | a journal's run is continued by hand or sweep | others go on by themselves |
 | who is dead | nobody was heard of for 15 s | the same: `lease=` |
 | a worker only seemed dead | - | its writes are in doubt, and what it says later is not heard |
+| programs | found calls are recorded | whoever decides interprets them; decisions are recorded |
 | stopping calls elsewhere | at once | a deadline at once; a failure or `cancel` within a beat |
 | a call that does not stop | holds the run, and is named | after 10 s the run ends without it |
 | `concurrency`, `capacities` | of the executor | of each worker process |

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, final
 from uuid import uuid4
@@ -20,12 +21,14 @@ from dagexec.engines._front import (
     refuse_elsewhere,
     refuse_inside,
 )
+from dagexec.engines.temporal._interpreter import misfit
 from dagexec.engines.temporal._process import Process, Setting, queues_served
 from dagexec.engines.temporal._queues import queues_of
 from dagexec.engines.temporal._runs import Runs
 from dagexec.engines.temporal._values import Store, Values
 from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
+from dagexec.programs import Program
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{3,40}")
 _ADDRESS: Final = re.compile(r"[^/\s]+:[0-9]{1,5}")
@@ -37,9 +40,9 @@ _SHORTEST_LEASE: Final = 1.0
 @explained
 @final
 class TemporalEngine:
-    """Runs plans on Temporal, over any number of processes and machines.
+    """Runs plans and programs on Temporal, over any number of processes and machines.
 
-    Entered with `async with`, it runs plans and is a worker itself; other processes that open an
+    Entered with `async with`, it runs them and is a worker itself; other processes that open an
     engine with the same name, tools and server share the work. A run belongs to the server, not to
     the process that asked for it: if that ends, the run goes on in another.
 
@@ -71,7 +74,8 @@ class TemporalEngine:
         grace: Seconds that calls may take to end when the engine is closed.
         calls: Whether this process runs calls.
         decides: Whether it decides what runs next. With neither, it only asks for runs.
-        cached: How many runs a process keeps in memory; others are replayed when they go on.
+        cached: How many runs a process keeps in memory; others are replayed when they go on. With
+            fewer than go on at a time, runs of programs may be held up for 10 s.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """
@@ -118,6 +122,7 @@ class TemporalEngine:
             in_doubt=in_doubt,
             capacities=capacities,
         )
+        values = Values(types or Types(), store, inline)
         self._front = Front(
             engine="TemporalEngine",
             through="Temporal",
@@ -125,6 +130,7 @@ class TemporalEngine:
             executor=self._executor,
             on_failure=on_failure,
             barrier=barrier,
+            misfit=partial(misfit, values),
         )
         self.name = name
         self.timeouts = self._executor.timeouts
@@ -135,13 +141,13 @@ class TemporalEngine:
             "lease": float(lease),
             "queues": {tool: spec.part for tool, spec in specs.items() if spec.part},
         }
-        values = Values(types or Types(), store, inline)
         self._setting = Setting(
             name=name,
             client=client,
             address=address,
             namespace=namespace,
             executor=self._executor,
+            front=self._front,
             queues=queues_served(specs, tuple(serves)),
             values=values,
             beat=float(beat),
@@ -211,22 +217,26 @@ class TemporalEngine:
         """Check a plan against the tools; raise one PlanError that names every problem."""
         self._executor.check(plan)
 
-    async def run(self, plan: Plan | Iterable[Call], *, run_id: str | None = None) -> Report:
-        """Run a plan and return its report; with the id of a run that is there, go on with that.
+    async def run(
+        self, plan: Plan | Program | Iterable[Call], *, run_id: str | None = None
+    ) -> Report:
+        """Run a plan or a program and return its report.
 
-        A run that is under way, anywhere, is waited for; one that has ended, or waits for answers,
-        returns its report, and nothing runs again. Cancelling the caller leaves the run going on;
-        `cancel` ends it. An id is known as long as the namespace keeps runs that have ended.
+        A run of this id that is under way, anywhere, is waited for; one that has ended, or waits
+        for answers, returns its report, and nothing runs again. Cancelling the caller leaves the
+        run going on; `cancel` ends it. An id is known as long as the namespace keeps runs that have
+        ended.
 
         Raises PlanError before anything runs, and DagexecError for a run that was begun with
-        another plan, for secret arguments, for a stream, inside a tool, for a plan that is too
-        large, and for a run that was terminated.
+        another plan or program, for secret arguments, for a stream, inside a tool, for a plan that
+        is too large, and for a run that was terminated.
         """
         runs = self._opened()
-        calls = self._front.calls_of(plan)
+        program = self._front.program_of(plan)
+        calls = self._front.calls_of(plan) if program is None else []
         name = uuid4().hex if run_id is None else run_id
         check_asked(name)
-        return await runs.run(name, calls)
+        return await runs.run(name, calls, program)
 
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
         """Continue a run with answers to its waiting calls; return its report.

@@ -335,8 +335,13 @@ def _no_room() -> Result:
 
 
 def _too_large(size: int) -> Result:
-    error = CallError(
+    failed = Failed(CallError(too_large_text(size)), ended=0.0)
+    return {"outcome": outcome_body(failed), "starts": 0, "abandoned": 0}
+
+
+def too_large_text(size: int) -> str:
+    """Return what is said of a call whose arguments do not travel."""
+    return (
         f"the arguments of the call are too large for Temporal: {size} bytes, and it takes at most"
         f" {PAYLOAD}; give the engine a store= for large values, or pass less"
     )
-    return {"outcome": outcome_body(Failed(error, ended=0.0)), "starts": 0, "abandoned": 0}

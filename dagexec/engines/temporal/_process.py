@@ -24,7 +24,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from dagexec import DagexecError, Executor
+from dagexec.engines._front import Front
 from dagexec.engines.temporal._calls import Calls
+from dagexec.engines.temporal._interpreter import Interpreter
 from dagexec.engines.temporal._queues import QueueSpec
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import queue_of
@@ -34,12 +36,14 @@ _log: Final = logging.getLogger("dagexec")
 
 # Seconds until another worker goes on deciding where the one that did is gone.
 STICKY: Final = timedelta(seconds=2)
+# Runs that are decided at a time.
+_DECIDED: Final = 100
 # Calls at a time, where there is no limit.
 _UNLIMITED: Final = 1000
 # Seconds after which a worker that ends was no mistake from the beginning.
 _BRIEF: Final = 1.0
-# What a worker does: its queue, its activities, and whether it decides.
-_Part: TypeAlias = "tuple[QueueSpec, list[Any], bool]"
+# What a worker does: its queue, its activities, whether it decides, and whether it runs calls.
+_Part: TypeAlias = "tuple[QueueSpec, list[Any], bool, bool]"
 # Seconds that connecting may take.
 _CONNECT: Final = 10.0
 
@@ -54,6 +58,7 @@ class Setting:
     address: str
     namespace: str
     executor: Executor
+    front: Front
     queues: tuple[QueueSpec, ...]
     values: Values
     beat: float
@@ -123,12 +128,14 @@ class Process:
     def _parts(self, client: Client) -> list[_Part]:
         setting = self._setting
         body = Calls(client, setting.executor, setting.values, setting.beat)
+        mind = Interpreter(setting.front, setting.values, setting.cached)
         parts: list[_Part] = []
         for queue in setting.queues:
             decides = setting.decides and not queue.part
             calls = setting.calls and (queue.part != "" or setting.common)
             if decides or calls:
-                parts.append((queue, [body.call] if calls else [], decides))
+                decide = [mind.decide] if decides else []
+                parts.append((queue, [*([body.call] if calls else []), *decide], decides, calls))
         return parts
 
     def _worker(
@@ -137,16 +144,22 @@ class Process:
         queue: QueueSpec,
         activities: list[Any],
         decides: bool,  # noqa: FBT001 - of a part
+        calls: bool,  # noqa: FBT001
     ) -> Worker:
         setting = self._setting
         beat = timedelta(seconds=setting.beat)
+        # The library may take a run out of a full memory while its program is interpreted, and then
+        # nobody goes on with it for 10 s: of those in memory, only a few are decided at a time.
+        cached = 2 if setting.cached == 1 else setting.cached
         return Worker(
             client,
             task_queue=queue_of(setting.name, queue.part),
             workflows=[RunWorkflow] if decides else [],
             activities=activities,
+            no_remote_activities=not calls,
             workflow_runner=UnsandboxedWorkflowRunner(),
-            max_cached_workflows=setting.cached,
+            max_cached_workflows=cached,
+            max_concurrent_workflow_tasks=min(max(2, cached // 4), _DECIDED) if cached else 1,
             max_concurrent_activities=setting.executor.concurrency or _UNLIMITED,
             max_task_queue_activities_per_second=queue.per_second,
             max_heartbeat_throttle_interval=beat,

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 from temporalio import exceptions as temporal_errors
 from temporalio.client import (
@@ -22,8 +22,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import Call, DagexecError, Report
 from dagexec.engines._drive import Drive
-from dagexec.engines._front import Front, another_plan, unknown_run
-from dagexec.engines._report import report_of
+from dagexec.engines._front import SAME, Front, refuse_mark, unknown_run
+from dagexec.engines._report import replayed, report_of
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import (
     ANSWER,
@@ -32,6 +32,7 @@ from dagexec.engines.temporal._wire import (
     dump,
     pack,
     plan_mark,
+    program_mark,
     queue_of,
     unpack,
     workflow_id,
@@ -40,6 +41,8 @@ from dagexec.engines.temporal._workflow import CLOSED, MOVING
 
 _log: Final = logging.getLogger("dagexec")
 T = TypeVar("T")
+# How a run is run, and what a report is made of.
+_Known: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
 # Seconds between two tries to reach a server that is away, or a run that moves.
 _AGAIN: Final = 0.2
@@ -78,24 +81,33 @@ class Runs:
 
     # --------------------------------------------------------------------------------- beginning
 
-    async def run(self, run_id: str, calls: list[dict[str, Any]]) -> Report:
+    async def run(
+        self, run_id: str, calls: list[dict[str, Any]], program: Mapping[str, Any] | None = None
+    ) -> Report:
         """Begin a run unless it was begun; wait; raise DagexecError if it has another plan."""
-        begun = await self._begin(run_id, calls)
-        return await self.rest(run_id, 0, calls if begun else None)
+        given: dict[str, Any] = {"calls": calls}
+        if program is not None:
+            given["program"] = program
+        begun = await self._begin(run_id, calls, program)
+        return await self.rest(run_id, 0, given if begun else None)
 
-    async def _begin(self, run_id: str, calls: list[dict[str, Any]]) -> bool:
-        spec = self._values.types.dumps({**self._front.spec(run_id, calls), **self._extra})
+    async def _begin(
+        self, run_id: str, calls: list[dict[str, Any]], program: Mapping[str, Any] | None
+    ) -> bool:
+        dumps = self._values.types.dumps
+        spec = dumps({**self._front.spec(run_id, calls, program), **self._extra})
         written = json.loads(spec)
+        if program is not None:
+            parts = {name: await self._values.written(each) for name, each in program.items()}
+            written["program"] = parts
         for body in written["calls"]:
             Call.from_dict(body)  # as the workflow reads it
         packed = pack(dump(written))
         if len(packed) > PAYLOAD:
-            msg = (
-                f"the plan is too large for Temporal: {len(packed)} bytes compressed, and it takes"
-                f" at most {PAYLOAD}; let calls fetch large arguments themselves"
-            )
-            raise DagexecError(msg)
-        mark = plan_mark(written["calls"])
+            raise _too_large(len(packed), program)
+        mark: object = plan_mark(written["calls"])
+        if program is not None:
+            mark = {part: program_mark(dumps(program.get(part))) for part in SAME}
         try:
             await _bare(
                 self._client.start_workflow(
@@ -110,8 +122,7 @@ class Runs:
             )
         except temporal_errors.WorkflowAlreadyStartedError:
             described = await _bare(self._handle(run_id).describe())
-            if await described.memo_value("plan", default="") != mark:
-                raise another_plan(run_id) from None
+            refuse_mark(run_id, await described.memo_value("plan", default=""), mark)
             return False
         except RPCError as error:
             msg = f"the run could not be begun: {error}"
@@ -124,11 +135,11 @@ class Runs:
     # ----------------------------------------------------------------------------------- waiting
 
     async def rest(
-        self, run_id: str, number: int, calls: list[dict[str, Any]] | None = None
+        self, run_id: str, number: int, given: Mapping[str, Any] | None = None
     ) -> Report:
         """Wait until a run has ended, or took in this answer and waits for more; its report.
 
-        `calls` are its plan's, where that is known here.
+        `given` are the calls of its plan, and its program, where they are known here.
         """
         handle = self._handle(run_id)
         result = asyncio.create_task(handle.result())
@@ -139,11 +150,11 @@ class Runs:
         try:
             await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and ended.done() and ended.result() != CLOSED:
-                return report_of(run_id, (await self._known(run_id, calls))[0])
+                return await self._reported(run_id, given)
             if not result.done():
                 await asyncio.wait([result, closed], return_when=asyncio.FIRST_COMPLETED)
             self._check_open(run_id, result)
-            return await self._result(run_id, result, calls)
+            return await self._result(run_id, result, given)
         finally:
             for task in tasks:
                 task.cancel()
@@ -176,7 +187,7 @@ class Runs:
         self,
         run_id: str,
         result: asyncio.Task[Any],
-        calls: list[dict[str, Any]] | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Report:
         """Return the report of a run that has ended; raise DagexecError if it broke."""
         try:
@@ -188,10 +199,9 @@ class Runs:
                 raise self._unknown(run_id) from None
             raise
         if packed == "":
-            drive, _ = await self._known(run_id, calls)
-        else:
-            drive, _ = await self._read(run_id, unpack(packed), calls)
-        return report_of(run_id, drive)
+            return await self._reported(run_id, given)
+        spec, found = await self._read(run_id, unpack(packed), given)
+        return report_of(run_id, await replayed(self._front, spec, found))
 
     async def _warn(self, handle: Any, run_id: str) -> None:
         await asyncio.sleep(_PATIENCE)
@@ -205,10 +215,13 @@ class Runs:
 
     # ------------------------------------------------------------------------------------ reading
 
-    async def _known(
-        self, run_id: str, calls: list[dict[str, Any]] | None = None
-    ) -> tuple[Drive, bool]:
-        """Return what is known of a run now, and whether calls are under way."""
+    async def _reported(self, run_id: str, given: Mapping[str, Any] | None = None) -> Report:
+        """Return the report of what is known of a run now."""
+        spec, result = await self._known(run_id, given)
+        return report_of(run_id, await replayed(self._front, spec, result))
+
+    async def _known(self, run_id: str, given: Mapping[str, Any] | None = None) -> _Known:
+        """Return how a run is run, and what is known of it now."""
         handle = self._handle(run_id)
         stamp, data = "", b""
         while True:
@@ -222,7 +235,7 @@ class Runs:
             if len(data) >= int(size):
                 break
         text = data.decode() if data[:1] == b"{" else unpack(data)
-        return await self._read(run_id, text, calls)
+        return await self._read(run_id, text, given)
 
     async def _query(self, run_id: str, handle: Any, name: str, *args: object) -> Any:
         while True:
@@ -235,15 +248,15 @@ class Runs:
                     raise
             await asyncio.sleep(_AGAIN)
 
-    async def _read(
-        self, run_id: str, text: str, calls: list[dict[str, Any]] | None
-    ) -> tuple[Drive, bool]:
+    async def _read(self, run_id: str, text: str, given: Mapping[str, Any] | None) -> _Known:
         body = json.loads(text)
-        if calls is None:
+        if given is None:
             packed = await self._query(run_id, self._handle(run_id), "spec")
-            calls = await self._filled(run_id, json.loads(unpack(packed))["calls"])
-        result = await self._filled(run_id, body["result"])
-        return Drive({**body["spec"], "calls": calls}, result), bool(result.get("open"))
+            whole = json.loads(unpack(packed))
+            kept = {part: whole[part] for part in ("calls", "program") if part in whole}
+            found: dict[str, Any] = await self._filled(run_id, kept)
+            given = found
+        return {**body["spec"], **given}, await self._filled(run_id, body["result"])
 
     async def _filled(self, run_id: str, written: Any) -> Any:
         """Return what was written, with the values that are in a store."""
@@ -270,14 +283,14 @@ class Runs:
 
     async def _left(self, run_id: str, answers: Mapping[str, object]) -> dict[str, Any]:
         """Return the answers to give, or raise DagexecError for one that fits no waiting call."""
-        drive, is_open = await self._known(run_id)
+        spec, result = await self._known(run_id)
         try:
-            return self._front.checked(run_id, drive, answers)
+            return self._front.checked(run_id, Drive(spec, result), answers)
         except DagexecError:
-            if not is_open:
+            if not result.get("open"):
                 raise
         await self.rest(run_id, 0)  # what is answered may still be on its way to ask
-        return self._front.checked(run_id, (await self._known(run_id))[0], answers)
+        return self._front.checked(run_id, Drive(*await self._known(run_id)), answers)
 
     async def _answer(self, run_id: str, left: dict[str, Any]) -> int | None:
         """Give answers; return the number of the last, or None if it has to be looked again."""
@@ -343,7 +356,7 @@ class Runs:
     async def report(self, run_id: str) -> Report:
         """Return what is known now."""
         if await self._described(run_id) is WorkflowExecutionStatus.RUNNING:
-            return report_of(run_id, (await self._known(run_id))[0])
+            return await self._reported(run_id)
         return await self.rest(run_id, 0)
 
     def _unknown(self, run_id: str) -> DagexecError:
@@ -368,6 +381,15 @@ def _heard(task: asyncio.Task[Any]) -> None:
     """Take note of an error that nobody waits for any more."""
     if not task.cancelled():
         task.exception()
+
+
+def _too_large(size: int, program: object) -> DagexecError:
+    """Return the error of what cannot begin."""
+    what, way = "plan", "let calls fetch large arguments themselves"
+    if program is not None:
+        what, way = "program, with what it finds,", "give the engine a store= for large variables"
+    msg = f"the {what} is too large for Temporal: {size} bytes compressed, and it takes at most"
+    return DagexecError(f"{msg} {PAYLOAD}; {way}")
 
 
 def _broken(run_id: str, error: WorkflowFailureError) -> DagexecError:

@@ -181,6 +181,10 @@ class Values:
         self._store = store
         self._inline = inline
 
+    def is_large(self, text: str) -> bool:
+        """Whether what is written so belongs into the store."""
+        return self._store is not None and len(text) > self._inline
+
     @property
     def in_store(self) -> bool:
         """Whether large values are in a store."""
@@ -192,7 +196,7 @@ class Values:
         Whatever the store raises passes through.
         """
         text = self.types.dumps(value)
-        if self._store is not None and len(text) > self._inline:
+        if self._store is not None and self.is_large(text):
             data = text.encode()
             key = sha256(data).hexdigest()
             await self._store.put(key, data)

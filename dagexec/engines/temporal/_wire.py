@@ -13,6 +13,7 @@ from urllib.parse import quote
 FORMAT: Final = "dagexec-1"
 RUN: Final = "dagexec.run.1"
 CALL: Final = "dagexec.call"
+DECIDE: Final = "dagexec.decide"
 # The type of the error of a worker that lacks a call's tool; whether the call had begun before is
 # its detail.
 NO_TOOL: Final = "dagexec.no_tool"
@@ -24,6 +25,8 @@ LEFT: Final = "dagexec.left"
 PAYLOAD: Final = 1_900_000
 TASK_BYTES: Final = 1_500_000
 PAGE: Final = 1_900_000
+# Of the calls of a program in one reply of who interprets it, but for the last of them.
+REPLY: Final = 500_000
 # Of answers that are given at once: what is taken in counts for a task of the workflow.
 ANSWER: Final = TASK_BYTES // 2
 # Of 1,000 that the server takes, with room for what makes an id one's own.
@@ -66,6 +69,11 @@ def short(name: str) -> str:
     if len(text) <= _LONGEST_ID // 2:
         return text
     return "sha256%" + sha256(text.encode()).hexdigest()
+
+
+def program_mark(text: str) -> str:
+    """Return a fingerprint of a part of a program that makes it another one, from its JSON."""
+    return sha256(text.encode()).hexdigest()
 
 
 def plan_mark(calls: Sequence[Mapping[str, Any]]) -> str:

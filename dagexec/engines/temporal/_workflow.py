@@ -18,8 +18,19 @@ from temporalio.exceptions import ApplicationError, FailureError
 from dagexec import Call
 from dagexec.engines._drive import Drive
 from dagexec.engines.temporal._launches import Launches
+from dagexec.engines.temporal._program import Decisions, Elsewhere, FarProgram
 from dagexec.engines.temporal._values import arguments, lists_of, spread
-from dagexec.engines.temporal._wire import ANSWER, PAGE, PAYLOAD, RUN, Packed, dump, pack, unpack
+from dagexec.engines.temporal._wire import (
+    ANSWER,
+    PAGE,
+    PAYLOAD,
+    REPLY,
+    RUN,
+    Packed,
+    dump,
+    pack,
+    unpack,
+)
 
 # A run moves to a fresh history in time: the server ends it at 51,200 events or 50 MB, and the
 # replay of more than this takes longer than one task of a workflow may. These numbers, and those of
@@ -55,10 +66,13 @@ class RunWorkflow:
         self._state: dict[str, Any] = {}
         # What is wrong with what was given; raised here, it would be tried again for ever.
         self._fault: Exception | None = None
+        # Of a run of a program: who interprets it.
+        self._decisions: Decisions | None = None
         try:
             self._read(spec, state)
         except Exception as error:  # noqa: BLE001 - told by `run`
             self._fault, self._spec, self._state = error, _NOTHING, {}
+            self._decisions = None
             self._drive = self._driven(None)
             self._launches = Launches(self._spec, {}, {})
         # Answers that were taken and not yet told to the deciding half, by call.
@@ -82,12 +96,18 @@ class RunWorkflow:
     def _read(self, spec: Packed, state: Packed | None) -> None:
         self._spec = json.loads(unpack(spec))
         self._state = {} if state is None else json.loads(unpack(state))
-        self._drive = self._driven(self._state.get("result"))
+        result = self._state.get("result")
+        if self._spec.get("program"):
+            program = FarProgram(fresh=result is None or bool(result.get("open")))
+            program.kept_end = self._state.get("end")
+            self._decisions = Decisions(self._packed, program)
+        self._drive = self._driven(result)
         plan = [Call.from_dict(body) for body in self._spec["calls"]]
         self._launches = Launches(self._spec, lists_of(plan), self._state.get("marks", {}))
 
     def _driven(self, result: dict[str, Any] | None) -> Drive:
-        return Drive(self._spec, result, resolve=arguments, spreads=spread)
+        program = None if self._decisions is None else self._decisions.program
+        return Drive(self._spec, result, resolve=arguments, spreads=spread, program=program)
 
     # ---------------------------------------------------------------------------------- the run
 
@@ -98,7 +118,7 @@ class RunWorkflow:
             if self._fault is not None:
                 raise self._fault  # noqa: TRY301 - as any other
             return await self._run()
-        except (FailureError, workflow.NondeterminismError):
+        except (FailureError, workflow.NondeterminismError, Elsewhere):
             raise
         except Exception as error:
             # Any other failure of a workflow is tried again for ever, without a word.
@@ -119,6 +139,7 @@ class RunWorkflow:
             self._drive = self._driven(self._drive.result())
             answers, cancelled = self._take_answers(), self._take_cancelled()
             self._drive.begin(workflow.time(), answers, cancelled=cancelled)
+        await self._end_program()
         await self._close()
         packed = pack(self._told())
         return packed if len(packed) <= PAYLOAD else ""
@@ -138,11 +159,13 @@ class RunWorkflow:
             if not draining and (failed := launches.schedule(drive)):
                 drive.take(workflow.time(), failed)
                 continue
-            if drive.machine.finished:
+            if drive.ended:
                 return
-            if draining and not launches.under_way and not drive.machine.stopped:
+            if draining and not self._is_under_way and not drive.machine.stopped:
                 await self._move()
                 continue
+            if self._decisions is not None and not draining:
+                self._decisions.ask(drive, lambda: launches.is_room_for(REPLY))
             self._set_timer(self._next(draining=draining))
             await self._until(self._has_news)
             self._hear()
@@ -151,6 +174,8 @@ class RunWorkflow:
         """Tell the deciding half what has happened."""
         drive, launches, now = self._drive, self._launches, workflow.time()
         self._is_due = False
+        if self._decisions is not None:
+            launches.take_in(self._decisions.hear())
         drive.take(now, launches.news(drive), cancelled=self._take_cancelled())
         launches.absorb(drive)
         launches.forget(drive)
@@ -159,7 +184,25 @@ class RunWorkflow:
 
     def _has_news(self) -> bool:
         waits = self._launches.has_news or self._is_due or self._cancelled
+        waits = waits or (self._decisions is not None and self._decisions.has_news)
         return waits or (bool(self._answers) and not self._drive.machine.stopped)
+
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether something is that a fresh history would not hear of."""
+        asked = self._decisions is not None and self._decisions.under_way
+        return self._launches.under_way > 0 or asked
+
+    async def _end_program(self) -> None:
+        """Keep what a program came to that was stopped."""
+        decisions = self._decisions
+        if decisions is None or decisions.program.over or decisions.under_way:
+            return
+        said = False
+        while not said:
+            decisions.end(self._drive)
+            await self._until(lambda: decisions.has_news)
+            said = decisions.hear_end()
 
     async def _wait_for_answers(self) -> None:
         self._resting = True
@@ -199,7 +242,8 @@ class RunWorkflow:
                 self._cancelled = True
 
     def _next(self, *, draining: bool) -> float | None:
-        if self._launches.waits_for_a_task and not draining:
+        asks = self._decisions is not None and self._decisions.waits_for_a_task(self._drive)
+        if not draining and (asks or self._launches.waits_for_a_task):
             return workflow.time() + _SOON
         return self._drive.until
 
@@ -231,7 +275,7 @@ class RunWorkflow:
         return not self._stays
 
     def _state_now(self) -> Packed:
-        state = {"result": self._drive.result(), "taken": self._taken}
+        state = {"result": self._drive.result(), "taken": self._taken, **self._kept_end()}
         state["marks"] = self._launches.marks
         return pack(dump(state | {"answers": self._answers, "cancelled": self._cancelled}))
 
@@ -291,7 +335,8 @@ class RunWorkflow:
     def log(self, start: int) -> bytes:
         """Return a page of what a report is made of: a line of its stamp and size, and bytes."""
         result = self._drive.result()
-        stamp = f"{len(result['log'])}.{self._taken}.{self._drive.machine.finished:d}"
+        asked = 0 if self._decisions is None else self._decisions.program.count
+        stamp = f"{len(result['log'])}.{self._taken}.{self._drive.machine.finished:d}.{asked}"
         if self._page[0] != stamp:
             packed = pack(self._told())
             self._page = (stamp, packed if isinstance(packed, bytes) else packed.encode())
@@ -299,6 +344,11 @@ class RunWorkflow:
         return f"{stamp} {len(whole)}\n".encode() + whole[start : start + PAGE]
 
     def _told(self) -> str:
-        """Return what a report is made of, the calls of the plan left out."""
-        spec = {key: item for key, item in self._spec.items() if key != "calls"}
-        return dump({"spec": spec, "result": self._drive.result(), "taken": self._taken})
+        """Return what a report is made of, without the calls of the plan, or the program."""
+        spec = {key: item for key, item in self._spec.items() if key not in ("calls", "program")}
+        result = self._drive.result() | self._kept_end()
+        return dump({"spec": spec, "result": result, "taken": self._taken})
+
+    def _kept_end(self) -> dict[str, Any]:
+        end = None if self._decisions is None else self._decisions.program.kept_end
+        return {} if end is None else {"end": end}

@@ -7,17 +7,22 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.engines.processes import ROOT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # Where integration is required, a missing library is an error and no reason to skip.
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
     pytest.importorskip("temporalio", reason="the extra temporal is not installed")
 
-FILE = ROOT / "tests" / "engines" / "temporal" / "histories-dagexec-1.json.gz"
+FOLDER = ROOT / "tests" / "engines" / "temporal"
+FILE = FOLDER / "histories-dagexec-1.json.gz"
+PROGRAMS = FOLDER / "histories-dagexec-1-programs.json.gz"
 pytestmark = pytest.mark.real_time
 
 REPLAY = """
@@ -48,9 +53,9 @@ asyncio.run(main())
 """
 
 
-def histories() -> dict[str, Any]:
+def histories(file: Path = FILE) -> dict[str, Any]:
     """Return the recorded histories by workflow and run."""
-    found: dict[str, Any] = json.loads(gzip.decompress(FILE.read_bytes()))
+    found: dict[str, Any] = json.loads(gzip.decompress(file.read_bytes()))
     return found
 
 
@@ -72,9 +77,13 @@ def replayed(given: dict[str, Any], seed: str = "17") -> list[str]:
     return lines
 
 
-def test_recorded_runs_are_decided_alike():
-    """Values with types, failures, items, answers in the middle, cancels, deadlines, moves."""
-    given = histories()
+@pytest.mark.parametrize("file", [FILE, PROGRAMS], ids=["plans", "programs"])
+def test_recorded_runs_are_decided_alike(file):
+    """Values with types, failures, items, answers in the middle, cancels, deadlines, moves.
+
+    Programs are not interpreted again: what was decided is in the history.
+    """
+    given = histories(file)
     assert len(given) > 12
     lines = replayed(given)
     assert sorted(lines) == sorted(f"{name} ok" for name in given)
