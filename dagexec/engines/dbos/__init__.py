@@ -4,6 +4,8 @@ A journal survives its process, not its machine, and one process runs only so ma
 PostgreSQL, [DBOS](https://docs.dbos.dev) carries the plans and tools over any number of processes:
 
 ```py
+import asyncio
+
 from dagexec import Approve, Call, Ref, tool
 from dagexec.engines.dbos import DbosEngine
 
@@ -18,20 +20,25 @@ async def pay(amount: float) -> str:
     return f"paid {amount}"
 
 
-url = "postgresql://shop@db.example:5432/shop"
+url = "postgresql://shop:secret@localhost:5432/shop"
 engine = DbosEngine([price, pay], database_url=url, name="shop")
 
-async with engine:  # works, and may ask for runs
-    report = await engine.run(
-        [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})],
-        run_id="order-17",
-    )
-    report = await engine.resume("order-17", {"pay": Approve()})  # in any process, days later
+plan = [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})]
 
-print(report.outputs)
+
+async def main():
+    async with engine:  # works, and may ask for runs
+        report = await engine.run(plan, run_id="order-17")  # until only questions are left
+        print(report["pay"].question)
+        report = await engine.resume("order-17", {"pay": Approve()})  # in any process, days later
+        print(report.outputs)
+
+
+asyncio.run(main())
 ```
 
 ```text
+{'approve': 'pay', 'args': {'amount': 9.5}}
 {'p': 9.5, 'pay': 'paid 9.5'}
 ```
 

@@ -12,6 +12,8 @@ $ temporal server start-dev
 ```
 
 ```py
+import asyncio
+
 from dagexec import Approve, Call, Ref, tool
 from dagexec.engines.temporal import TemporalEngine
 
@@ -28,17 +30,22 @@ async def pay(amount: float) -> str:
 
 engine = TemporalEngine([price, pay], address="localhost:7233", name="shop")
 
-async with engine:  # works, and may ask for runs
-    report = await engine.run(
-        [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})],
-        run_id="order-17",
-    )
-    report = await engine.resume("order-17", {"pay": Approve()})  # in any process, days later
+plan = [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})]
 
-print(report.outputs)
+
+async def main():
+    async with engine:  # works, and may ask for runs
+        report = await engine.run(plan, run_id="order-17")  # until only questions are left
+        print(report["pay"].question)
+        report = await engine.resume("order-17", {"pay": Approve()})  # in any process, days later
+        print(report.outputs)
+
+
+asyncio.run(main())
 ```
 
 ```text
+{'approve': 'pay', 'args': {'amount': 9.5}}
 {'p': 9.5, 'pay': 'paid 9.5'}
 ```
 
