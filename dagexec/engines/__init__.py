@@ -6,6 +6,9 @@
 | suits | services that have a PostgreSQL already | organisations that run Temporal already, long chains |
 | limits over all machines | calls in flight, and rates of calls | rates of calls |
 | a crash over a write | `in_doubt` | `in_doubt` |
+| a worker that was killed | is noticed at once | is noticed after `lease=15` seconds |
+| a value | is a row of the database | 1.9 MB compressed, larger ones in a `store=` |
+| runs are known | until somebody deletes them | for the retention of the namespace |
 
 Both take the same plans, tools and answers as an `Executor`, and their reports are the same. With
 one machine, prefer an `Executor` with a journal (`dagexec.journal`): it is faster and knows more.
@@ -142,33 +145,117 @@ asyncio.run(main())
 | a process dies | another goes on when it is asked to | others go on by themselves | others go on by themselves |
 | the machine dies | no | if the database lives | if the server lives |
 | programs (`dagexec.programs`) | yes | yes | yes |
+| a tool that raises KeyboardInterrupt or SystemExit | ends the run | its call has failed | its call has failed |
+| a worker that lacks a call's tool | - | the call has failed | it goes to a worker that has it |
 | approvals, `ask()`, answers days later | yes | yes, also while other calls run | yes, also while other calls run |
 | cancelling `run` | ends the run | the run goes on; `cancel(run_id)` ends it | as DBOS |
 | `Limiter`: caps of calls in flight | of the event loop | of all workers | refused |
 | `Limiter`: rates of calls | of the event loop, or a store | of all workers | of all workers |
 
+Secret arguments (`@tool(secret=...)`) are refused where they stand in a plan. What a tool returns is
+stored as it is, and a reference may hand it to a secret argument: let tools fetch secrets where they
+run, or give `TemporalEngine` a client whose codec encrypts.
+
 ## Workers in Kubernetes
 
-A worker is a process that calls `await engine.work()`. Let SIGTERM cancel it and close the engine:
+The program `worker.py` above, one container a processor, as a Deployment without a Service:
 
-- On Temporal give `grace=` a few seconds less than `terminationGracePeriodSeconds`. Calls that end within
-  it are kept. What does not end goes on in another worker, and a write that had begun is in doubt.
-- On DBOS closing cancels calls at once, and they go on in another worker. A write that was cancelled is in
-  doubt. Where writes are long, stop taking new runs first and wait for those that run.
-- One process uses one processor: run one container a processor, rather than a large one.
-- Tools have to be the same in all workers of a name. During a rolling update a worker may get a call of a
-  tool that it does not have: add a tool in one rollout, and use it in the next.
+```yaml
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+    - command: ["python", "worker.py"] # a shell in between would keep SIGTERM to itself
+      env: [{ name: SHOP, valueFrom: { secretKeyRef: { name: shop, key: url } } }]
+      resources: { requests: { cpu: "1" } }
+```
+
+- On Temporal give `grace=50`, a few seconds less than `terminationGracePeriodSeconds`. Calls that end
+  within it are kept. What does not end goes on in another worker, and a write that had begun is in doubt.
+- On DBOS closing cancels calls at once, and they go on in another worker. A write that was cancelled is
+  in doubt: give tools with long writes `reconcile=`, so that nobody has to be asked after each rollout.
+- Scale by processor time, or by what waits for workers (see below).
+- A worker needs no port and no readiness probe. One whose event loop hangs is found by the others. For
+  a liveness probe let a task of `main` touch a file every few seconds.
+- DBOS works where PostgreSQL is reached directly, or through a pool in session mode.
+- Tools have to be the same in all workers of a name. During a rolling update a worker may get a call of
+  a tool that it does not have (see the table above), and a call with a parameter, or a value of a class,
+  that it does not know has failed there: add tools, parameters and classes in one rollout, use them in
+  the next.
+- What is written names its format, and a worker leaves runs of another format alone: when an update of
+  dagexec changes it, the changelog says so, and old workers have to stay until their runs have ended.
+
+## Observing
+
+| | DBOS | Temporal |
+|---|---|---|
+| a run now | the query below | `engine.report(run_id)`, the server's page |
+| what waits for workers | `status = 'ENQUEUED'` below | `temporal task-queue describe --task-queue dagexec-1:NAME` |
+| which runs are open | `name = 'dagexec.round'` below | `temporal workflow list`, type `dagexec.run.1` |
+| who works | `executor_id` below | the pollers of the task queue |
+
+```sql
+select workflow_uuid, name, status, to_timestamp(created_at / 1000) as since, executor_id
+from dbos.workflow_status
+where application_name = 'NAME' and status in ('ENQUEUED', 'PENDING') order by created_at
+```
+
+The id of a run is a part of each `workflow_uuid`, and of Temporal's `dagexec:NAME:RUN_ID`; what is not
+readable ASCII in it is quoted. A run that waits for a person is open on Temporal, and has ended on DBOS.
+
+Logs go to Python's loggers, from warnings on without being asked to: `dagexec` (with `dagexec.temporal`),
+`dbos` and `temporalio`. They name runs, calls, tools and kinds of errors, never arguments and values. A
+worker's line `run ended` is about one call, which it runs as a plan of its own.
+
+**Traces.** On Temporal give the engine a client with an interceptor
+(`pip install "temporalio[opentelemetry]"`). From the span in which `run` is called to those that a
+tool makes, all are one trace then. The span of a call, `RunActivity:dagexec.call`, has
+`dagexec.run.id`, `dagexec.call.id` and `gen_ai.tool.name`:
+
+```py
+from temporalio.client import Client
+from temporalio.contrib.opentelemetry import TracingInterceptor
+
+
+
+async def main():
+    client = await Client.connect("localhost:7233", interceptors=[TracingInterceptor()])
+    async with TemporalEngine([price, pay], client=client, name="shop"):
+        ...
+```
+
+On DBOS the spans of each tool begin a trace of their own: give them `current_call().run_id` and `.id` as
+attributes. Neither engine takes `observers=` (`dagexec.integrations.otel`); the report has the times of
+all calls, for metrics of runs that have ended. Metrics of Temporal's library are a setting of the
+`runtime=` of its client.
 
 ## What operators can do
 
 | | DBOS | Temporal |
 |---|---|---|
-| look at a run | the table `dbos.workflow_status` | `engine.report(run_id)`, or the server's page |
 | end a run | `engine.cancel(run_id)` | `engine.cancel(run_id)`, or its own cancel button |
-| forget runs | `DBOS.delete_workflows` | the retention of the namespace |
+| forget runs | `DBOS.delete_workflows` of what has ended | the retention of the namespace |
 
-What Temporal's own commands do to a write under way is in the guide of that engine. DBOS's own commands for
-workflows were not tried on runs of dagexec.
+With the servers' own commands at most once holds no longer everywhere. What becomes of a write under way:
+
+| command of DBOS, on what | what becomes of a write under way |
+|---|---|
+| cancel, the round of a run | goes to its end; the run broke off, and `run` raises DagexecError |
+| cancel, a call | goes to its end; the call has failed, with `maybe` |
+| resume, a call | `in_doubt` |
+| resume, the round | goes to its end, as if nothing had happened |
+| fork, a call | **runs twice** |
+| fork, the round | goes to its end; nobody asks for the fork |
+| delete, what is under way | goes to its end; **the run waits for ever** |
+| delete, a run that has ended | `run` with the same id begins anew |
+
+| command of Temporal | what becomes of a write under way |
+|---|---|
+| `temporal activity reset` | `in_doubt` |
+| the same with `--clear-heartbeat-details` | **runs twice**: its intent is deleted |
+| `temporal activity pause`, `unpause` | goes to its end |
+| `temporal workflow cancel` | as `engine.cancel` |
+| `temporal workflow terminate` | the run ends without outcomes, and `run` raises DagexecError |
+| `temporal workflow reset` | all after the point **runs again**, writes too |
 
 ## How far runs on Temporal scale, on paper
 

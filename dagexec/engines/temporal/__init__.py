@@ -120,19 +120,9 @@ A run is one workflow, open until nothing is left to ask. It holds values as JSO
 When its history grows it moves to a fresh one; the deadline of the run goes along, that of a layer
 begins anew, and an identical `pure` call may run once more.
 
-## Operators
-
-| command | what becomes of a write under way |
-|---|---|
-| `temporal activity reset` | `in_doubt` |
-| the same with `--clear-heartbeat-details` | **runs twice**: its intent is deleted |
-| `temporal activity pause`, `unpause` | goes to its end |
-| `temporal workflow cancel` | as `engine.cancel` |
-| `temporal workflow terminate` | the run ends without outcomes, and `run` raises DagexecError |
-| `temporal workflow reset` | all after the point **runs again**, writes too |
-
-A run id is known as long as the namespace keeps runs that have ended (its retention): after that
-`run` with the same id begins anew.
+Some commands of Temporal let a write run twice, or end a run without outcomes: the table stands in
+`dagexec.engines`. A run id is known as long as the namespace keeps runs that have ended (its
+retention): after that `run` with the same id begins anew.
 
 ## Speed
 
