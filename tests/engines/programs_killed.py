@@ -1,6 +1,8 @@
-"""Generated programs on DBOS whose process is killed: run by `test_programs_killed`.
+"""Generated programs on an engine whose process is killed: run by `test_programs_killed`.
 
     python -m tests.engines.programs_killed URL NAME FOLDER SEED HOW
+
+URL is that of a database, for DBOS, or the address of a Temporal.
 
 Each process of a program is a fork of this one, so that nobody waits for an interpreter to start.
 It writes down, before and after each of its tools' steps, what happened. With HOW "steps" the first
@@ -21,17 +23,19 @@ from random import Random
 from typing import Any
 from urllib.parse import unquote
 
-import psycopg
-
 from dagexec import Timeouts
-from dagexec.engines.dbos import DbosEngine
 from dagexec.programs import Program
 from tests.programs.generated import Writer, by_python
 from tests.programs.killed_anywhere import NEVER, Diary, Strict, account_of, faults, tools_of
 
+# Seconds until a killed process counts as dead on Temporal, which does not notice by itself.
+LEASE = 2.0
+
 
 def note_recorded(url: str, name: str, run_id: str, diary: Diary) -> None:
     """Write down which calls have ended by what the database says."""
+    import psycopg
+
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "select workflow_uuid from dbos.workflow_status"
@@ -44,15 +48,43 @@ def note_recorded(url: str, name: str, run_id: str, diary: Diary) -> None:
             diary.note("ended", parts[3])
 
 
+async def note_history(address: str, name: str, run_id: str, diary: Diary) -> None:
+    """Write down which calls have ended by what the history of a run says."""
+    from temporalio.client import Client
+    from temporalio.service import RPCError
+
+    client = await Client.connect(address)
+    names: dict[int, str] = {}
+    try:
+        history = await client.get_workflow_handle(f"dagexec:{name}:{run_id}").fetch_history()
+    except RPCError:
+        return  # it has not begun
+    for event in history.events:
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            own = event.activity_task_scheduled_event_attributes.activity_id
+            names[event.event_id] = own.rpartition("#")[0]
+        if event.HasField("activity_task_completed_event_attributes"):
+            ended = event.activity_task_completed_event_attributes.scheduled_event_id
+            diary.note("ended", names[ended])
+
+
+def engine_at(url: str, name: str, tools: list[Any]) -> Any:
+    """Return an engine of the kind that the place is of."""
+    settings: dict[str, Any] = {"name": name, "timeouts": Timeouts(call=30, workflow=None)}
+    if "://" in url:
+        from dagexec.engines.dbos import DbosEngine
+
+        return DbosEngine(tools, database_url=url, polling=0.05, **settings)
+    from dagexec.engines.temporal import TemporalEngine
+
+    return TemporalEngine(tools, address=url, lease=LEASE, beat=LEASE / 5, **settings)
+
+
 async def run_here(url: str, name: str, run_id: str, source: str, diary: Diary) -> str:
     """Run a program to its end in this process; return what it did."""
-    engine = DbosEngine(
-        tools_of(diary),
-        database_url=url,
-        name=name,
-        polling=0.05,
-        timeouts=Timeouts(call=30, workflow=None),
-    )
+    if "://" not in url:
+        await note_history(url, name, run_id, diary)
+    engine = engine_at(url, name, tools_of(diary))
     async with engine, asyncio.timeout(50):
         return repr(account_of(await engine.run(Program(source), run_id=run_id), diary))
 
@@ -72,7 +104,8 @@ def child(
     code = 1
     try:
         diary = Diary(folder, kill_at)
-        note_recorded(url, name, folder.name, diary)
+        if "://" in url:
+            note_recorded(url, name, folder.name, diary)
         # Its default ends the process as SIGKILL does, without a word.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, after)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
 
 async def kill_anywhere(url: str, name: str, folder: Path, seed: int, *how: str) -> None:
     """Kill the processes of a generated program, and compare what it did with Python's."""
-    from tests.engines.test_programs import engine_at
+    from tests.engines.programs_killed import engine_at
 
     async with engine_at(url, name, []):
         pass  # the database is there, with its tables
