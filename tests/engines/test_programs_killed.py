@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = [pytest.mark.integration, pytest.mark.real_time, pytest.mark.anyio]
+
+
+@pytest.fixture
+def asks(url: str, name: str, tmp_path: Path) -> Any:
+    """Return an engine of this process, which runs no calls."""
+    return asking(url, name, tmp_path)
 
 
 async def kill_anywhere(url: str, name: str, folder: Path, seed: int, *how: str) -> None:
@@ -108,9 +114,9 @@ second = put(first)
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_a_write_in_doubt_waits_for_an_answer(start, url, name, tmp_path):
+async def test_a_write_in_doubt_waits_for_an_answer(start, asks, tmp_path):
     """Its worker died over it: it is not made again, and an answer leads the program on."""
-    async with asking(url, name, tmp_path) as engine:
+    async with asks as engine:
         first = await asyncio.to_thread(start().wait_until_ready)
         waiting = asyncio.create_task(engine.run(Program(DOUBTED), run_id="r"))
         await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
@@ -144,14 +150,12 @@ put(total)
 """
 
 
-async def kill_and_look(
-    start: Callable[[], Worker], url: str, name: str, folder: Path, rounds: int
-) -> None:
+async def kill_and_look(start: Callable[[], Worker], asks: Any, folder: Path, rounds: int) -> None:
     """Kill one of two workers, each time another and at another moment, while a program runs."""
     random = Random(rounds)
     workers = [start(), start()]
     results: set[str] = set()
-    async with asking(url, name, folder) as engine:
+    async with asks as engine:
         for number in range(rounds):
             run = f"run{number}"
             for worker in workers:
@@ -177,6 +181,6 @@ async def kill_and_look(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_a_program_goes_on_when_one_of_its_workers_is_killed(start, url, name, tmp_path):
+async def test_a_program_goes_on_when_one_of_its_workers_is_killed(start, asks, tmp_path):
     """Whoever decides it, and whoever runs its calls; a few rounds."""
-    await kill_and_look(start, url, name, tmp_path, 4)
+    await kill_and_look(start, asks, tmp_path, 4)

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from tests.engines.test_programs_killed import kill_anywhere
+from tests.engines.temporal.test_workers import asking, start, workers
+from tests.engines.test_programs_killed import (
+    kill_anywhere,
+    test_a_program_goes_on_when_one_of_its_workers_is_killed,
+    test_a_write_in_doubt_waits_for_an_answer,
+    test_an_approval_days_later_in_another_process,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What is imported is run here, with workers on Temporal.
+__all__ = [
+    "start",
+    "test_a_program_goes_on_when_one_of_its_workers_is_killed",
+    "test_a_write_in_doubt_waits_for_an_answer",
+    "test_an_approval_days_later_in_another_process",
+    "workers",
+]
 
 pytestmark = [pytest.mark.real_time, pytest.mark.anyio]
+
+
+@pytest.fixture
+def asks(address: str, name: str, tmp_path: Path) -> Any:
+    """Return an engine of this process, which decides and runs no calls."""
+    return asking(address, name, tmp_path)
 
 
 @pytest.mark.timeout(120)
