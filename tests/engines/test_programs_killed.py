@@ -85,6 +85,11 @@ sent = send(paid)
 @pytest.mark.timeout(120)
 def test_an_approval_days_later_in_another_process(start, tmp_path):
     """What does not depend on it is done before; the text of the program is not given again."""
+    approve_elsewhere(start, tmp_path)
+
+
+def approve_elsewhere(start: Callable[[], Worker], tmp_path: Path) -> None:
+    """Let one process run a program until it waits, and another one answer."""
     first = start().wait_until_ready()
     first.tell(run="r", program=APPROVED)
     waits = first.answer()

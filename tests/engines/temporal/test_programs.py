@@ -161,6 +161,7 @@ class TestSizes:
             assert again.result == report.result
             assert again.plan["3"].args["value"][:800_000] == report["1"].value
 
+    @pytest.mark.slow
     async def test_what_does_not_travel(self, at):
         """A call whose arguments are too large fails alone; many that are large go in parts."""
         source = """

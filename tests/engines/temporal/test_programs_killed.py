@@ -8,10 +8,10 @@ import pytest
 
 from tests.engines.temporal.test_workers import asking, start, workers
 from tests.engines.test_programs_killed import (
+    approve_elsewhere,
     kill_anywhere,
     test_a_program_goes_on_when_one_of_its_workers_is_killed,
     test_a_write_in_doubt_waits_for_an_answer,
-    test_an_approval_days_later_in_another_process,
 )
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ __all__ = [
     "start",
     "test_a_program_goes_on_when_one_of_its_workers_is_killed",
     "test_a_write_in_doubt_waits_for_an_answer",
-    "test_an_approval_days_later_in_another_process",
     "workers",
 ]
 
@@ -55,3 +54,10 @@ async def test_killed_at_any_time(address, name, tmp_path):
     """Also between its calls, while it is decided."""
     times = [f"t{0.3 + 0.1 * each:.1f}" for each in range(8)]
     await kill_anywhere(address, name, tmp_path, 5, *times)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_approval_days_later_in_another_process(start, tmp_path):
+    """What does not depend on it is done before; the text of the program is not given again."""
+    approve_elsewhere(start, tmp_path)
