@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -332,6 +333,36 @@ class TestRuns:
         async with DbosEngine([look], database_url=url, name=name) as engine:
             report = await engine.run([Call("a", "look")])
         assert report["a"].value == ["mine", True, None, True]
+
+
+class TestOpeningAndClosing:
+    """One DBOS in a process, and one server for many."""
+
+    async def test_a_close_that_is_cancelled(self, url, name):
+        """It comes to its end: a DBOS that went on would let no engine be opened any more."""
+        for pause in (0.0, 0.02):
+            engine = DbosEngine([get], database_url=url, name=name)
+            await engine.__aenter__()
+            closing = asyncio.create_task(engine.aclose())
+            await asyncio.sleep(pause)
+            closing.cancel()
+            await asyncio.sleep(0)
+            closing.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
+            async with engine:
+                assert (await engine.run([Call("a", "get", {"x": 1})])).ok
+
+    async def test_a_database_that_the_user_cannot_make(self, url, server, name):
+        """Says so, and how to make it."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(f"create role {name} login")
+        place = server.replace("tests@", f"{name}@") + "/missing"
+        engine = DbosEngine([get], database_url=place, name=name)
+        with pytest.raises(DagexecError, match=f"createdb --owner {name} missing"):
+            await engine.__aenter__()
 
 
 class TestWithoutAQueue:

@@ -17,8 +17,10 @@ from typing import Any, Final, final
 from uuid import uuid4
 
 import psycopg
+from anyio import CancelScope
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
+from psycopg.conninfo import conninfo_to_dict
 
 from dagexec import DagexecError, Executor
 from dagexec.engines._drive import Drive
@@ -148,8 +150,20 @@ class Process:
         except psycopg.OperationalError:
             if not await self.database.is_missing():
                 raise
-            await asyncio.to_thread(DBOS.migrate, self._url)
+            await self._make_database()
             await self.database.open()
+
+    async def _make_database(self) -> None:
+        try:
+            await asyncio.to_thread(DBOS.migrate, self._url)
+        except Exception as error:
+            parts = conninfo_to_dict(self._url)
+            base, user = parts.get("dbname"), parts.get("user")
+            msg = (
+                f"there is no database {base!r}, and user {user!r} cannot make it; let an"
+                f" administrator do that: createdb --owner {user} {base}"
+            )
+            raise DagexecError(msg) from error
 
     def _config(self) -> DBOSConfig:
         return {
@@ -197,7 +211,23 @@ class Process:
                 _log.exception("a look at the other workers failed")
 
     async def close(self) -> None:
-        """End what runs here, and give up the lease: what had not ended goes on elsewhere."""
+        """End what runs here, and give up the lease: what had not ended goes on elsewhere.
+
+        A cancellation comes out at the end: DBOS, of which there is one in a process, would be left
+        taking calls for an engine that is gone.
+        """
+        closing, cancelled = asyncio.create_task(self._close()), False
+        with CancelScope(shield=True):
+            while not closing.done():
+                try:
+                    await asyncio.wait((closing,))
+                except asyncio.CancelledError:
+                    cancelled = True
+        closing.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _close(self) -> None:
         try:
             for task in self._tasks:
                 task.cancel()
