@@ -111,6 +111,13 @@ after 30 s
   because a server is down. Both log one warning, and try the server again after 0.5 to 8 s. What
   was used meanwhile is booked then. Where an answer was lost, a level is too low for a while, never
   too high.
+- A server that was restarted or emptied, or fell back behind what a process has booked, is not
+  taken to be full: its buckets were empty at that process's last booking. A process that comes anew
+  cannot know. A server that loads its data, or has no connection to spare, is waited for within the
+  timeout.
+- A booking that is cancelled under way is undone when its answer comes, and what a call that gives
+  up had booked is given back at once.
+- Where limiters of one key have different limits, the smaller one counts while both are used.
 - With `peers="auto"` a limiter begins with a small share of the rates, which doubles every four
   seconds until the first refusal. A refusal takes almost half of its share, time without one lets
   the share grow, and headers that show more let it take more at once. A client that comes late gets

@@ -94,6 +94,8 @@ class Counted:
             self.ledger.owed = {}
         # Whose turn it is to book with the store; made anew for each event loop.
         self.turn = anyio.Lock()
+        # Whose turn it is to tell the store what has changed.
+        self.telling = anyio.Lock()
         self.outage = Outage(peers)
         # The event loop that it served last, and the thread of that.
         self._loop: ref[Any] | None = None
@@ -145,6 +147,7 @@ class Counted:
         then, real = self._last
         passed = time.monotonic() - real
         self.turn = anyio.Lock()
+        self.telling = anyio.Lock()
         self.outage.again = -math.inf
         self.ledger.shift(now - then - (passed if self._loop is not None else 0.0))
         self._loop = ref(token)

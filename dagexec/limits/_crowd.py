@@ -1,13 +1,19 @@
-"""How many use a key, where nobody says: learned from refusals, by growth and cuts.
+"""How many use a key, where nobody says: learned from refusals and headers, by growth and cuts.
 
-One begins with a small share of the key, which doubles every few seconds until the first refusal:
-so many who come at once do not all send half of what there is. After that a refusal takes almost
-half of the share, less of a large one, and without one the share grows, the larger the faster, and
-the faster the longer there was none. Whoever has more is refused more often, so shares become
-equal, and the sum of them stays about one: the scheme by which senders on the internet share a line
-(Chiu and Jain, 1989). As growth is in proportion to the share, the sum grows no faster the more
-clients there are. The figures were chosen in the simulation of tests/benchmarks/limits.py, for 1 to
-16 clients.
+One begins with a small share of the key, which doubles every few seconds until the first refusal
+or warning: so many who come at once do not all send half of what there is. After that a refusal
+takes almost half of the share, less of a large one, and without one the share grows, the larger the
+faster, and the faster the longer there was none. Whoever has more is refused more often, so shares
+become equal, and the sum of them stays about one: the scheme by which senders on the internet share
+a line (Chiu and Jain, 1989). As growth is in proportion to the share, the sum grows no faster the
+more clients there are.
+
+Where replies say how much is left, nobody has to be refused: little is a warning (`Bucket.spare`),
+which takes a quarter of the share. So all slow down while something is left for the requests that
+are on their way, and for one that is larger than most, which would else find too little each time.
+That is what marks of congestion are for on the internet (RFC 3168).
+
+The figures were chosen in the simulation of tests/benchmarks/limits.py, for 1 to 16 clients.
 """
 
 from __future__ import annotations
@@ -26,6 +32,11 @@ MOST: Final = 0.95
 # What a refusal leaves of a share, and how much more of it for one who has all.
 _LEFT: Final = 0.5
 _LEFT_MORE: Final = 0.1
+# What a warning leaves: it comes earlier and more often, so it takes less.
+_WARNED: Final = 0.75
+# Seconds after a cut in which a warning says nothing new: when all have given up a quarter, what
+# was to be spared has come back after twice that time, half of it after this.
+_HEEDED: Final = 10.0
 # A second: of the share and, for those who have next to nothing, of so much of the whole.
 _GROWTH: Final = 0.006
 _FLOOR: Final = 0.09
@@ -59,12 +70,19 @@ class Crowd:
 
         Calls that were under way when the share was cut do not count once more.
         """
+        return self._reduce(sent, now, _LEFT + _LEFT_MORE * self.share)
+
+    def warned(self, sent: float, now: float) -> bool:
+        """Note that little was left after a call that went out at `sent`; return as `refused`."""
+        return sent > self._cut + _HEEDED and self._reduce(sent, now, _WARNED)
+
+    def _reduce(self, sent: float, now: float, factor: float) -> bool:
         if sent <= self._cut:
             return False
         self._cut = now
         self._quiet = 0.0
         self.is_new = False
-        self.share = max(LEAST, self.share * (_LEFT + _LEFT_MORE * self.share))
+        self.share = max(LEAST, self.share * factor)
         return True
 
     def grow(self, now: float, *, may_send: bool = True) -> bool:

@@ -157,11 +157,15 @@ def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float)
                 bucket.close(amount)
     ticket.held = None
     ticket.booked = []
-    observe(ticket, said, now)
     ledger, needs = ticket.asks[0]
     crowd = ledger.crowd
     if crowd is not None and ticket.admitted is not None and crowd.refused(ticket.admitted, now):
         ledger.divide(1 / crowd.share, now)
+    observe(ticket, said, now)
+    if crowd is not None and not said:
+        # Any of them may be what lacked. Else what comes until the gate opens would pile up, and
+        # all of it would go at once to a side that has enough for one.
+        said = dict.fromkeys(needs, 0.0)
     for name, left in said.items():
         if name in needs:
             ledger.buckets[name].lacked(needs[name], left, after, now)
@@ -216,12 +220,19 @@ def _spend(ticket: Ticket) -> None:
 
 
 def observe(ticket: Ticket, remaining: Needs, now: float) -> None:
-    """Lower levels to what the other side says is left."""
+    """Lower levels to what the other side says is left; a crowd takes little as a warning."""
     if ticket.admitted is None:
         return
     for index, (ledger, _) in enumerate(ticket.asks):
         held = ticket.held[index] if ticket.held else {}
+        crowd, scarce = ledger.crowd, False
         for name, left in remaining.items():
             bucket = ledger.buckets.get(name)
             if bucket is not None:
-                bucket.observe(left, ticket.admitted, held.get(name, 0.0), now)
+                spare = 0.0 if crowd is None else bucket.spare
+                own = held.get(name, 0.0)
+                bucket.observe(left, ticket.admitted, own, now, spare=spare)
+                # Less than nothing: the limit is another than ours, so it says nothing.
+                scarce |= 0.0 <= bucket.there(left) < spare
+        if crowd is not None and scarce and crowd.warned(ticket.admitted, now):
+            ledger.divide(1 / crowd.share, now)

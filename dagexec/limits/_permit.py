@@ -132,9 +132,11 @@ class Permit:
                     await self._queue(current_time())
                 if not self._shared or await self._book():
                     break
-        except BaseException:
+        except BaseException as error:
             machine.leave(self._ticket)
             machine.withdraw(self._ticket)
+            if self._shared and not isinstance(error, GeneratorExit):
+                await self.flush()  # others wait behind what it had booked
             raise
         finally:
             self._waits = False

@@ -7,12 +7,16 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Any, Final, final
+
+from anyio import get_cancelled_exc_class
 
 from dagexec._concurrency import forks
 from dagexec._errors import DagexecError, MissingExtra
-from dagexec.limits._remote import check_timeout, plain, within
+from dagexec.limits._remote import Bookings, check_timeout, plain, within
 from dagexec.limits._statements import ADD, BOOK, CLOSE, CLOSED, LOCK, MAKE, of_table
 from dagexec.limits._store import Ask
 
@@ -20,6 +24,17 @@ from dagexec.limits._store import Ask
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,50}(\.[A-Za-z_][A-Za-z0-9_]{0,50})?")
 # Connections that are kept for the next use.
 _IDLE: Final = 4
+# What a server says that soon takes a connection, and has done nothing yet; only in English.
+_BUSY: Final = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections",
+    "starting up",
+    "recovery mode",
+)
+# Seconds after which it is asked again.
+_AGAIN: Final = 0.05
 
 
 @final
@@ -52,6 +67,7 @@ class PostgresStore:
         self._psycopg = _client()
         self._table = table
         self._timeout = timeout
+        self._bookings = Bookings()
         self._connections = _Connections(self._psycopg, url, timeout)
         self._making, self._booking, self._adding, self._closed, self._closing = (
             of_table(each, table) for each in (LOCK + MAKE, BOOK, ADD, CLOSED, CLOSE)
@@ -64,17 +80,23 @@ class PostgresStore:
     async def book(self, key: str, asks: Mapping[str, Ask]) -> float:
         """See `Store.book`."""
         named = {plain(name): ask for name, ask in asks.items()}
+        held = [float(ask.held) for ask in named.values()]
         values = {
             "key": plain(key),
             "names": list(named),
-            "held": [float(ask.held) for ask in named.values()],
+            "held": held,
             "rates": [float(ask.rate) for ask in named.values()],
             "caps": [float(ask.cap) for ask in named.values()],
+            "since": [self._bookings.since(key, name) for name in named],
         }
-        levels, wait = await self._run(self._booking, values)
+        undo = {"key": plain(key), "names": list(named), "amounts": held}
+        sent = time.monotonic()
+        levels, wait = await self._run(self._booking, values, undo)
+        self._bookings.note(key, named, sent)
         for name, ask in named.items():
-            left = levels[name]["left"] + ask.held
-            wait = max(wait, (min(ask.room, ask.cap) - left) / ask.rate)
+            level = levels[name]
+            left = level["left"] + ask.held
+            wait = max(wait, (min(ask.room, level["size"]) - left) / level["pace"])
         return float(wait)
 
     async def add(self, key: str, amounts: Mapping[str, float]) -> None:
@@ -94,15 +116,26 @@ class PostgresStore:
         """Close its connections; the next use opens new ones."""
         self._connections.close()
 
-    async def _run(self, statement: str, values: Mapping[str, Any]) -> Any:
+    async def _run(
+        self, statement: str, values: Mapping[str, Any], undo: Mapping[str, Any] | None = None
+    ) -> Any:
         use = _Use()
 
-        def execute() -> Any:
+        def execute(statement: str, values: Mapping[str, Any]) -> Any:
             with self._connections.one(use) as connection:
                 return self._execute(connection, statement, values)
 
         try:
-            return await within(self._timeout, "PostgreSQL", execute)
+            return await within(
+                self._timeout,
+                "PostgreSQL",
+                partial(execute, statement, values),
+                partial(execute, self._adding, undo) if undo else None,
+            )
+        except get_cancelled_exc_class():
+            # It may have been done, and is undone then.
+            use.cut_after(self._timeout)
+            raise
         except BaseException:
             use.cut()
             raise
@@ -142,6 +175,12 @@ class _Use:
             self._cut = True
             self._shut()
 
+    def cut_after(self, seconds: float) -> None:
+        """Have the thread fail if it is at it for so long still."""
+        timer = threading.Timer(seconds, self.cut)
+        timer.daemon = True
+        timer.start()
+
     def _shut(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(Exception), _copy(self._connection) as copy:
@@ -180,6 +219,8 @@ class _Connections:
                 use.end()
         except BaseException:
             connection.close()
+            # After a failover or a restart the others are of no more use.
+            self.close()
             raise
         if len(self._idle) < _IDLE:
             self._idle.append(connection)
@@ -195,11 +236,27 @@ class _Connections:
             if not connection.closed and not _is_gone(connection):
                 return connection
             connection.close()
-        connection = self._psycopg.connect(
-            self._url, autocommit=True, connect_timeout=self._timeout, prepare_threshold=None
-        )
+        connection = self._connect()
         connection.execute("set default_transaction_isolation = 'read committed'")
         return connection
+
+    def _connect(self) -> Any:
+        """Connect; wait for a server that comes up, or has no connection to spare."""
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._psycopg.connect(
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=self._timeout,
+                    prepare_threshold=None,
+                )
+            except self._psycopg.OperationalError as error:
+                # Before a session there is no code, only the server's words.
+                busy = any(words in str(error) for words in _BUSY)
+                if not busy or time.monotonic() + _AGAIN > until:
+                    raise
+                time.sleep(_AGAIN)
 
     def close(self) -> None:
         while self._idle:

@@ -24,6 +24,9 @@ _MEMORY: Final = 0.98
 # that calls go evenly and not in bursts. To keep room for all would leave that much unused when the
 # last call goes out. Chosen in the simulation of tests/benchmarks/limits.py.
 _EVENLY: Final = 0.05
+# Seconds. Clients that share a key and know nothing of each other leave in it what comes in this
+# time: for what they send before they hear of it, about two replies' time.
+_SPARE: Final = 5.0
 
 
 @explained
@@ -244,12 +247,26 @@ class Bucket:
     def _add(self, amount: float) -> None:
         self.level = min(self.cap, self.level + amount)
 
-    def observe(self, remaining: float, since: float, own: float, now: float) -> None:
+    @property
+    def spare(self) -> float:
+        """What a crowd leaves in the whole bucket, of which at most half."""
+        return self.peers * min(_SPARE * self.rate, self.cap / 2)
+
+    def there(self, remaining: float) -> float:
+        """Return what is left where so much is said to remain.
+
+        A limit of a minute that is enforced in pieces shows more than there is.
+        """
+        return remaining - max(0.0, self.rule.limit - self.cap * self.peers)
+
+    def observe(
+        self, remaining: float, since: float, own: float, now: float, *, spare: float = 0.0
+    ) -> None:
         """Take the other side's word for what is left, if that is less than we think.
 
         It never raises the level above our own model of it: other processes may use the same key,
         and a minute's limit may be enforced in pieces. The call that brought the word went out at
-        `since`, and `own` is what is still held for it.
+        `since`, and `own` is what is still held for it. The `spare` is nobody's part.
         """
         if not is_amount(remaining):
             return
@@ -266,16 +283,14 @@ class Bucket:
             # Stamped at the end: what is under way has not been counted.
             level = remaining - (self.open - own)
         if self.peers > 1:
-            self._take_part(remaining, since, now)
+            self._take_part(self.there(remaining) - spare, since, now)
         self.level = min(self.level, max(level, -self.cap))
 
-    def _take_part(self, remaining: float, since: float, now: float) -> None:
+    def _take_part(self, left: float, since: float, now: float) -> None:
         """Raise the level to this process's part of what is left: the others used less.
 
-        What they sent since then is not known; they are taken to have sent as much as this one. A
-        limit of a minute that is enforced in pieces shows more than there is.
+        What they sent since then is not known; they are taken to have sent as much as this one.
         """
-        left = remaining - max(0.0, self.rule.limit - self.cap * self.peers)
         if self.rule.settle == "expected":
             left -= self.peers * self.open / _EVENLY
         else:

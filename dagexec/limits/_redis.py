@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast, final
 
 from dagexec._errors import DagexecError, MissingExtra
-from dagexec.limits._remote import check_timeout, plain, within
+from dagexec.limits._remote import Bookings, check_timeout, plain, within
 from dagexec.limits._store import STEP, Ask
 
+# Seconds after which a server that has no connection, or no data yet, is asked again.
+_AGAIN: Final = 0.05
 # The arithmetic of `_store.Levels` on the server, which runs one script at a time. A level is four
 # fields of the key's hash. Numbers are written in full: Lua by itself keeps 14 digits.
 _HEAD: Final = f"""
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+local step = {STEP}
 local function full(number) return string.format('%.17g', number) end
 local function read(name)
   local found = redis.call('HMGET', KEYS[1], 'left ' .. name, 'at ' .. name,
@@ -28,7 +32,7 @@ end
 local function refilled(left, at, rate, cap)
   local passed = now - at
   local from = math.max(now, at)
-  if passed < -{STEP} then from = now end
+  if passed < -step then from = now end
   return math.min(cap, left + rate * math.max(0, passed)), from
 end
 local function closed()
@@ -50,12 +54,15 @@ _BOOK: Final = (
     + """
 local wait = closed()
 local fills = 0
-for i = 1, #ARGV, 5 do
+for i = 1, #ARGV, 6 do
   local name, held, room = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local rate, cap = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
-  local left, at = read(name)
-  if left then left, at = refilled(left, at, rate, cap) else left, at = cap, now end
-  wait = math.max(wait, (math.min(room, cap) - left) / rate)
+  local rate, cap, since = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
+  local left, at, was_rate, was_cap = read(name)
+  local pace, size = math.min(rate, was_rate or rate), math.min(cap, was_cap or cap)
+  local forgotten = not at or now - at > since + step
+  if left then left, at = refilled(left, at, pace, size) else left, at = size, now end
+  if forgotten then left = math.min(left, pace * since) end
+  wait = math.max(wait, (math.min(room, size) - left) / pace)
   write(name, left - held, at, rate, cap)
   fills = math.max(fills, (cap - left + held) / rate)
 end
@@ -119,6 +126,8 @@ class RedisStore:
         self._prefix = prefix
         self._timeout = timeout
         self._client = _connected(server, timeout) if isinstance(server, str) else _checked(server)
+        self._bookings = Bookings()
+        self._busy, self._demoted = _errors()
         # A client of the user's is the user's to close.
         self._own = isinstance(server, str)
         self._book, self._add, self._gate = (
@@ -132,9 +141,15 @@ class RedisStore:
     async def book(self, key: str, asks: Mapping[str, Ask]) -> float:
         """See `Store.book`."""
         values: list[str | float] = []
+        held: list[str | float] = []
         for name, ask in asks.items():
-            values += (plain(name), ask.held, ask.room, ask.rate, ask.cap)
-        return float(await self._run(self._book, key, values))
+            since = self._bookings.since(key, name)
+            values += (plain(name), ask.held, ask.room, ask.rate, ask.cap, since)
+            held += (plain(name), ask.held)
+        sent = time.monotonic()
+        wait = float(await self._run(self._book, key, values, undo=held))
+        self._bookings.note(key, asks, sent)
+        return wait
 
     async def add(self, key: str, amounts: Mapping[str, float]) -> None:
         """See `Store.add`."""
@@ -152,9 +167,37 @@ class RedisStore:
         if self._own:
             self._client.close()
 
-    async def _run(self, script: Callable[..., Any], key: str, values: list[str | float]) -> Any:
+    async def _run(
+        self,
+        script: Callable[..., Any],
+        key: str,
+        values: list[str | float],
+        undo: list[str | float] | None = None,
+    ) -> Any:
         keys = [self._prefix + plain(key)]
-        return await within(self._timeout, "Redis", lambda: script(keys=keys, args=values))
+        return await within(
+            self._timeout,
+            "Redis",
+            lambda: self._ask(script, keys, values),
+            (lambda: self._add(keys=keys, args=undo)) if undo else None,
+        )
+
+    def _ask(self, script: Callable[..., Any], keys: list[str], values: list[str | float]) -> Any:
+        """Run a script, in a thread; wait for a connection, and for a server that comes up."""
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                return script(keys=keys, args=values)
+            except self._busy:  # nothing was done
+                if time.monotonic() + _AGAIN > until:
+                    raise
+                time.sleep(_AGAIN)
+            except self._demoted:
+                # Another server has taken over under this address: the next use connects anew.
+                pool = getattr(self._client, "connection_pool", None)
+                if pool is not None:
+                    pool.disconnect(inuse_connections=False)
+                raise
 
 
 def _connected(url: str, timeout: float) -> Any:
@@ -173,6 +216,16 @@ def _connected(url: str, timeout: float) -> Any:
     except ValueError as error:
         msg = f"this is no URL of a Redis: {error}"
         raise DagexecError(msg) from error
+
+
+def _errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Return the errors of who has to wait a little, and of a master that is one no more."""
+    try:
+        from redis import exceptions
+    except ImportError:  # a client of the user's that only speaks like redis-py's
+        return (), ()
+    busy = exceptions.BusyLoadingError, exceptions.MaxConnectionsError
+    return busy, (exceptions.ReadOnlyError,)
 
 
 def _checked(client: Any) -> Any:

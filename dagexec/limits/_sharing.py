@@ -10,6 +10,7 @@ is not given back, and what may have been given back is not given back again.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -36,7 +37,11 @@ async def book(
     the ticket was admitted for a store that is gone: it has to queue for the limiter's own part.
     Raises what `late` returns, and StoreLost.
     """
-    async with limiter.turn:
+    with CancelScope(deadline=ticket.deadline) as scope:
+        await limiter.turn.acquire()
+    if scope.cancelled_caught:
+        raise late(math.inf)
+    try:
         if not limiter.outage.pauses(current_time()):
             try:
                 await _book(limiter, ticket, late)
@@ -49,6 +54,8 @@ async def book(
                 raise _lost(limiter) from limiter.outage.error
             if outages != limiter.outage.count:
                 return False
+    finally:
+        limiter.turn.release()
     ticket.admitted = current_time()
     return True
 
@@ -62,11 +69,12 @@ async def _book(
     store = limiter.reached()
     seconds = await store.book(limiter.key, _asks(limiter, ticket))
     ticket.booked.append(limiter.ledger)
-    while seconds > EPS:
-        if current_time() + seconds > ticket.deadline:
-            raise late(seconds)
+    while current_time() + seconds <= ticket.deadline + EPS:
+        if seconds <= EPS:
+            return
         await sleep(seconds)
         seconds = await store.gate(limiter.key)
+    raise late(seconds)
 
 
 def _asks(limiter: Counted, ticket: Ticket) -> dict[str, Ask]:
@@ -82,13 +90,23 @@ def _asks(limiter: Counted, ticket: Ticket) -> dict[str, Ask]:
 async def flush(limiter: Counted, gate: float = 0.0) -> None:
     """Tell the store what has changed, and close its gate; a cancellation gives it a few seconds.
 
-    While it is not reached, only charges are kept for it.
+    While it is not reached, only charges are kept for it. One tells at a time: those that wait for
+    it meanwhile have nothing left to tell, and need no connections of their own.
     """
-    owed, limiter.ledger.owed = limiter.ledger.owed or {}, {}
-    if (owed or gate) and not await _told(limiter, owed, gate):
-        for name, change in owed.items():
-            if change < 0:
-                limiter.ledger.note(name, change)
+    if not limiter.ledger.owed and not gate:
+        return
+    with CancelScope(shield=True, deadline=current_time() + _PARTING) as scope:
+        await limiter.telling.acquire()
+    if scope.cancelled_caught:
+        return
+    try:
+        owed, limiter.ledger.owed = limiter.ledger.owed or {}, {}
+        if (owed or gate) and not await _told(limiter, owed, gate):
+            for name, change in owed.items():
+                if change < 0:
+                    limiter.ledger.note(name, change)
+    finally:
+        limiter.telling.release()
 
 
 async def _told(limiter: Counted, owed: Mapping[str, float], gate: float) -> bool:

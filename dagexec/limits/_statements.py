@@ -27,21 +27,25 @@ create unlogged table if not exists TABLE (
 BOOK: Final = """
 insert into TABLE as t (key, levels) values (%(key)s, (
     select coalesce(jsonb_object_agg(name, jsonb_build_object(
-        'left', cap - held, 'at', now, 'rate', rate, 'cap', cap)), '{}')
-    from unnest(%(names)s::text[], %(held)s::float8[], %(rates)s::float8[], %(caps)s::float8[])
-            as ask(name, held, rate, cap),
+        'left', least(cap, rate * since) - held, 'at', now,
+        'rate', rate, 'cap', cap, 'pace', rate, 'size', cap)), '{}')
+    from unnest(%(names)s::text[], %(held)s::float8[], %(rates)s::float8[], %(caps)s::float8[],
+            %(since)s::float8[]) as ask(name, held, rate, cap, since),
         (select extract(epoch from clock_timestamp())::float8 as now offset 0) as clock
 ))
 on conflict (key) do update set levels = t.levels || (
     select coalesce(jsonb_object_agg(name, jsonb_build_object(
-        'left', least(cap, was_left + rate * greatest(0, now - was_at)) - held,
+        'left', least(size, was_left + pace * greatest(0, now - was_at),
+            case when was_at is null or now - was_at > since + STEP then pace * since end) - held,
         'at', case when was_at - now > STEP then now else greatest(now, was_at) end,
-        'rate', rate, 'cap', cap)), '{}')
-    from unnest(%(names)s::text[], %(held)s::float8[], %(rates)s::float8[], %(caps)s::float8[])
-            as ask(name, held, rate, cap),
+        'rate', rate, 'cap', cap, 'pace', pace, 'size', size)), '{}')
+    from unnest(%(names)s::text[], %(held)s::float8[], %(rates)s::float8[], %(caps)s::float8[],
+            %(since)s::float8[]) as ask(name, held, rate, cap, since),
         (select extract(epoch from clock_timestamp())::float8 as now offset 0) as clock,
         lateral (select (t.levels->name->>'left')::float8 as was_left,
-            (t.levels->name->>'at')::float8 as was_at) as was
+            (t.levels->name->>'at')::float8 as was_at,
+            least(rate, (t.levels->name->>'rate')::float8) as pace,
+            least(cap, (t.levels->name->>'cap')::float8) as size) as was
 )
 returning levels, greatest(0, least(gate_for,
     gate_at + gate_for - extract(epoch from clock_timestamp())::float8))

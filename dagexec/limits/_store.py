@@ -87,8 +87,10 @@ class Levels:
         wait = self.gate(0.0, now)
         for name, ask in asks.items():
             before = self.known.get(name, Level(ask.cap, now, ask.rate, ask.cap))
-            left, at = refilled(Level(before.left, before.at, ask.rate, ask.cap), now)
-            wait = max(wait, (min(ask.room, ask.cap) - left) / ask.rate)
+            # Where two limiters of a key differ, the smaller limit counts between their bookings.
+            rate, cap = min(ask.rate, before.rate), min(ask.cap, before.cap)
+            left, at = refilled(Level(before.left, before.at, rate, cap), now)
+            wait = max(wait, (min(ask.room, cap) - left) / rate)
             self.known[name] = Level(left - ask.held, at, ask.rate, ask.cap)
         return wait
 

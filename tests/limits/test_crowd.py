@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from statistics import mean
 
@@ -160,6 +161,66 @@ def test_calls_that_were_under_way_count_once():
     assert START / 2 <= crowd.share < 0.6 * START
     assert not crowd.refused(10.0, 11.0)
     assert crowd.refused(10.5, 11.0)
+
+
+def test_a_warning_takes_a_quarter_and_counts_once_in_ten_seconds():
+    """The level needs that long to rise; a refusal counts at any time."""
+    crowd = Crowd(0.4)
+    assert crowd.warned(10.0, 12.0)
+    assert crowd.share == pytest.approx(0.3)
+    assert not crowd.warned(21.0, 23.0)
+    assert crowd.refused(21.0, 23.0)
+    assert not crowd.warned(23.5, 33.5)
+    assert crowd.warned(33.5, 35.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("left", "slower"), [(24, True), (26, False), (-3, False)])
+def test_little_that_is_left_is_a_warning(backend, left, slower):
+    """That is what comes in five seconds; only those who know nothing of the others need it."""
+
+    async def main():
+        for peers in ("auto", 4, 1):
+            mine = Limiter("k", rates={"tokens": Rate(300)}, peers=peers)
+            before = mine.ledger.buckets["tokens"].peers
+            async with mine.acquire({"tokens": 1}) as permit:
+                permit.observe({"tokens": {"remaining": left}})
+            changed = mine.ledger.buckets["tokens"].peers > 1.01 * before
+            assert changed == (slower and peers == "auto")
+
+    run_virtual(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_after_a_refusal_nothing_has_piled_up(backend):
+    """Without a word but when to come back: one goes then, and the others at the share's pace."""
+    starts = []
+
+    async def main():
+        rates = {"tokens": Rate(600)}
+        mine = Limiter("k", rates=rates, peers="auto", margin=0, random=lambda: 0.0)
+        mine.ledger.learn(Crowd(0.5), 0.0)
+        begun = anyio.current_time()
+        refused = []
+
+        async def one():
+            async with mine.acquire({"tokens": 10}) as permit:
+                if not refused:
+                    refused.append(permit)
+                    permit.rejected(retry_after=20)
+                    await permit.again()
+                starts.append(anyio.current_time() - begun)
+
+        mine.ledger.buckets["tokens"].level = 10.0
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(one)
+
+    run_virtual(main, backend=backend)
+    assert starts[0] == pytest.approx(20, abs=0.1)
+    # A quarter of the rate, or a little more, is left after the refusal: 2.5 a second.
+    for before, after in itertools.pairwise(starts):
+        assert 3 <= after - before <= 5
 
 
 def test_who_was_never_refused_doubles():
