@@ -280,6 +280,19 @@ class TestRuns:
                     await engine.run(plan, run_id="r")
             assert (await engine.run(plan, run_id="r")).outputs == {"a": 2, "b": 2}
 
+    async def test_a_caller_that_is_cancelled_while_the_run_begins(self, url, name):
+        """It begins all the same; what the database says is under way here is run."""
+        async with DbosEngine([get], database_url=url, name=name) as engine:
+            for count in range(20):
+                plan = [Call("a", "get", {"x": count})]
+                asking = asyncio.create_task(engine.run(plan, run_id=f"r{count}"))
+                await asyncio.sleep(count * 0.0003)
+                asking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asking
+                async with asyncio.timeout(10):
+                    assert (await engine.run(plan, run_id=f"r{count}")).ok
+
     async def test_a_done_call_that_was_deleted_does_not_run_again(self, url, name):
         """A run that goes on in a second life knows by its own steps what it had launched."""
         import psycopg

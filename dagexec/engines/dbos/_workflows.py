@@ -31,6 +31,8 @@ class Bodies(Protocol):
 _registered: Final[dict[str, Any]] = {}
 # The engine that is open, at most one: a list, so that nothing here has to be rebound.
 _open: Final[list[Bodies]] = []
+# Those that begin: held, so that none is collected.
+_beginning: Final[dict[asyncio.Task[Any], None]] = {}
 # The workflow that the task of this context has made: nobody has run it before. One that comes from
 # a queue, or was there already, never runs in such a context.
 _made: Final[ContextVar[str | None]] = ContextVar("dagexec_made", default=None)
@@ -71,13 +73,27 @@ def workflow(name: str) -> Any:
 
 
 async def begun(name: str, kind: str, text: str) -> Any:
-    """Begin a workflow here unless it is there; return DBOS's handle of it."""
-    before = _made.set(name)
-    try:
-        with SetWorkflowID(name):
-            return await DBOS.start_workflow_async(workflow(kind), text)
-    finally:
-        _made.reset(before)
+    """Begin a workflow here unless it is there; return DBOS's handle of it.
+
+    A caller that is cancelled does not stop it: the row is written in a thread, and what it says is
+    under way here would be run by nobody as long as this process lives.
+    """
+    beginning = asyncio.create_task(_begun(name, kind, text))
+    _beginning[beginning] = None
+    beginning.add_done_callback(_has_begun)
+    return await asyncio.shield(beginning)
+
+
+async def _begun(name: str, kind: str, text: str) -> Any:
+    _made.set(name)
+    with SetWorkflowID(name):
+        return await DBOS.start_workflow_async(workflow(kind), text)
+
+
+def _has_begun(beginning: asyncio.Task[Any]) -> None:
+    del _beginning[beginning]
+    if not beginning.cancelled():
+        beginning.exception()  # of a caller that was cancelled: nobody else hears of it
 
 
 def is_new(name: str) -> bool:
