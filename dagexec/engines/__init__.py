@@ -145,9 +145,8 @@ asyncio.run(main())
 | a process dies | another goes on when it is asked to | others go on by themselves | others go on by themselves |
 | the machine dies | no | if the database lives | if the server lives |
 | programs (`dagexec.programs`) | yes | yes | yes |
-| the server is away | - | who waits goes on waiting | the same; `report`, and a `run` that is new, raise DagexecError |
 | a tool that raises KeyboardInterrupt or SystemExit | ends the run | its call has failed | its call has failed |
-| a worker that lacks a call's tool | - | the call has failed | it goes to a worker that has it |
+| a worker that lacks a call's tool | - | it goes to a worker that has it | it goes to a worker that has it |
 | approvals, `ask()`, answers days later | yes | yes, also while other calls run | yes, also while other calls run |
 | cancelling `run` | ends the run | the run goes on; `cancel(run_id)` ends it | as DBOS |
 | `Limiter`: caps of calls in flight | of the event loop | of all workers | refused |
@@ -200,6 +199,8 @@ from dbos.workflow_status
 where application_name = 'NAME' and status in ('ENQUEUED', 'PENDING') order by created_at
 ```
 
+On DBOS a call is a row of its own only if it went through a queue. One that began in the process that
+decides its run is a part of that row, `dagexec.round`, and of its steps in `dbos.operation_outputs`.
 The id of a run is a part of each `workflow_uuid`, and of Temporal's `dagexec:NAME:RUN_ID`; what is not
 readable ASCII in it is quoted. A run that waits for a person is open on Temporal, and has ended on DBOS.
 
@@ -242,11 +243,10 @@ With the servers' own commands at most once holds no longer everywhere. What bec
 |---|---|
 | cancel, the round of a run | goes to its end; the run broke off, and `run` raises DagexecError |
 | cancel, a call | goes to its end; the call has failed, with `maybe` |
-| resume, a call | `in_doubt` |
-| resume, the round | goes to its end, as if nothing had happened |
-| fork, a call | **runs twice** |
-| fork, the round | goes to its end; nobody asks for the fork |
-| delete, what is under way | goes to its end; **the run waits for ever** |
+| resume, a call or the round | `in_doubt` |
+| fork, a call or the round | goes to its end; the fork is refused |
+| delete, a call | goes to its end; the call has failed, with `maybe` |
+| delete, the round | goes to its end; the run broke off, and `run` raises DagexecError |
 | delete, a run that has ended | `run` with the same id begins anew |
 
 | command of Temporal | what becomes of a write under way |

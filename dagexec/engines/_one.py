@@ -9,7 +9,7 @@ intent while it runs, its outcome at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from anyio import get_cancelled_exc_class
@@ -61,6 +61,11 @@ class Assignment:
     zero: float
     ready: float
     past: Mapping[str, Any]
+
+
+def assignment_of(body: Mapping[str, Any]) -> Assignment:
+    """Return the assignment in what travelled with more around it."""
+    return Assignment(**{each.name: body[each.name] for each in fields(Assignment)})
 
 
 @final

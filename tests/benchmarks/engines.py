@@ -3,7 +3,8 @@
 For 1 and 2 workers, each a process of its own: the seconds from `run` to its report for 40 calls of
 0.2 s, 4 at a time in each worker, for 300 calls that do nothing, 20 at a time, and for a chain of
 50; for 5,000 calls in one run; and the small ones again in one process that asks, decides and
-works. Where there are workers, the process that asks decides only. PostgreSQL is a throwaway
+works. Where there are workers, the process that asks decides on Temporal, and does nothing else on
+DBOS. PostgreSQL is a throwaway
 cluster without fsync, Temporal's server holds its data in memory and reads a shard's queue 2,000
 times a second; all is on the same machine. A server that is not installed is left out.
 """

@@ -172,6 +172,8 @@ class Workers:
     def __init__(self, clock: Clock, count_: int, concurrency: int) -> None:
         self.counts = Counts()
         self.lines = [Line(clock) for _ in range(count_)]
+        self._slots = [concurrency] * count_
+        # Who has a slot, in turn; some have not any more.
         self._free = deque(list(range(count_)) * concurrency)
         self._waiting: deque[Callable[[int], None]] = deque()
 
@@ -182,10 +184,19 @@ class Workers:
 
     def call(self, begin: Callable[[int], None]) -> None:
         """Give a call to a worker with a free slot."""
-        if self._free:
-            begin(self._free.popleft())
-        else:
-            self._waiting.append(begin)
+        while self._free:
+            worker = self._free.popleft()
+            if self.take(worker):
+                begin(worker)
+                return
+        self._waiting.append(begin)
+
+    def take(self, worker: int) -> bool:
+        """Take a slot of this worker, if it has one."""
+        if not self._slots[worker]:
+            return False
+        self._slots[worker] -= 1
+        return True
 
     def done(self, worker: int) -> None:
         """Take a worker's slot back."""
@@ -193,6 +204,7 @@ class Workers:
         if self._waiting:
             self._waiting.popleft()(worker)
         else:
+            self._slots[worker] += 1
             self._free.append(worker)
 
 

@@ -26,12 +26,13 @@ class Fake:
 
     def __init__(self) -> None:
         self.over: set[str] = set()
+        self.deleted: set[str] = set()
         self.asked: list[list[str]] = []
 
-    async def ended(self, ids: Sequence[str]) -> list[str]:
+    async def ended(self, ids: Sequence[str]) -> dict[str, bool]:
         self.asked.append([*ids])
         await asyncio.sleep(0)
-        return [each for each in ids if each in self.over]
+        return {each: each in self.over for each in ids if each not in self.deleted}
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -176,6 +177,31 @@ async def test_several_wait_for_the_same(database):
         assert (await other.wait(database.now()))["ended"] == []
     assert ends._waiters == {}
     assert ends._running == {}
+
+
+async def test_what_was_deleted_has_ended(database):
+    """But not what nobody has begun yet."""
+    ends = ends_of(database, polling=0.01)
+    database.deleted = {"a", "b"}
+    with ends.waiter() as waiter:
+        waiter.expect(["a"])
+        waiter.expect(["b"], there=True)
+        async with asyncio.timeout(5):
+            assert (await waiter.wait())["ended"] == ["b"]
+
+
+async def test_a_waiter_that_is_woken(database):
+    """Its wait ends, or the next one, and only that one."""
+    ends = ends_of(database)
+    with ends.waiter() as waiter:
+        waiter.expect(["a"])
+        waiter.wake()
+        assert (await waiter.wait())["ended"] == []
+        waiting = asyncio.create_task(waiter.wait())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        waiter.wake()
+        assert await woken(waiting) == []
 
 
 async def test_the_end_of_the_time_wakes(database):

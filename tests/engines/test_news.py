@@ -54,7 +54,9 @@ class Heard:
     def __init__(self, post: Post) -> None:
         self.ended: list[str] = []
         self.work: list[str] = []
-        self.news = News(cast("Database", post), self.ended.append, self.work.append, lambda: None)
+        self.news = News(
+            cast("Database", post), self.ended.append, self.work.append, lambda: None, "shop"
+        )
 
 
 async def told(news: News) -> None:
@@ -97,7 +99,6 @@ class TestMessages:
         """Who was heard last is first, as many as there are calls for; long ago is never."""
         post = Post()
         news = Heard(post).news
-        news.tell_work("q", 5, 2)
         for name in ("a", "b", "c", "a"):
             news.hear(json.dumps([name, ["w"], []]))
         news.hear(json.dumps(["d", [], ["q"]]))
@@ -107,6 +108,30 @@ class TestMessages:
         news.tell_work("q", 50, 2)
         await told(news)
         assert [channel for channel, _ in post.sent] == ["dagexec:a", "dagexec:a", "dagexec:c"]
+
+    async def test_one_worker_after_the_other(self):
+        """Rounds go to all that are known, in turn."""
+        post = Post()
+        news = Heard(post).news
+        news.tell_one("q")
+        await told(news)
+        for name in ("a", "b"):
+            news.hear(json.dumps([name, ["w"], []]))
+        for _ in range(3):
+            news.tell_one("q")
+            await told(news)
+        told_to = [channel.removeprefix("dagexec:") for channel, _ in post.sent]
+        assert told_to == ["*shop", "a", "b", "a"]
+
+    async def test_where_nobody_is_known_all_are_told(self):
+        """All that work for the same engine; who tells it does not hear itself."""
+        post = Post()
+        heard = Heard(post)
+        heard.news.tell_work("q", 5, 2)
+        await told(heard.news)
+        assert post.sent == [("dagexec:*shop", ["me", [], ["q"]])]
+        heard.news.hear(json.dumps(post.sent[0][1]))
+        assert heard.work == []
 
     async def test_workers_that_come_and_go(self):
         """Only so many are remembered, and those that were heard of last."""

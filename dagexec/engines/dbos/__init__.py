@@ -45,19 +45,24 @@ asyncio.run(main())
 The quick start of `dagexec.engines` makes that database; how to run workers, observe and operate
 them stands there, too.
 
-In a worker-only process call `await engine.work()`; run as many of them as you like. A call begins
-at once in the process that decides its run, if that works too and has a place for it; otherwise it
-waits in a queue until a worker takes it. Tools without limits share one queue; a `Limiter`
-becomes a queue of its own, whose cap and rate of calls count for all machines together. What a
-queue cannot count, such as tokens, is refused unless the limiter says how processes share it
-(`peers=`). A call costs five to ten milliseconds of a processor, PostgreSQL's included. Processes
-that work together tell each other of calls by LISTEN and NOTIFY; where that fails, or nobody is
-known to work yet, a call waits up to `polling=0.1` seconds for a worker to look into its queue, and
-as long again until its end is seen (`python -m tests.benchmarks.engines`).
+In a worker-only process call `await engine.work()`; run as many of them as you like. A process that
+works decides the runs that it is asked for. The runs of one that does not are decided by a worker,
+or by itself where no worker begins to within two seconds. A call begins at once in the process
+that decides its run, if that has a place for it, and waits for one while places become free faster
+than a queue would work. After a tenth of a second without that it goes into a queue, for whichever
+worker is free. Tools without limits share one queue; a `Limiter` becomes a queue of its own, whose
+cap and rate of calls count for all machines together. What a queue cannot count, such as tokens, is
+refused unless the limiter says how processes share it (`peers=`).
+
+A call among many costs one or two milliseconds of a processor, PostgreSQL's included, a link of a
+chain eight, a call that goes through a queue five to ten. Processes that work together tell each
+other of calls by LISTEN and NOTIFY. Where that fails, a call waits up to `polling=0.1` seconds for
+a worker to look into its queue, and as long again until its end is seen
+(`python -m tests.benchmarks.engines`).
 
 Needs the extra `dbos`. The scheduler that drives a run in one process drives a workflow of DBOS
-here, and calls are workflows that wait in queues; whichever worker takes one runs it with an
-`Executor`. Reports are the same, but for their times. What differs:
+here. Calls are a part of it, or workflows that wait in queues; whichever worker has one runs it
+with an `Executor`. Reports are the same, but for their times. What differs:
 
 | promise | in one process | here |
 |---|---|---|

@@ -9,19 +9,20 @@ away, so it starts nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, final
 
 from dbos import DBOS
 
 from dagexec import Executor, RunOwned
-from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines._front import DEATHS
+from dagexec.engines._one import Attempt, assignment_of
+from dagexec.engines.dbos._here import BEHIND
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import id_of, is_new, step
+from dagexec.engines.dbos._workflows import id_of, refuse_fork, step
 
-# Seconds after which the start of a call that only looks is recorded. The outcome of one that has
-# ended by then says how often it was started.
-_BEHIND: Final = 0.05
+_log: Final = logging.getLogger("dagexec")
 
 Done: TypeAlias = "Callable[[Exception | None], None]"
 Running: TypeAlias = "asyncio.Task[dict[str, Any]]"
@@ -44,26 +45,27 @@ class Calls:
         site = self._site
         own = str(DBOS.workflow_id)
         body = site.types.loads(text)
-        asks, many = body.pop("asks", None), body.pop("many", False)
+        refuse_fork(own, site.name, body["run"], body["round"], body["call"])
 
         def ended() -> None:
             site.bell.end()
-            if asks is not None:
-                site.news.tell_ended(asks, own)
+            site.news.tell_ended(body["asks"], own)
 
         site.enter(own, ended)
-        site.bell.begin(many=many)
-        whole = id_of(site.name, body["run"], body.pop("round"))
-        marks: list[str] = [] if is_new(own) else await site.outside(_intents(own))
+        site.bell.begin(many=body["many"])
+        if body["tool"] not in self._executor.tools:
+            await self._pass_on(own, body)
+        whole = id_of(site.name, body["run"], body["round"])
+        marks: list[str] = await site.outside(_intents(own))
         for count in range(len(marks)):
             await step(f"intent:{count + 1}", _gone)
         intents: Intents = asyncio.Queue()
         attempt = Attempt(
             self._executor,
-            Assignment(**body),
+            assignment_of(body),
             types=site.types,
             clock=site.database.now,
-            marks=marks,
+            marks=[*body["marks"], *marks],
             intend=lambda mark, done: intents.put_nowait((mark, done)),
         )
         attempts = self._attempts.setdefault(whole, [])
@@ -75,6 +77,16 @@ class Calls:
             attempts.remove(attempt)
             if not attempts:
                 self._attempts.pop(whole, None)
+
+    async def _pass_on(self, own: str, body: Mapping[str, Any]) -> None:
+        """Leave a call to a worker that has its tool; return if none was found in many tries."""
+        if await self._site.database.pass_on(own, DEATHS):
+            _log.warning(
+                "this worker has no tool %r, which call %r needs: it is passed on",
+                body["tool"],
+                body["call"],
+            )
+            raise asyncio.CancelledError
 
     def _only_looks(self, name: str) -> bool:
         tool = self._executor.tools.get(name)
@@ -106,7 +118,7 @@ class Calls:
             while (intent := await _next(running, intents)) is not None:
                 mark, done = intent
                 done(None)
-                await asyncio.wait((running,), timeout=_BEHIND)
+                await asyncio.wait((running,), timeout=BEHIND)
                 if not running.done():
                     count += 1
                     await step(f"intent:{count}", _same, mark)

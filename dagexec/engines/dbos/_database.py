@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any, Final, final
 
 import psycopg
@@ -96,8 +97,12 @@ class Database:
 
     # --------------------------------------------------------------------------------- being alive
 
-    async def beat(self) -> None:
-        """Keep the lease, and take it again where the connection was lost."""
+    async def beat(self) -> bool:
+        """Keep the lease, and take it again where the connection was lost; return whether it was.
+
+        Others may have taken over what this process had begun before.
+        """
+        again = self._lease is None or self._lease.closed
         try:
             if self._lease is None or self._lease.closed:
                 self._lease = await self._leased()
@@ -106,6 +111,17 @@ class Database:
             self._lose(error)
             if self._lease is not None:
                 await self._lease.close()
+            return False
+        return again
+
+    async def given_away(self, ids: Sequence[str]) -> list[str]:
+        """Return which of these workflows do not belong to this process any more."""
+        rows = await self._fetch(
+            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s)"
+            " and (status <> 'PENDING' or executor_id <> %s)",
+            (list(ids), self.executor_id),
+        )
+        return [name for (name,) in rows]
 
     async def dead(self) -> list[str]:
         """Return workers that hold work and are not alive; their locks are held until `bury`."""
@@ -134,14 +150,14 @@ class Database:
 
     # ----------------------------------------------------------------------------- asking for calls
 
-    async def ended(self, ids: Sequence[str]) -> list[str]:
-        """Return which of these workflows have ended."""
+    async def ended(self, ids: Sequence[str]) -> dict[str, bool]:
+        """Return which of these workflows there are, and whether each has ended."""
         rows = await self._fetch(
-            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s)"
-            " and status not in ('ENQUEUED', 'DELAYED', 'PENDING')",
+            "select workflow_uuid, status not in ('ENQUEUED', 'DELAYED', 'PENDING')"
+            " from dbos.workflow_status where workflow_uuid = any(%s)",
             (list(ids),),
         )
-        return [name for (name,) in rows]
+        return dict(rows)
 
     async def known(self, ids: Sequence[str]) -> list[str]:
         """Return which of these workflows there are."""
@@ -161,14 +177,38 @@ class Database:
         )
         return [name for (name,) in rows]
 
-    async def requeue(self, dead: Sequence[str], queue: str) -> None:
-        """Let calls that dead workers began without a queue go on by way of this one."""
+    async def release(self, dead: Sequence[str]) -> None:
+        """Let rounds of dead workers go on by way of DBOS's own queue: it is everybody's."""
         await self._fetch(
-            "update dbos.workflow_status set queue_name = %s where executor_id = any(%s)"
-            " and status = 'PENDING' and queue_name is null and name = 'dagexec.call'"
+            "update dbos.workflow_status set queue_name = null where executor_id = any(%s)"
+            " and status = 'PENDING' and name = 'dagexec.round'"
             " and application_version = %s and application_name = %s returning workflow_uuid",
-            (queue, list(dead), *self._whose[:2]),
+            (list(dead), *self._whose[:2]),
         )
+
+    async def pass_on(self, name: str, times: int) -> bool:
+        """Give a workflow that was taken from its queue back to it, for a later time.
+
+        The more often it was taken, the later; return False if that was so many times.
+        """
+        rows = await self._fetch(
+            "update dbos.workflow_status set status = 'DELAYED', owner_xid = null,"
+            " executor_id = null, started_at_epoch_ms = null, delay_until_epoch_ms = 1000 *"
+            " (extract(epoch from clock_timestamp()) + least(60, 1.5 ^ (recovery_attempts - 1)))"
+            " where workflow_uuid = %s and status = 'PENDING' and executor_id = %s"
+            " and recovery_attempts < %s returning workflow_uuid",
+            (name, self.executor_id, times),
+        )
+        return bool(rows)
+
+    async def move(self, name: str, queue: str) -> bool:
+        """Put a workflow into another queue if nobody has begun it; return whether that was so."""
+        rows = await self._fetch(
+            "update dbos.workflow_status set queue_name = %s where workflow_uuid = %s"
+            " and status = 'ENQUEUED' returning workflow_uuid",
+            (queue, name),
+        )
+        return bool(rows)
 
     async def notify(self, channels: Sequence[str], messages: Sequence[str]) -> None:
         """Send messages to those who listen; where that cannot be done now, nobody hears them."""
@@ -221,7 +261,7 @@ class Database:
     async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Ask, and ask again as long as the database cannot be reached."""
         async with self._asking:
-            while True:
+            for pause in chain((0.0,), repeat(_AGAIN)):
                 try:
                     if self._asked is None or self._asked.closed:
                         self._asked = await self.connected()
@@ -231,7 +271,8 @@ class Database:
                     if self._closed:
                         raise
                     self._lose(error)
-                    await asyncio.sleep(_AGAIN)
+                    await asyncio.sleep(pause)
+        raise AssertionError  # pragma: no cover - there is no last time
 
     def _lose(self, error: psycopg.Error) -> None:
         self._lost = time.monotonic()

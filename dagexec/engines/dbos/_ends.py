@@ -32,12 +32,16 @@ class Waiter:
         self._runs_here = runs_here
         self._ends = ends
         self._news = asyncio.Event()
+        # Whether there is something else to hear of.
+        self._woken = False
         # Those that are waited for, each with its place in the order in which they came.
         self._expected: dict[str, int] = {}
         # Those of them that have ended, with what they returned if that is known here.
         self._ended: dict[str, str | None] = {}
         # Those that may have ended: worth a look before its time.
         self._suspects: dict[str, None] = {}
+        # Those that there are, so that one which is not found was deleted.
+        self._there: dict[str, None] = {}
         self._count = 0
         self._next_look = 0.0
         self._looked = 0
@@ -50,9 +54,14 @@ class Waiter:
         """Wait for nothing any more."""
         self.forget([*self._expected])
 
-    def expect(self, names: Iterable[str], *, new: bool = False) -> None:
-        """Wait for these too; `new` ones are about to be begun, so none of them has ended."""
+    def expect(self, names: Iterable[str], *, new: bool = False, there: bool = False) -> None:
+        """Wait for these too; `new` ones are about to be begun, so none of them has ended.
+
+        Those that are `there`, before the next wait, have ended when they are deleted.
+        """
         for name in names:
+            if there:
+                self._there[name] = None
             if name in self._expected:
                 continue
             self._count += 1
@@ -68,6 +77,7 @@ class Waiter:
                 self._ends.remove(name, self)
                 self._ended.pop(name, None)
                 self._suspects.pop(name, None)
+                self._there.pop(name, None)
 
     def hear(self, name: str, text: str | None) -> None:
         """Take in that one has returned this, or, without it, that it may have ended."""
@@ -75,6 +85,11 @@ class Waiter:
             self._suspects[name] = None
         else:
             self._ended[name] = text
+        self._news.set()
+
+    def wake(self) -> None:
+        """End this wait, or the next one, though nothing has ended."""
+        self._woken = True
         self._news.set()
 
     def look_soon(self) -> None:
@@ -87,12 +102,16 @@ class Waiter:
         return self._ended.get(name)
 
     async def wait(self, until: float | None = None) -> dict[str, Any]:
-        """Wait until some have ended, or until then, on the server's clock; in their order."""
+        """Wait until some have ended, or until then, on the server's clock; in their order.
+
+        None has where this was woken.
+        """
         while True:
             self._news.clear()
             await self._look()
             now = self._database.now()
-            if self._ended or (until is not None and now >= until):
+            if self._ended or self._woken or (until is not None and now >= until):
+                self._woken = False
                 ended = sorted(self._ended, key=self._expected.__getitem__)
                 return {"ended": ended, "now": now}
             pause = max(0.0, self._next_look - time.monotonic())
@@ -119,8 +138,9 @@ class Waiter:
                 self._looked = 0
         self._suspects.clear()
         if asked:
-            for name in await self._database.ended(asked):
-                if name in self._expected:
+            found = await self._database.ended(asked)
+            for name in asked:
+                if name in self._expected and found.get(name, name in self._there):
                     self._ended.setdefault(name, None)
 
 

@@ -15,6 +15,7 @@ from dagexec.engines._drive import Drive
 from dagexec.engines._front import (
     Front,
     asyncio_only,
+    check_asked,
     not_open,
     refuse_elsewhere,
     refuse_inside,
@@ -64,7 +65,8 @@ class DbosEngine:
         polling: Seconds between two looks into a queue and at calls that others run, where no
             news of another process (LISTEN and NOTIFY) say that one is worth while.
         connections: How many connections DBOS may hold, beside three of the engine's own.
-        calls: Whether this process runs calls; without, it decides and others work.
+        calls: Whether this process runs calls. Without, others do and decide its runs, too; it
+            decides itself where no worker begins to within two seconds.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """
@@ -188,6 +190,7 @@ class DbosEngine:
         another plan or program, for secret arguments, for a stream, and inside a tool.
         """
         process = self._opened()
+        check_asked("" if run_id is None else run_id)
         program = self._front.program_of(plan)
         calls = self._front.calls_of(plan) if program is None else []
         name = uuid4().hex if run_id is None else run_id
@@ -206,6 +209,7 @@ class DbosEngine:
         anything is done.
         """
         process = self._opened()
+        check_asked(run_id, answers)
         while True:
             number = await self._known(process, run_id)
             left, is_open = await self._left(process, run_id, number, answers or {})
@@ -257,6 +261,7 @@ class DbosEngine:
         Raises DagexecError for an unknown run.
         """
         process = self._opened()
+        check_asked(run_id)
         while True:
             number = await self._known(process, run_id)
             await process.site.cancel(run_id, number)
@@ -282,7 +287,7 @@ class DbosEngine:
     ) -> dict[str, Any]:
         """Return how a round is to be run, for whoever drives it, now and after a crash."""
         spec = self._front.spec(run_id, *what)
-        return {**spec, "round": number, "answers": answers, "mail": True, "brief": True}
+        return {**spec, "round": number, "answers": answers}
 
     async def _known(self, process: Process, run_id: str) -> int:
         number = await process.site.rounds(run_id)

@@ -36,6 +36,15 @@ def pauses() -> list[threading.Event]:
     return found
 
 
+def everybodys_queue() -> str | None:
+    """Return the name of DBOS's own queue, from which each process takes; None if it has none."""
+    try:
+        from dbos._utils import INTERNAL_QUEUE_NAME  # pyright: ignore[reportPrivateUsage]
+    except ImportError:
+        return None
+    return INTERNAL_QUEUE_NAME
+
+
 def _instance() -> Any:
     try:
         from dbos._dbos import _get_dbos_instance  # pyright: ignore[reportPrivateUsage]

@@ -4,7 +4,8 @@ News say only that something is worth a look: what is true stands in the tables.
 matter who sends them, and one that is lost, late or wrong costs no more than a look, or the wait
 for the next one. A process listens to a channel of its own and hears from those who work with it:
 a worker tells who launched a call that it has ended, and who launches calls lets those workers look
-that ended some for it. So a message wakes one process, however many there are.
+that ended some for it. So a message wakes one process, however many there are. Who knows of no
+worker wakes all of them.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ class News:
         ended: Callable[[str], None],
         work: Callable[[str], None],
         missed: Callable[[], None],
+        everybody: str = "",
     ) -> None:
-        """Keep whom to tell: of what ended, of work in a queue, and that news may be lost."""
+        """Keep whom to tell: of what ended, of work in a queue, and that news may be lost.
+
+        `everybody` is what all workers of this engine hear.
+        """
         self.own = database.executor_id
+        self._everybody = "*" + everybody
         self._database = database
         self._ended = ended
         self._work = work
@@ -64,16 +70,34 @@ class News:
             self._to(process)[0][name] = None
 
     def tell_work(self, queue: str, count: int, places: float) -> None:
-        """Let workers look into a queue in which so many calls were put, each with some places."""
-        now = time.monotonic()
+        """Let workers look into a queue in which so many calls were put, each with some places.
+
+        Where nobody is known to work, all of them look.
+        """
+        if not self._known():
+            self._to(self._everybody)[1][queue] = None
         for worker in reversed([*self._workers]):
             if count <= 0:
                 break
-            if now - self._workers[worker] > _KNOWN:
-                del self._workers[worker]
-                continue
             self._to(worker)[1][queue] = None
             count -= int(min(places, count))
+
+    def tell_one(self, queue: str) -> None:
+        """Let one worker look into a queue, each time the next one; all if nobody is known."""
+        if self._known():
+            worker = next(iter(self._workers))
+            self._workers[worker] = self._workers.pop(worker)
+            self._to(worker)[1][queue] = None
+        else:
+            self._to(self._everybody)[1][queue] = None
+
+    def _known(self) -> bool:
+        """Forget whom nothing was heard of for long; return whether anybody is left."""
+        now = time.monotonic()
+        for worker, heard in [*self._workers.items()]:
+            if now - heard > _KNOWN:
+                del self._workers[worker]
+        return bool(self._workers)
 
     def _to(self, process: str) -> tuple[dict[str, None], dict[str, None]]:
         self._telling.set()
@@ -100,8 +124,9 @@ class News:
         while True:
             try:
                 async with await self._database.connected() as connection:
-                    channel = sql.Identifier(_channel(self.own))
-                    await connection.execute(sql.SQL("listen {}").format(channel))
+                    for each in (self.own, self._everybody):
+                        channel = sql.Identifier(_channel(each))
+                        await connection.execute(sql.SQL("listen {}").format(channel))
                     # Whatever was told before nobody heard.
                     self._missed()
                     await self._hear_all(connection)
@@ -119,7 +144,7 @@ class News:
             sender, ended, work = json.loads(message)
             for name in ended:
                 self._ended(name)
-            for queue in work:
+            for queue in work if sender != self.own else ():
                 self._work(queue)
             if ended:
                 self._workers.pop(sender, None)

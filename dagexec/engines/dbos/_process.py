@@ -28,6 +28,7 @@ from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._database import Database, unreachable
 from dagexec.engines.dbos._here import Here
+from dagexec.engines.dbos._queued import Queued
 from dagexec.engines.dbos._queues import QueueSpec
 from dagexec.engines.dbos._rounds import Rounds
 from dagexec.engines.dbos._site import Site
@@ -40,6 +41,9 @@ _log: Final = logging.getLogger("dagexec")
 FORMAT: Final = "dagexec-1"
 # Seconds between two looks for dead workers and stopped rounds; each is the worker's heartbeat.
 _BEAT: Final = 0.5
+# How much rarer looks for rounds that others left to the workers are than looks for calls: news
+# tell of them, and who left them waits no longer than two seconds.
+_ROUNDS: Final = 10
 
 
 @final
@@ -82,10 +86,16 @@ class Process:
         self._common = queues[""]
         self._bell = Bell(self._common, places)
         site = self.site = Site(
-            setting.name, setting.types, self.database, setting.polling, self._bell
+            setting.name,
+            setting.types,
+            self.database,
+            setting.polling,
+            self._bell,
+            decides=setting.calls,
         )
         self._calls = Calls(site, setting.executor)
-        here = Here(self._common, places, all_places)
+        queued = Queued(site, all_places)
+        here = Here(site, setting.executor, queued, self._common, places)
         self._rounds = Rounds(site, queues, self._calls, here, setting.drive)
 
     async def round(self, text: str) -> str:
@@ -127,13 +137,16 @@ class Process:
             )
             raise DagexecError(msg)
         queues = {queue.name: queue for queue in self._setting.queues.values()}
+        rounds = self.site.rounds_queue
         try:
-            DBOS.listen_queues([*queues] if self._setting.calls else [])
+            DBOS.listen_queues([*queues, rounds] if self._setting.calls else [])
             # In the thread of this loop: DBOS runs what it takes from queues in the loop that it
             # is launched in, and tools have to run in the loop of their program.
             DBOS.launch()
             for queue in queues.values():
                 await self._register(queue)
+            # Rounds mostly wait, so a process drives any number; news say when there is one.
+            await self._make_queue(rounds, polling=_ROUNDS * self._setting.polling)
         except BaseException:
             await self._destroy()
             raise
@@ -181,14 +194,20 @@ class Process:
         count = self._setting.executor.concurrency
         if count is not None and queue.in_flight is not None:
             count = min(count, queue.in_flight)
-        await DBOS.register_queue_async(
+        pace = queue.rate
+        await self._make_queue(
             queue.name,
+            polling=self._setting.polling,
             worker_concurrency=count,
             global_concurrency=queue.in_flight,
-            limiter=None
-            if queue.rate is None
-            else {"limit": queue.rate[0], "period": queue.rate[1]},
-            polling_interval_sec=self._setting.polling,
+            limiter=None if pace is None else {"limit": pace[0], "period": pace[1]},
+        )
+
+    async def _make_queue(self, name: str, *, polling: float, **settings: Any) -> None:
+        await DBOS.register_queue_async(
+            name,
+            **settings,
+            polling_interval_sec=polling,
             # DBOS keeps one number for all workers; who does not work has no say in it.
             on_conflict="always_update" if self._setting.calls else "never_update",
         )
@@ -198,12 +217,12 @@ class Process:
         while True:
             await asyncio.sleep(_BEAT)
             try:
-                await self.database.beat()
+                if await self.database.beat():
+                    await self.site.lose()
                 dead = await self.database.dead()
                 if dead:
                     _log.warning("%d worker(s) ended with work under way; it goes on", len(dead))
-                    # Only workers take from this queue; DBOS's own is everybody's.
-                    await self.database.requeue(dead, self._common)
+                    await self.database.release(dead)
                     await asyncio.to_thread(_recover, dead)
                     await self.database.bury(dead)
                 await self._calls.watch()

@@ -18,8 +18,14 @@ from dagexec.journal import Types
 _log: Final = logging.getLogger("dagexec")
 
 # How many slices a program computes between two looks at the time and at what has ended; a slice
-# takes a few milliseconds.
-LOOK: Final = 50
+# takes a few milliseconds. Calls that are under way wait for a look before they write anything.
+_LOOK: Final = 50
+_LOOK_AT_CALLS: Final = 10
+
+
+def look_after(drive: Drive) -> int:
+    """Return how many slices a program computes before the next look."""
+    return _LOOK_AT_CALLS if drive.out else _LOOK
 
 
 async def caught_up(drive: Drive) -> Drive:
@@ -69,8 +75,13 @@ async def refuse_other_calls(site: Site, assigned: Sequence[Sequence[str]]) -> N
             for text in (row.input["args"][0], wanted[row.workflow_id])
         )
         if before != now:
-            msg = (
-                f"the program makes another call of {now['tool']}() than before its process ended:"
-                " another version of dagexec, or other tools than there"
-            )
-            raise DagexecError(msg)
+            raise other_calls(f" of {now['tool']}()")
+
+
+def other_calls(which: str = "") -> DagexecError:
+    """Return the error of a program that makes other calls than it made before."""
+    msg = (
+        f"the program makes another call{which} than before its process ended: another version of"
+        " dagexec, or other tools than there"
+    )
+    return DagexecError(msg)

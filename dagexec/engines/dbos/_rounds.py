@@ -3,32 +3,40 @@
 It is a single chain of steps, so it does not matter that DBOS tells steps apart by position:
 `begin`, then for each turn `stop` or `wait`. What a step returns is all that the deciding
 half hears of: the time, and which calls have ended, in the order in which they stand in the plan.
-Calls are workflows of their own, found by ids made of run, round and call, never by position;
-launching one that is there already does nothing.
+Calls run here, as part of the round (`_here`), or are workflows of their own, found by ids made of
+run, round and call, never by position; launching one that is there already does nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
+from asyncio import sleep
 from collections.abc import Callable, Mapping
-from typing import Any, Final, final
+from hashlib import sha256
+from typing import Any, TypeAlias, final
 
 from dbos import DBOS
 
 from dagexec.engines._drive import Drive
 from dagexec.engines._front import FIELDS, broken, died
 from dagexec.engines._one import Assignment
-from dagexec.engines._out import Out
+from dagexec.engines._out import Out, unbegun
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._ends import Waiter
-from dagexec.engines.dbos._here import Here
-from dagexec.engines.dbos._programs import LOOK, caught_up, kept_end, refuse_other_calls
+from dagexec.engines.dbos._here import Here, Own
+from dagexec.engines.dbos._mail import Mail
+from dagexec.engines.dbos._programs import (
+    caught_up,
+    kept_end,
+    look_after,
+    other_calls,
+    refuse_other_calls,
+)
 from dagexec.engines.dbos._site import Site
-from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of, is_new, step
+from dagexec.engines.dbos._workflows import id_of, is_new, refuse_fork, step
+from dagexec.lowlevel import outcome_body
 
-# Calls that are begun, or put into their queues, at the same time, each on a connection.
-_AT_ONCE: Final = 8
+# Id, queue and text of a call that is to be run.
+Assigned: TypeAlias = "tuple[str, str, str]"
 
 
 @final
@@ -47,61 +55,108 @@ class Rounds:
 
         `made` makes what drives a round.
         """
+        self.site = site
+        self.queues = queues
+        self.calls = calls
+        self.here = here
         self._made = made
-        self._site = site
-        self._queues = queues
-        self._calls = calls
-        self._here = here
 
     async def drive(self, text: str) -> str:
         """Run a round to its end."""
-        site = self._site
-        own = str(DBOS.workflow_id)
-        site.enter(own)
+        site, own = self.site, str(DBOS.workflow_id)
         spec = site.types.loads(text)
+        refuse_fork(own, site.name, spec["run_id"], spec["round"])
+        site.enter(own, lambda: site.news.tell_ended(spec["asks"], own))
         drive = await caught_up(self._made(spec, await self._before(spec)))
-        cancelled = bool(spec.get("cancelled"))
-        drive.begin(await step("begin", self._now), spec["answers"], cancelled=cancelled)
-        mail = _Mail(site, spec)
         past = None if is_new(own) else await site.outside(_turns(own))
         with site.ends.waiter() as waiter:
-            turn = 0
-            while not drive.ended or drive.aborts:
-                turn += 1
-                if drive.launches:
-                    waiter.expect(mail.out(drive), new=past is None)
-                    await self._launch(spec, drive, mail, turn, past)
-                if drive.aborts:
-                    drive.withdrawn(await self._stop(spec, drive, turn, mail))
-                elif drive.computing and turn % LOOK:
-                    await asyncio.sleep(0)
-                    drive.compute()
-                elif not mail.hand_over(drive):
-                    await self._turn(drive, turn, mail, waiter)
-                await mail.publish(drive)
+            async with Own(self.here, waiter) as calls:
+                await _Round(self, spec, drive, waiter, calls).run(past)
         return site.types.dumps(drive.result() | kept_end(drive, site.types))
-
-    async def _now(self) -> float:
-        return self._site.database.now()
 
     async def _before(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the result of the round before, which has ended and does not change any more."""
         if spec["round"] == 1:
             return None
-        return await self._site.result(spec["run_id"], spec["round"] - 1)
+        return await self.site.result(spec["run_id"], spec["round"] - 1)
 
-    async def _turn(self, drive: Drive, turn: int, mail: _Mail, waiter: Waiter) -> None:
+
+@final
+class _Round:
+    """A round that is under way."""
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        spec: Mapping[str, Any],
+        drive: Drive,
+        waiter: Waiter,
+        own: Own,
+    ) -> None:
+        """Keep what it is about."""
+        self._rounds = rounds
+        self._site = rounds.site
+        self._spec = spec
+        self._drive = drive
+        self._waiter = waiter
+        self._own = own
+        # The last turn that an earlier life of this workflow recorded; None where there was none,
+        # or it is far behind.
+        self._past: int | None = None
+        self._mail = Mail(rounds.site, spec)
+        self._turn = 0
+        # Of each call, the marks of the writes and the looks that were begun in this round.
+        self._marks: dict[str, list[str]] = {}
+        # Of each call of a program, what it was asked for.
+        self._asked: dict[str, str] = {}
+
+    async def run(self, past: int | None) -> None:
+        """Go on turn by turn, to the end; `past` is the turn that an earlier life of it came to."""
+        self._past = past
+        drive, spec = self._drive, self._spec
+        begun = await step("begin", self._now)
+        drive.begin(begun, spec["answers"], cancelled=bool(spec.get("cancelled")))
+        while not drive.ended or drive.aborts:
+            self._turn += 1
+            await self._launch()
+            if drive.aborts:
+                drive.withdrawn(await self._stop())
+            elif drive.computing and self._turn % look_after(drive):
+                await sleep(0)
+                drive.compute()
+            elif not self._mail.hand_over(drive):
+                await self._wait()
+            await self._mail.publish(drive)
+
+    async def _now(self) -> float:
+        return self._site.database.now()
+
+    @property
+    def _replays(self) -> bool:
+        """Whether this turn was recorded in an earlier life."""
+        return self._past is not None and self._turn <= self._past
+
+    # --------------------------------------------------------------------------------- coming back
+
+    async def _wait(self) -> None:
         """Wait until something has happened, and tell the deciding half."""
+        drive, mail, waiter = self._drive, self._mail, self._waiter
         for name in mail.gone(drive):
             waiter.forget([name])
         if drive.machine.stopped:
             waiter.forget(mail.watched)
         else:
             waiter.expect(mail.watched)
-        news = await step(f"wait:{turn}", waiter.wait, drive.until)
+        news = await step(f"wait:{self._turn}", self._news, drive.until)
+        self._own.recorded()
+        self._own.raise_failed()
+        self._go_past()
+        for name, mark in news.get("begun", ()):
+            self._marks.setdefault(name, []).append(mark)
+        self._compare(news.get("asked", {}))
         calls = {each: mail.calls.pop(each) for each in news["ended"] if each in mail.calls}
-        # Not a step: what a call left does not change any more.
-        results = await self._results([*calls], waiter)
+        # Not a step: what a workflow left does not change any more.
+        results = await self._results([*calls], news.get("texts", {}))
         drive.take(
             news["now"],
             [(calls[each], result or _broken(why)) for each, (result, why) in results],
@@ -110,10 +165,24 @@ class Rounds:
         await mail.take(news["ended"], news["now"])
         waiter.forget(news["ended"])
 
-    async def _results(self, ended: list[str], waiter: Waiter) -> list[tuple[str, tuple[Any, str]]]:
+    async def _news(self, until: float | None) -> dict[str, Any]:
+        news = self._own.told(await self._waiter.wait(until))
+        if self._drive.is_program:
+            names = [*news.get("texts", ()), *(name for name, _ in news.get("begun", ()))]
+            news["asked"] = {each: self._asked[each] for each in names if each in self._asked}
+        return news
+
+    def _go_past(self) -> None:
+        """Take note that a step was recorded: what is launched from now on never was before."""
+        if not self._replays:
+            self._past = None
+
+    async def _results(
+        self, ended: list[str], texts: Mapping[str, str]
+    ) -> list[tuple[str, tuple[Any, str]]]:
         """Return what calls returned, in this order: what is known here, what the database has."""
         loads = self._site.types.loads
-        known = {each: waiter.text_of(each) for each in ended}
+        known = {each: texts.get(each, self._waiter.text_of(each)) for each in ended}
         asked = [each for each, text in known.items() if text is None]
         found = dict(zip(asked, await self._site.outputs(asked), strict=True))
         for each, text in known.items():
@@ -121,24 +190,58 @@ class Rounds:
                 found[each] = (loads(text), "")
         return [(each, found[each]) for each in ended]
 
-    # ------------------------------------------------------------------------------ out and back in
+    # ----------------------------------------------------------------------------------- going out
 
-    def _assigned(self, spec: Mapping[str, Any], drive: Drive, mail: _Mail) -> list[list[str]]:
-        """Return id, queue and assignment of the calls to launch."""
-        assigned: list[list[str]] = []
-        # Who is told when it has ended, and whether it is worth a look for more then.
-        news = {"asks": self._site.news.own, "many": len(drive.launches) > 1}
-        for out in drive.launches:
-            tool = drive.machine.call(out.name).tool
-            work = self._assignment(spec, drive, out, tool)
-            body = {name: getattr(work, name) for name in FIELDS} | {"round": spec["round"], **news}
-            queue = self._queues.get(tool, self._queues[""])
-            assigned.append([mail.id_of(out.name), queue, self._site.types.dumps(body)])
-        return assigned
+    async def _launch(self) -> None:
+        """Begin calls here, or put them into their queues.
 
-    @staticmethod
-    def _assignment(spec: Mapping[str, Any], drive: Drive, out: Out, tool: str) -> Assignment:
-        return Assignment(
+        No step: that they were launched is known once a later step is recorded.
+        """
+        launches = self._drive.launches
+        if launches:
+            names = self._mail.out(self._drive)
+            self._waiter.expect(names, new=self._past is None, there=True)
+        if self._past is not None:
+            await self._launch_again(launches)
+            return
+        others: list[Assigned] = []
+        for out in launches:
+            name, queue, text = self._assigned(out, len(launches))
+            if self._rounds.here.takes(queue, self._drive.machine.call(out.name).tool):
+                self._own.take(name, text)
+            else:
+                others.append((name, queue, text))
+        if others:
+            await self._site.outside(self._rounds.here.queued.put(others))
+
+    async def _launch_again(self, launches: list[Out]) -> None:
+        """Launch what an earlier life of this round may have launched before it ended.
+
+        Behind its last step, that is all that is out and is no workflow: as one, so that DBOS
+        counts how many workers it takes down.
+        """
+        drive, mail = self._drive, self._mail
+        if drive.is_program and launches:
+            again = [self._assigned(out, len(launches)) for out in launches]
+            await refuse_other_calls(self._site, again)
+        if self._replays:
+            return
+        out = {mail.id_of(each.name): each for each in drive.out.values()}
+        there = {*await self._site.database.known([*out])}
+        lost = {name: each for name, each in out.items() if name not in there}
+        for name, each in lost.items():
+            if each.aborted is not None:
+                outcome = unbegun(drive.past.get(each.name), each.aborted)
+                self._own.settle(name, {**broken(""), "outcome": outcome_body(outcome)})
+        alive = [each for each in lost.values() if each.aborted is None]
+        assigned = [self._assigned(each, len(alive)) for each in alive]
+        await self._site.outside(self._rounds.here.queued.put(assigned))
+
+    def _assigned(self, out: Out, count: int) -> Assigned:
+        """Return id, queue and assignment of one of so many calls that are launched together."""
+        drive, spec = self._drive, self._spec
+        tool = drive.machine.call(out.name).tool
+        work = Assignment(
             run=spec["run_id"],
             call=out.name,
             tool=tool,
@@ -150,151 +253,61 @@ class Rounds:
             ready=out.ready,
             past=drive.of(out.name).to_dict(),
         )
+        body = {name: getattr(work, name) for name in FIELDS} | {
+            "round": spec["round"],
+            # Who is told when it has ended, and whether it is worth a look for more then.
+            "asks": self._site.news.own,
+            "many": count > 1,
+            "marks": self._marks.get(self._mail.id_of(out.name), []),
+        }
+        name = self._mail.id_of(out.name)
+        if drive.is_program:
+            self._asked[name] = _asked(self._site.types.dumps([tool, out.args]))
+        queue = self._rounds.queues.get(tool, self._rounds.queues[""])
+        return name, queue, self._site.types.dumps(body)
 
-    async def _launch(
-        self, spec: Mapping[str, Any], drive: Drive, mail: _Mail, turn: int, past: int | None
-    ) -> None:
-        """Begin calls, or put them into their queues; those that are there stay as they are.
+    def _compare(self, asked: Mapping[str, str]) -> None:
+        """Raise DagexecError if a program asked for another call before its process ended."""
+        for name, before in asked.items():
+            if self._asked.get(name) != before:
+                call = self._mail.calls.get(name)
+                tool = None if call is None else self._drive.machine.call(call).tool
+                raise other_calls("" if tool is None else f" of {tool}()")
 
-        No step: that they were launched is known once a later step is recorded. `past` is the turn
-        that an earlier life of this workflow came to.
-        """
-        if not spec.get("brief"):
-            await step(f"launch:{turn}", self._put_all, self._assigned(spec, drive, mail))
-            return
-        if past is not None and drive.is_program:
-            await refuse_other_calls(self._site, self._assigned(spec, drive, mail))
-        if past is not None and turn <= past:
-            return
-        assigned = self._assigned(spec, drive, mail)
-        if past is not None:
-            there = {*await self._site.database.known([name for name, _, _ in assigned])}
-            assigned = [each for each in assigned if each[0] not in there]
-        await self._put_all(assigned)
-
-    async def _put_all(self, assigned: list[list[str]]) -> int:
-        room = asyncio.Semaphore(_AT_ONCE)
-        queued = Counter[str]()
-
-        async def put(name: str, queue: str, text: str) -> None:
-            async with room:
-                queued[queue] += await self._here.put(name, queue, text)
-
-        async def put_all() -> None:
-            async with asyncio.TaskGroup() as group:
-                for name, queue, text in assigned:
-                    group.create_task(put(name, queue, text))
-
-        await self._site.outside(put_all())
-        for queue, count in (+queued).items():
-            self._site.news.tell_work(queue, count, self._here.worker_places)
-        return len(assigned)
-
-    async def _stop(
-        self, spec: Mapping[str, Any], drive: Drive, turn: int, mail: _Mail
-    ) -> list[str]:
-        """Tell calls to stop; return those that no worker had begun.
+    async def _stop(self) -> list[str]:
+        """Tell calls to stop; return those that nobody had begun.
 
         A deadline the workers know by themselves.
         """
+        drive, spec, mail = self._drive, self._spec, self._mail
         ids = {mail.id_of(out.name): out.name for out in drive.aborts}
         cause = drive.aborts[0].aborted
         if cause is not None and cause.status == "cancelled":
             await DBOS.set_event_async("stop", {"because": cause.because})
-            self._calls.stop(id_of(self._site.name, spec["run_id"], spec["round"]), cause.because)
-        taken = await step(f"stop:{turn}", self._site.database.withdraw, [*ids])
+            whole = id_of(self._site.name, spec["run_id"], spec["round"])
+            self._rounds.calls.stop(whole, cause.because)
+            self._own.stop(cause.because)
+        taken = await step(f"stop:{self._turn}", self._withdraw, [*ids])
+        self._go_past()
         return [name for each, name in ids.items() if each in taken]
 
-
-@final
-class _Mail:
-    """The answers that a round is given in its middle, and what it tells of itself for them.
-
-    Rounds of an older dagexec have no `mail` in their spec: they take answers after their end only,
-    and their steps stay as they were.
-    """
-
-    def __init__(self, site: Site, spec: Mapping[str, Any]) -> None:
-        """Start with none."""
-        self._site = site
-        self._spec = spec
-        # Answers that were taken, and when, on the engine's clock.
-        self._answers: tuple[float, dict[str, Any]] | None = None
-        # What waits, as others can see it; None if that is not so any more.
-        self._published: list[str] | None = []
-        # How often a call was answered in this round: each time it is another workflow.
-        self._times: dict[str, int] = {}
-        # How many were handed over.
-        self.count = 0
-        # The workflows of the calls that are out, each with its call.
-        self.calls: dict[str, str] = {}
-        self.cancel = cancel_id(site.name, spec["run_id"], spec["round"])
-
-    def out(self, drive: Drive) -> list[str]:
-        """Take note of what is launched; return the ids of the workflows."""
-        names = {self.id_of(out.name): out.name for out in drive.launches}
-        self.calls |= names
-        return [*names]
-
-    def gone(self, drive: Drive) -> list[str]:
-        """Forget the workflows whose calls are not out any more; return which."""
-        if len(self.calls) == len(drive.out):
-            return []
-        gone = [each for each, call in self.calls.items() if call not in drive.out]
-        for each in gone:
-            del self.calls[each]
-        return gone
-
-    def id_of(self, call: str) -> str:
-        """Return the id of the workflow of a call that was launched last."""
-        spec = self._spec
-        times = [self._times[call]] if call in self._times else []
-        return id_of(self._site.name, spec["run_id"], spec["round"], call, *times)
-
-    @property
-    def watched(self) -> list[str]:
-        """The workflows whose ends bring the next answers, and cancel the round."""
-        return [self.cancel, self._next()] if self._spec.get("mail") else [self.cancel]
-
-    def _next(self) -> str:
-        spec = self._spec
-        return answer_id(self._site.name, spec["run_id"], spec["round"], self.count + 1)
-
-    async def take(self, ended: list[str], now: float) -> None:
-        """Take in answers, if they are among what has ended; what they are does not change."""
-        if self._spec.get("mail") and self._next() in ended:
-            ((answers, _),) = await self._site.outputs([self._next()])
-            self._answers = (now, answers or {})
-
-    def hand_over(self, drive: Drive) -> bool:
-        """Give the deciding half what was taken; return whether there was anything."""
-        if self._answers is None or drive.machine.stopped:
-            return False
-        now, answers = self._answers
-        self._answers = None
-        self.count += 1
-        waiting = {*drive.waiting}
-        answers = {name: each for name, each in answers.items() if name in waiting}
-        for name in answers:
-            self._times[name] = self._times.get(name, 0) + 1
-        drive.answered(now, answers)
-        self._published = None
-        return True
-
-    async def publish(self, drive: Drive) -> None:
-        """Let others see what waits for answers while the rest goes on."""
-        waiting = drive.waiting
-        if not self._spec.get("mail") or drive.ended or waiting == self._published:
-            return
-        self._published = waiting
-        await DBOS.set_event_async("known", self._site.types.dumps(drive.result()))
+    async def _withdraw(self, names: list[str]) -> list[str]:
+        await self._own.given()
+        held = [each for each in names if self._own.release(each)]
+        return held + await self._site.database.withdraw(names)
 
 
-async def _turns(own: str) -> int:
-    """Return the last turn of a round that was recorded in an earlier life of it."""
+async def _turns(own: str) -> int | None:
+    """Return the last turn that was recorded in an earlier life of a round; None if it had none."""
     steps = await DBOS.list_workflow_steps_async(own)
+    if not steps:
+        return None
     kinds = [each["function_name"].partition(":") for each in steps]
     return max((int(turn) for kind, _, turn in kinds if kind in ("wait", "stop")), default=0)
+
+
+def _asked(text: str) -> str:
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _broken(why: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, Final, cast, final
 
@@ -13,12 +13,15 @@ from dagexec import DagexecError
 from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._ends import Ends
+from dagexec.engines.dbos._inside import everybodys_queue
 from dagexec.engines.dbos._news import News
-from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, id_of
+from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, enqueued, id_of
 from dagexec.journal import Types
 
 # Rounds of a run that are asked for at once; most have one or two.
 _ROUNDS: Final = 8
+# Seconds after which a round that no worker has begun is begun by anybody.
+_PATIENCE: Final = 2.0
 
 
 @final
@@ -26,18 +29,33 @@ class Site:
     """An open engine in this process."""
 
     def __init__(
-        self, name: str, types: Types, database: Database, polling: float, bell: Bell
+        self,
+        name: str,
+        types: Types,
+        database: Database,
+        polling: float,
+        bell: Bell,
+        *,
+        decides: bool,
     ) -> None:
-        """Keep all of it; tools see the context in which the engine was opened, not DBOS's."""
+        """Keep all of it; tools see the context in which the engine was opened, not DBOS's.
+
+        A process that decides drives the rounds that it begins, others leave that to the workers.
+        """
         self.name = name
         self.types = types
         self.database = database
         self.ends = Ends(database, polling)
         self._polling = polling
-        self._closing = False
+        self.rounds_queue = f"dagexec.rounds:{name}"
+        self._decides = decides
+        self.closing = False
         self._context = copy_context()
-        self._tasks: dict[asyncio.Task[Any], None] = {}
-        self.news = News(database, self.ends.tell, bell.ring, self.ends.look_soon)
+        # Of the workflows that run here, with their names.
+        self._tasks: dict[asyncio.Task[Any], str] = {}
+        # Those that nobody waits for, until the engine is closed.
+        self._left: dict[asyncio.Task[Any], None] = {}
+        self.news = News(database, self.ends.tell, bell.ring, self.ends.look_soon, name)
         self.bell = bell
 
     # -------------------------------------------------------------------------------- tasks of DBOS
@@ -48,11 +66,11 @@ class Site:
         The task ends later than the body that calls this: when its outcome is recorded. Then it
         calls `then`.
         """
-        if self._closing:
+        if self.closing:
             raise asyncio.CancelledError
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - called inside a coroutine
-        self._tasks[task] = None
+        self._tasks[task] = name
         self.ends.begin(name)
 
         def ended(task: asyncio.Task[Any]) -> None:
@@ -66,12 +84,25 @@ class Site:
 
     async def end(self) -> None:
         """End what runs here; it goes on elsewhere."""
-        self._closing = True
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        self.closing = True
+        while tasks := [*self._tasks, *self._left]:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
+
+    async def lose(self) -> None:
+        """End what was given to other workers, while this process seemed dead."""
+        lost = {*await self.database.given_away([*self._tasks.values()])}
+        for task, name in [*self._tasks.items()]:
+            if name in lost:
+                task.cancel()
+
+    def leave(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Let tasks go on that nobody waits for, at the longest until the engine is closed."""
+        for task in tasks:
+            if not task.done():
+                self._left[task] = None
+                task.add_done_callback(self._left.pop)
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start something outside of any workflow, in the context of who opened the engine."""
@@ -86,7 +117,7 @@ class Site:
     async def wait(self, name: str) -> str | None:
         """Wait until a workflow has ended; return what it returned if that is known here."""
         with self.ends.waiter() as waiter:
-            waiter.expect([name])
+            waiter.expect([name], there=True)
             await waiter.wait()
             return waiter.text_of(name)
 
@@ -108,10 +139,23 @@ class Site:
         return None, f"{type(row.error).__name__}: {row.error}" if row.error else row.status
 
     async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin a round, here, unless it was begun; return how it is run, perhaps otherwise."""
+        """Begin a round unless it was begun; return how it is run, perhaps otherwise."""
         name = id_of(self.name, spec["run_id"], spec["round"])
-        await self.outside(begun(name, "round", self.types.dumps(spec)))
+        text = self.types.dumps({**spec, "asks": self.news.own})
+        if self._decides:
+            await self.outside(begun(name, "round", text))
+        else:
+            await self.outside(enqueued(name, "round", self.rounds_queue, text))
+            self.news.tell_one(self.rounds_queue)
+            self.leave([self.start(self._see_to(name))])
         return await self.spec(spec["run_id"], spec["round"])
+
+    async def _see_to(self, name: str) -> None:
+        """Let any process begin a round that no worker has begun in time: this one, perhaps."""
+        await asyncio.sleep(_PATIENCE)
+        queue = everybodys_queue()
+        if queue is not None and await self.database.move(name, queue):
+            self.bell.ring(queue)
 
     async def cancel(self, run_id: str, number: int) -> None:
         """Tell a round to stop; it may have ended."""
@@ -131,7 +175,7 @@ class Site:
     async def known(self, run_id: str, number: int) -> dict[str, Any] | None:
         """Return what a round has told of itself in its middle, or its result if it has ended."""
         name = id_of(self.name, run_id, number)
-        if await self.database.ended([name]):
+        if (await self.database.ended([name])).get(name, True):
             return await self.result(run_id, number)
         text = await self.outside(DBOS.get_event_async(name, "known", timeout_seconds=0))
         return None if text is None else cast("dict[str, Any]", self.types.loads(text))
@@ -144,7 +188,9 @@ class Site:
         """Return how a round is run."""
         name = id_of(self.name, run_id, number)
         found = await self.outside(DBOS.get_workflow_status_async(name))
-        return cast("dict[str, Any]", self.types.loads(found.input["args"][0]))
+        spec = cast("dict[str, Any]", self.types.loads(found.input["args"][0]))
+        del spec["asks"]
+        return spec
 
     async def rounds(self, run_id: str) -> int:
         """Return how many rounds a run has had, 0 for an unknown one."""

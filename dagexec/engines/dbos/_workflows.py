@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from dbos import DBOS, SetWorkflowID
 
+from dagexec import DagexecError
 from dagexec.engines._front import DEATHS
 
 
@@ -52,6 +53,17 @@ def cancel_id(engine: str, run_id: str, number: int) -> str:
 def answer_id(engine: str, run_id: str, number: int, count: int) -> str:
     """Return the id of the workflow whose end gives a round its answers of this count, from 1."""
     return id_of(engine, run_id, number, "", f"answer:{count}")
+
+
+def refuse_fork(own: str, engine: str, run_id: str, *parts: str | int) -> None:
+    """Raise DagexecError for a workflow that was made of a run's by DBOS's own means."""
+    name = id_of(engine, run_id, *parts)
+    if own != name and not own.startswith(f"{name}|"):
+        msg = (
+            f"the run {run_id!r} is not run again by its fork {own!r}: writes would happen twice;"
+            " begin a run with another run_id"
+        )
+        raise DagexecError(msg)
 
 
 def register() -> None:
@@ -94,6 +106,12 @@ def _has_begun(beginning: asyncio.Task[Any]) -> None:
     del _beginning[beginning]
     if not beginning.cancelled():
         beginning.exception()  # of a caller that was cancelled: nobody else hears of it
+
+
+async def enqueued(name: str, kind: str, queue: str, text: str) -> None:
+    """Put a workflow into a queue; one that is there stays as it is."""
+    with SetWorkflowID(name):
+        await DBOS.enqueue_workflow_async(queue, workflow(kind), text)
 
 
 def is_new(name: str) -> bool:
