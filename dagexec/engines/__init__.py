@@ -145,6 +145,7 @@ asyncio.run(main())
 | a process dies | another goes on when it is asked to | others go on by themselves | others go on by themselves |
 | the machine dies | no | if the database lives | if the server lives |
 | programs (`dagexec.programs`) | yes | yes | yes |
+| the server is away | - | who waits goes on waiting | the same; `report`, and a `run` that is new, raise DagexecError |
 | a tool that raises KeyboardInterrupt or SystemExit | ends the run | its call has failed | its call has failed |
 | a worker that lacks a call's tool | - | it goes to a worker that has it | it goes to a worker that has it |
 | approvals, `ask()`, answers days later | yes | yes, also while other calls run | yes, also while other calls run |

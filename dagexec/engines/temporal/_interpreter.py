@@ -99,7 +99,7 @@ class Interpreter:
                     break
                 calls.append(written)
                 made.popleft()
-            if made or not program.due or time.monotonic() >= until:
+            if made or not program.due or (steps and time.monotonic() >= until):
                 break
             made += program.advance()
             steps += 1

@@ -142,7 +142,7 @@ class Runs:
         `given` are the calls of its plan, and its program, where they are known here.
         """
         handle = self._handle(run_id)
-        result = asyncio.create_task(handle.result())
+        result = asyncio.create_task(_result_of(handle))
         ended = asyncio.create_task(self._ended(handle, number))
         watch = asyncio.create_task(self._warn(handle, run_id))
         closed = asyncio.create_task(self._closed.wait())
@@ -316,7 +316,7 @@ class Runs:
         """End a run; wait until it has."""
         handle = self._handle(run_id)
         await self._tell_to_end(run_id, handle)
-        result = asyncio.create_task(handle.result())
+        result = asyncio.create_task(_result_of(handle))
         closed = asyncio.create_task(self._closed.wait())
         try:
             await asyncio.wait([result, closed], return_when=asyncio.FIRST_COMPLETED)
@@ -334,7 +334,8 @@ class Runs:
                 await _bare(handle.cancel())
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
+                    await _away(error)
+                    continue
             else:
                 return
             # So the server says of one that has ended, too, or begins at this moment.
@@ -343,13 +344,14 @@ class Runs:
             await asyncio.sleep(_AGAIN)
 
     async def _described(self, run_id: str) -> WorkflowExecutionStatus:
-        """Return how a run stands; raise DagexecError for an unknown one."""
+        """Return how a run stands; raise DagexecError for an unknown one, or without a server."""
         try:
             described = await _bare(self._handle(run_id).describe())
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise self._unknown(run_id) from None
-            raise
+            msg = f"Temporal cannot be asked about the run {run_id!r}: {error}"
+            raise DagexecError(msg) from error
         status: WorkflowExecutionStatus = described.status
         return status
 
@@ -361,6 +363,26 @@ class Runs:
 
     def _unknown(self, run_id: str) -> DagexecError:
         return unknown_run(self._name, run_id, f"the namespace {self._client.namespace!r}")
+
+
+async def _result_of(handle: Any) -> Any:
+    """Return what a run returns at its end, however often its server is away until then."""
+    task = asyncio.current_task()
+    while True:
+        try:
+            return await handle.result()
+        except RPCError as error:
+            if task is not None and task.cancelling():
+                raise  # the library may have made it of that
+            await _away(error)
+
+
+async def _away(error: RPCError) -> None:
+    """Wait a moment where the server cannot be reached; raise any other error."""
+    if error.status not in _AWAY:
+        raise error
+    _log.warning("Temporal cannot be reached, trying again: %s", error)
+    await asyncio.sleep(_AGAIN)
 
 
 async def _bare(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -82,6 +82,41 @@ def engine_of(address: str, name: str, tools: list[Any], **settings: Any) -> Tem
     return TemporalEngine(tools, address=address, name=name, **settings)
 
 
+class Away:
+    """A handle of a run whose server is away for the first time that it is asked for anything."""
+
+    def __init__(self, handle: Any, asked: list[str]) -> None:
+        self._handle = handle
+        self._asked = asked
+
+    def __getattr__(self, name: str) -> Any:
+        from temporalio.service import RPCError, RPCStatusCode
+
+        async def unavailable() -> None:
+            raise RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
+
+        if name in self._asked:
+            return getattr(self._handle, name)
+        self._asked.append(name)
+        return unavailable
+
+
+async def test_a_server_that_is_away(address, name, monkeypatch, caplog):
+    """Who waits goes on waiting, and who only looks is told."""
+    plan = [Call("n", "nap", {"seconds": 0.5}), Call("p", "pay", {"amount": 1})]
+    async with engine_at(address, name) as engine, asyncio.timeout(20):
+        real, asked = engine._runs._handle, ["execute_update", "query"]
+        monkeypatch.setattr(engine._runs, "_handle", lambda run_id: Away(real(run_id), asked))
+        assert statuses(await engine.run(plan, run_id="r")) == {"n": "done", "p": "pending"}
+        with pytest.raises(DagexecError, match="cannot be asked about the run 'r': tcp connect"):
+            await engine.report("r")
+        assert (await engine.report("r"))["n"].status == "done"
+        asked.remove("result")
+        assert statuses(await engine.cancel("r")) == {"n": "done", "p": "cancelled"}
+    assert {*asked} == {"execute_update", "query", "describe", "result", "cancel"}
+    assert caplog.text.count("cannot be reached, trying again") == 3
+
+
 async def test_the_same_id_again(address, name):
     """The report, and nothing runs; another plan is an error, and so is an unknown run."""
     plan = [Call("a", "get", {"x": 1}), Call("b", "get", {"x": Ref("a")})]
