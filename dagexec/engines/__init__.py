@@ -133,6 +133,10 @@ asyncio.run(main())
 {'p': 9.5, 'pay': 'paid 9.5'}
 ```
 
+With a model, the loop is yours: `planner.plan(reply)`, `await engine.run(plan, run_id=...)`,
+`planner.results(report)`. Give each turn an id of its own, such as conversation and turn: a turn that
+is asked for again then returns its report, and pays nothing twice. `solve` takes an `Executor` only.
+
 ## What is promised
 
 | | an `Executor` with a journal | DBOS | Temporal |

@@ -38,6 +38,11 @@ def _instead(given: object) -> str:
     if isinstance(given, type):
         return f"the class {given.__name__}: make one, {given.__name__}(tools)"
     kind = "None" if given is None else kind_of(given)
+    if hasattr(given, "resume") and hasattr(given, "work"):
+        return (
+            f"{kind}: with an engine write the loop out, planner.plan(reply), await"
+            " engine.run(plan, run_id=...), planner.results(report)"
+        )
     return f"{kind}: write Executor(tools)" if isinstance(given, list | tuple) else kind
 
 

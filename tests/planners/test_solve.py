@@ -641,3 +641,15 @@ async def test_other_things_than_a_planner_and_an_executor_are_refused(name, giv
     right = {"planner": ChatPlanner([]), "executor": Executor()}
     with pytest.raises(DagexecError, match=rf"solve\({name}=\) takes an? {name.title()}, not"):
         await solve("x", client=None, model="m", **{**right, name: given})
+
+
+async def test_an_engine_is_told_how_the_loop_is_written():
+    """It has runs of its own, and no turns that a deadline spans."""
+
+    class Engine:
+        async def resume(self) -> None: ...
+
+        async def work(self) -> None: ...
+
+    with pytest.raises(DagexecError, match=r"not .*Engine: with an engine write the loop out"):
+        await solve("x", planner=ChatPlanner([]), client=None, model="m", executor=Engine())
