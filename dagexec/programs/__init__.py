@@ -33,7 +33,8 @@ Emma 2 prices
 
 A call does not wait: its value is a promise, and an operation on it is done when it is there.
 Only where the program looks at a value (`if`, `for`, a comprehension, a part of a local container
-that a value names) it waits. So both prices above are asked for at the same time, without
+that a value names) it waits. A `try` that does one thing with a value, and the same with another
+one in its handlers, waits for nothing. So both prices above are asked for at the same time, without
 `gather`; `await` and `asyncio.gather` may be written and change nothing.
 
 What it comes to is what Python would: the value of the last expression, what is printed, the

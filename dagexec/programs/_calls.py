@@ -66,6 +66,8 @@ class Calls(Containers):
         if isinstance(function, ast.Name) and scope.find(function.id) is None:
             name = function.id
             special = getattr(self, f"_call_{name}", None)
+            if name in self.tools:
+                special = None
             if special is not None and not (spreads(node) and name in _PLAIN):
                 code: Code | None = special(node, scope)
                 if code is not None:

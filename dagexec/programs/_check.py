@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import Any, Final, cast, final
 
@@ -118,8 +118,15 @@ _ONCE: Final = "{0}() is read once, where it stands; write list({0}(…)) to kee
 _EXCEPTION_PARTS: Final = ("args", "tool", "call", "status")
 
 
-def parse(source: str) -> ast.Module:
-    """Return the tree of a program; raise ProgramRefused with everything that is not in it."""
+# Of them those that tools may well have; known once it is known which tools there are.
+TOOL_NAMES: Final = frozenset({"input", "open"})
+
+
+def parse(source: str, tools: Collection[str] = ()) -> ast.Module:
+    """Return the tree of a program; raise ProgramRefused with everything that is not in it.
+
+    `tools` are names that it may call, whatever Python has under them.
+    """
     if len(source) > LONGEST:
         raise ProgramRefused((Fault(1, 1, f"a program ends at {LONGEST:,} characters"),), "")
     try:
@@ -131,7 +138,7 @@ def parse(source: str) -> ast.Module:
         raise ProgramRefused((fault,), source) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ProgramRefused((Fault(1, 1, f"it cannot be read: {error}"),), "") from None
-    names = _Names(tree)
+    names = _Names(tree, tools)
     found = [*_faults(tree, names)]
     if "gather" in source:
         found += [_at(*each) for each in _gathers.faults(tree, names.modules)]
@@ -143,13 +150,28 @@ def parse(source: str) -> ast.Module:
     return tree
 
 
+def parse_for_any_tools(source: str) -> ast.Module:
+    """Return the tree of a program that may call tools named `open` and `input`, or refuse it."""
+    try:
+        return parse(source, TOOL_NAMES)
+    except ProgramRefused:
+        return parse(source)  # refuses it, too, and names them among the faults
+
+
+def check_names(source: str, tools: Collection[str]) -> None:
+    """Raise ProgramRefused if it calls such a name, and no tool has it."""
+    if any(name in source and name not in tools for name in TOOL_NAMES):
+        parse(source, tools)
+
+
 @final
 class _Names:
     """What a program gives names to."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        """Look at a whole program, when it is asked for."""
+    def __init__(self, tree: ast.Module, tools: Collection[str] = ()) -> None:
+        """Look at a whole program, when it is asked for; `tools` has what it may call."""
         self.tree = tree
+        self.tools = tools
 
     @cached_property
     def modules(self) -> dict[str, str]:
@@ -392,7 +414,8 @@ def _wrong_name(node: ast.Name, parent: ast.AST | None, names: _Names) -> str | 
     name = node.id
     if name == "__name__" and isinstance(node.ctx, ast.Load):
         return None
-    if name.startswith("__") or (name in _ABSENT and name not in names.own):
+    absent = name in _ABSENT and name not in names.tools
+    if name.startswith("__") or (absent and name not in names.own):
         return f"there is no {name} here"
     if name not in _CALLED or (isinstance(parent, ast.Call) and parent.func is node):
         return None

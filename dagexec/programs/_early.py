@@ -130,7 +130,7 @@ class EarlyProgram:
         self._source += chunk
         self._left[1] -= len(self._source)
         try:
-            names = self._names_in(parse(chunk))
+            names = self._names_in(parse(chunk, self._functions))
         except ProgramRefused:
             self.close()
             return

@@ -43,7 +43,7 @@ def faults(tree: ast.Module, modules: Mapping[str, str]) -> Iterator[tuple[ast.A
 
 def mark(tree: ast.Module, modules: Mapping[str, str]) -> None:
     """Mark the expressions whose errors are values: `guarded` is whether they change nothing."""
-    pure = _Purity(tree)
+    pure = Purity(tree)
     for node in _Gathered(tree, modules).parts:
         node.guarded = pure.holds(node)  # type: ignore[attr-defined]
 
@@ -181,7 +181,7 @@ class _Gathered:
 
 
 @final
-class _Purity:
+class Purity:
     """Whether an expression changes nothing: neither variables nor containers, nor prints."""
 
     def __init__(self, tree: ast.Module) -> None:

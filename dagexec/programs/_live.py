@@ -50,7 +50,7 @@ class LiveProgram:
         earlier programs, by name.
         """
         self.source = source
-        tree, last = _with_result(parse(source) if tree is None else tree)
+        tree, last = _with_result(parse(source, tools) if tree is None else tree)
         self.definitions: dict[str, str] = {}
         if definitions:
             tree = preceded(tree, definitions)
@@ -159,8 +159,9 @@ class LiveProgram:
         except Squash as squash:
             pipe.take_back(squash.entry)
             entry = squash.entry
-            error, line = entry.error, entry.line
-            ahead_of = line
+            error = entry.error
+            # One that was a value first was raised where that was asked for.
+            line = ahead_of = getattr(error, "program_line", None) or entry.line
             values = operands(entry.inputs) if entry.callee is None else ""
         frame.vars.pop(_RESULT, None)
         self.printed = pipe.output(self._max_printed)

@@ -44,12 +44,23 @@ BREAK: Final = Jump()
 CONTINUE: Final = Jump()
 
 
+# Names that mean something of their own wherever they stand in a program, or nothing at all.
+RENAMED: Final = frozenset([
+    "bytearray", "bytes", "callable", "classmethod", "compile", "delattr", "dir", "enumerate",
+    "eval", "exec", "filter", "getattr", "globals", "hasattr", "hash", "id", "iter", "locals",
+    "map", "memoryview", "next", "object", "reversed", "setattr", "super", "type", "vars", "zip",
+])  # fmt: skip
+
+
 def identifier(name: str) -> str:
-    """Return the name of a tool as an identifier: `get-user` is `get_user` in a program."""
+    """Return the name of a tool as an identifier: `get-user` is `get_user` in a program.
+
+    `filter` is `filter_`, as other names are that Python has for what programs do.
+    """
     text = "".join(each if each.isalnum() or each == "_" else "_" for each in name)
     if not text.isidentifier():
         text = f"_{text}"
-    return f"{text}_" if keyword.iskeyword(text) else text
+    return f"{text}_" if keyword.iskeyword(text) or text in RENAMED else text
 
 
 @final

@@ -413,10 +413,14 @@ class Pipeline(Costs):
         """Return the value of such an expression, or the error, or the promise of either."""
         if not guard.entries:
             return value
-        guard.gate, guard.value = self._enter(), value
+        gate = guard.gate = self._enter()
+        guard.value = value
+        if type(value) in CONTAINERS:  # what waits for it must not see a later change
+            gate.inputs = (value,)
+            self._readers[gate] = None
         for each in self._decided(guard):
             self._conclude(*each)
-        return guard.gate
+        return gate
 
     def _decided(self, guard: Guard) -> list[tuple[Promise, Any, Exception | None]]:
         """Return what the expression came to, as the end of its entry, once that is certain."""
@@ -480,7 +484,7 @@ class Pipeline(Costs):
             self._writes.pop(gone, None)
             self._readers.pop(gone, None)
             if gone.name and not gone.issued:
-                del self._by_name[gone.name]
+                self._by_name.pop(gone.name, None)  # a guard may have skipped it
         # Those that nobody has taken yet need not start.
         while self.calls and self._is_behind(self.calls[-1], entry):
             del self._by_name[self.calls.pop().id]

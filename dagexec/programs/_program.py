@@ -7,7 +7,7 @@ from typing import Any, final
 
 from dagexec._core.wrong_names import explained
 from dagexec._tools.tool import Tool
-from dagexec.programs._check import parse
+from dagexec.programs._check import check_names, parse_for_any_tools
 from dagexec.programs._earlier import EarlierCall
 from dagexec.programs._json_values import plain
 from dagexec.programs._live import LiveProgram
@@ -51,7 +51,7 @@ class Program:
         max_memory: int = 200_000_000,
     ) -> None:
         """Check the program; nothing of it runs."""
-        self._tree = parse(source)
+        self._tree = parse_for_any_tools(source)
         self.source = source
         self.variables = dict(variables or {})
         self.definitions = dict(definitions or {})
@@ -70,7 +70,11 @@ class Program:
         return dict(self._limits)
 
     def live(self, tools: Mapping[str, Tool[..., Any]]) -> ProgramSource:
-        """Return a run of it, for an executor with these tools."""
+        """Return a run of it, for an executor with these tools.
+
+        Raises ProgramRefused if it calls `open` or `input`, and no tool has that name.
+        """
+        check_names(self.source, functions_of(tools))
 
         def begin(variables: dict[str, Any], definitions: dict[str, str]) -> LiveProgram:
             live = LiveProgram(

@@ -19,10 +19,12 @@ from dagexec._core.told import MAYBE
 from dagexec._errors import CallError, DagexecError
 from dagexec._tools.context import current_call
 from dagexec._tools.tool import Tool
+from dagexec.programs._check import check_names
 from dagexec.programs._definitions import needed
 from dagexec.programs._earlier import EarlierCall, bare, calls_of
 from dagexec.programs._early import EarlyProgram
 from dagexec.programs._errors import LimitReached, ProgramRefused
+from dagexec.programs._machine import identifier
 from dagexec.programs._program import Program
 from dagexec.programs._source import bounded
 from dagexec.programs._stubs import stubs
@@ -148,6 +150,7 @@ class Programs:
         before = self._before(call.id)
         started = self._claimed(source)
         try:
+            check_names(source, {identifier(name) for name in executor.tools})
             variables, definitions = _found(source, before)
             program = Program(
                 source,

@@ -14,8 +14,9 @@ import ast
 from contextlib import suppress
 from typing import Any, final
 
-from dagexec.programs._assignments import PASS, Assignments
+from dagexec.programs._assignments import PASS
 from dagexec.programs._check import modules_of
+from dagexec.programs._chosen import Choosing
 from dagexec.programs._containers import all_names
 from dagexec.programs._entries import Squash
 from dagexec.programs._errors import LimitReached, with_line
@@ -29,7 +30,7 @@ from dagexec.programs._values import Builtin, weigh
 
 
 @final
-class Statements(Assignments):
+class Statements(Choosing):
     """Compiles a program."""
 
     def program(
@@ -37,6 +38,7 @@ class Statements(Assignments):
     ) -> tuple[Code, Scope]:
         """Compile a whole program; `known` are variables that there are already."""
         self.imported = modules_of(tree) if imports else {}
+        self.whole, self.known = tree, frozenset(known)
         scope = scope_of(tree.body, sorted(known), None)
         first = [node for node in tree.body if not node.lineno]
         if not first:
@@ -290,7 +292,7 @@ class Statements(Assignments):
     def _Try(self, node: ast.Try, scope: Scope) -> Code:
         inner = self._handled(node, scope) if node.handlers else self.block(node.body, scope)
         if not node.finalbody:
-            return inner
+            return self.chosen(node, scope, inner) or inner
         last = self.block(node.finalbody, scope)
 
         async def run(frame: Frame) -> Jump | None:

@@ -42,6 +42,7 @@ from tests.engines.programs import (
 )
 from tests.programs.generated import World, Writer, by_python
 from tests.programs.killed_anywhere import Strict
+from tests.programs.test_chosen import Tries
 
 # Programs that the slow test generates; more where more time is.
 MANY = int(os.environ.get("DAGEXEC_FUZZ", "1000"))
@@ -68,9 +69,9 @@ def launched(drive: Drive) -> list[str]:
     return [out.name for out in drive.launches]
 
 
-def does_what_python_does(seed: int) -> None:
+def does_what_python_does(seed: int, writer: type[Writer | Tries] = Writer) -> None:
     """Drive a program; ask others, at any time, what they make of it; and drive it again."""
-    source = Writer(Random(seed)).program()
+    source = writer(Random(seed)).program()
     random, world = Random(seed), World()
     spec, drive = begun(source)
     first = asked(drive)
@@ -97,6 +98,12 @@ def test_generated_programs_do_what_python_does(first):
     """In any order of ends; whoever replays the log, or is told the same, comes to the same."""
     for seed in range(first, first + 20):
         does_what_python_does(seed)
+
+
+def test_programs_that_try_do_what_python_does():
+    """Told the same, whoever interprets them asks for the same."""
+    for seed in range(20):
+        does_what_python_does(seed, Tries)
 
 
 @pytest.mark.slow
