@@ -8,6 +8,7 @@
 | a crash over a write | `in_doubt` | `in_doubt` |
 | a worker that was killed | is noticed at once | is noticed after `lease=15` seconds |
 | a value | is a row of the database | 1.9 MB compressed, larger ones in a `store=` |
+| in one process | one engine, and no DBOS of the application's own | any number of other names, beside other workers |
 | runs are known | until somebody deletes them | for the retention of the namespace |
 
 Both take the same plans, tools and answers as an `Executor`, and their reports are the same. With
@@ -178,6 +179,8 @@ spec:
   within it are kept. What does not end goes on in another worker, and a write that had begun is in doubt.
 - On DBOS closing cancels calls at once, and they go on in another worker. A write that was cancelled is
   in doubt: give tools with long writes `reconcile=`, so that nobody has to be asked after each rollout.
+- Temporal's library now and then aborts a process that ends (SIGABRT, exit code 134;
+  temporalio/sdk-python#300), after the engine was closed: nothing is lost by it.
 - Scale by processor time, or by what waits for workers (see below).
 - A worker needs no port and no readiness probe. One whose event loop hangs is found by the others. For
   a liveness probe let a task of `main` touch a file every few seconds.
