@@ -2,11 +2,15 @@
 
 One begins with a small share of the key, which doubles every few seconds until the first refusal
 or warning: so many who come at once do not all send half of what there is. After that a refusal
-takes almost half of the share, less of a large one, and without one the share grows, the larger the
+takes almost half of the share, less of a large one. Without one the share grows, the larger the
 faster, and the faster the longer there was none. Whoever has more is refused more often, so shares
 become equal, and the sum of them stays about one: the scheme by which senders on the internet share
-a line (Chiu and Jain, 1989). As growth is in proportion to the share, the sum grows no faster the
-more clients there are.
+a line (Chiu and Jain, 1989). The part of the growth that is in proportion to the share keeps the
+sum from growing the faster the more clients there are; the part that is the same for all lets the
+poor catch up.
+
+Where a refusal says nothing but when to come back, the one that was refused goes then, and the rest
+at the share's pace: what came in meanwhile is taken to be gone (`Bucket.hold_back`).
 
 Where replies say how much is left, nobody has to be refused: little is a warning (`Bucket.spare`),
 which takes a quarter of the share. So all slow down while something is left for the requests that
@@ -38,8 +42,8 @@ _WARNED: Final = 0.75
 # was to be spared has come back after twice that time, half of it after this.
 _HEEDED: Final = 10.0
 # A second: of the share and, for those who have next to nothing, of so much of the whole.
-_GROWTH: Final = 0.006
-_FLOOR: Final = 0.09
+_GROWTH: Final = 0.01
+_FLOOR: Final = 0.06
 # Seconds without a refusal after which the share grows twice as fast, then five times, ten times.
 _QUIET: Final = 60.0
 # Seconds. Who asked for nothing meanwhile has not learned anything.

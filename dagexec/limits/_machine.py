@@ -162,14 +162,20 @@ def refuse(ticket: Ticket, said: Needs, after: float, spread: float, now: float)
     if crowd is not None and ticket.admitted is not None and crowd.refused(ticket.admitted, now):
         ledger.divide(1 / crowd.share, now)
     observe(ticket, said, now)
-    if crowd is not None and not said:
-        # Any of them may be what lacked. Else what comes until the gate opens would pile up, and
-        # all of it would go at once to a side that has enough for one.
-        said = dict.fromkeys(needs, 0.0)
+    _lower(ledger, needs, said, after, now)
+    ledger.close_gate(now + after + spread)
+
+
+def _lower(ledger: Ledger, needs: Needs, said: Needs, after: float, now: float) -> None:
+    """Take the levels to be what a refusal shows them to be."""
+    if ledger.crowd is not None and not said:
+        # Else what comes until the gate opens would pile up, and all of it would go at once to a
+        # side that has enough for one. Any of them may be what lacked.
+        for name, need in needs.items():
+            ledger.buckets[name].hold_back(need, after, now)
     for name, left in said.items():
         if name in needs:
             ledger.buckets[name].lacked(needs[name], left, after, now)
-    ledger.close_gate(now + after + spread)
 
 
 def settle(ticket: Ticket, used: Needs) -> None:

@@ -169,11 +169,20 @@ class Bucket:
     def wait(self, need: float, now: float) -> float:
         """Return the seconds until `need` fits; more than the bucket goes when it is full."""
         self.sync(now)
+        lack = self._room(need) - self.level
+        return lack / self.rate if lack > 0 else 0.0
+
+    def _room(self, need: float) -> float:
+        """Return the level at which `need` goes."""
         room = self.held(need) + self.margin
         if self._under_way:
             room += self._under_way[-1] / _EVENLY
-        lack = min(room, self.cap) - self.level
-        return lack / self.rate if lack > 0 else 0.0
+        return min(room, self.cap)
+
+    def hold_back(self, need: float, seconds: float, now: float) -> None:
+        """Have so much when `seconds` have passed that `need` goes then, and nothing else."""
+        self.sync(now)
+        self.level = min(self.level, self._room(need) - self.rate * seconds)
 
     def booked(self, held: float) -> float:
         """Return what a store charges where this much is held.

@@ -37,10 +37,10 @@ def test_four_strangers_share_a_key(simulation, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("mute", [False, True], ids=["headers", "no headers"])
-def test_at_most_three_refusals_for_ten_requests(simulation, backend, shape, mute):
+def test_few_refusals_for_many_requests(simulation, backend, shape, mute):
     """Within a tenth of the bound, four clients and 1,600 requests.
 
-    On average: where a provider says nothing at all, single runs take up to 1.16 of the bound.
+    On average; single runs take up to 1.13 of the bound.
     """
     runs = [
         simulation.simulate(
@@ -49,8 +49,9 @@ def test_at_most_three_refusals_for_ten_requests(simulation, backend, shape, mut
         for seed in range(6)
     ]
     assert all(run.done == 1600 for run in runs)
-    assert mean(run.refused for run in runs) <= 0.3 * 1600
+    assert mean(run.refused for run in runs) <= (0.15 if mute else 0.05) * 1600
     assert mean(run.ratio for run in runs) <= 1.1
+    assert max(run.ratio for run in runs) <= 1.16
 
 
 def crowd_of(starts, seconds, *, leave=(), simulation=None, seed=0, mute=True):
@@ -218,9 +219,9 @@ def test_after_a_refusal_nothing_has_piled_up(backend):
 
     run_virtual(main, backend=backend)
     assert starts[0] == pytest.approx(20, abs=0.1)
-    # A quarter of the rate, or a little more, is left after the refusal: 2.5 a second.
+    # A quarter of the rate is left after the refusal, 2.5 a second, and grows: so 4 s, and less.
     for before, after in itertools.pairwise(starts):
-        assert 3 <= after - before <= 5
+        assert 2 <= after - before <= 4
 
 
 def test_who_was_never_refused_doubles():
@@ -259,7 +260,7 @@ def test_for_any_number_of_clients(simulation, clients, shape):
     """A provider that says what is left: few refusals, and within a tenth of the bound."""
     run = simulation.simulate(shape, count=1600, clients=clients, options=auto)
     assert run.done == 1600
-    assert run.refused <= (0.3 if clients <= 8 else 0.45) * 1600
+    assert run.refused <= (0.1 if clients <= 8 else 0.25) * 1600
     assert run.ratio <= 1.1
 
 
