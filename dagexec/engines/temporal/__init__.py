@@ -127,11 +127,13 @@ retention): after that `run` with the same id begins anew.
 ## Speed
 
 On two cores, with the server beside it: 5 to 7 ms for a call of many, 10 to 17 ms for a link of a
-chain. A server with its defaults reads a shard's queue 20 times a second, which makes a link of a
-long chain 50 ms (`history.transferProcessorMaxPollRPS`). Prefer Temporal to
-`dagexec.engines.dbos` where you run it already, for long chains, and for caps on history and
-operators' tools; prefer DBOS where you have a PostgreSQL and want to run nothing else, for a death
-that is noticed at once, and for caps of calls in flight.
+chain. A call of a program takes a tenth more of the processor in a loop whose calls run side by
+side, and half as much again as a link of a chain, where each call is a decision. A server with its
+defaults reads a shard's queue 20 times a second, which makes a link of a long chain 50 ms
+(`history.transferProcessorMaxPollRPS`). Prefer Temporal to `dagexec.engines.dbos` where you run it
+already, for long chains, and for caps on history and operators' tools; prefer DBOS where you have a
+PostgreSQL and want to run nothing else, for a death that is noticed at once, and for caps of calls
+in flight.
 """
 
 try:

@@ -289,7 +289,7 @@ def _read(packed: Any) -> Result:
     try:
         found: Result = json.loads(unpack(packed))
         outcome_of(found["outcome"])
-        int(found["starts"]), int(found["abandoned"])
+        _ = int(found["starts"]), int(found["abandoned"])
     except Exception as error:  # noqa: BLE001 - whatever it is
         return broken(f"its result cannot be read: {type(error).__name__}: {error}")
     return found
