@@ -258,6 +258,77 @@ class TestWhatOperatorsDo:
             assert time.monotonic() - began < 5
 
 
+class TestClosing:
+    """An engine that is closed while something runs."""
+
+    @pytest.mark.parametrize("by_queue", [False, True])
+    async def test_calls_that_end_within_the_grace(self, url, name, by_queue):
+        """They are kept, a write is not in doubt, and what comes next goes on elsewhere."""
+        began: list[str] = []
+        limits = [Limiter(f"mail {name}", in_flight=5)] if by_queue else []
+
+        @tool(limits=limits)
+        async def slow() -> str:
+            began.append(current_call().id)
+            await asyncio.sleep(1)
+            return "done"
+
+        @tool
+        async def then(x: str) -> str:
+            began.append(current_call().id)
+            return x
+
+        plan = [Call("a", "slow"), Call("b", "then", {"x": Ref("a")})]
+        async with engine_at(url, name, [slow, then], grace=30) as engine:
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            async with asyncio.timeout(20):
+                while not began:
+                    await asyncio.sleep(0.01)
+            closing = time.monotonic()
+        assert time.monotonic() - closing < 20
+        with pytest.raises(DagexecError, match="the engine was closed while the run 'r' was"):
+            await waiting
+        assert began == ["a"]
+        async with engine_at(url, name, [slow, then]) as engine:
+            report = await engine.run(plan, run_id="r")
+        assert report.outputs == {"a": "done", "b": "done"}
+        assert began == ["a", "b"]
+
+    async def test_a_grace_that_is_over(self, url, name):
+        """It ends after its time, or when the close is cancelled."""
+        began: list[str] = []
+
+        @tool
+        async def slow() -> str:
+            began.append(current_call().id)
+            await asyncio.sleep(60)
+            return "done"
+
+        for run_id, grace in (("r", 0.5), ("s", 50)):
+            began.clear()
+            engine = engine_at(url, name, [slow], grace=grace)
+            await engine.__aenter__()
+            waiting = asyncio.create_task(engine.run([Call("a", "slow")], run_id=run_id))
+            async with asyncio.timeout(20):
+                while not began:
+                    await asyncio.sleep(0.01)
+                closing = asyncio.create_task(engine.aclose())
+                await asyncio.sleep(1)
+                closing.cancel()
+                await asyncio.wait((closing,))
+                with pytest.raises(DagexecError, match="the engine was closed while"):
+                    await waiting
+        async with engine_at(url, name, [slow]) as engine:
+            report = await engine.run([Call("a", "slow")], run_id="r")
+        assert report["a"].status == "in_doubt"
+
+    @pytest.mark.parametrize("grace", [-1, True, "5", float("nan")])
+    async def test_what_is_no_grace(self, url, name, grace):
+        """It is said what to give."""
+        with pytest.raises(DagexecError, match="give a number of seconds"):
+            engine_at(url, name, [get], grace=grace)
+
+
 @pytest.mark.parametrize(
     ("asked", "text"),
     [

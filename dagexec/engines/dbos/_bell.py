@@ -42,6 +42,15 @@ class Bell:
         else:
             self._threads.wake(_THREAD + queue)
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls run here."""
+        return self._busy > 0
+
+    def silence(self) -> None:
+        """Let no thread look into a queue any more, until DBOS is destroyed."""
+        self._threads.silence()
+
     def begin(self, *, many: bool) -> None:
         """Take note that a call begins here; `many` were put into the queue with it."""
         self._busy += 1
@@ -63,6 +72,12 @@ class _Threads:
         """Start with none that is woken."""
         self.changed = threading.Condition()
         self.woken: dict[str, None] = {}
+        self.silenced = False
+
+    def silence(self) -> None:
+        """Let all pause from their next pause on."""
+        with self.changed:
+            self.silenced = True
 
     def wake(self, thread: str) -> None:
         """End the pause of the thread of this name, or its next one."""
@@ -90,10 +105,12 @@ class _Pauses:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Pause; return whether the thread has to end."""
-        thread, woken = threading.current_thread().name, self._threads.woken
+        thread, threads = threading.current_thread().name, self._threads
         if not thread.startswith(_THREAD):
             return self._wait(timeout)
-        with self._threads.changed:
-            self._threads.changed.wait_for(lambda: self._is_set() or thread in woken, timeout)
-            woken.pop(thread, None)
+        with threads.changed:
+            threads.changed.wait_for(lambda: self._is_set() or thread in threads.woken, timeout)
+            threads.woken.pop(thread, None)
+            while threads.silenced and not self._is_set():
+                threads.changed.wait()
         return self._is_set()

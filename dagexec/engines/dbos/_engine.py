@@ -67,6 +67,7 @@ class DbosEngine:
         connections: How many connections DBOS may hold, beside three of the engine's own.
         calls: Whether this process runs calls. Without, others do and decide its runs, too; it
             decides itself where no worker begins to within two seconds.
+        grace: Seconds that calls may take to end when the engine is closed; it takes no more then.
 
     Raises DagexecError for a setting that cannot be, ToolDefinitionError for a bad tool.
     """
@@ -87,9 +88,11 @@ class DbosEngine:
         polling: float = 0.1,
         connections: int = 10,
         calls: bool = True,
+        grace: float = 0.0,
     ) -> None:
         """Check the settings; nothing is opened."""
         _check(name, database_url, polling, connections)
+        _check_grace(grace)
         self.tools: dict[str, Tool[..., Any]] = as_tools(tools)
         queues, made = queues_of(name, self.tools.values())
         executor = Executor(
@@ -125,6 +128,7 @@ class DbosEngine:
             polling=polling,
             connections=connections,
             calls=calls,
+            grace=float(grace),
         )
         self._process: Process | None = None
 
@@ -153,14 +157,17 @@ class DbosEngine:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop working: calls and runs that have not ended are cancelled here, go on elsewhere.
+        """Stop working: calls and runs that do not end within `grace` go on elsewhere.
 
-        A write that is cancelled so is in doubt there.
+        They are cancelled here, and a write that is cancelled so is in doubt there. Who waits for a
+        run gets a DagexecError.
         """
         process, self._process = self._process, None
         if process is not None:
-            await process.close()
-            await self._executor.aclose()
+            try:
+                await process.close()
+            finally:
+                await self._executor.aclose()
 
     async def work(self) -> None:
         """Be a worker until cancelled: take calls, and runs whose process has ended."""
@@ -194,10 +201,19 @@ class DbosEngine:
         program = self._front.program_of(plan)
         calls = self._front.calls_of(plan) if program is None else []
         name = uuid4().hex if run_id is None else run_id
-        begun = await process.site.begin(self._spec(name, 1, (calls, program), {}))
-        refuse_other(name, begun, calls, program)
-        drive, _ = await self._ended(process, name, await process.site.rounds(name))
-        return report_of(name, drive)
+        return await process.asked(name, self._run(process, name, calls, program))
+
+    async def _run(
+        self,
+        process: Process,
+        run_id: str,
+        calls: list[dict[str, Any]],
+        program: dict[str, Any] | None,
+    ) -> Report:
+        begun = await process.site.begin(self._spec(run_id, 1, (calls, program), {}))
+        refuse_other(run_id, begun, calls, program)
+        drive, _ = await self._ended(process, run_id, await process.site.rounds(run_id))
+        return report_of(run_id, drive)
 
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
         """Continue a run with answers to its waiting calls; return its report.
@@ -210,9 +226,12 @@ class DbosEngine:
         """
         process = self._opened()
         check_asked(run_id, answers)
+        return await process.asked(run_id, self._resume(process, run_id, answers or {}))
+
+    async def _resume(self, process: Process, run_id: str, answers: Mapping[str, object]) -> Report:
         while True:
             number = await self._known(process, run_id)
-            left, is_open = await self._left(process, run_id, number, answers or {})
+            left, is_open = await self._left(process, run_id, number, answers)
             if not left:
                 return report_of(run_id, (await self._ended(process, run_id, number))[0])
             if is_open:
@@ -262,6 +281,9 @@ class DbosEngine:
         """
         process = self._opened()
         check_asked(run_id)
+        return await process.asked(run_id, self._cancel(process, run_id))
+
+    async def _cancel(self, process: Process, run_id: str) -> Report:
         while True:
             number = await self._known(process, run_id)
             await process.site.cancel(run_id, number)
@@ -306,6 +328,12 @@ class DbosEngine:
 
 def _what(spec: Mapping[str, Any]) -> What:
     return spec["calls"], spec.get("program")
+
+
+def _check_grace(grace: object) -> None:
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        msg = f"grace={grace!r}: give a number of seconds from 0 on"
+        raise DagexecError(msg)
 
 
 def _check(name: object, url: object, polling: object, connections: object) -> None:

@@ -69,13 +69,34 @@ class Here:
         self._held: dict[str, Held] = {}
         # Until when they wait, on the loop's clock, and what looks after that.
         self._until = 0.0
+        self._owns: dict[Own, None] = {}
+        self._drains = False
         self._timer: asyncio.Handle | None = None
 
     def takes(self, queue: str, tool: str) -> bool:
         """Whether calls of this queue can run here; of a tool that is not here they cannot."""
         if queue != self.queue or not self._places or tool not in self.executor.tools:
             return False
-        return active() is not None
+        return not self._drains and active() is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs here as a part of its round, or has to be recorded."""
+        return any(own.busy for own in self._owns)
+
+    def drain(self) -> None:
+        """Let nothing more begin here; what waits for a place goes into the queue."""
+        self._drains = True
+        self._places = 0
+        self._give_away()
+
+    def enter(self, own: Own) -> None:
+        """Take note of a round."""
+        self._owns[own] = None
+
+    def leave(self, own: Own) -> None:
+        """Forget a round."""
+        del self._owns[own]
 
     def hold(self, held: Held) -> None:
         """Start a call as soon as there is a place for it."""
@@ -125,6 +146,11 @@ class Here:
             self._timer = loop.call_at(self._until, self._look)
             return
         self._timer = None
+        self._give_away()
+        # A call of the queue may have left a place.
+        self._fill()
+
+    def _give_away(self) -> None:
         by_round: dict[Own, list[Held]] = {}
         for held in self._held.values():
             by_round.setdefault(held.own, []).append(held)
@@ -151,9 +177,17 @@ class Own:
         # Those that began, each with its mark, and what to call when that is recorded.
         self._begun: list[tuple[str, str, Done | None]] = []
         self._asked: list[Done] = []
+        # Whether something is being recorded.
+        self._records = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs here, or has to be recorded."""
+        return bool(self._running or self._texts or self._begun or self._records)
 
     async def __aenter__(self) -> Own:
         """Begin."""
+        self._here.enter(self)
         return self
 
     async def __aexit__(self, *raised: object) -> None:
@@ -171,6 +205,7 @@ class Own:
         for done in self._asked + [done for _, _, done in self._begun if done is not None]:
             done(RunOwned("the run goes on elsewhere"))
         self._site.leave(tasks)
+        self._here.leave(self)
 
     # ------------------------------------------------------------------------------ what is to run
 
@@ -301,12 +336,14 @@ class Own:
         self._asked += [done for _, _, done in begun if done is not None]
         if texts:
             news["texts"] = texts
+        self._records = bool(texts or begun)
         if begun:
             news["begun"] = [[name, mark] for name, mark, _ in begun]
         return news
 
     def recorded(self) -> None:
         """Let what waited for a record of its start go on: the news are recorded."""
+        self._records = False
         asked, self._asked = self._asked, []
         for done in asked:
             done(None)

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 from uuid import uuid4
 
 import psycopg
@@ -37,10 +38,14 @@ from dagexec.journal import Types
 
 _log: Final = logging.getLogger("dagexec")
 
+T = TypeVar("T")
+
 # What is written into the database; a worker takes only what its own version wrote.
 FORMAT: Final = "dagexec-1"
 # Seconds between two looks for dead workers and stopped rounds; each is the worker's heartbeat.
 _BEAT: Final = 0.5
+# Seconds between two looks at whether all calls have ended, of an engine that closes.
+_DRAINED: Final = 0.02
 # How much rarer looks for rounds that others left to the workers are than looks for calls: news
 # tell of them, and who left them waits no longer than two seconds.
 _ROUNDS: Final = 10
@@ -61,6 +66,7 @@ class Setting:
     polling: float
     connections: int
     calls: bool
+    grace: float
 
 
 @final
@@ -79,6 +85,9 @@ class Process:
         self._version = f"{FORMAT}:{setting.name}"
         self.database = Database(self._url, executor_id, setting.name, self._version)
         self._tasks: list[asyncio.Task[None]] = []
+        # What somebody asked for, and waits for.
+        self._asked: dict[asyncio.Task[Any], None] = {}
+        self._hurries = asyncio.Event()
         queues = {tool: queue.name for tool, queue in setting.queues.items()}
         count = setting.executor.concurrency
         all_places = math.inf if count is None else count
@@ -95,7 +104,7 @@ class Process:
         )
         self._calls = Calls(site, setting.executor)
         queued = Queued(site, all_places)
-        here = Here(site, setting.executor, queued, self._common, places)
+        here = self._here = Here(site, setting.executor, queued, self._common, places)
         self._rounds = Rounds(site, queues, self._calls, here, setting.drive)
 
     async def round(self, text: str) -> str:
@@ -105,6 +114,20 @@ class Process:
     async def call(self, text: str) -> str:
         """Run a call to its outcome."""
         return await self._calls.run(text)
+
+    async def asked(self, run_id: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do what somebody asked for; raise DagexecError if the engine is closed meanwhile."""
+        task = asyncio.create_task(work)
+        self._asked[task] = None
+        try:
+            await asyncio.wait((task,))
+        finally:
+            del self._asked[task]
+            task.cancel()
+        if task.cancelled():
+            msg = f"the engine was closed while the run {run_id!r} was waited for; the run goes on"
+            raise DagexecError(msg)
+        return task.result()
 
     async def open(self) -> None:
         """Connect, take the lease, and let DBOS begin; raises DagexecError."""
@@ -232,8 +255,8 @@ class Process:
     async def close(self) -> None:
         """End what runs here, and give up the lease: what had not ended goes on elsewhere.
 
-        A cancellation comes out at the end: DBOS, of which there is one in a process, would be left
-        taking calls for an engine that is gone.
+        A cancellation ends the grace, and comes out at the end: DBOS, of which there is one in a
+        process, would be left taking calls for an engine that is gone.
         """
         closing, cancelled = asyncio.create_task(self._close()), False
         with CancelScope(shield=True):
@@ -242,21 +265,35 @@ class Process:
                     await asyncio.wait((closing,))
                 except asyncio.CancelledError:
                     cancelled = True
+                    self._hurries.set()
         closing.result()
         if cancelled:
             raise asyncio.CancelledError
 
     async def _close(self) -> None:
         try:
-            for task in self._tasks:
+            if self._setting.grace and self._tasks:
+                await self._drain()
+            tasks = [*self._asked, *self._tasks]
+            for task in tasks:
                 task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            if tasks:
+                await asyncio.wait(tasks)
             await self.site.end()
             await self._destroy()
         finally:
             set_open(None)
             await self.database.close()
+
+    async def _drain(self) -> None:
+        """Take no more calls, and let those that run here end, for as long as there is grace."""
+        self._bell.silence()
+        self._here.drain()
+        until = time.monotonic() + self._setting.grace
+        while (self._bell.busy or self._here.busy) and time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurries.wait(), _DRAINED)
+                return
 
     async def _destroy(self) -> None:
         # DBOS made its own pool of threads the one of this loop, and ends it now.
