@@ -210,7 +210,8 @@ where application_name = 'NAME' and status in ('ENQUEUED', 'PENDING') order by c
 On DBOS a call is a row of its own only if it went through a queue. One that began in the process that
 decides its run is a part of that row, `dagexec.round`, and of its steps in `dbos.operation_outputs`.
 The id of a run is a part of each `workflow_uuid`, and of Temporal's `dagexec:NAME:RUN_ID`; what is not
-readable ASCII in it is quoted. A run that waits for a person is open on Temporal, and has ended on DBOS.
+readable ASCII in it is quoted. A run that waits for a person is open on Temporal, and has ended on DBOS. A
+call that runs in the process that decides its run is part of its round there, and has no row.
 
 Logs go to Python's loggers, from warnings on without being asked to: `dagexec` (with `dagexec.temporal`),
 `dbos` and `temporalio`. They name runs, calls, tools and kinds of errors, never arguments and values. A
