@@ -392,11 +392,23 @@ def _wrong_call(node: ast.Call, parent: ast.AST | None) -> str | None:
         if isinstance(parent, ast.Attribute) and parent.attr == "__name__" and len(node.args) == 1:
             return None
         return "write isinstance(value, kind), or type(value).__name__"
-    if name in LAZY and not _is_read(node, parent, loops=name not in ("map", "filter")):
+    calls = name in ("map", "filter")
+    stepped = calls and isinstance(parent, ast.For) and is_stepped(parent.iter)
+    if name in LAZY and not stepped and not _is_read(node, parent, loops=not calls):
         return _ONCE.format(name)
     if name == "next" and not (node.args and isinstance(node.args[0], ast.GeneratorExp)):
         return "write next(… for … if …): there are no other iterators"
     return None
+
+
+def is_stepped(node: ast.expr) -> bool:
+    """Whether a loop goes over what a function gives, called as each turn begins."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or node.keywords:
+        return False
+    if any(isinstance(each, ast.Starred) for each in node.args):
+        return False
+    count = len(node.args)
+    return (node.func.id == "map" and count > 1) or (node.func.id == "filter" and count == 2)  # noqa: PLR2004
 
 
 def _is_read(node: ast.AST, parent: ast.AST | None, *, loops: bool = False) -> bool:

@@ -16,7 +16,6 @@ from typing import Any, final
 
 from dagexec.programs._assignments import PASS
 from dagexec.programs._check import modules_of
-from dagexec.programs._chosen import Choosing
 from dagexec.programs._containers import all_names
 from dagexec.programs._entries import Squash
 from dagexec.programs._errors import LimitReached, with_line
@@ -26,11 +25,12 @@ from dagexec.programs._machine import BREAK, CONTINUE, Code, Function, Jump
 from dagexec.programs._pipeline import Pipeline
 from dagexec.programs._promise import Promise
 from dagexec.programs._scopes import MISSING, Frame, Scope, scope_of, weight_of
+from dagexec.programs._stepped import Stepping
 from dagexec.programs._values import Builtin, weigh
 
 
 @final
-class Statements(Choosing):
+class Statements(Stepping):
     """Compiles a program."""
 
     def program(
@@ -201,6 +201,9 @@ class Statements(Choosing):
         return Code(run, waits=True)
 
     def _For(self, node: ast.For, scope: Scope) -> Code:
+        return self.stepped(node, scope) or self._looping(node, scope)
+
+    def _looping(self, node: ast.For, scope: Scope) -> Code:
         source, target = self.expr(node.iter, scope), self.target(node.target, scope)
         simple = (
             self.store_name(node.target.id, scope) if isinstance(node.target, ast.Name) else None
