@@ -45,6 +45,9 @@ _TRIES: Final = 3
 _PAUSE: Final = 0.5
 # Seconds after which a beat of the library's has arrived, or never will.
 _ARRIVED: Final = 2.0
+# Seconds until the server hears that a call has begun that may run again: one that ended before
+# costs no request, and one whose worker dies before may be counted as begun once less.
+_SOON: Final = 0.25
 # The part of its lease that a call may take to arrive; others may have it after that.
 _LATE: Final = 1 / 3
 # Characters of an error that is too large to travel.
@@ -266,6 +269,9 @@ class _Begun:
 
     async def keep_beating(self, seconds: float) -> None:
         """Say that the worker is alive."""
+        if self.reruns:
+            await asyncio.sleep(min(_SOON, seconds))
+            self._beat()
         while True:
             await asyncio.sleep(seconds)
             if self.reruns or self._has_begun:
@@ -299,7 +305,6 @@ class _Begun:
         """Write that the call begins; tell `done` when the server has it, or why it must not."""
         if self.reruns:
             self.marks.append(mark)
-            self._beat()
             done(None)  # it may run again, so nobody has to know first
             return
         async with self._turn:

@@ -5,7 +5,7 @@ activities are under way, at most `TASK_BYTES` are scheduled in one task of the 
 that is larger than a payload is no activity at all.
 
 How much the results of those under way will add to the history is not known; it is taken from
-those that came. So a fan-out begins with few.
+those that came, so that a fan-out of large values goes on with fewer at a time.
 
 It says nothing of an activity's earlier tries, either, when one ends before a worker has taken up
 the next. So a write has one try: whether it had begun in the worker that is gone comes back as
@@ -48,8 +48,6 @@ from dagexec.lowlevel import outcome_body, outcome_of
 WINDOW: Final = 500
 # Bytes of a history that cannot move, after which nothing more begins: at 50 MB the server ends it.
 FULL: Final = 45_000_000
-# Activities under way while no result is known: so many of the largest would fit.
-_FIRST: Final = 24
 # Every activity needs a limit of its own; a call's deadlines are kept where it runs.
 _FOR_EVER: Final = timedelta(days=3650)
 _PAUSE: Final = timedelta(seconds=0.2)
@@ -90,8 +88,7 @@ class Launches:
         # Those that were told to stop and do not run anywhere.
         self._withdrawn: list[str] = []
         self._told_to_stop = False
-        # Results that came, and the size of the largest.
-        self._heard = 0
+        # The size of the largest result that came.
         self._largest = 1
         # Scheduled in the task of the workflow that began at this length of the history.
         self._task: int = -1
@@ -159,7 +156,7 @@ class Launches:
     def _window(self) -> int:
         """Return how many activities may be under way."""
         room: int = (FULL - workflow.info().get_current_history_size()) // self._largest
-        return max(1, min(WINDOW, _FIRST + 2 * self._heard, room))
+        return max(1, min(WINDOW, room))
 
     def _count(self, more: int = 0) -> None:
         length: int = workflow.info().get_current_history_length()
@@ -254,7 +251,6 @@ class Launches:
         if error is not None:
             return _failure(error)
         packed = activity.result()
-        self._heard += 1
         if isinstance(packed, str | bytes):
             self._largest = max(self._largest, len(packed))
         return _read(packed)

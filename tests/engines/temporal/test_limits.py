@@ -276,6 +276,7 @@ class TestBytesOfAHistory:
 
         monkeypatch.setattr(_workflow, "MOVE_BYTES", 1_000_000)
         monkeypatch.setattr(_launches, "FULL", 1_500_000)
+        monkeypatch.setattr(_launches, "WINDOW", 15)
         with served("limit.historySize.error=2500000") as own:
             yield own.address
 
