@@ -97,12 +97,14 @@ class Attempt:
         self._starts = 0
         self._marks = marks
         self._run: Run | None = None
+        self._stops = False
         self._because: str | None = None
         # Seconds of the run at which this attempt began.
         self._began = 0.0
 
     def stop(self, because: str | None) -> None:
         """Tell the call to stop: the run was stopped, by the failure of `because` if that is it."""
+        self._stops = True
         self._because = because
         if self._run is not None:
             self._run.cancel()
@@ -122,6 +124,8 @@ class Attempt:
             run = self._run = self._started(inner)
         except PlanError as error:
             return self._result(self._refused(error))
+        if self._stops:
+            run.cancel()
         try:
             async with run:
                 pass

@@ -15,13 +15,16 @@ from dagexec import tool
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
     pytest.importorskip("dbos", reason="the extra dbos is not installed")
 from dagexec import Executor
+from dagexec.engines._front import FIELDS
 from dagexec.engines.dbos import _here
-from dagexec.engines.dbos._here import Held, Here
+from dagexec.engines.dbos._here import Held, Here, Own
+from dagexec.journal import Types
+from tests.engines.test_one import assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dagexec.engines.dbos._here import Own
+    from dagexec.engines.dbos._ends import Waiter
     from dagexec.engines.dbos._queued import Queued
     from dagexec.engines.dbos._site import Site
 
@@ -147,6 +150,92 @@ async def test_a_call_that_is_not_wanted_any_more(places):
     assert own.began == ["a"]
     assert [each for _, each in own.given] == [["c"]]
     assert [*places.taken] == ["a"]
+
+
+@tool
+async def write() -> str:
+    return "written"
+
+
+class TestTheCallsOfARound:
+    """Those that run as a part of it."""
+
+    @pytest.fixture
+    def own(self) -> Own:
+        bell = SimpleNamespace(begin=lambda **_: None, end=lambda: None)
+        ends = SimpleNamespace(begin=lambda _: None, end=lambda *_: None, tell=lambda *_: None)
+        made = SimpleNamespace(
+            types=Types(),
+            database=SimpleNamespace(now=lambda: 105.0),
+            start=asyncio.create_task,
+            leave=lambda _: None,
+            closing=False,
+            bell=bell,
+            ends=ends,
+        )
+        here = Here(cast("Site", made), Executor([write]), cast("Queued", None), "q", 5)
+        return Own(here, cast("Waiter", SimpleNamespace(wake=lambda: None)))
+
+    @staticmethod
+    def text() -> str:
+        work = assignment("write", {})
+        return Types().dumps({name: getattr(work, name) for name in FIELDS})
+
+    async def test_a_write_begins_when_that_is_recorded(self, own, places):
+        """Its mark is told first, and its value with the news that it has ended."""
+        async with own:
+            own.take("c", self.text())
+            await asyncio.sleep(1)
+            assert own.busy
+            news = own.told({"ended": [], "now": 1.0})
+            ((name, _),) = news["begun"]
+            assert name == "c"
+            assert [*places.taken] == ["c"]
+            own.recorded()
+            await asyncio.sleep(1)
+            assert places.taken == {}
+            assert own.busy
+            news = own.told({"ended": ["c"], "now": 2.0})
+            assert '"written"' in news["texts"]["c"]
+            assert own.busy
+            own.recorded()
+            assert not own.busy
+
+    async def test_what_begins_while_all_is_told_to_stop(self, own, places):
+        """It is told, too."""
+        async with own:
+            own.take("c", self.text())
+            own.stop("a")
+            await asyncio.sleep(1)
+            texts = own.told({"ended": ["c"], "now": 1.0})["texts"]
+            own.recorded()
+        assert '"cancelled"' in texts["c"]
+        assert places.taken == {}
+
+    async def test_a_write_of_a_round_that_is_cut_off(self, own, places):
+        """It never begins: the round goes on elsewhere."""
+        with pytest.raises(RuntimeError, match="cut off"):
+            async with own:
+                own.take("c", self.text())
+                await asyncio.sleep(1)
+                own.told({"ended": [], "now": 1.0})
+                raise RuntimeError("cut off")
+        await asyncio.sleep(1)
+        assert own._texts == {}
+        assert places.taken == {}
+
+    async def test_records_of_many_values(self, own, monkeypatch):
+        """Each has so much in it, and at least one value."""
+        monkeypatch.setattr(_here, "_RECORD", 100)
+        for name, size in (("a", 60), ("b", 60), ("c", 30), ("d", 500), ("e", 10)):
+            own.settle(name, {"value": "x" * size})
+        names = ["a", "other", "b", "c", "d", "e"]
+        records: list[list[str]] = []
+        while names:
+            told = own.told({"ended": names, "now": 1.0})["ended"]
+            records.append(told)
+            names = names[len(told) :]
+        assert records == [["a", "other"], ["b"], ["c"], ["d"], ["e"]]
 
 
 async def test_without_a_limit_nothing_waits(places):

@@ -231,6 +231,24 @@ async def test_an_answered_call_whose_worker_died_over_it():
     assert (found.status, starts) == ("in_doubt", 1)
 
 
+async def test_a_call_that_is_told_to_stop_before_it_begins():
+    """It never does, as nothing came of it."""
+    attempt = Attempt(
+        Executor(TOOLS),
+        assignment("send", {"x": 1}),
+        types=Types(),
+        clock=lambda: 105.0,
+        marks=(),
+        intend=lambda _mark, done: done(None),
+    )
+    attempt.stop("a")
+    result = await attempt.run()
+    found = outcome_of(result["outcome"])
+    assert (found.status, found.because, found.maybe) == ("cancelled", "a", False)
+    assert result["starts"] == 0
+    assert ran == []
+
+
 async def test_a_call_that_is_told_to_stop():
     """Cancelled because of the call that failed, and it may have taken effect."""
     attempt = Attempt(

@@ -179,6 +179,9 @@ class Own:
         self._asked: list[Done] = []
         # Whether something is being recorded.
         self._records = False
+        # Why all was told to stop: also what begins at that moment.
+        self._stopped: tuple[str | None] | None = None
+        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -196,6 +199,7 @@ class Own:
         At the end of a round that is what did not stop when it was told to. A round that is cut off
         goes on elsewhere, and all of it is begun again there: here it is cancelled.
         """
+        self._closed = True
         for name in [*self._held]:
             self.release(name)
         tasks = [*self._running.values(), *self._giving]
@@ -203,7 +207,7 @@ class Own:
             for task in tasks:
                 task.cancel()
         for done in self._asked + [done for _, _, done in self._begun if done is not None]:
-            done(RunOwned("the run goes on elsewhere"))
+            done(_over())
         self._site.leave(tasks)
         self._here.leave(self)
 
@@ -288,6 +292,8 @@ class Own:
             marks=(),
             intend=partial(self._looks if looks else self._intend, name),
         )
+        if self._stopped is not None:
+            attempt.stop(*self._stopped)
         try:
             result = await attempt.run()
         except Exception as error:  # noqa: BLE001 - the round has to hear of it
@@ -297,6 +303,9 @@ class Own:
         self._texts[name] = types.dumps(result)
 
     def _intend(self, name: str, mark: str, done: Done) -> None:
+        if self._closed:
+            done(_over())
+            return
         self._begun.append((name, mark, done))
         self._waiter.wake()
 
@@ -313,6 +322,7 @@ class Own:
 
     def stop(self, because: str | None) -> None:
         """Tell all that runs here to stop."""
+        self._stopped = (because,)
         for attempt in [*self._attempts.values()]:
             attempt.stop(because)
 
@@ -347,6 +357,10 @@ class Own:
         asked, self._asked = self._asked, []
         for done in asked:
             done(None)
+
+
+def _over() -> RunOwned:
+    return RunOwned("the run has ended, or goes on elsewhere")
 
 
 def _nothing() -> None:
