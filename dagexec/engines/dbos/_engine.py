@@ -22,9 +22,8 @@ from dagexec.engines._front import (
     refuse_other,
     unknown_run,
 )
-from dagexec.engines._report import report_of
+from dagexec.engines._report import replayed, report_of
 from dagexec.engines.dbos._process import Process, Setting
-from dagexec.engines.dbos._programs import to_report
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
 from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
@@ -323,7 +322,7 @@ class DbosEngine:
         """Wait for the end of a round; return it, replayed, and how it was run."""
         spec = await process.site.spec(run_id, number)
         result = await process.site.result(run_id, number)
-        return await to_report(self._front, spec, result), spec
+        return await replayed(self._front, spec, result), spec
 
 
 def _what(spec: Mapping[str, Any]) -> What:

@@ -20,12 +20,12 @@ from dagexec.engines._drive import Drive
 from dagexec.engines._front import FIELDS, broken, died
 from dagexec.engines._one import Assignment
 from dagexec.engines._out import Out, unbegun
+from dagexec.engines._report import caught_up
 from dagexec.engines.dbos._calls import Calls
 from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._here import Here, Own
 from dagexec.engines.dbos._mail import Mail
 from dagexec.engines.dbos._programs import (
-    caught_up,
     kept_end,
     look_after,
     other_calls,
