@@ -196,7 +196,7 @@ spec:
 
 | | DBOS | Temporal |
 |---|---|---|
-| a run now | the query below | `engine.report(run_id)`, the server's page |
+| a run now | `engine.report(run_id)`, the query below | `engine.report(run_id)`, the server's page |
 | what waits for workers | `status = 'ENQUEUED'` below | `temporal task-queue describe --task-queue dagexec-1:NAME` |
 | which runs are open | `name = 'dagexec.round'` below | `temporal workflow list`, type `dagexec.run.1` |
 | who works | `executor_id` below | the pollers of the task queue |

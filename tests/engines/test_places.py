@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dagexec import Approve, Call, DagexecError, Ref, Timeouts, current_call, tool
 from dagexec.limits import Limiter
+from dagexec.programs import Program
 from tests.engines import worker
+from tests.engines.parity import PLANS
 from tests.engines.processes import begun, lines, wait_for
 from tests.engines.test_workers import asking
-from tests.engines.tools_for_engines import get
+from tests.engines.tools_for_engines import TOOLS, get
 
 if TYPE_CHECKING:
     from dagexec.engines.dbos import DbosEngine
@@ -256,6 +259,70 @@ class TestWhatOperatorsDo:
             began = time.monotonic()
             assert (await engine.run([Call("a", "get", {"x": 1})])).ok
             assert time.monotonic() - began < 5
+
+
+class TestReport:
+    """What is known of a run now."""
+
+    async def test_while_it_goes_on(self, url, name):
+        """What has ended and what waits for a person; later the report that `run` returns."""
+        freed = asyncio.Event()
+
+        @tool
+        async def slow(x: int) -> int:
+            await freed.wait()
+            return x
+
+        plan = [
+            Call("a", "get", {"x": 1}),
+            Call("b", "slow", {"x": Ref("a")}),
+            Call("c", "get", {"x": Ref("b")}),
+            Call("p", "ask_for", {"x": Ref("a")}),
+        ]
+
+        @tool(approval=True)
+        async def ask_for(x: int) -> int:
+            return x
+
+        async with engine_at(url, name, [get, slow, ask_for]) as engine:
+            waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+            with pytest.raises(DagexecError, match="knows no run 'other'"):
+                await engine.report("other")
+            async with asyncio.timeout(20):
+                while True:
+                    await asyncio.sleep(0.05)
+                    with suppress(DagexecError):  # not begun yet
+                        report = await engine.report("r")
+                        if "p" in report:
+                            break
+            assert {each: report[each].status for each in report} == {"a": "done", "p": "pending"}
+            answered = asyncio.create_task(engine.resume("r", {"p": Approve()}))
+            async with asyncio.timeout(20):
+                while (await engine.report("r"))["p"].status != "done":
+                    await asyncio.sleep(0.05)
+            freed.set()
+            report = await waiting
+            assert report.ok
+            assert (await engine.report("r")).to_dict() == report.to_dict()
+            assert (await answered).to_dict() == report.to_dict()
+
+    async def test_what_its_steps_say_is_what_it_came_to(self, url, name):
+        """Of all kinds of plans, and of a program, whether or not their calls went by queues."""
+        from dagexec.engines.dbos._seen import seen
+
+        source = (
+            "xs = [same(n) for n in range(5)]\ny = 0\nfor n in range(3000):\n    y += n\nsum(xs)"
+        )
+        async with engine_at(url, name, TOOLS, concurrency=3) as engine:
+            process = engine._process
+            assert process is not None
+            runs: dict[str, Any] = {**PLANS, "program": Program(source)}
+            for run_id, what in runs.items():
+                await engine.run(what, run_id=run_id)
+                spec = await process.site.spec(run_id, 1)
+                found = await seen(process.site, engine._front.drive, spec)
+                result = await process.site.result(run_id, 1)
+                assert found["log"] == result["log"], run_id
 
 
 class TestClosing:

@@ -81,7 +81,7 @@ with an `Executor`. Reports are the same, but for their times. What differs:
 | `retry`: attempts, budgets, breakers | of the executor | in the worker that has the call |
 | identical `pure` calls | by validated arguments | by arguments as written, references resolved |
 | secret arguments | not kept by a journal | refused: calls travel through the database |
-| observers, live runs, `doctor` | yes | not yet: the report comes at the end |
+| observers, live runs, `doctor` | yes | not yet; `report(run_id)` says what is known now |
 
 A write starts only when its intent is in the database, and at most once; one whose worker died over
 it is `in_doubt`, to be asked of its tool's `reconcile`, the policy `in_doubt=`, or a person. A call

@@ -25,6 +25,7 @@ from dagexec.engines._front import (
 from dagexec.engines._report import replayed, report_of
 from dagexec.engines.dbos._process import Process, Setting
 from dagexec.engines.dbos._queues import QueueSpec, queues_of
+from dagexec.engines.dbos._seen import seen
 from dagexec.journal import Types
 from dagexec.lowlevel import as_tools, explained
 from dagexec.programs import Program
@@ -292,6 +293,24 @@ class DbosEngine:
             # It waited for a person before it was cancelled: a round of its own ends that.
             last = self._spec(run_id, number + 1, _what(spec), {})
             await process.site.begin({**last, "cancelled": True})
+
+    async def report(self, run_id: str) -> Report:
+        """Return what is known of a run now, without waiting: calls under way are not in it.
+
+        Raises DagexecError for an unknown run.
+        """
+        process = self._opened()
+        check_asked(run_id)
+        return await process.asked(run_id, self._report(process, run_id))
+
+    async def _report(self, process: Process, run_id: str) -> Report:
+        number = await self._known(process, run_id)
+        spec = await process.site.spec(run_id, number)
+        if await process.site.has_ended(run_id, number):
+            result = await process.site.result(run_id, number)
+        else:
+            result = await seen(process.site, self._front.drive, spec)
+        return report_of(run_id, await replayed(self._front, spec, result))
 
     # ----------------------------------------------------------------------------------- in between
 

@@ -159,7 +159,7 @@ class _Round:
         results = await self._results([*calls], news.get("texts", {}))
         drive.take(
             news["now"],
-            [(calls[each], result or _broken(why)) for each, (result, why) in results],
+            [(calls[each], result_of(result, why)) for each, (result, why) in results],
             cancelled=mail.cancel in news["ended"],
         )
         await mail.take(news["ended"], news["now"])
@@ -310,6 +310,9 @@ def _asked(text: str) -> str:
     return sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _broken(why: str) -> dict[str, Any]:
-    """Return the result of a call that has none."""
+def result_of(found: Any, why: str) -> dict[str, Any]:
+    """Return the result of a call: what was found of it, or that it has none, and why."""
+    if found:
+        result: dict[str, Any] = found
+        return result
     return died() if why.startswith("MAX_RECOVERY") else broken(why)

@@ -175,10 +175,15 @@ class Site:
     async def known(self, run_id: str, number: int) -> dict[str, Any] | None:
         """Return what a round has told of itself in its middle, or its result if it has ended."""
         name = id_of(self.name, run_id, number)
-        if (await self.database.ended([name])).get(name, True):
+        if await self.has_ended(run_id, number):
             return await self.result(run_id, number)
         text = await self.outside(DBOS.get_event_async(name, "known", timeout_seconds=0))
         return None if text is None else cast("dict[str, Any]", self.types.loads(text))
+
+    async def has_ended(self, run_id: str, number: int) -> bool:
+        """Return whether a round has ended; one that was deleted has."""
+        name = id_of(self.name, run_id, number)
+        return (await self.database.ended([name])).get(name, True)
 
     async def pause(self) -> None:
         """Wait until it is worth another look."""
