@@ -99,10 +99,10 @@ async def spend(amount: int) -> int:
 OWN = [noise, length, total, double, spend]
 COMPUTES = """
 n = 0
-for i in range(60_000):
+for i in range(150_000):
     n += i
 a = double(n)
-for i in range(60_000):
+for i in range(150_000):
     n += i
 [a, n]
 """
@@ -115,18 +115,18 @@ class TestComputing:
 
     async def test_others_go_on(self, at):
         """It is interpreted in parts; another run of the same process is not held up."""
-        async with at(OWN) as engine, asyncio.timeout(40):
+        async with at(OWN) as engine, asyncio.timeout(80):
             long = asyncio.create_task(engine.run(Program(COMPUTES)))
             await asyncio.sleep(0.1)
             report = await engine.run(Program("double(double(1))"))
             assert report.result == 4
             assert not long.done()
-            total = sum(range(60_000))
+            total = sum(range(150_000))
             assert (await long).result == [2 * total, 2 * total]
 
     async def test_a_deadline_ends_it(self, at):
         """Between two parts; the report says where it stood."""
-        async with at(OWN, timeouts=Timeouts(workflow=0.7)) as engine, asyncio.timeout(40):
+        async with at(OWN, timeouts=Timeouts(workflow=0.7)) as engine, asyncio.timeout(80):
             report = await engine.run(Program(ENDLESS))
         assert isinstance(report.error, ProgramStopped)
         assert report.elapsed < 5
@@ -134,7 +134,7 @@ class TestComputing:
 
     async def test_a_cancel_ends_it(self, at):
         """The same, by a person."""
-        async with at(OWN) as engine, asyncio.timeout(40):
+        async with at(OWN) as engine, asyncio.timeout(80):
             running = asyncio.create_task(engine.run(Program(ENDLESS), run_id="r"))
             await asyncio.sleep(0.3)
             assert isinstance((await engine.cancel("r")).error, ProgramStopped)
@@ -150,13 +150,13 @@ class TestSizes:
 
         source = "a = noise(800_000)\nb = a + noise(100_000)\n[length(b), len(a), b[:0]]"
         store = FolderStore(tmp_path)
-        async with at(OWN, store=store) as engine, asyncio.timeout(40):
+        async with at(OWN, store=store) as engine, asyncio.timeout(80):
             given = {"whole": "x" * 100_000}
             report = await engine.run(Program(source, variables=given), run_id="r")
             assert report.result == [900_000, 800_000, ""]
             history = await engine._runs._handle("r").fetch_history()
             assert sum(event.ByteSize() for event in history.events) < 50_000
-        async with at(OWN, store=store) as engine, asyncio.timeout(40):
+        async with at(OWN, store=store) as engine, asyncio.timeout(80):
             again = await engine.report("r")
             assert again.result == report.result
             assert again.plan["3"].args["value"][:800_000] == report["1"].value
@@ -202,7 +202,7 @@ sizes = [length(part) for part in parts]
                     raise OSError("away")
                 return await super().get(key)
 
-        async with at(OWN, store=Rare(tmp_path)) as engine, asyncio.timeout(40):
+        async with at(OWN, store=Rare(tmp_path)) as engine, asyncio.timeout(80):
             report = await engine.run(Program("a = noise(100_000)\nlen(a)"))
         assert report.result == 100_000
 
