@@ -173,7 +173,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("shape", ["openai", "anthropic", "requests"])
+@pytest.mark.parametrize("shape", ["openai", "anthropic"])
 @pytest.mark.parametrize("mute", [False, True], ids=["headers", "no headers"])
 def test_few_refusals_within_a_tenth_of_the_limit(simulation, shape, mute, case):
     """On average over seeds, while the limits change and requests differ.

@@ -104,7 +104,8 @@ async def test_with_peers_auto_each_learns_its_part_meanwhile():
     assert await go(mine) == pytest.approx(10 / 0.5, rel=0.1)
     async with mine.acquire({"tokens": 1}) as permit:
         permit.rejected(0.0)
-    assert 3 <= mine.ledger.buckets["tokens"].peers <= 4
+    # It was alone for twenty seconds, in which its part grew.
+    assert 2.5 <= mine.ledger.buckets["tokens"].peers <= 4
     store.down = False
     await anyio.sleep(9)
     await go(mine, 1.0)
