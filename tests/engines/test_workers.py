@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dagexec import Approve, Timeouts
-from tests.engines.processes import Worker, begun, lines, wait_for
+from tests.engines.processes import ROUNDS, Worker, begun, lines, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -316,19 +316,11 @@ def ready(worker: Worker) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-async def test_chains_are_never_swapped(start, url, name, tmp_path):
-    """A few rounds; all of them below."""
-    seen = await kill_and_look(start, url, name, tmp_path, 3)
-    assert seen["driver"] + seen["other"] == 3
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_chains_are_never_swapped_in_twenty_rounds(start, url, name, tmp_path):
-    """Twenty rounds, drivers and others killed, calls cut off and run again."""
-    seen = await kill_and_look(start, url, name, tmp_path, 20)
-    assert seen["driver"] >= 5
-    assert seen["other"] >= 5
-    assert seen["ran again"] >= 5
+async def test_chains_are_never_swapped(start, url, name, tmp_path):
+    """Drivers and others are killed, calls are cut off and run again."""
+    seen = await kill_and_look(start, url, name, tmp_path, ROUNDS)
+    assert seen["driver"] >= ROUNDS // 4
+    assert seen["other"] >= ROUNDS // 4
+    assert seen["ran again"] >= ROUNDS // 4
     assert seen["processes"] >= 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dagexec import Approve, Timeouts
-from tests.engines.processes import Worker, begun, lines, wait_for
+from tests.engines.processes import ROUNDS, Worker, begun, lines, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -308,7 +308,7 @@ def ready(worker: Worker) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("rounds", [4, 20])
+@pytest.mark.parametrize("rounds", [ROUNDS])
 async def test_chains_are_never_swapped(start, address, name, tmp_path, rounds):
     """Deciders and others are killed; no value is another's, no run is lost."""
     engine = asking(address, name, tmp_path)
@@ -319,7 +319,7 @@ async def test_chains_are_never_swapped(start, address, name, tmp_path, rounds):
 
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("needed")
-@pytest.mark.parametrize("rounds", [6, 20])
+@pytest.mark.parametrize("rounds", [ROUNDS])
 async def test_a_server_that_is_killed(start, name, tmp_path, rounds):
     """With its data in a file it goes on: workers wait for it, and nothing is lost or swapped."""
     from tests.engines.temporal.server import served
