@@ -19,6 +19,7 @@ from dagexec.engines._front import FIELDS
 from dagexec.engines.dbos import _here
 from dagexec.engines.dbos._here import Held, Here, Own
 from dagexec.journal import Types
+from dagexec.testing import virtual_time
 from tests.engines.test_one import assignment
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from dagexec.engines.dbos._site import Site
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """In virtual time: neither DBOS nor a database is there."""
+    return virtual_time("asyncio")
 
 
 class Places:

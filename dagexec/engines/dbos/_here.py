@@ -59,7 +59,7 @@ class Here:
     def __init__(
         self, site: Site, executor: Executor, queued: Queued, queue: str, places: float
     ) -> None:
-        """Keep how many places there are, 0 where others work."""
+        """Keep how many places there are, 0 where others work, or the engine closes."""
         self.site = site
         self.executor = executor
         self.queued = queued
@@ -70,14 +70,13 @@ class Here:
         # Until when they wait, on the loop's clock, and what looks after that.
         self._until = 0.0
         self._owns: dict[Own, None] = {}
-        self._drains = False
         self._timer: asyncio.Handle | None = None
 
     def takes(self, queue: str, tool: str) -> bool:
         """Whether calls of this queue can run here; of a tool that is not here they cannot."""
         if queue != self.queue or not self._places or tool not in self.executor.tools:
             return False
-        return not self._drains and active() is not None
+        return active() is not None
 
     @property
     def busy(self) -> bool:
@@ -86,7 +85,6 @@ class Here:
 
     def drain(self) -> None:
         """Let nothing more begin here; what waits for a place goes into the queue."""
-        self._drains = True
         self._places = 0
         self._give_away()
 
