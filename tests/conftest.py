@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -72,6 +73,17 @@ def every_run_can_be_replayed() -> Iterator[None]:
     yield
     for found in contradictions():
         pytest.fail(found)
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected_where_its_warnings_are_expected(
+    request: pytest.FixtureRequest,
+) -> Iterator[None]:
+    """Else they come up in another test, which has no filter for them."""
+    yield
+    filters = [mark.args[0] for mark in request.node.iter_markers("filterwarnings")]
+    if any("Unraisable" in each for each in filters):
+        gc.collect()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

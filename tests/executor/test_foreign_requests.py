@@ -6,9 +6,7 @@ On asyncio only, where `asyncio.all_tasks()` hands them to anybody.
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -26,13 +24,6 @@ pytestmark = [
 @pytest.fixture(params=["asyncio"])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def what_they_leave_is_collected_here() -> Iterator[None]:
-    """Else the warnings that are expected here come up in another test, which has no filter."""
-    yield
-    gc.collect()
 
 
 @tool(effect="read")
