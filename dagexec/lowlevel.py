@@ -65,7 +65,13 @@ from dagexec._tools.context import current_id
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool, as_tools
 from dagexec._tools.widening import INSTRUCTIONS, widened
-from dagexec.journal._answers import answer_entry, check_answer, repeats, secret_call
+from dagexec.journal._answers import (
+    answer_entry,
+    check_answer,
+    repeats,
+    secret_call,
+    written_secrets,
+)
 from dagexec.journal._records import outcome_of, same_call, to_event, to_record
 from dagexec.limits import Limiter
 
@@ -135,6 +141,7 @@ __all__ = [
     "value_at",
     "widened",
     "without_faults",
+    "written_secrets",
 ]
 
 

@@ -120,6 +120,7 @@ LOWLEVEL = [
     "value_at",
     "widened",
     "without_faults",
+    "written_secrets",
 ]
 PLANNERS = [
     "CallBegan",

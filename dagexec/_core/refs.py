@@ -2,8 +2,10 @@
 
 A reference is a value of its own, never a piece of text. In Python it is a `Ref` or a `Template`;
 in JSON it is an object with one key, `{"$ref": "search.items[0].url"}` or
-`{"$template": "Compare ${1} with ${2}"}`. `{"$literal": value}` passes a value that would
-otherwise read as a reference. Everything else, every plain string above all, is itself.
+`{"$template": "Compare ${1} with ${2}"}`; beside it may stand the default of a reference,
+`"default"`, and those of a template's by their texts, `"defaults": {"1": "nothing"}`.
+`{"$literal": value}` passes a value that would otherwise read as a reference. Everything else,
+every plain string above all, is itself.
 
 JSON is read once, by `decode`, when a call is built. What a tool returned never passes through
 `decode`, so it cannot inject anything.
@@ -370,7 +372,8 @@ def decode(value: Any, depth: int = 0) -> Any:
 def _special(value: dict[Any, Any]) -> Ref | Template | Literal | Each:
     mark = next(key for key in ("$ref", "$template", "$literal", "$each") if key in value)
     may_default = mark in ("$ref", "$each") and isinstance(value[mark], str | int)
-    extra = [key for key in value if key != mark and not (may_default and key == "default")]
+    more = "defaults" if mark == "$template" else "default" if may_default else mark
+    extra = [key for key in value if key not in (mark, more)]
     if extra:
         msg = (
             f'an object with "{mark}" is a reference and has no other keys ({extra[0]!r} here);'
@@ -388,11 +391,33 @@ def _special(value: dict[Any, Any]) -> Ref | Template | Literal | Each:
         msg = f'"{mark}" takes a string, not {type(body).__name__}'
         raise BadReference(msg)
     if mark == "$template":
-        return Template.parse(body)
+        return _defaulted(Template.parse(body), value.get("defaults", {}))
     ref = Ref.parse(body)
     if "default" in value:
         ref = Ref(ref.call, ref.path, value["default"])
     return ref if mark == "$ref" else Each(ref)
+
+
+def _defaulted(template: Template, defaults: object) -> Template:
+    """Give the references of a template their defaults, by the texts of the references."""
+    if not isinstance(defaults, dict):
+        msg = f'"defaults" takes an object of references\' texts, not {type(defaults).__name__}'
+        raise BadReference(msg)
+    known = cast("dict[object, Any]", defaults)
+    unknown = known.keys() - {str(ref) for ref in template.refs}
+    if unknown:
+        msg = f'"defaults" has {min(map(str, unknown))!r}, which is no reference of the template'
+        raise BadReference(msg)
+    if not known:
+        return template
+    return Template.from_parts(
+        [
+            part
+            if isinstance(part, str)
+            else Ref(part.call, part.path, known.get(str(part), MISSING))
+            for part in template.parts
+        ]
+    )
 
 
 def encode(value: Any) -> Any:  # noqa: PLR0911 - one a kind
@@ -401,7 +426,9 @@ def encode(value: Any) -> Any:  # noqa: PLR0911 - one a kind
         body: dict[str, Any] = {"$ref": str(value)}
         return body if value.default is MISSING else {**body, "default": value.default}
     if isinstance(value, Template):
-        return {"$template": str(value)}
+        refs = [ref for ref in value.refs if ref.default is not MISSING]
+        body = {"$template": str(value)}
+        return {**body, "defaults": {str(ref): ref.default for ref in refs}} if refs else body
     if isinstance(value, Literal):
         return {"$literal": own(value.value)}
     if isinstance(value, Each):

@@ -15,13 +15,10 @@ from dagexec import (
     Call,
     CallError,
     DagexecError,
-    Each,
     Edit,
     Executor,
     Failed,
     Plan,
-    Ref,
-    Template,
     Tool,
 )
 from dagexec.engines._drive import Drive
@@ -36,13 +33,13 @@ from dagexec.lowlevel import (
     repeats,
     same_call,
     secret_call,
+    written_secrets,
 )
 
 # How often a call may take its worker down with it before it counts as the cause.
 DEATHS: Final = 10
 # What an assignment is made of, as it travels.
 FIELDS: Final = tuple(field.name for field in fields(Assignment))
-_NO_DEFAULT: Final = Ref("x").default
 # What makes two programs the same one; earlier attempts and limits do not.
 SAME: Final = ("source", "variables", "definitions")
 
@@ -115,7 +112,7 @@ class Front:
     def _checked(self, call: Call) -> Call:
         """Return a call of a program, with its problem if it cannot run, and without secrets."""
         tool = self.tools[call.tool]
-        hidden = [name for name in tool.secret if _is_written(call.args.get(name))]
+        hidden = written_secrets(call, tool.secret)
         if hidden:
             bare = replace(call, args={**call.args, **dict.fromkeys(hidden, "")})
             kept = Call.from_dict(secret_call(bare, tool.secret))
@@ -147,7 +144,7 @@ class Front:
         for call in plan:
             tool = self.tools.get(call.tool)
             if tool is not None and tool.secret:
-                hidden = [name for name in tool.secret if _is_written(call.args.get(name))]
+                hidden = written_secrets(call, tool.secret)
                 self._refuse_secret(call.id, tool, hidden, call.args)
         return [call.to_dict() for call in order_conflicts(plan.calls, self.tools)]
 
@@ -244,22 +241,6 @@ class Front:
             f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
             f" let {tool.name!r} get it where it runs, from its environment for one"
         )
-
-
-def _is_written(value: object) -> bool:
-    """Whether a part of an argument stands in its plan, rather than that it refers to a value."""
-    if isinstance(value, Ref):
-        return value.default is not _NO_DEFAULT and value.default is not None
-    if isinstance(value, Each):
-        return _is_written(value.items)
-    if isinstance(value, Template):
-        texts = (part for part in value.parts if isinstance(part, str))
-        return any(map(str.strip, texts)) or any(map(_is_written, value.refs))
-    if isinstance(value, Mapping):
-        return any(map(_is_written, cast("Mapping[str, Any]", value).values()))
-    if isinstance(value, list | tuple):
-        return any(map(_is_written, cast("list[Any]", value)))
-    return value is not None
 
 
 def refuse_inside() -> None:

@@ -88,8 +88,9 @@ twice. With `conversation=` it continues that conversation, under the same name 
 # What is kept
 
 Values are kept as JSON with their types (standard library, dataclasses, pydantic models, `Types`
-for others). Arguments that a tool declares `secret` are not kept: then the plan has to be given
-again. Damaged or truncated journal files are refused with instructions for recovery.
+for others). What is written in arguments that a tool declares `secret` is not kept: then the plan
+has to be given again. References in them are kept, and so are the keys of a dict that holds nothing
+else. Damaged or truncated journal files are refused with instructions for recovery.
 `MemoryJournal` does the same within one process, for tests. On the command line: `dagexec run …
 --journal FILE --run-id RUN`, `dagexec runs`, `dagexec show RUN`, and `dagexec resume RUN --tools
 … --answer ID=approve`, which asks for what is missing at a terminal.

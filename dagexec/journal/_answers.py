@@ -8,8 +8,8 @@ from typing import Any, Final, cast, final
 from dagexec._core.nested import InnerAnswers, Wait, answers_by_wait, waits_in
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._core.plan import Call
-from dagexec._core.refs import references
-from dagexec._core.secrets import SHOWN
+from dagexec._core.refs import encode
+from dagexec._core.secrets import SHOWN, is_marked, is_written, without
 from dagexec._errors import DagexecError, Denied
 from dagexec._tools.tool import Tool
 from dagexec.journal._records import answer_body, answer_of, canonical
@@ -253,20 +253,25 @@ def _check_edit(call: Call, tool: Tool[..., Any], answer: Edit) -> None:
 
 
 def secret_call(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
-    """Return a call as a dict without its secret arguments; a reference is no secret."""
+    """Return a call as a dict without what is written in its secret arguments.
+
+    A reference is no secret: of an argument that holds any, they are kept, and nothing else.
+    """
     body = call.to_dict()
     for name in secret:
-        value = body["args"].get(name)
-        if value is not None and not any(ref in _held(call, name) for ref in call.refs):
-            body["args"][name] = SECRET
+        if call.args.get(name) is not None:
+            body["args"][name] = encode(without(call.args[name], SECRET))
     return body
 
 
-def _held(call: Call, name: str) -> list[Any]:
-    return list(references(call.args[name]))
+def written_secrets(call: Call, secret: tuple[str, ...]) -> list[str]:
+    """Return the secret arguments of a call in which something is written."""
+    return [name for name in secret if is_written(call.args.get(name))]
 
 
 def missing_secrets(call: Call, given: Given | None) -> list[str]:
     """Return the arguments of a call that were left out of the journal, and are still missing."""
     edit = given.edit if given is not None and given.edit else {}
-    return [name for name, value in call.args.items() if value == SECRET and name not in edit]
+    return [
+        name for name, value in call.args.items() if name not in edit and is_marked(value, SECRET)
+    ]
