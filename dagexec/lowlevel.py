@@ -32,7 +32,7 @@ from dagexec._core.events import Abandoned, Blocked, Progress, Retrying, Waiting
 from dagexec._core.identical import Identical, shared, speaks_for_all
 from dagexec._core.json_form import as_text
 from dagexec._core.media import as_media, parts_of
-from dagexec._core.names import kind_of
+from dagexec._core.names import checked_id, kind_of
 from dagexec._core.nested import shown_question
 from dagexec._core.outcome_json import outcome_body
 from dagexec._core.paths import follow
@@ -112,6 +112,7 @@ __all__ = [
     "as_text",
     "as_tools",
     "check_answer",
+    "checked_id",
     "current_id",
     "explained",
     "follow",

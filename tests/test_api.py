@@ -91,6 +91,7 @@ LOWLEVEL = [
     "as_text",
     "as_tools",
     "check_answer",
+    "checked_id",
     "current_id",
     "explained",
     "follow",

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Final, final
 
+from dagexec._errors import DagexecError
+
 LONGEST: Final = 60  # characters of one name that are shown or compared: difflib is quadratic in it
 _CANDIDATES: Final = 1000  # names that one wrong name is compared with
 _VOWELS: Final = frozenset("aeiouAEIOU")
@@ -26,6 +28,21 @@ def kind_of(value: object) -> str:
     """Return the name of a value's class with its article: `a dict`, `an int`."""
     name = type(value).__name__
     return f"{'an' if name[:1] in _VOWELS else 'a'} {name}"
+
+
+def checked_id(run_id: object) -> str:
+    """Return what names a run; raise DagexecError if it is no text."""
+    if isinstance(run_id, str):
+        return run_id
+    number = hasattr(run_id, "__int__")  # a UUID has it, too
+    hint = f", {cut(str(run_id))!r}" if number else ""
+    msg = f"run_id={run_id!r:.80} is no id of a run: give a text{hint}"
+    raise DagexecError(msg)
+
+
+def given_id(run_id: str | None) -> str | None:
+    """Return what names a run, None if it is to be named; raise DagexecError for anything else."""
+    return None if run_id is None else checked_id(run_id)
 
 
 def some(names: Collection[str], most: int) -> str:

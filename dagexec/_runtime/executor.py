@@ -30,6 +30,7 @@ from dagexec._concurrency.restart import Restart
 from dagexec._concurrency.services import Service, checked_service
 from dagexec._concurrency.slots import UNLIMITED, Slots
 from dagexec._concurrency.threads import enclosing_thread_call, in_place
+from dagexec._core.names import given_id
 from dagexec._core.nested import answers_for
 from dagexec._core.plan import Call, Plan
 from dagexec._core.report import Report
@@ -215,7 +216,7 @@ class Executor:
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable | Live):
-            return cast("Report", link.run(as_plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), given_id(run_id)))
         return await _report_of(self._new_run(plan, run_id))
 
     def run_sync(self, plan: Runnable, *, run_id: str | None = None) -> Report:
@@ -227,7 +228,7 @@ class Executor:
         """
         link = self._elsewhere()
         if link is not None and not isinstance(plan, AsyncIterable | Live):
-            return cast("Report", link.run(as_plan(plan), run_id))
+            return cast("Report", link.run(as_plan(plan), given_id(run_id)))
         thread = enclosing_thread_call()
         if thread is not None:
             return thread.run_in_loop(lambda: self.run(plan, run_id=run_id))
@@ -417,7 +418,7 @@ class Executor:
             plan = plan.live(self.tools)
         if not isinstance(plan, AsyncIterable):
             plan = as_plan(plan)
-        name, recorder, log = run_id, None, None
+        name, recorder, log = given_id(run_id), None, None
         if self.journal is not None and (run_id is not None or not inside_a_call()):
             name = os.urandom(16).hex() if name is None else name
             recorder = self._recorder(name, inner=list(answers_for(inner_answers(), name)))

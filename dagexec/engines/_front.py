@@ -27,6 +27,7 @@ from dagexec.engines._program import RunProgram
 from dagexec.lowlevel import (
     answer_entry,
     check_answer,
+    checked_id,
     current_id,
     order_conflicts,
     outcome_body,
@@ -279,9 +280,7 @@ def asyncio_only(service: str, engine: str) -> None:
 
 def check_asked(run_id: object, answers: object = None) -> None:
     """Raise DagexecError for what is no id of a run, and for what is no answers by call id."""
-    if not isinstance(run_id, str):
-        msg = f"run_id={run_id!r:.80} is no id of a run: give the text that run() was given"
-        raise DagexecError(msg)
+    checked_id(run_id)
     if answers is not None and not isinstance(answers, Mapping):
         kind = type(answers).__name__
         msg = f"resume() takes answers by call id, {{call_id: Approve()}}, not a {kind}"

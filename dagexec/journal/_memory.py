@@ -10,6 +10,7 @@ from weakref import ref
 from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
+from dagexec._core.names import checked_id
 from dagexec._core.wrong_names import explained
 from dagexec._errors import JournalError, RunOwned
 from dagexec.journal._base import OnDurable, Record, RunInfo, Session, unknown_run
@@ -39,7 +40,7 @@ class MemoryJournal:
 
     async def claim(self, run_id: str, first: Record | None = None) -> Session:
         """Become the owner of a run, or begin it with `first`."""
-        run = self._runs.get(run_id)
+        run = self._runs.get(checked_id(run_id))
         new = run is None
         if run is None:
             if first is None:
@@ -60,7 +61,7 @@ class MemoryJournal:
 
     async def read(self, run_id: str) -> Sequence[Record]:
         """Return the records of a run."""
-        run = self._runs.get(run_id)
+        run = self._runs.get(checked_id(run_id))
         if run is None:
             raise JournalError(unknown_run(run_id, "the journal", known=[*self._runs]))
         return run.read(self.types)

@@ -20,6 +20,7 @@ from anyio.lowlevel import current_token
 
 from dagexec._concurrency import forks
 from dagexec._concurrency.loops import call_soon, in_event_loop
+from dagexec._core.names import checked_id
 from dagexec._core.wrong_names import explained
 from dagexec._errors import JournalError
 from dagexec.journal._base import OnDurable, Record, RunInfo, Session
@@ -84,10 +85,11 @@ class SqliteJournal:
 
     async def claim(self, run_id: str, first: Record | None = None) -> Session:
         """Become the one owner of a run; with `first`, begin it if there is no such run."""
+        name = checked_id(run_id)
         native: Any = current_token().native_token
 
         def work(thread: Writer) -> _SqliteSession:
-            session = _SqliteSession(thread.claim(run_id, first), thread, native)
+            session = _SqliteSession(thread.claim(name, first), thread, native)
             # Before the thread looks for work that is left.
             thread.hold(session)
             return session
@@ -96,7 +98,8 @@ class SqliteJournal:
 
     async def read(self, run_id: str) -> Sequence[Record]:
         """Return the records of a run without owning it."""
-        return await self._do(lambda thread: thread.store().read(run_id))
+        name = checked_id(run_id)
+        return await self._do(lambda thread: thread.store().read(name))
 
     async def runs(self) -> Sequence[RunInfo]:
         """Return a line about each run, oldest first."""
@@ -104,7 +107,8 @@ class SqliteJournal:
 
     async def forget(self, run_id: str) -> None:
         """Delete a run and its values; raise RunOwned while it is being driven."""
-        await self._do(lambda thread: thread.store().forget(run_id))
+        name = checked_id(run_id)
+        await self._do(lambda thread: thread.store().forget(name))
 
     def close(self) -> None:
         """Close the file now, when no run is open; it would be closed a second later anyway.

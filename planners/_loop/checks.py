@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from dagexec import DagexecError, Executor
-from dagexec.lowlevel import kind_of
+from dagexec.lowlevel import checked_id, kind_of
 from planners._core.planner import Planner
 
 _RESERVED: Final = frozenset({"model", "messages", "input", "stream", "system", "instructions"})
 
 
-def check(planner: Planner, executor: Executor, max_turns: int, options: dict[str, Any]) -> None:
+def check(
+    planner: Planner, executor: Executor, max_turns: int, run_id: str, options: dict[str, Any]
+) -> None:
     """Raise DagexecError for what cannot be, with the way to mend it."""
     wanted = (("planner", planner, Planner, "a"), ("executor", executor, Executor, "an"))
     for name, given, kind, article in wanted:
@@ -21,6 +23,7 @@ def check(planner: Planner, executor: Executor, max_turns: int, options: dict[st
     number: object = max_turns
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise DagexecError(f"max_turns is a number of replies, at least 1, not {max_turns!r}")
+    checked_id(run_id or "")
     if wrong := sorted(_RESERVED.intersection(options)):
         raise DagexecError(f"solve() makes {', '.join(wrong)} itself; see its arguments")
     _check_tools(options)

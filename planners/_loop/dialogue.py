@@ -11,6 +11,7 @@ from uuid import uuid4
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dagexec import DagexecError, Report
+from dagexec.lowlevel import checked_id
 from planners._core.call_log import CallLog, CallRecord, RawCall
 from planners._core.planner import Planner
 
@@ -45,7 +46,7 @@ class Dialogue:
         self.messages: list[Any] = list(messages)
         self.reports: list[Report] = []
         self.system = system
-        self.id = id or uuid4().hex
+        self.id = checked_id(id or "") or uuid4().hex
         self.turns = 0
         # What the next request must have because of the last reply.
         self.carried: dict[str, Any] = {}

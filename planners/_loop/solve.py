@@ -116,7 +116,7 @@ async def solve(
     breaks off (its `report` holds what was done), or where the executor lacks a tool of the
     planner's.
     """
-    check(planner, executor, max_turns, options)
+    check(planner, executor, max_turns, run_id, options)
     output = _output_of(output_type)
     if conversation is None:
         conversation = Dialogue(planner, system=system, id=run_id)

@@ -232,10 +232,10 @@ class TemporalEngine:
         is too large, and for a run that was terminated.
         """
         runs = self._opened()
+        check_asked("" if run_id is None else run_id)
         program = self._front.program_of(plan)
         calls = self._front.calls_of(plan) if program is None else []
         name = uuid4().hex if run_id is None else run_id
-        check_asked(name)
         return await runs.run(name, calls, program)
 
     async def resume(self, run_id: str, answers: Mapping[str, object] | None = None) -> Report:
