@@ -101,11 +101,12 @@ class Capacities:
             if not each.granted(each):
                 del self.held[each]
 
-    def withdraw(self, run_id: str) -> None:
-        """Forget the parked calls of a run that has ended."""
-        for each in tuple(self._parked):
-            if each.run_id == run_id:
-                del self._parked[each]
+    def withdraw(self, hold: Hold) -> None:
+        """Forget a parked call whose run has ended.
+
+        Not by the id of its run: an engine runs each call of one as a run of its own.
+        """
+        self._parked.pop(hold, None)
 
     def _fits(self, hold: Hold) -> bool:
         return all(

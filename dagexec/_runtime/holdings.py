@@ -18,7 +18,7 @@ from dagexec._tools.tool import Tool
 class Holdings:
     """The resources that calls of one run hold."""
 
-    __slots__ = ("_capacities", "_kept", "_run", "held")
+    __slots__ = ("_capacities", "_kept", "_parked", "_run", "held")
 
     def __init__(self, run: RunState, capacities: Capacities) -> None:
         """Start with nothing held."""
@@ -26,6 +26,8 @@ class Holdings:
         self._capacities = capacities
         # By call; a call that was granted what it waited for has it before it starts.
         self.held: dict[str, Hold] = {}
+        # What calls of this run wait for.
+        self._parked: dict[Hold, None] = {}
         # Calls whose threads were left behind, and go on using what they hold.
         self._kept: set[str] = set()
 
@@ -38,6 +40,7 @@ class Holdings:
             return True
 
         def granted(hold: Hold) -> bool:
+            del self._parked[hold]
             if lane.is_over() or lane.group is None:
                 return False
             self.held[call.id] = hold
@@ -49,6 +52,7 @@ class Holdings:
         above = self._capacities.held_by(names)
         hold = Hold(call.id, tool.name, self._run.run_id, tool.uses, above, granted)
         if not self._capacities.take(hold):
+            self._parked[hold] = None
             return False
         self.held[call.id] = hold
         return True
@@ -77,6 +81,7 @@ class Holdings:
 
     def end(self) -> None:
         """End with the run; a call that got what it waited for and never began gives it back."""
-        self._capacities.withdraw(self._run.run_id)
+        for hold in self._parked:
+            self._capacities.withdraw(hold)
         for name in tuple(self.held):
             self.give(name)

@@ -128,6 +128,29 @@ async def test_two_runs_share_them():
     assert meter.peak == {"x": 1}
 
 
+async def test_the_end_of_a_run_forgets_nobody_else():
+    """Engines run each call of a run as a run of its own, under one id."""
+    meter = Meter()
+    tools = [user(meter, "gpu", {"gpu": 1}), user(meter, "free", {})]
+    executor = Executor(tools, capacities={"gpu": 1}, timeouts=Timeouts(workflow=5))
+    reports = {}
+
+    async def run(name, tool, seconds):
+        reports[name] = await executor.run([Call(name, tool, {"seconds": seconds})], run_id="r")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, "a", "gpu", 2)
+        await anyio.sleep(0.1)
+        group.start_soon(run, "b", "gpu", 1)
+        await anyio.sleep(0.1)
+        group.start_soon(run, "c", "free", 1)
+    assert {name: report[name].status for name, report in reports.items()} == {
+        **dict.fromkeys("abc", "done")
+    }
+    assert reports["b"].elapsed == pytest.approx(2.9)
+    free(executor)
+
+
 async def test_a_nested_call_that_would_wait_for_its_own_parent_is_refused():
     """With the names of both; the run ends."""
     meter = Meter()
