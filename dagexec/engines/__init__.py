@@ -184,6 +184,10 @@ spec:
 - Scale by processor time, or by what waits for workers (see below).
 - A worker needs no port and no readiness probe. One whose event loop hangs is found by the others. For
   a liveness probe let a task of `main` touch a file every few seconds.
+- An async tool that blocks the event loop (`requests.get`, `time.sleep`) holds back all calls of its
+  worker, and their signs of life. On Temporal a thread gives these in its place, for up to four leases
+  (a minute). After that, or after one lease if the client has a codec, writes that had begun are in
+  doubt, the rest runs again, and the log names the call that blocked: make such a tool a plain `def`.
 - DBOS works where PostgreSQL is reached directly, or through a pool in session mode.
 - Tools have to be the same in all workers of a name. During a rolling update a worker may get a call of
   a tool that it does not have (see the table above), and a call with a parameter, or a value of a class,

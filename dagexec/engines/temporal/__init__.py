@@ -101,6 +101,7 @@ call whose arguments or value are more than 1.9 MB (compressed) has failed, and 
 | a process dies | a journal's run is continued by hand or sweep | others go on by themselves |
 | who is dead | nobody was heard of for 15 s | the same: `lease=` |
 | a worker only seemed dead | - | its writes are in doubt, and what it says later is not heard |
+| a tool blocks the loop | all waits for it | the same; after four leases the worker is dead |
 | programs | found calls are recorded | whoever decides interprets them; decisions are recorded |
 | stopping calls elsewhere | at once | a deadline at once; a failure or `cancel` within a beat |
 | a call that does not stop | holds the run, and is named | after 10 s the run ends without it |

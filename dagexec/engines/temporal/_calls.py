@@ -29,6 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dagexec import BadReference, CallError, Executor, Failed, JournalError, RunOwned
 from dagexec.engines._one import Assignment, Attempt
+from dagexec.engines.temporal._pulse import Pulse
 from dagexec.engines.temporal._traces import hand_on, name_span
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import CALL, LEFT, NO_TOOL, PAYLOAD, Packed, dump, pack, unpack
@@ -61,12 +62,15 @@ Heard: TypeAlias = "Callable[[Exception | None], None]"
 class Calls:
     """The calls that this process runs."""
 
-    def __init__(self, client: Client, executor: Executor, values: Values, beat: float) -> None:
+    def __init__(
+        self, client: Client, executor: Executor, values: Values, beat: float, pulse: Pulse
+    ) -> None:
         """Tools see the context in which the engine was opened, not Temporal's."""
         self._client = client
         self._executor = executor
         self._values = values
         self._beat = beat
+        self._pulse = pulse
         self._context = copy_context()
         self._arrivals = _Arrivals()
         # Tasks that write intents; held, so that none is collected while it does.
@@ -84,10 +88,11 @@ class Calls:
             raise _elsewhere(work, body.get("marks", []))
         begun = _Begun(self._client, tool.effect.reruns, body.get("marks", []))
         if self._arrivals.may_be_late() and not await begun.is_this_ones():
-            raise _given_away()
+            raise self._given_away()
         beating = asyncio.create_task(begun.keep_beating(self._beat))
         try:
-            return await self._run(body, begun, clock)
+            with self._pulse.kept_alive(begun.beat_if_begun):
+                return await self._run(body, begun, clock)
         finally:
             beating.cancel()
 
@@ -137,7 +142,7 @@ class Calls:
         if details.worker_shutdown:
             raise begun.left() or asyncio.CancelledError
         if details.not_found:
-            raise _given_away() from None
+            raise self._given_away() from None
         if details.timed_out:
             raise asyncio.CancelledError
         if details.cancel_requested:
@@ -145,6 +150,16 @@ class Calls:
                 attempt.stop(None)
         elif not details.paused or details.reset:
             raise asyncio.CancelledError
+
+    def _given_away(self) -> ApplicationError:
+        """Return what ends a call that is not this worker's any more; only the log hears of it."""
+        why = "nothing was heard of this one for the lease, or its run has ended"
+        if blocked := self._pulse.blocked:
+            why = f"the event loop of this one was blocked for {blocked:.0f} s, which held back its"
+            why += " signs of life; await an async library, or make the tool a plain `def`"
+        call = activity.info().activity_id.rpartition("#")[0]
+        _log.warning("call %r is not this worker's any more: %s", call, why)
+        return ApplicationError(why, category=ApplicationErrorCategory.BENIGN)
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         context = self._context.copy()
@@ -301,6 +316,11 @@ class _Begun:
         self._is_settled = self._has_begun
         self._context.copy().run(activity.heartbeat, *self.marks)
 
+    def beat_if_begun(self) -> None:
+        """Give a sign of life in the place of an event loop that is blocked, in another thread."""
+        if self.reruns or self._has_begun:
+            self._context.copy().run(activity.heartbeat, *self.marks)
+
     async def intend(self, mark: str, done: Heard) -> None:
         """Write that the call begins; tell `done` when the server has it, or why it must not."""
         if self.reruns:
@@ -348,14 +368,6 @@ def _elsewhere(work: dict[str, Any], marks: list[str]) -> ApplicationError:
         next_retry_delay=timedelta(seconds=pause),
         category=ApplicationErrorCategory.BENIGN,  # else the library logs where it was raised
     )
-
-
-def _given_away() -> ApplicationError:
-    """Return what ends a call here that is not this worker's any more; only the log hears of it."""
-    why = "nothing was heard of this one for the lease, or its run has ended"
-    call = activity.info().activity_id.rpartition("#")[0]
-    _log.warning("call %r is not this worker's any more: %s", call, why)
-    return ApplicationError(why, category=ApplicationErrorCategory.BENIGN)
 
 
 def _clock() -> Callable[[], float]:

@@ -150,6 +150,7 @@ class TemporalEngine:
             front=self._front,
             queues=queues_served(specs, tuple(serves)),
             values=values,
+            lease=float(lease),
             beat=float(beat),
             grace=float(grace),
             calls=calls,

@@ -27,6 +27,7 @@ from dagexec import DagexecError, Executor
 from dagexec.engines._front import Front
 from dagexec.engines.temporal._calls import Calls
 from dagexec.engines.temporal._interpreter import Interpreter
+from dagexec.engines.temporal._pulse import Pulse
 from dagexec.engines.temporal._queues import QueueSpec
 from dagexec.engines.temporal._values import Values
 from dagexec.engines.temporal._wire import queue_of
@@ -61,6 +62,7 @@ class Setting:
     front: Front
     queues: tuple[QueueSpec, ...]
     values: Values
+    lease: float
     beat: float
     grace: float
     calls: bool
@@ -80,6 +82,7 @@ class Process:
         self.loop = asyncio.get_running_loop()
         # Those that work, by the task that lets them.
         self._workers: dict[asyncio.Task[None], Worker] = {}
+        self._pulse = Pulse(setting.lease)
 
     async def open(self) -> Client:
         """Connect, and begin to work; raises DagexecError if the server cannot be reached."""
@@ -99,6 +102,8 @@ class Process:
         for worker, part in made:
             task = asyncio.create_task(self._run(worker, client, part))
             self._workers[task] = worker
+        if self._setting.calls:
+            self._pulse.start(beats=_is_free_of_loops(client))
         return client
 
     async def close(self) -> None:
@@ -106,8 +111,11 @@ class Process:
         workers, self._workers = self._workers, {}
         tasks = [*workers]
         tasks += [asyncio.create_task(worker.shutdown()) for worker in workers.values()]
-        if tasks:
-            await asyncio.wait(tasks)
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            self._pulse.close()
 
     async def _run(self, worker: Worker, client: Client, part: _Part) -> None:
         """Let a worker work; one that its library ended, after a while, has a successor."""
@@ -127,7 +135,7 @@ class Process:
 
     def _parts(self, client: Client) -> list[_Part]:
         setting = self._setting
-        body = Calls(client, setting.executor, setting.values, setting.beat)
+        body = Calls(client, setting.executor, setting.values, setting.beat, self._pulse)
         mind = Interpreter(setting.front, setting.values, setting.cached)
         parts: list[_Part] = []
         for queue in setting.queues:
@@ -199,6 +207,12 @@ class Process:
                 msg = f"Temporal cannot be asked: {error}"
                 raise DagexecError(msg) from None
             # Whoever may run workflows need not be allowed to look at their namespace.
+
+
+def _is_free_of_loops(client: Client) -> bool:
+    """Whether heartbeats can be written in any event loop: a codec may be at home in one."""
+    converter = client.data_converter
+    return converter.payload_codec is None and converter.external_storage is None
 
 
 def _quiet() -> None:

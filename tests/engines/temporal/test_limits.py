@@ -599,21 +599,10 @@ class TestOperators:
 
 async def test_a_client_of_ones_own(address, name):
     """With a codec that hides everything: no argument, value or summary stands in the history."""
-    from temporalio.api.common.v1 import Payload
     from temporalio.client import Client
-    from temporalio.converter import DataConverter, PayloadCodec
+    from temporalio.converter import DataConverter
 
-    class Hiding(PayloadCodec):
-        async def encode(self, payloads: Any) -> list[Payload]:
-            hide = bytes.maketrans(bytes(range(256)), bytes(range(255, -1, -1)))
-            return [
-                Payload(metadata={"encoding": b"h"}, data=each.SerializeToString().translate(hide))
-                for each in payloads
-            ]
-
-        async def decode(self, payloads: Any) -> list[Payload]:
-            hide = bytes.maketrans(bytes(range(256)), bytes(range(255, -1, -1)))
-            return [Payload.FromString(each.data.translate(hide)) for each in payloads]
+    from tests.engines.temporal.codec import Hiding
 
     converter = DataConverter(payload_codec=Hiding())
     client = await Client.connect(address, data_converter=converter)
