@@ -293,23 +293,23 @@ class _Begun:
                 self._beat()
                 continue
             async with self._turn:
-                if not self._has_begun:
-                    await self._sign()
+                if self._has_begun:
+                    continue
+                gone = await self._sign()
+                if gone or time.monotonic() - self._told > self._lease / 2:
+                    self._beat()  # the library hears of it, too, and cancels a call that is gone
 
-    async def _sign(self) -> None:
-        """Give a sign of life of a write that has not begun."""
+    async def _sign(self) -> bool:
+        """Give a sign of life of a write that has not begun; return whether it is to end."""
         try:
             await self._handle.heartbeat(*self.marks)
         except AsyncActivityCancelledError as error:
-            if error.details is None or not error.details.paused:
-                self._beat()  # the library hears of it, too, and cancels the call
+            return error.details is None or not error.details.paused
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                self._beat()
+            return error.status is RPCStatusCode.NOT_FOUND
         except Exception:  # noqa: BLE001 - an interceptor, or a codec, is a user's code
             _log.warning("a call could not say that its worker is alive", exc_info=True)
-        if time.monotonic() - self._told > self._lease / 2:
-            self._beat()
+        return False
 
     def _beat(self) -> None:
         self._told = time.monotonic()
@@ -328,8 +328,9 @@ class _Begun:
             done(None)  # it may run again, so nobody has to know first
             return
         async with self._turn:
-            if not self._is_settled:
-                await asyncio.sleep(self._told + _ARRIVED - time.monotonic())
+            while not self._is_settled and (left := self._told + _ARRIVED - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, self._lease / 4))
+                await self._sign()  # it may take longer than the lease
             self.marks.append(mark)
             self._has_begun = True
             refusal = await self._written()
