@@ -40,6 +40,15 @@ _RECESS: Final = 10.0
 # Seconds that connecting may take.
 _CONNECT: Final = 10
 
+# A server that is gone without a word must not keep anybody waiting.
+ALIVE: Final[dict[str, Any]] = {
+    "connect_timeout": _CONNECT,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": int(LEASE * 1000),
+}
+
 _LOCK: Final = "hashtextextended('dagexec:' || %s, 0)"
 _NOW: Final = "select extract(epoch from clock_timestamp())::float8"
 
@@ -247,16 +256,7 @@ class Database:
 
     async def connected(self) -> AsyncConnection[Any]:
         """Return a new connection; raises psycopg.OperationalError."""
-        # The other way round: a server that is gone without a word must not keep anybody waiting.
-        return await AsyncConnection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_CONNECT,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-            tcp_user_timeout=int(LEASE * 1000),
-        )
+        return await AsyncConnection.connect(self._url, autocommit=True, **ALIVE)
 
     async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Ask, and ask again as long as the database cannot be reached."""

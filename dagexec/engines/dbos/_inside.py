@@ -1,18 +1,71 @@
 """What the engine takes from inside of DBOS, and does without where a DBOS has it no more.
 
 Each is for speed alone. Without them calls go by the queues, which DBOS looks into from time to
-time: slower, and as safe. That is said once.
+time, and pauses are longer where the database is away: slower, and as safe. That is said once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, Final
+import time
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Final, final
 
 _log: Final = logging.getLogger("dagexec")
 # What was said to be missing; it stays so for the life of the process.
 _said: Final[dict[str, None]] = {}
+# Seconds that DBOS's threads pause at the longest between two tries to reach the database. By
+# themselves it is up to a minute and a half, in which nothing goes on though it may be back.
+_PAUSE: Final = 5.0
+# And in an engine that has ended: not so short that a thread which only looks would be busy.
+_ENDED: Final = 0.05
+
+
+@final
+class Tries:
+    """The tries of DBOS's threads to reach a database that is away, and the pauses in between.
+
+    It tries for ever, in threads that an interpreter waits for at its end.
+    """
+
+    def __init__(self) -> None:
+        """Leave DBOS as it is."""
+        self._over = threading.Event()
+        self._module: Any = None
+
+    def attach(self) -> None:
+        """Take the place of the clock in DBOS's module of its tables."""
+        module: Any = None
+        with suppress(ImportError):
+            module = import_module("dbos._sys_db")
+        if getattr(module, "time", None) is time:
+            self._module = module
+            self._module.time = self
+        else:
+            _say("end its tries to reach the database", "a process waits for it at its end")
+
+    def end(self) -> None:
+        """Let each try be the last one, and pause no more."""
+        tables: Any = getattr(_instance(), "_sys_db_field", None)
+        if hasattr(tables, "_retry_connection_errors"):
+            tables._retry_connection_errors = False  # noqa: SLF001
+        self._over.set()
+
+    def detach(self) -> None:
+        """Give DBOS its clock back."""
+        if self._module is not None:
+            self._module.time = time
+
+    def sleep(self, seconds: float) -> None:
+        """Pause, but not for long."""
+        if self._over.wait(min(seconds, _PAUSE)):
+            time.sleep(min(seconds, _ENDED))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else DBOS uses of the clock."""
+        return getattr(time, name)
 
 
 def active() -> Any:
@@ -53,7 +106,7 @@ def _instance() -> Any:
     return _get_dbos_instance()
 
 
-def _say(what: str) -> None:
+def _say(what: str, then: str = "calls go by queues, more slowly") -> None:
     if what not in _said:
         _said[what] = None
-        _log.warning("this DBOS has no way to %s: calls go by queues, more slowly", what)
+        _log.warning("this DBOS has no way to %s: %s", what, then)

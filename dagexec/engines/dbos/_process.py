@@ -27,8 +27,9 @@ from dagexec import DagexecError, Executor
 from dagexec.engines._drive import Drive
 from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._calls import Calls
-from dagexec.engines.dbos._database import Database, unreachable
+from dagexec.engines.dbos._database import ALIVE, Database, unreachable
 from dagexec.engines.dbos._here import Here
+from dagexec.engines.dbos._inside import Tries
 from dagexec.engines.dbos._queued import Queued
 from dagexec.engines.dbos._queues import QueueSpec
 from dagexec.engines.dbos._rounds import Rounds
@@ -84,6 +85,7 @@ class Process:
         # DBOS wants a version's name to be one application's alone.
         self._version = f"{FORMAT}:{setting.name}"
         self.database = Database(self._url, executor_id, setting.name, self._version)
+        self._tries = Tries()
         self._tasks: list[asyncio.Task[None]] = []
         # What somebody asked for, and waits for.
         self._asked: dict[asyncio.Task[Any], None] = {}
@@ -174,6 +176,7 @@ class Process:
             await self._destroy()
             raise
         self._bell.attach()
+        self._tries.attach()
         news = self.site.news
         self._tasks = [
             asyncio.create_task(each) for each in (self._beat(), news.listen(), news.tell())
@@ -206,6 +209,7 @@ class Process:
             "name": self._setting.name,
             "system_database_url": self._url,
             "sys_db_pool_size": self._setting.connections,
+            "db_engine_kwargs": {"connect_args": {"application_name": "dagexec", **ALIVE}},
             "application_version": self._version,
             "executor_id": self._executor_id,
             # All values are texts of dagexec's own; nothing from the database is ever unpickled.
@@ -298,8 +302,14 @@ class Process:
     async def _destroy(self) -> None:
         # DBOS made its own pool of threads the one of this loop, and ends it now.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
-        with contextlib.suppress(dbos_error.DBOSException):
-            await asyncio.to_thread(DBOS.destroy)
+        # What runs here was cancelled, but not its threads: where the database is away they would
+        # keep the process for as long as it is.
+        self._tries.end()
+        try:
+            with contextlib.suppress(dbos_error.DBOSException):
+                await asyncio.to_thread(DBOS.destroy)
+        finally:
+            self._tries.detach()
 
 
 def _recover(dead: list[str]) -> Any:
