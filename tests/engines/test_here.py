@@ -74,9 +74,39 @@ class Round:
         if self.seconds is not None:
             asyncio.get_running_loop().call_later(self.seconds, end)
 
-    def give_away(self, calls: Sequence[Held], _queued: Queued) -> None:
+    def give_away(self, calls: Sequence[Held], _queued: Queued) -> asyncio.Task[None]:
         now = asyncio.get_running_loop().time()
-        self.given.append((now, [each.name for each in calls]))
+        names = [each.name for each in calls]
+        self.given.append((now, names))
+        assert self.here is not None
+        return asyncio.create_task(cast("Others", self.here.site.database).put(names))
+
+
+class Others:
+    """The queue, and workers with so many idle places who take from it and never end anything."""
+
+    def __init__(self, idle: int) -> None:
+        self.idle = idle
+        # Whether each was begun.
+        self.calls: dict[str, bool] = {}
+        self.rung = 0
+        self.expected = 0
+
+    async def put(self, names: Sequence[str]) -> None:
+        await asyncio.sleep(0.01)
+        for name in names:
+            self.calls[name] = self.idle > 0
+            self.idle -= self.calls[name]
+
+    async def begun(self, names: Sequence[str]) -> dict[str, bool]:
+        return {each: self.calls[each] for each in names if each in self.calls}
+
+    def ring(self, queue: str) -> None:
+        assert queue == "q"
+        self.rung += 1
+
+    def expect_more(self) -> None:
+        self.expected += 1
 
 
 @tool(effect="read")
@@ -91,8 +121,12 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
     return made
 
 
-def here_of(places: float) -> Here:
-    site = cast("Site", SimpleNamespace(closing=False))
+def here_of(places: float, idle: int = 0) -> Here:
+    others = Others(idle)
+    made = SimpleNamespace(
+        closing=False, database=others, bell=others, start=asyncio.create_task, leave=list
+    )
+    site = cast("Site", made)
     return Here(site, Executor([known]), cast("Queued", None), "q", places)
 
 
@@ -119,17 +153,64 @@ async def test_quick_calls_wait_for_a_place(places):
 
 
 async def test_slow_calls_go_into_the_queue_soon(places):
-    """All that found no place, once; what runs goes on running here."""
+    """As many as there are places; where nobody takes them the others wait for a place here."""
     began = asyncio.get_running_loop().time()
-    here, own, other = here_of(20), Round(5.0), Round(None)
-    hold(here, own, *names(50))
+    here, own, other = here_of(20), Round(0.5), Round(None)
+    hold(here, own, *names(70))
     hold(here, other, "other")
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.45)
     ((when, given),) = own.given
-    assert given == names(50)[20:]
+    assert given == names(70)[20:40]
     assert 0.05 <= when - began <= 0.2
-    assert [each for _, each in other.given] == [["other"]]
-    assert len(places.taken) == 20
+    await asyncio.sleep(0.45)
+    assert own.began == names(20) + names(70)[40:60]
+    await asyncio.sleep(0.2)
+    assert own.began == names(20) + names(70)[40:]
+    assert other.began == ["other"]
+    assert len(own.given) == 1
+    assert here.site.bell.expected == 1
+
+
+async def test_idle_workers_get_all_that_they_can_take(places):
+    """However many there are, in a few looks; then the queue holds twice as much again."""
+    began = asyncio.get_running_loop().time()
+    here, own = here_of(10, idle=200), Round(None)
+    hold(here, own, *names(2000))
+    await asyncio.sleep(3)
+    given = sum(len(each) for _, each in own.given)
+    assert given == 10 + 3 * 200
+    first = [when for when, _ in own.given]
+    assert len(first) <= 6
+    assert first[-1] - began <= 0.6
+    assert [each for _, some in own.given for each in some] == names(2000)[10 : 10 + given]
+
+
+async def test_what_nobody_takes_gets_a_place_here(places):
+    """Each of those that are in the queue for a second, though others are held."""
+    here, own = here_of(5), Round(0.5)
+    hold(here, own, *names(200))
+    await asyncio.sleep(1.4)
+    others = cast("Others", here.site.database)
+    assert (others.rung, len(own.began)) == (0, 15)
+    await asyncio.sleep(0.13)
+    assert (others.rung, len(own.began)) == (5, 15)
+    assert places.taken == {}
+    await asyncio.sleep(0.15)
+    assert len(places.taken) == 5  # nobody took any: they are not idle for long
+
+
+async def test_a_look_that_fails(places, monkeypatch):
+    """The next one does what it should have done."""
+    here, own = here_of(5, idle=100), Round(None)
+    others = cast("Others", here.site.database)
+    hold(here, own, *names(50))
+    await asyncio.sleep(0.12)
+    with monkeypatch.context() as patch:
+        patch.setattr(others, "begun", None)
+        await asyncio.sleep(0.5)
+    assert len(own.given) == 1
+    await asyncio.sleep(0.5)
+    assert len(own.given) > 1
 
 
 async def test_calls_that_become_slow(places):

@@ -48,9 +48,9 @@ them stands there, too.
 In a worker-only process call `await engine.work()`; run as many of them as you like. A process that
 works decides the runs that it is asked for. The runs of one that does not are decided by a worker,
 or by itself where no worker begins to within two seconds. A call begins at once in the process
-that decides its run, if that has a place for it, and waits for one while places become free faster
-than a queue would work. After a tenth of a second without that it goes into a queue, for whichever
-worker is free. Tools without limits share one queue; a `Limiter` becomes a queue of its own, whose
+that decides its run, if that has a place for it. Those that find none wait for one there; where
+places become free more slowly than a queue works, other workers get from a queue as many of them as
+they can take. Tools without limits share one queue; a `Limiter` becomes a queue of its own, whose
 cap and rate of calls count for all machines together. What a queue cannot count, such as tokens, is
 refused unless the limiter says how processes share it (`peers=`).
 

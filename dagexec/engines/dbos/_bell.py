@@ -51,6 +51,10 @@ class Bell:
         """Let no thread look into a queue any more, until DBOS is destroyed."""
         self._threads.silence()
 
+    def expect_more(self) -> None:
+        """Look into the common queue once places are free: there may be more than was taken."""
+        self._more = True
+
     def begin(self, *, many: bool) -> None:
         """Take note that a call begins here; `many` were put into the queue with it."""
         self._busy += 1

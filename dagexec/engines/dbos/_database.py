@@ -168,6 +168,16 @@ class Database:
         )
         return dict(rows)
 
+    async def begun(self, ids: Sequence[str]) -> dict[str, bool]:
+        """Return which of these wait in their queues (False), and which others have (True)."""
+        rows = await self._fetch(
+            "select workflow_uuid, status = 'PENDING' from dbos.workflow_status"
+            " where workflow_uuid = any(%s) and (status in ('ENQUEUED', 'DELAYED')"
+            " or status = 'PENDING' and executor_id <> %s)",
+            (list(ids), self.executor_id),
+        )
+        return dict(rows)
+
     async def known(self, ids: Sequence[str]) -> list[str]:
         """Return which of these workflows there are."""
         rows = await self._fetch(

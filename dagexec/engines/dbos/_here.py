@@ -5,18 +5,22 @@ next `wait` step of the round: one record for all that came together, and a call
 written. A process that lost its round can record no step of it, so it starts no write. Calls that
 were under way when the process died are begun again as workflows, which DBOS counts the deaths of.
 
-A process has places for so many calls of the common queue. Those that find none are held as long as
-places become free so fast that the way through the queue would cost more time than it saves; then
-they go into the queue, for whichever worker is free.
+A process has places for so many calls of the common queue. Those that find none are held, and begin
+here the moment that a place becomes free: the way through the queue takes longer. Where places
+become free more slowly than that, some go into the queue, for whichever worker is free: as many as
+there are places here, and twice as many more as others have begun. So idle workers get all that
+they can take, a few looks later, and where there are none nearly all calls begin here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, final
 
 from dagexec import Executor, RunOwned
@@ -30,11 +34,18 @@ from dagexec.engines.dbos._site import Site
 if TYPE_CHECKING:
     from dagexec.engines._one import Done
 
-# Seconds for which calls wait for a place here before they go into the queue. Each place that
+_log: Final = logging.getLogger("dagexec")
+
+# Seconds for which calls wait for a place here before the first go into the queue. Each place that
 # becomes free adds what the way through the queue would take at the least, up to a limit.
 _PATIENCE: Final = 0.1
 _BY_QUEUE: Final = 0.005
 _LONGEST: Final = 1.0
+# Seconds between two looks at what others have begun of it.
+_LOOK: Final = 0.05
+# Seconds after which a call that nobody has begun there gets one of the places here that become
+# free: others may have left older ones in the queue.
+_OLD: Final = 1.0
 # Characters of values that are recorded together; one that is larger is recorded alone.
 _RECORD: Final = 4_000_000
 # Seconds after which the start of a call that only looks is recorded. The outcome of one that has
@@ -71,6 +82,11 @@ class Here:
         self._until = 0.0
         self._owns: dict[Own, None] = {}
         self._timer: asyncio.Handle | None = None
+        # Those that went into the queue and that nobody has ended, as far as is known: since when.
+        self._given: dict[str, float] = {}
+        # How many of the places that become free are left to the queue, and whether one was.
+        self._left = 0
+        self._spared = False
 
     def takes(self, queue: str, tool: str) -> bool:
         """Whether calls of this queue can run here; of a tool that is not here they cannot."""
@@ -86,7 +102,7 @@ class Here:
     def drain(self) -> None:
         """Let nothing more begin here; what waits for a place goes into the queue."""
         self._places = 0
-        self._give_away()
+        self._give_away(len(self._held))
 
     def enter(self, own: Own) -> None:
         """Take note of a round."""
@@ -108,7 +124,12 @@ class Here:
     def freed(self) -> None:
         """Take note that a call has ended here."""
         self._until = min(self._until + _BY_QUEUE, asyncio.get_running_loop().time() + _LONGEST)
-        self._fill()
+        if self._left and self._held:
+            self._left -= 1
+            self._spared = True
+            self.site.bell.ring(self.queue)
+        else:
+            self._fill()
 
     def _fill(self) -> None:
         while self._held and not self.site.closing:
@@ -118,6 +139,8 @@ class Here:
                 break
             held = self._held.pop(name)
             held.own.start(held, release)
+            if self._given and not self._held:
+                self.site.bell.expect_more()
         if self._held and self._timer is None:
             # Not from now on: whoever launches many calls lets nobody else run.
             self._timer = asyncio.get_running_loop().call_soon(self._begin_to_wait)
@@ -138,23 +161,45 @@ class Here:
         return release
 
     def _look(self) -> None:
-        """Let what waits go into the queue if places become free too slowly."""
+        """Let some of what waits go into the queue if places become free too slowly."""
         loop = asyncio.get_running_loop()
         if self._held and self._until > loop.time():
             self._timer = loop.call_at(self._until, self._look)
-            return
-        self._timer = None
-        self._give_away()
-        # A call of the queue may have left a place.
-        self._fill()
+        elif self._held and not self.site.closing:
+            self.site.leave([self.site.start(self._share())])
+        else:
+            self._timer = None
 
-    def _give_away(self) -> None:
+    async def _share(self) -> None:
+        """Let so many go into the queue as others seem to take, and look again later."""
+        loop = asyncio.get_running_loop()
+        spared, self._spared = self._spared, False
+        try:
+            await self._share_with(loop.time() - _OLD)
+            if not spared:  # a call of the queue may have left a place
+                self._fill()
+        except Exception:  # noqa: BLE001 - the next look does what this one should have done
+            _log.debug("a look at what others have begun failed", exc_info=True)
+        finally:
+            self._timer = loop.call_later(_LOOK, self._look)
+
+    async def _share_with(self, old: float) -> None:
+        begun = await self.site.database.begun([*self._given]) if self._given else {}
+        self._given = {name: since for name, since in self._given.items() if name in begun}
+        left = [name for name, is_begun in begun.items() if not is_begun]
+        self._left = sum(self._given[name] < old for name in left)
+        more = int(self._places) + 2 * (len(begun) - len(left)) - len(left)
+        if giving := self._give_away(max(0, more)):
+            await asyncio.wait(giving)
+
+    def _give_away(self, count: int) -> list[asyncio.Task[Any]]:
+        now = asyncio.get_running_loop().time()
         by_round: dict[Own, list[Held]] = {}
-        for held in self._held.values():
+        for held in [*islice(self._held.values(), count)]:
+            del self._held[held.name]
+            self._given[held.name] = now
             by_round.setdefault(held.own, []).append(held)
-        self._held.clear()
-        for own, each in by_round.items():
-            own.give_away(each, self.queued)
+        return [own.give_away(each, self.queued) for own, each in by_round.items()]
 
 
 @final
@@ -225,8 +270,8 @@ class Own:
         self._site.ends.end(name, None)
         return True
 
-    def give_away(self, calls: Sequence[Held], queued: Queued) -> None:
-        """Put calls into the queue that found no place here."""
+    def give_away(self, calls: Sequence[Held], queued: Queued) -> asyncio.Task[Any]:
+        """Put calls into the queue that found no place here; return what does so."""
         task = self._site.start(
             queued.put([(each.name, self._here.queue, each.text) for each in calls])
         )
@@ -242,6 +287,7 @@ class Own:
             self._waiter.wake()
 
         task.add_done_callback(given)
+        return task
 
     async def given(self) -> None:
         """Wait until what was to be put into the queue is there; raise what made it impossible."""
