@@ -238,8 +238,9 @@ async def main():
         ...
 ```
 
-On DBOS the spans of each tool begin a trace of their own: give them `current_call().run_id` and `.id` as
-attributes. Neither engine takes `observers=` (`dagexec.integrations.otel`); the report has the times of
+DBOS needs no more than that the processes use OpenTelemetry: the trace of who calls `run`, or `resume`,
+travels with the run, without baggage. The span of a call, `execute_tool TOOL`, has the same attributes.
+Neither engine takes `observers=` (`dagexec.integrations.otel`); the report has the times of
 all calls, for metrics of runs that have ended. Metrics of Temporal's library are a setting of the
 `runtime=` of its client.
 

@@ -20,6 +20,7 @@ from dagexec.engines._front import DEATHS
 from dagexec.engines._one import Attempt, assignment_of
 from dagexec.engines.dbos._here import BEHIND
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._traces import below
 from dagexec.engines.dbos._workflows import id_of, refuse_fork, step
 
 _log: Final = logging.getLogger("dagexec")
@@ -71,8 +72,9 @@ class Calls:
         attempts = self._attempts.setdefault(whole, [])
         attempts.append(attempt)
         run = self._look if self._only_looks(body["tool"]) else self._attempt
+        running: Running = site.start(below(body, attempt.run()))
         try:
-            return site.types.dumps(await run(attempt, intents, len(marks)))
+            return site.types.dumps(await run(running, intents, len(marks)))
         finally:
             attempts.remove(attempt)
             if not attempts:
@@ -92,9 +94,8 @@ class Calls:
         tool = self._executor.tools.get(name)
         return tool is not None and tool.effect.eager
 
-    async def _attempt(self, attempt: Attempt, intents: Intents, count: int) -> dict[str, Any]:
-        """Run an attempt, and record its intents in steps of this workflow."""
-        running: Running = self._site.start(attempt.run())
+    async def _attempt(self, running: Running, intents: Intents, count: int) -> dict[str, Any]:
+        """Let an attempt run, and record its intents in steps of this workflow."""
         try:
             while (intent := await _next(running, intents)) is not None:
                 mark, done = intent
@@ -111,9 +112,8 @@ class Calls:
             running.cancel()
             await asyncio.wait((running,))
 
-    async def _look(self, attempt: Attempt, intents: Intents, count: int) -> dict[str, Any]:
-        """Run an attempt that changes nothing: its intents are recorded behind its starts."""
-        running: Running = self._site.start(attempt.run())
+    async def _look(self, running: Running, intents: Intents, count: int) -> dict[str, Any]:
+        """Let an attempt run that changes nothing: its intents are recorded behind its starts."""
         try:
             while (intent := await _next(running, intents)) is not None:
                 mark, done = intent

@@ -30,6 +30,7 @@ from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._inside import active
 from dagexec.engines.dbos._queued import Queued
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._traces import below
 
 if TYPE_CHECKING:
     from dagexec.engines._one import Done
@@ -325,7 +326,8 @@ class Own:
 
     async def _run(self, name: str, text: str) -> None:
         types = self._site.types
-        work = assignment_of(types.loads(text))
+        body = types.loads(text)
+        work = assignment_of(body)
         tool = self._here.executor.tools.get(work.tool)
         looks = tool is not None and tool.effect.eager
         attempt = self._attempts[name] = Attempt(
@@ -339,7 +341,7 @@ class Own:
         if self._stopped is not None:
             attempt.stop(*self._stopped)
         try:
-            result = await attempt.run()
+            result = await below(body, attempt.run())
         except Exception as error:  # noqa: BLE001 - the round has to hear of it
             result = broken(f"{type(error).__name__}: {error}")
         finally:

@@ -260,6 +260,8 @@ class _Round:
             "many": count > 1,
             "marks": self._marks.get(self._mail.id_of(out.name), []),
         }
+        if "trace" in spec:
+            body["trace"] = spec["trace"]
         name = self._mail.id_of(out.name)
         if drive.is_program:
             self._asked[name] = _asked(self._site.types.dumps([tool, out.args]))

@@ -15,6 +15,7 @@ from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._ends import Ends
 from dagexec.engines.dbos._inside import everybodys_queue
 from dagexec.engines.dbos._news import News
+from dagexec.engines.dbos._traces import carried
 from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, enqueued, id_of
 from dagexec.journal import Types
 
@@ -141,7 +142,10 @@ class Site:
     async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a round unless it was begun; return how it is run, perhaps otherwise."""
         name = id_of(self.name, spec["run_id"], spec["round"])
-        text = self.types.dumps({**spec, "asks": self.news.own})
+        told: dict[str, Any] = {"asks": self.news.own}
+        if trace := carried():
+            told["trace"] = trace
+        text = self.types.dumps({**spec, **told})
         if self._decides:
             await self.outside(begun(name, "round", text))
         else:
@@ -195,6 +199,7 @@ class Site:
         found = await self.outside(DBOS.get_workflow_status_async(name))
         spec = cast("dict[str, Any]", self.types.loads(found.input["args"][0]))
         del spec["asks"]
+        spec.pop("trace", None)
         return spec
 
     async def rounds(self, run_id: str) -> int:
