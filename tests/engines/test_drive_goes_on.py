@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from random import Random
 from typing import Any
 
@@ -13,7 +12,7 @@ from dagexec.engines._drive import Drive
 from dagexec.engines._report import report_of
 from dagexec.journal import Types
 from dagexec.lowlevel import answer_entry, outcome_body
-from tests.engines.test_drive import begun, launched, result, spec
+from tests.engines.test_drive import begun, launched, result, spec, told
 
 TYPES = Types()
 
@@ -21,6 +20,19 @@ TYPES = Types()
 def moved(drive: Drive, calls: list[Call], **settings: Any) -> Drive:
     """Return what goes on in another process, from JSON alone."""
     return Drive(spec(calls, **settings), TYPES.loads(TYPES.dumps(drive.result())))
+
+
+def step(drive: Drive, text: str, calls: list[Call], **settings: Any) -> Drive:
+    """Tell a drive what was recorded; return it, or the one that goes on in a fresh history."""
+    kind, now, body = TYPES.loads(text)
+    if kind == "move":
+        drive = moved(drive, calls, **settings)
+        drive.begin(now, body)
+    elif kind == "answers":
+        drive.answered(now, body)
+    else:
+        drive.take(now, body)
+    return drive
 
 
 class TestAnswersInTheMiddle:
@@ -147,7 +159,10 @@ class TestMoves:
 
     @pytest.mark.parametrize("seed", range(60))
     def test_moves_and_answers_at_any_moment(self, seed):
-        """Each call has one outcome at the end, and none that was done runs again."""
+        """Each call has one outcome at the end, and none that was done runs again.
+
+        Told the same, another one asks for the same.
+        """
         random = Random(seed)
         names = [f"c{each}" for each in range(random.randint(2, 9))]
         calls = [
@@ -161,6 +176,8 @@ class TestMoves:
         settings = {"barrier": random.random() < 0.3, "run": random.choice([None, 500])}
         ends: list[Outcome] = [Done(1), Done(1), Failed(ValueError("no")), Pending("?", started=1)]
         drive, now, done = begun(calls, **settings), 100.0, dict[str, int]()
+        tape: list[Any] = []
+        saw = [told(drive)]
         for _ in range(1000):
             now += random.random()
             assert not {*launched(drive)} & {*done}
@@ -172,16 +189,23 @@ class TestMoves:
             if drive.machine.finished and not drive.waiting:
                 break
             if drive.machine.finished or random.random() < 0.2:
-                kept = json.dumps(json.loads(TYPES.dumps(drive.result())))
-                drive = Drive(spec(calls, **settings), json.loads(kept))
-                drive.begin(now, answers)
+                item = ["move", now, answers]
             elif answers and random.random() < 0.5:
-                drive.answered(now, answers)
+                item = ["answers", now, answers]
             else:
                 ended = [name for name in drive.out if random.random() < 0.5]
                 news = [(name, random.choice(ends)) for name in ended]
                 done |= {name: 1 for name, each in news if each.status != "pending"}
-                drive.take(now, [(name, result(each)) for name, each in news])
+                item = ["news", now, [(name, result(each)) for name, each in news]]
+            tape.append(TYPES.dumps(item))
+            drive = step(drive, tape[-1], calls, **settings)
+            saw.append(told(drive))
+        again = begun(calls, **settings)
+        assert saw[0] == told(again)
+        for text, seen in zip(tape, saw[1:], strict=True):
+            again = step(again, text, calls, **settings)
+            assert told(again) == seen
+        assert TYPES.dumps(again.result()) == TYPES.dumps(drive.result())
         assert drive.machine.finished
         assert [*report_of("r", drive)] == names
         assert not [o for o in drive.machine.outcomes.values() if isinstance(o, TimedOut)]

@@ -264,7 +264,7 @@ class TemporalEngine:
     async def report(self, run_id: str) -> Report:
         """Return what is known of a run now, without waiting: calls under way are not in it.
 
-        Raises DagexecError for an unknown run.
+        Raises DagexecError for an unknown run, and for one that goes on and that no worker decides.
         """
         runs = self._opened()
         check_asked(run_id)

@@ -15,6 +15,7 @@ from temporalio.client import (
     RPCTimeoutOrCancelledError,
     WorkflowExecutionStatus,
     WorkflowFailureError,
+    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -46,7 +47,7 @@ _Known: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
 # Seconds between two tries to reach a server that is away, or a run that moves.
 _AGAIN: Final = 0.2
-# Seconds after which a run that nobody decides is named in the log.
+# Seconds after which a run that nobody decides is named in the log, or by who only looks at it.
 _PATIENCE: Final = 10.0
 # Events of a run that no worker has looked at: it was started, and a task was scheduled.
 _UNTOUCHED: Final = 2
@@ -215,17 +216,27 @@ class Runs:
 
     # ------------------------------------------------------------------------------------ reading
 
-    async def _reported(self, run_id: str, given: Mapping[str, Any] | None = None) -> Report:
+    async def _reported(
+        self,
+        run_id: str,
+        given: Mapping[str, Any] | None = None,
+        patience: float | None = None,
+    ) -> Report:
         """Return the report of what is known of a run now."""
-        spec, result = await self._known(run_id, given)
+        spec, result = await self._known(run_id, given, patience)
         return report_of(run_id, await replayed(self._front, spec, result))
 
-    async def _known(self, run_id: str, given: Mapping[str, Any] | None = None) -> _Known:
+    async def _known(
+        self,
+        run_id: str,
+        given: Mapping[str, Any] | None = None,
+        patience: float | None = None,
+    ) -> _Known:
         """Return how a run is run, and what is known of it now."""
         handle = self._handle(run_id)
         stamp, data = "", b""
         while True:
-            page: bytes = await self._query(run_id, handle, "log", len(data))
+            page: bytes = await self._query(run_id, handle, "log", len(data), patience=patience)
             head, _, body = page.partition(b"\n")
             now, _, size = head.decode().partition(" ")
             if now != stamp and data:
@@ -237,16 +248,48 @@ class Runs:
         text = data.decode() if data[:1] == b"{" else unpack(data)
         return await self._read(run_id, text, given)
 
-    async def _query(self, run_id: str, handle: Any, name: str, *args: object) -> Any:
+    async def _query(
+        self, run_id: str, handle: Any, name: str, *args: object, patience: float | None = None
+    ) -> Any:
+        """Ask a worker that decides; with `patience`, in seconds, not for longer."""
+        is_named = False
         while True:
             try:
-                return await _bare(handle.query(name, args=args))
+                async with asyncio.timeout(patience):
+                    return await _bare(handle.query(name, args=args))
+            except TimeoutError:
+                raise self._unread(run_id, f"no worker said anything for {patience:g} s") from None
+            except WorkflowQueryFailedError as error:
+                msg = (
+                    f"the run {run_id!r} cannot be read here: {error}; was it begun by another"
+                    " version of dagexec, a worker of that has to go on with it"
+                )
+                raise DagexecError(msg) from error
             except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    raise self._unknown(run_id) from None
-                if error.status not in _AWAY:
-                    raise
+                self._check_asked_again(run_id, error, patience)
+                if not is_named:
+                    is_named = True
+                    text = "nobody says yet what is known of the run %r, trying again: %s"
+                    _log.warning(text, run_id, error)
             await asyncio.sleep(_AGAIN)
+
+    def _check_asked_again(self, run_id: str, error: RPCError, patience: float | None) -> None:
+        """Raise unless it is worth another try to ask for what is known of a run."""
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise self._unknown(run_id) from None
+        nobody = error.status is RPCStatusCode.FAILED_PRECONDITION
+        if nobody and patience is not None:
+            raise self._unread(run_id, str(error)) from error
+        if not nobody and error.status not in _AWAY:
+            raise error
+
+    def _unread(self, run_id: str, why: str) -> DagexecError:
+        """Return the error of a run that nobody looks after."""
+        msg = (
+            f"the run {run_id!r} cannot be read now: {why}; open an engine with decides=True, which"
+            f" looks into the task queue {queue_of(self._name)!r}"
+        )
+        return DagexecError(msg)
 
     async def _read(self, run_id: str, text: str, given: Mapping[str, Any] | None) -> _Known:
         body = json.loads(text)
@@ -358,7 +401,7 @@ class Runs:
     async def report(self, run_id: str) -> Report:
         """Return what is known now."""
         if await self._described(run_id) is WorkflowExecutionStatus.RUNNING:
-            return await self._reported(run_id)
+            return await self._reported(run_id, patience=_PATIENCE)
         return await self.rest(run_id, 0)
 
     def _unknown(self, run_id: str) -> DagexecError:

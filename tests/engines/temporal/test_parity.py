@@ -80,6 +80,10 @@ async def test_random_plans(address, name, seed):
     await both(address, name, {f"plan {each}": drawn(random) for each in range(30)})
 
 
-async def test_answers_lead_to_the_same(address, name):
-    """Approvals, edits, refusals and replies, in several rounds."""
-    await answers_alike(engine_at(address, name))
+@pytest.mark.parametrize("stored", [False, True])
+async def test_answers_lead_to_the_same(address, name, tmp_path, stored):
+    """Approvals, edits, refusals and replies, in several rounds; with every value in a store."""
+    from dagexec.engines.temporal import FolderStore
+
+    own = {"store": FolderStore(tmp_path / "store"), "inline": 0} if stored else {}
+    await answers_alike(engine_at(address, name, **own))

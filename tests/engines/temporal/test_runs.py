@@ -490,7 +490,24 @@ class TestEnds:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await engine.run([Call("a", "add", {"x": 1})], run_id="r")
+            with pytest.raises(DagexecError, match="'r' cannot be read now: no worker") as caught:
+                await engine.report("r")
         assert f"'dagexec-1:{name}'" in caplog.text
+        assert f"'dagexec-1:{name}'" in str(caught.value)
+
+    async def test_nobody_decides_any_more(self, address, name, caplog):
+        """Who looks is told, who answers waits until somebody does, and that is logged."""
+        asking = engine_at(address, name, calls=False, decides=False)
+        async with asking, asyncio.timeout(80):
+            async with engine_at(address, name):
+                await asking.run([Call("p", "pay", {"amount": 1})], run_id="r")
+            with pytest.raises(DagexecError, match="'r' cannot be read now"):
+                await asking.report("r")
+            answering = asyncio.create_task(asking.resume("r", {"p": Approve()}))
+            while "nobody says yet what is known of the run 'r'" not in caplog.text:
+                await asyncio.sleep(0.1)
+            async with engine_at(address, name):
+                assert (await answering).ok
 
 
 async def test_the_example_of_the_guide(address, name):

@@ -174,6 +174,29 @@ async def known_of(engine: Any, call: str) -> Any:
     return report
 
 
+async def test_all_of_them_are_killed(start, address, name, tmp_path):
+    """Who decides, and who runs calls, at once: others that come later go on with the run."""
+    from tests.engines.worker import chains
+
+    engine = asking(address, name, tmp_path, decides=False)
+    async with engine:
+        killed = [start(), start()]
+        for worker in killed:
+            await asyncio.to_thread(worker.wait_until_ready)
+        waiting = asyncio.create_task(engine.run(chains(), run_id="r"))
+        await asyncio.to_thread(wait_for, lambda: len(begun(tmp_path)) == 3)
+        for worker in killed:
+            worker.kill()
+        assert not waiting.done()
+        await asyncio.to_thread(start().wait_until_ready)
+        async with asyncio.timeout(60):
+            report = await waiting
+    assert report["z"].value == "z(['d(a())', 'e(b())'])"
+    assert begun(tmp_path)["b"] == 1
+    again = sum(count - 1 for count in begun(tmp_path).values())
+    assert 1 <= again <= 3
+
+
 async def test_an_engine_that_is_closed_with_time_to_end(start, tmp_path):
     """With `grace`, what runs ends where it runs, and nothing is in doubt."""
     worker = await asyncio.to_thread(start(grace=20.0).wait_until_ready)
