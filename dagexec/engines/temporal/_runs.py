@@ -38,7 +38,7 @@ from dagexec.engines.temporal._wire import (
     unpack,
     workflow_id,
 )
-from dagexec.engines.temporal._workflow import CLOSED, MOVING
+from dagexec.engines.temporal._workflow import CLOSED, CROWDED, MOVING
 
 _log: Final = logging.getLogger("dagexec")
 T = TypeVar("T")
@@ -47,6 +47,8 @@ _Known: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
 # Seconds between two tries to reach a server that is away, or a run that moves.
 _AGAIN: Final = 0.2
+# The same for who is one of many that wait for a run: the most.
+_SELDOM: Final = 3.0
 # Seconds after which a run that nobody decides is named in the log, or by who only looks at it.
 _PATIENCE: Final = 10.0
 # Events of a run that no worker has looked at: it was started, and a task was scheduled.
@@ -171,18 +173,21 @@ class Runs:
 
     async def _ended(self, handle: Any, number: int) -> int:
         """Return when a run rests; CLOSED, and never before its result is there, when it ended."""
+        pause = _AGAIN
         while True:
             try:
                 found: int = await _bare(handle.execute_update("ended", number))
             except (RPCTimeoutOrCancelledError, RPCError) as error:
                 if isinstance(error, RPCError) and error.status not in _AWAY:
                     return CLOSED  # there is no such run any more: it has ended
-            except WorkflowUpdateFailedError:
-                return CLOSED
+            except WorkflowUpdateFailedError as error:
+                if getattr(error.cause, "type", None) != CROWDED:
+                    return CLOSED
+                pause = min(_SELDOM, pause * 2)
             else:
                 if found != MOVING:
                     return found
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(pause)
 
     async def _result(
         self,

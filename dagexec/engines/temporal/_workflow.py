@@ -51,6 +51,10 @@ CLOSED: Final = -2
 _NOTHING: Final[dict[str, Any]] = {"calls": [], "on_failure": "skip", "barrier": False}
 # The type of the error of an answer that nobody waits for any more.
 TOO_LATE: Final = "dagexec.too_late"
+# Updates that may wait at a time: a server takes ten, and the others are for answers. Who is one
+# too many hears of an error of this type, which leaves nothing in the history, and asks again.
+WAITERS: Final = 6
+CROWDED: Final = "dagexec.crowded"
 
 
 @final
@@ -81,6 +85,8 @@ class RunWorkflow:
         self._taken: int = self._state.get("taken", 0)
         # Updates that this history took in.
         self._updates = 0
+        # Those that wait.
+        self._waiters = 0
         self._cancelled: bool = self._state.get("cancelled", False)
         # Nothing goes on by itself: the run waits for answers, or has ended.
         self._resting = False
@@ -295,12 +301,23 @@ class RunWorkflow:
     async def ended(self, number: int) -> int:
         """Wait until all answers up to this one are taken in, and nothing goes on by itself."""
         self._updates += 1
-        await workflow.wait_condition(
-            lambda: self._moving or self._closed or (self._resting and self._taken >= number)
-        )
+        self._waiters += 1
+        try:
+            await workflow.wait_condition(lambda: self._has_ended(number))
+        finally:
+            self._waiters -= 1
         if self._closed:
             return CLOSED
         return MOVING if self._moving else self._taken
+
+    @ended.validator
+    def _admit(self, number: int) -> None:
+        if self._waiters >= WAITERS and not self._has_ended(number):
+            msg = "too many wait for this run by Update: ask again"
+            raise ApplicationError(msg, type=CROWDED, non_retryable=True)
+
+    def _has_ended(self, number: int) -> bool:
+        return self._moving or self._closed or (self._resting and self._taken >= number)
 
     @workflow.update(name="answer")
     async def answer(self, text: str | bytes) -> int:

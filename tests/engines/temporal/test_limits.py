@@ -315,6 +315,23 @@ class TestAsking:
             reports = await asyncio.gather(*(engine.run(plan, run_id="r") for _ in range(15)))
         assert len({str(report.to_dict()) for report in reports}) == 1
 
+    async def test_an_answer_while_many_wait(self, address, name):
+        """A server lets ten Updates wait: those who wait leave some of them for answers."""
+        plan = [Call("n", "nap", {"seconds": 8}), Call("p", "pay"), Call("q", "pay")]
+        async with engine_at(address, name) as engine, asyncio.timeout(50):
+            waiting = [asyncio.create_task(engine.run(plan, run_id="r")) for _ in range(15)]
+            await exists(engine, "r")
+            while len(await engine.report("r")) < 2:
+                await asyncio.sleep(0.1)
+            answering = asyncio.create_task(engine.resume("r", {"p": Approve()}))
+            while (report := await engine.report("r"))["p"].status != "done":
+                await asyncio.sleep(0.1)
+            assert "n" not in report
+            reports = await asyncio.gather(answering, *waiting)
+        assert {str(statuses(each)) for each in reports} == {
+            "{'n': 'done', 'p': 'done', 'q': 'pending'}"
+        }
+
     async def test_what_cannot_be_read_ends(self, address, name):
         """An error in the workflow's own code would be tried again for ever."""
         from dagexec.engines.temporal._wire import RUN, queue_of, workflow_id
@@ -575,6 +592,24 @@ async def test_a_client_of_ones_own(address, name):
     assert report.outputs == {"c": 7, "p": 1}
     text = json.dumps(history.to_json_dict())
     assert "hunter2" not in text
+
+
+async def test_a_client_with_a_converter_for_pydantic(address, name):
+    """Values with types of their own come back as they were: what travels is text and bytes."""
+    from temporalio.client import Client
+    from temporalio.contrib.pydantic import pydantic_data_converter
+
+    client = await Client.connect(address, data_converter=pydantic_data_converter)
+    plan = [
+        Call("p", "page", {"size": 100}),
+        Call("q", "pay", {"amount": 1}),
+        Call("l", "length", {"value": Ref("p", ("lines",))}),
+    ]
+    async with engine_at(address, name, client=client) as engine, asyncio.timeout(40):
+        await engine.run(plan, run_id="r")
+        report = await engine.resume("r", {"q": Approve()})
+    assert report["p"].value == Page("a page", [noise(100, each) for each in range(3)])
+    assert {each: report[each].value for each in "ql"} == {"q": 1, "l": 3}
 
 
 async def test_a_client_that_cannot_be(address, name):
