@@ -8,7 +8,6 @@ Whatever cannot be read is as if it had not been said.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,6 +145,8 @@ def headers_in(holder: object) -> Mapping[Any, Any]:
 
 def longest(seconds: float | None, cap: float) -> float:
     """Return a wait that the other side asked for, within reason."""
-    if seconds is None or not is_amount(seconds):
-        return cap if seconds == math.inf else 0.0
-    return min(seconds, cap)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return 0.0
+    if is_amount(seconds):
+        return min(seconds, cap)
+    return cap if seconds > cap else 0.0  # infinity, or a whole number that no float can hold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias, final
@@ -79,9 +80,9 @@ class Rate:
 
 
 def is_amount(value: object) -> bool:
-    """Whether this is a finite number that is not negative."""
+    """Whether this is a finite number that is not negative, and that a float can hold."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf  # type: ignore[operator]
+    return number and 0 <= value <= sys.float_info.max  # type: ignore[operator]
 
 
 @final

@@ -58,6 +58,30 @@ def test_a_limiter_from_the_headers_of_anthropic():
     assert limiter.ledger.in_flight == 7
 
 
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_number_that_no_float_can_hold_is_none(backend):
+    """In what a call used or costs, a limit, and the seconds to wait: they are an hour then."""
+
+    async def main():
+        limiter = Limiter("k", rates={"tokens": Rate(60)}, random=lambda: 0.0)
+        begun = anyio.current_time()
+        async with limiter.acquire({"tokens": 10}) as permit:
+            permit.settle(tokens=HUGE)
+            permit.observe({"tokens": {"remaining": HUGE}})
+            permit.rejected(retry_after=HUGE)
+            await permit.again()
+        assert anyio.current_time() - begun == pytest.approx(3600)
+        with pytest.raises(DagexecError, match="no amount"):
+            limiter.acquire({"tokens": HUGE})
+
+    run_virtual(main, backend=backend)
+    with pytest.raises(DagexecError, match="positive, finite"):
+        Rate(HUGE)
+
+
 def test_headers_without_limits_are_refused():
     """With the way out."""
     with pytest.raises(DagexecError, match="rates="):
