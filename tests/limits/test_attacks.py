@@ -29,6 +29,7 @@ from dagexec.limits import (
 )
 from dagexec.limits._store import Levels
 from tests.limits.servers import redis_server
+from tests.limits.wrapped import Wrapped
 
 pytestmark = pytest.mark.anyio
 on_servers = [pytest.mark.real_time, pytest.mark.integration]
@@ -37,11 +38,11 @@ keys = count()
 SLOW = 1e-9
 
 
-class Far:
+class Far(Wrapped):
     """A store whose answers take half a second, each way."""
 
     def __init__(self, inner=None, seconds=0.5):
-        self.inner = inner or MemoryStore()
+        super().__init__(inner)
         self.seconds = seconds
         self.at_a_time = self.most = 0
 
@@ -50,20 +51,11 @@ class Far:
         self.most = max(self.most, self.at_a_time)
         try:
             await anyio.sleep(self.seconds)
-            value = await getattr(self.inner, what)(*given)
+            value = await super()._do(what, *given)
             await anyio.sleep(self.seconds)
         finally:
             self.at_a_time -= 1
         return value
-
-    async def book(self, key, asks):
-        return await self._do("book", key, asks)
-
-    async def add(self, key, amounts):
-        return await self._do("add", key, amounts)
-
-    async def gate(self, key, seconds=0.0):
-        return await self._do("gate", key, seconds)
 
 
 def limiter(store, limit=60, **options):

@@ -12,15 +12,16 @@ from dagexec import Call, DagexecError, Executor, Timeouts, tool
 from dagexec.limits import Limiter, MemoryStore, PostgresStore, Rate, RedisStore, StoreLost
 from tests.engines.cluster import binaries, cluster
 from tests.limits.servers import redis_server
+from tests.limits.wrapped import Wrapped
 
 pytestmark = pytest.mark.anyio
 
 
-class Shaky:
+class Shaky(Wrapped):
     """A store that can be taken away, before or after it has done what it was asked."""
 
     def __init__(self):
-        self.inner = MemoryStore()
+        super().__init__()
         self.down = False
         self.late = False
         self.asked = []
@@ -29,19 +30,10 @@ class Shaky:
         self.asked.append((what, anyio.current_time()))
         if self.down and not self.late:
             raise ConnectionError("refused")
-        value = await getattr(self.inner, what)(*given)
+        value = await super()._do(what, *given)
         if self.down:
             raise TimeoutError("no answer")
         return value
-
-    async def book(self, key, asks):
-        return await self._do("book", key, asks)
-
-    async def add(self, key, amounts):
-        return await self._do("add", key, amounts)
-
-    async def gate(self, key, seconds=0.0):
-        return await self._do("gate", key, seconds)
 
 
 def limiter(store, **options):
