@@ -266,7 +266,7 @@ def test_for_any_number_of_clients(simulation, clients, shape):
 
 
 def test_a_call_teaches_so_much_and_no_more():
-    """Between two calls that go, half a minute apart, a share grows by less than a quarter."""
+    """Between two calls that go, half a minute apart, a share grows by a third or so."""
     crowd = Crowd(START)
     crowd.grow(0.0)
     crowd.refused(0.5, 1.0)
