@@ -46,7 +46,8 @@ resource (`reads=` and `writes=` of their tools; tools that name none may touch 
 The language is a part of Python, interpreted from its syntax tree: assignments, operators,
 f-strings, indexing, methods of str, list, dict and set, comprehensions, if, for, while,
 functions, lambdas, try, raise, the usual builtins, `math`, `json`, `re` (in linear time, so without
-references back and looking around), `statistics` and `datetime` (without a clock). There are no
+references back and looking around), `statistics`, `datetime` (without a clock), of `itertools` what
+ends and is read once, where it stands, and `functools.reduce` and `partial`. There are no
 classes, no attributes of results, no imports of other modules, and no way to an object of the host.
 What is not in it is refused before anything runs (`ProgramRefused`), with line, column and what to
 write instead. Steps, calls, sizes, memory (of what is alive) and printed text have limits, each an

@@ -60,14 +60,12 @@ _ANNOTATED: Final = ("annotation", "returns")
 # What to write in the place of the modules that models import most.
 _WITHOUT: Final = {
     "collections": "write d.setdefault(key, []).append(value), or d[key] = d.get(key, 0) + 1",
-    "functools": "write a loop",
-    "itertools": "write loops or a comprehension",
     "os": "call a tool that reads files",
     "random": "call a tool that draws numbers",
     "requests": "call a tool that reads pages",
     "time": "call a tool that tells the time; nothing has to sleep here",
 }
-_MODULES: Final = ("json", "math", "re", "datetime", "statistics")
+_MODULES: Final = ("json", "math", "re", "datetime", "statistics", "itertools", "functools")
 assert set(_MODULES) == MODULES.keys()  # noqa: S101 - all of them are told
 _ASYNCIO: Final = ("gather", "create_task", "ensure_future", "run")
 # What reads its argument once and keeps nothing of it.
@@ -179,6 +177,28 @@ class _Names:
         return modules_of(self.tree)
 
     @cached_property
+    def imported(self) -> dict[str, tuple[str, str]]:
+        """What it imports from modules, by the names that it gives it: module and name there."""
+        return {
+            each.asname or each.name: (node.module or "", each.name)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ImportFrom)
+            for each in node.names
+        }
+
+    def member(self, node: ast.AST) -> tuple[str, str]:
+        """Return the module and the name there of what an expression stands for, if it is one."""
+        if isinstance(node, ast.Name):
+            found = self.imported.get(node.id, ("", ""))
+            return ("", "") if found[0] and node.id in self.own else found
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id in self.modules:
+                return self.modules[node.value.id], node.attr
+            if self.member(node.value) == ("itertools", "chain"):
+                return "itertools", f"chain.{node.attr}"
+        return "", ""
+
+    @cached_property
     def own(self) -> frozenset[str]:
         """The names of its variables, functions and parameters."""
         found: set[str] = set()
@@ -237,9 +257,11 @@ def _wrong(node: ast.AST, parent: ast.AST | None, names: _Names) -> str | None:
     """Return why a node is not in the language, None if it is."""
     kind = type(node)
     if isinstance(node, ast.Attribute):
-        return _wrong_attribute(node, parent, names)
+        return _wrong_attribute(node, parent, names) or _wrong_value(node, parent, names)
     if isinstance(node, ast.Name):
-        return _wrong_name(node, parent, names)
+        return _wrong_name(node, parent, names) or _wrong_value(node, parent, names)
+    if isinstance(node, ast.Call):
+        return _wrong_call(node, parent) or _wrong_iterator(node, parent, names)
     rule = _RULES.get(kind)
     if rule is None:
         if kind in _INSTEAD:
@@ -422,6 +444,33 @@ def _is_read(node: ast.AST, parent: ast.AST | None, *, loops: bool = False) -> b
     return isinstance(parent, ast.Starred)
 
 
+def _wrong_iterator(node: ast.Call, parent: ast.AST | None, names: _Names) -> str | None:
+    module, name = names.member(node.func)
+    if module != "itertools" or name.split(".", maxsplit=1)[0] not in MODULES[module]:
+        return None  # what is not there is told of where it is named
+    # What calls a function of the program, whose calls and prints come as it is read.
+    calls = name == "accumulate" and (
+        len(node.args) > 1 or any(each.arg != "initial" for each in node.keywords)
+    )
+    if _is_read(node, parent, loops=not calls):
+        return None
+    if isinstance(parent, ast.Call) and node in parent.args and not calls:
+        module, other = names.member(parent.func)
+        if module == "itertools" or other == "reduce":
+            return None
+    return _ONCE.format(name)
+
+
+def _wrong_value(
+    node: ast.Name | ast.Attribute, parent: ast.AST | None, names: _Names
+) -> str | None:
+    module, name = names.member(node)
+    called = isinstance(parent, ast.Call) and parent.func is node
+    if module != "itertools" or called or isinstance(parent, ast.Attribute):
+        return None
+    return f"{name} is called where it stands, and is no value"
+
+
 def _wrong_name(node: ast.Name, parent: ast.AST | None, names: _Names) -> str | None:
     name = node.id
     if name == "__name__" and isinstance(node.ctx, ast.Load):
@@ -440,7 +489,6 @@ _RULES: Final[dict[type[ast.AST], Callable[[Any, ast.AST | None], str | None]]] 
     ast.AsyncFunctionDef: _wrong_function,
     ast.AugAssign: _wrong_augmented,
     ast.BinOp: _wrong_operator,
-    ast.Call: _wrong_call,
     ast.Constant: _wrong_constant,
     ast.Delete: _wrong_deletion,
     ast.FunctionDef: _wrong_function,

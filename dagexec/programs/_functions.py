@@ -14,6 +14,7 @@ from typing import Any, Final
 from dagexec.programs._dates import CLASSES, PARTS
 from dagexec.programs._dates import NAMES as DATES
 from dagexec.programs._errors import LimitReached, ToolError
+from dagexec.programs._itertools import FUNCTOOLS, ITERTOOLS
 from dagexec.programs._operators import add, multiply, power
 from dagexec.programs._patterns import FUNCTIONS as PATTERNS
 from dagexec.programs._patterns import METHODS, Match
@@ -36,6 +37,7 @@ from dagexec.programs._values import (
     rate_of,
     rated,
     repr_of,
+    settled,
     text_of,
     too_large,
     weigh,
@@ -105,7 +107,7 @@ def _ordered(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function compare its arguments, or what is in the only one."""
 
     def compare(*args: Any, **named: Any) -> Any:
-        values = [in_order(whole(each)) for each in args]
+        values = [settled(in_order(whole(each))) for each in args]
         if len(values) == 1 and type(values[0]) in (*CONTAINERS, *VIEWS):
             ordered(list(values[0]) if type(values[0]) in VIEWS else values[0])
         else:
@@ -295,9 +297,11 @@ MODULES: Final[dict[str, dict[str, Any]]] = {
     "re": PATTERNS,
     "statistics": {name: _statistic(name) for name in _STATISTICS},
     "datetime": CLASSES,
+    "itertools": ITERTOOLS,
+    "functools": FUNCTOOLS,
 }
 # Methods, and parts that are read without a call, that some value of a program has.
-METHOD_NAMES: Final = PURE_NAMES | METHODS | DATES | PURE[Match]
+METHOD_NAMES: Final = PURE_NAMES | METHODS | DATES | PURE[Match] | {"from_iterable"}
 PART_NAMES: Final = PARTS
 
 

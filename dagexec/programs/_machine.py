@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
@@ -128,6 +128,44 @@ class Params:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """A function of Python that calls functions of the program."""
+
+    name: str
+    run: Callable[[Machine, list[Any], dict[str, Any]], Awaitable[Any]]
+
+    def __repr__(self) -> str:
+        """As Python writes it."""
+        return f"<built-in function {self.name}>"
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """A function with some of its arguments, as `functools.partial` gives it."""
+
+    function: Any
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """As Python begins it; its arguments may be large."""
+        return f"functools.partial({self.function!r}, …)"
+
+
+HOLDERS[Partial] = lambda partial: (partial.function, partial.args, partial.named)
+_CALLABLE: Final = (Function, ToolFunction, Builtin, Calling, Partial)
+
+
+def is_callable(value: Any) -> bool:
+    """Whether a program may call a value."""
+    return isinstance(value, _CALLABLE) or (
+        isinstance(value, type) and issubclass(value, BaseException)
+    )
+
+
+@final
 class Machine:
     """The state of one program beside its variables."""
 
@@ -150,6 +188,11 @@ class Machine:
             return self.pipe.call(function.callee, function.bind(args, named))
         if type(function) is Builtin:
             return self.builtin(function, args, named)
+        if type(function) is Partial:
+            args, named = [*function.args, *args], {**function.named, **named}
+            return await self.call(function.function, args, named)
+        if type(function) is Calling:
+            return await function.run(self, args, named)
         if isinstance(function, type) and issubclass(function, BaseException):
             given = [await self.pipe.force_deep(each) for each in args]
             weigh(given)

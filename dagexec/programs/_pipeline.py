@@ -40,9 +40,11 @@ from dagexec.programs._promise import (
     Callee,
     Guard,
     Promise,
+    all_there,
     copied_value,
     fill,
     reaches,
+    there,
 )
 from dagexec.programs._scopes import Frame
 from dagexec.programs._values import CONTAINERS
@@ -132,7 +134,7 @@ class Pipeline(Costs):
         with its inputs: a later change of them must not be seen, and a copy does not see it.
         """
         missing: list[Promise] = []
-        values = tuple([self._there(each, missing, deep=deep) for each in inputs])
+        values = all_there(inputs, missing, deep=deep)
         if not missing:
             return self.computing(function, values)
         if copied:
@@ -159,7 +161,7 @@ class Pipeline(Costs):
             raise LimitReached(msg)
         missing: list[Promise] = []
         given = copied_value(
-            {name: self._there(each, missing, deep=True) for name, each in args.items()}, {}
+            {name: there(each, missing, deep=True) for name, each in args.items()}, {}
         )
         self.memory.send(given)
         entry = self._enter()
@@ -183,17 +185,6 @@ class Pipeline(Costs):
         entry.missing = len(waited)
         for each in waited:
             each.dependants.append(entry)
-
-    def _there(self, value: Any, missing: list[Promise], *, deep: bool) -> Any:
-        """Return a value with what is there in the place of promises; note what is not."""
-        while type(value) is Promise:  # a part of a container may be one itself
-            if value.state is not DONE:
-                missing.append(value)
-                return value
-            value = value.value
-        if deep and type(value) in CONTAINERS:
-            return fill(value, missing, {})
-        return value
 
     def tool_of(self, name: str) -> str:
         """Return the tool of a call that has not ended."""
@@ -309,7 +300,7 @@ class Pipeline(Costs):
         """Return value and error of an operation, None if what came holds promises of its own."""
         assert entry.function is not None  # noqa: S101 - only operations are computed
         missing: list[Promise] = []
-        values = [self._there(each, missing, deep=entry.deep) for each in entry.inputs]
+        values = [*all_there(entry.inputs, missing, deep=entry.deep)]
         if missing:
             self._await(entry, missing)
             return None
@@ -363,7 +354,7 @@ class Pipeline(Costs):
         """Return a value with all that is inside of it, once it is there."""
         while True:
             missing: list[Promise] = []
-            value = self._there(value, missing, deep=True)
+            value = there(value, missing, deep=True)
             if not missing:
                 return value
             for each in missing:

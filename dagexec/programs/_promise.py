@@ -127,6 +127,29 @@ class Guard:
                     yield each
 
 
+def there(value: Any, missing: list[Promise], *, deep: bool) -> Any:
+    """Return a value with what is there in the place of promises; note what is not."""
+    while type(value) is Promise:  # a part of a container may be one itself
+        if value.state is not DONE:
+            missing.append(value)
+            return value
+        value = value.value
+    if deep and type(value) in CONTAINERS:
+        return fill(value, missing, {})
+    return value
+
+
+def all_there(values: tuple[Any, ...], missing: list[Promise], *, deep: bool) -> tuple[Any, ...]:
+    """Return values with what is there in the place of promises; note what is not."""
+    if deep and len(values) > _SEVERAL:  # one container may be given many times
+        filled: tuple[Any, ...] = fill(values, missing, {})
+        return filled
+    return tuple([there(each, missing, deep=deep) for each in values])
+
+
+_SEVERAL: Final = 8
+
+
 def fill(value: Any, missing: list[Promise], seen: dict[int, Any]) -> Any:  # noqa: C901
     """Put what is there in the place of promises, inside of containers too; note what is not."""
     while type(value) is Promise:

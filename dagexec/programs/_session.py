@@ -46,7 +46,8 @@ _PRINTED: Final = 4_000
 
 LANGUAGE: Final = """\
 A program is plain Python: assignments, f-strings, comprehensions, if, for, while, functions, \
-try/except, math, json, re, datetime and statistics. There are no classes, no other imports, \
+try/except, math, json, re, datetime, statistics, itertools, functools. There are no classes, no \
+other imports, \
 no files, no clock and no attributes: results are dicts, so write r["name"]. Tools are functions. \
 Calls that do not need one another run at the same time by themselves: never write threads, and \
 await or asyncio.gather change nothing. A tool that fails raises ToolError, which you may catch. \

@@ -355,6 +355,11 @@ def whole(value: Any) -> Any:
     return value
 
 
+def settled(value: Any) -> Any:
+    """Return a value that is about to be read to its end; of what is read once, what is in it."""
+    return list(value) if hasattr(type(value), "__next__") else value
+
+
 # -------------------------------------------------------------------------------------- methods
 
 
@@ -368,6 +373,7 @@ def method(value: Any, name: str, args: tuple[Any, ...], named: dict[str, Any]) 
         allowed = name in PURE.get(kind, ()) or name in CHANGING.get(kind, ())
     if not allowed:
         raise AttributeError(_no_attribute(value, name))
+    args = tuple(map(settled, args))
     _guard_keys(kind, args)
     guard = GUARDS.get((kind, name))
     if guard is not None:
