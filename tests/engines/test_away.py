@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from dagexec import Call, Ref, current_call, tool
+from dagexec.limits import Limiter
 
 # Where integration is required, a missing library is an error and no reason to skip.
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
@@ -102,6 +107,53 @@ def test_a_process_ends_without_its_database(away, kind):
         process.communicate()
     assert process.returncode == 0
     assert out.startswith("the engine was closed while" if kind == "asks" else "interrupted")
+
+
+@pytest.mark.integration
+@pytest.mark.real_time
+@pytest.mark.timeout(120)
+@pytest.mark.anyio
+async def test_a_database_that_takes_nothing_for_a_while(away):
+    """As in a failover, or when its disk is full: runs wait for it, and no write happens twice."""
+    import psycopg
+
+    from dagexec.engines.dbos import DbosEngine
+
+    url, began = f"{away.url}/away", Counter[str]()
+
+    @tool
+    async def send(value: object = None) -> None:
+        began[current_call().id] += 1
+        await asyncio.sleep(0.2)
+
+    @tool(limits=[Limiter("mail", in_flight=2)])
+    async def mail() -> None:
+        began[current_call().id] += 1
+        await asyncio.sleep(0.2)
+
+    async def set_read_only(value: str) -> None:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            query = f"alter system set default_transaction_read_only = {value}"
+            await connection.execute(query.encode())
+            await connection.execute("select pg_reload_conf()")
+
+    plan = [Call("s0", "send")]
+    plan += [Call(f"s{n}", "send", {"value": Ref(f"s{n - 1}")}) for n in range(1, 10)]
+    plan += [Call(f"m{n}", "mail") for n in range(10)]
+    async with DbosEngine([send, mail], database_url=url, name="away", polling=0.05) as engine:
+        waiting = asyncio.create_task(engine.run(plan, run_id="r"))
+        async with asyncio.timeout(20):
+            while not began["s1"]:
+                await asyncio.sleep(0.01)
+        await set_read_only("on")
+        await asyncio.sleep(0.2)
+        later = asyncio.create_task(engine.run([Call("s", "send")], run_id="later"))
+        await asyncio.sleep(2)
+        await set_read_only("off")
+        async with asyncio.timeout(60):
+            assert (await waiting).ok
+            assert (await later).ok
+    assert {*began.values()} == {1}
 
 
 class TestTries:

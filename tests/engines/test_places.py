@@ -7,6 +7,7 @@ import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -179,6 +180,23 @@ async def test_a_worker_that_lacks_a_tool(start, url, name, tmp_path, caplog):
     assert {body["status"] for body in report.values()} == {"done"}
     assert {*begun(tmp_path).values()} == {1}
     assert any("has no tool 'send'" in each.getMessage() for each in caplog.records)
+
+
+async def test_ids_that_are_too_long_for_a_key(url, name):
+    """They are a part of the id of a workflow, of which an index takes so much."""
+    run_id, call = (f"{uuid4().hex}".join(f"{n:x}" for n in range(300)) for _ in range(2))
+    mail = Limiter(f"mail {name}", in_flight=1)
+
+    @tool(limits=mail)
+    async def slow() -> str:
+        return current_call().id
+
+    async with engine_at(url, name, [slow, get]) as engine:
+        report = await engine.run([Call(call, "slow")], run_id=run_id)
+        assert report.outputs == {call: call}
+        assert (await engine.run([Call(call, "slow")], run_id=run_id)).ok
+        other = await engine.run([Call(call, "get")], run_id=f"{run_id}!")
+        assert other.outputs == {call: 0}
 
 
 class TestWhatOperatorsDo:

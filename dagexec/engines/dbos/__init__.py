@@ -99,7 +99,9 @@ by a deadline or `cancel` does not go on. Tools must lead it to the same calls a
 finds out that they do not breaks off. The report of one that has ended tells what it came to then.
 
 The database keeps runs until somebody deletes them (`DBOS.delete_workflows`). Connections must not
-go through a pool in transaction mode: the lease of a worker is a lock of its session.
+go through a pool in transaction mode: the lease of a worker is a lock of its session. A failover
+that loses what was committed last loses the intents of writes as well, which then happen twice:
+replicate synchronously.
 """
 
 try:

@@ -40,13 +40,15 @@ _RECESS: Final = 10.0
 # Seconds that connecting may take.
 _CONNECT: Final = 10
 
-# A server that is gone without a word must not keep anybody waiting.
-ALIVE: Final[dict[str, Any]] = {
+# How to connect: a server that is gone without a word must not keep anybody waiting.
+CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": _CONNECT,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": int(LEASE * 1000),
+    # Of several hosts, or behind a failover, the one that takes what is written.
+    "target_session_attrs": "read-write",
 }
 
 _LOCK: Final = "hashtextextended('dagexec:' || %s, 0)"
@@ -266,7 +268,7 @@ class Database:
 
     async def connected(self) -> AsyncConnection[Any]:
         """Return a new connection; raises psycopg.OperationalError."""
-        return await AsyncConnection.connect(self._url, autocommit=True, **ALIVE)
+        return await AsyncConnection.connect(self._url, autocommit=True, **CONNECT)
 
     async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Ask, and ask again as long as the database cannot be reached."""
@@ -277,8 +279,9 @@ class Database:
                         self._asked = await self.connected()
                     cursor = await self._asked.execute(query.encode(), values)
                     return await cursor.fetchall()
-                except psycopg.OperationalError as error:
-                    if self._closed:
+                except psycopg.Error as error:
+                    away = isinstance(error, psycopg.OperationalError) or is_read_only(error)
+                    if self._closed or not away:
                         raise
                     self._lose(error)
                     await asyncio.sleep(pause)
@@ -287,6 +290,11 @@ class Database:
     def _lose(self, error: psycopg.Error) -> None:
         self._lost = time.monotonic()
         _log.warning("the database cannot be reached, trying again: %s", _line(error))
+
+
+def is_read_only(error: object) -> bool:
+    """Whether the server is there, and takes nothing that is written."""
+    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def _line(error: BaseException) -> str:

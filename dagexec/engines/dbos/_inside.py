@@ -13,6 +13,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, final
 
+from dagexec.engines.dbos._database import is_read_only
+
 _log: Final = logging.getLogger("dagexec")
 # What was said to be missing; it stays so for the life of the process.
 _said: Final[dict[str, None]] = {}
@@ -23,26 +25,35 @@ _PAUSE: Final = 5.0
 _ENDED: Final = 0.05
 
 
+# What says in DBOS's module of its tables whether an error is worth another try.
+_JUDGES: Final = "retriable_postgres_exception"
+
+
 @final
 class Tries:
     """The tries of DBOS's threads to reach a database that is away, and the pauses in between.
 
-    It tries for ever, in threads that an interpreter waits for at its end.
+    It tries for ever, in threads that an interpreter waits for at its end. And it does not try
+    again where the database is there and takes nothing, as in a failover or when its disk is full:
+    the run would break off, and as that cannot be recorded either, nobody would know of it.
     """
 
     def __init__(self) -> None:
         """Leave DBOS as it is."""
         self._over = threading.Event()
         self._module: Any = None
+        self._judges: Any = None
 
     def attach(self) -> None:
         """Take the place of the clock in DBOS's module of its tables."""
         module: Any = None
         with suppress(ImportError):
             module = import_module("dbos._sys_db")
-        if getattr(module, "time", None) is time:
+        if getattr(module, "time", None) is time and hasattr(module, _JUDGES):
             self._module = module
             self._module.time = self
+            self._judges = getattr(module, _JUDGES)
+            setattr(module, _JUDGES, self.is_worth_another)
         else:
             _say("end its tries to reach the database", "a process waits for it at its end")
 
@@ -57,6 +68,11 @@ class Tries:
         """Give DBOS its clock back."""
         if self._module is not None:
             self._module.time = time
+            setattr(self._module, _JUDGES, self._judges)
+
+    def is_worth_another(self, error: Exception) -> bool:
+        """Whether the database may take later what it did not take now."""
+        return self._judges(error) or is_read_only(getattr(error, "orig", None))
 
     def sleep(self, seconds: float) -> None:
         """Pause, but not for long."""

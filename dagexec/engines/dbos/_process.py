@@ -27,7 +27,7 @@ from dagexec import DagexecError, Executor
 from dagexec.engines._drive import Drive
 from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._calls import Calls
-from dagexec.engines.dbos._database import ALIVE, Database, unreachable
+from dagexec.engines.dbos._database import CONNECT, Database, unreachable
 from dagexec.engines.dbos._here import Here
 from dagexec.engines.dbos._inside import Tries
 from dagexec.engines.dbos._queued import Queued
@@ -209,7 +209,7 @@ class Process:
             "name": self._setting.name,
             "system_database_url": self._url,
             "sys_db_pool_size": self._setting.connections,
-            "db_engine_kwargs": {"connect_args": {"application_name": "dagexec", **ALIVE}},
+            "db_engine_kwargs": {"connect_args": {"application_name": "dagexec", **CONNECT}},
             "application_version": self._version,
             "executor_id": self._executor_id,
             # All values are texts of dagexec's own; nothing from the database is ever unpickled.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from hashlib import sha256
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -29,6 +30,10 @@ class Bodies(Protocol):
         ...
 
 
+# Characters of a run's or a call's id that are a part of a workflow's. That is the key of a row, of
+# which an index takes 2,700 bytes.
+_LONG: Final = 1000
+
 _registered: Final[dict[str, Any]] = {}
 # The engine that is open, at most one: a list, so that nothing here has to be rebound.
 _open: Final[list[Bodies]] = []
@@ -41,8 +46,15 @@ _made: Final[ContextVar[str | None]] = ContextVar("dagexec_made", default=None)
 
 def id_of(engine: str, *parts: str | int) -> str:
     """Return the id of a workflow; other parts never give the same."""
-    quoted = (quote(str(part), safe="", errors="surrogatepass") for part in parts)
-    return "|".join((f"dagexec:{engine}", *quoted))
+    return "|".join((f"dagexec:{engine}", *map(_quoted, parts)))
+
+
+def _quoted(part: str | int) -> str:
+    quoted = quote(str(part), safe="", errors="surrogatepass")
+    if len(quoted) <= _LONG:
+        return quoted
+    # Quoted text has no "!", so that none is like it.
+    return f"{quoted[:_LONG]}!{sha256(quoted.encode()).hexdigest()}"
 
 
 def cancel_id(engine: str, run_id: str, number: int) -> str:
