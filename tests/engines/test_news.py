@@ -190,6 +190,32 @@ class TestTheBell:
             await asyncio.to_thread(thread.join, 5)
             assert not thread.is_alive()
 
+    async def test_while_the_database_is_away(self, monkeypatch):
+        """Looks are rare, and the next one comes as soon as it is back."""
+        stop, looks = threading.Event(), []
+        monkeypatch.setattr("dagexec.engines.dbos._bell.pauses", lambda: [stop])
+        bell = Bell("q", 2)
+        bell.attach()
+        bell.rest(away=True)
+
+        def look() -> None:
+            while not stop.wait(timeout=0.01):
+                looks.append(time.monotonic())
+
+        thread = threading.Thread(target=look, name="queue-worker-q", daemon=True)
+        thread.start()
+        await asyncio.sleep(1)
+        assert looks == []
+        bell.rest(away=False)
+        for _ in range(300):
+            if len(looks) > 2:
+                break
+            await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.to_thread(thread.join, 5)
+        assert len(looks) > 2
+        assert not thread.is_alive()
+
     async def test_a_full_process_looks_when_half_of_its_places_are_free(self, monkeypatch):
         """Not for each call that ends, and not where there was no more than places."""
         bell, rung = Bell("q", 4), []

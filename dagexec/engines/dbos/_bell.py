@@ -15,6 +15,8 @@ from dagexec.engines.dbos._inside import pauses
 
 # DBOS's name of the thread that looks into a queue.
 _THREAD: Final = "queue-worker-"
+# Seconds between two looks while the database is away.
+_AWAY: Final = 5.0
 
 
 @final
@@ -47,6 +49,10 @@ class Bell:
         """Whether calls run here."""
         return self._busy > 0
 
+    def rest(self, *, away: bool) -> None:
+        """Let threads look rarely while the database is away: each look in vain is in the log."""
+        self._threads.rest(away=away)
+
     def silence(self) -> None:
         """Let no thread look into a queue any more, until DBOS is destroyed."""
         self._threads.silence()
@@ -77,6 +83,13 @@ class _Threads:
         self.changed = threading.Condition()
         self.woken: dict[str, None] = {}
         self.silenced = False
+        self.away = False
+
+    def rest(self, *, away: bool) -> None:
+        """Let pauses be long from the next ones on, or end those that are."""
+        with self.changed:
+            self.away = away
+            self.changed.notify_all()
 
     def silence(self) -> None:
         """Let all pause from their next pause on."""
@@ -113,7 +126,13 @@ class _Pauses:
         if not thread.startswith(_THREAD):
             return self._wait(timeout)
         with threads.changed:
-            threads.changed.wait_for(lambda: self._is_set() or thread in threads.woken, timeout)
+            rests = threads.away
+            if rests and timeout is not None:
+                timeout = max(timeout, _AWAY)
+            threads.changed.wait_for(
+                lambda: self._is_set() or thread in threads.woken or (rests and not threads.away),
+                timeout,
+            )
             threads.woken.pop(thread, None)
             while threads.silenced and not self._is_set():
                 threads.changed.wait()

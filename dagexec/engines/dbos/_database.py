@@ -68,6 +68,8 @@ class Database:
         self._asked: AsyncConnection[Any] | None = None
         self._asking = asyncio.Lock()
         self._closed = False
+        # Whether the last beat did not reach the server.
+        self.away = False
         # When a connection was lost last, on this machine's clock.
         self._lost = -_RECESS
         # What to add to this machine's clock to have the server's, in seconds.
@@ -119,10 +121,12 @@ class Database:
                 self._lease = await self._leased()
             await self._set_clock(self._lease)
         except psycopg.OperationalError as error:
+            self.away = True
             self._lose(error)
             if self._lease is not None:
                 await self._lease.close()
             return False
+        self.away = False
         return again
 
     async def given_away(self, ids: Sequence[str]) -> list[str]:

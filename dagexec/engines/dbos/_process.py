@@ -244,7 +244,9 @@ class Process:
         while True:
             await asyncio.sleep(_BEAT)
             try:
-                if await self.database.beat():
+                again = await self.database.beat()
+                self._bell.rest(away=self.database.away)
+                if again:
                     await self.site.lose()
                 dead = await self.database.dead()
                 if dead:
