@@ -352,7 +352,9 @@ class Runs:
         try:
             number: int = await _bare(self._handle(run_id).execute_update("answer", packed))
         except (WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None  # somebody was faster, or the run moves
+            # Somebody was faster, or others answer at this moment, or the run moves.
+            await asyncio.sleep(_AGAIN)
+            return None
         except RPCError as error:
             if error.status not in (*_AWAY, RPCStatusCode.NOT_FOUND):
                 raise
