@@ -8,6 +8,7 @@ name, every operator, every call, indexing, formatting. What comes of it is walk
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import random
 import re
@@ -19,7 +20,7 @@ from dagexec.programs import LimitReached, ProgramRefused, ToolError
 from dagexec.programs._containers import _attribute, _item
 from dagexec.programs._functions import EXCEPTIONS, FUNCTIONS, LAZY, MODULES, member
 from dagexec.programs._live import LiveProgram
-from dagexec.programs._machine import Builtin, Function, ToolFunction
+from dagexec.programs._machine import Builtin, Calling, Function, Partial, ToolFunction
 from dagexec.programs._operators import BINARY, COMPARE, UNARY
 from dagexec.programs._patterns import Match, Pattern
 from dagexec.programs._values import VIEWS, formatted, method, repr_of, text_of
@@ -29,12 +30,13 @@ DATA = (type(None), bool, int, float, str, list, dict, set, frozenset, tuple, ra
 DATES = (
     dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
 )  # fmt: skip
-OURS = (Builtin, Function, ToolFunction, Pattern, Match)
+OURS = (Builtin, Calling, Function, Partial, ToolFunction, Pattern, Match)
 ERRORS = (*EXCEPTIONS.values(), re.error)
 # What `_functions` returns is read where it stands: no variable ever holds it.
 READ_ONCE = (
     zip, enumerate, reversed, *(type(reversed(each)) for each in ([], {}, range(3), {}.items())),
     type(reversed({}.values())), type(reversed(range(2**64))),
+    *(getattr(itertools, name) for name in MODULES["itertools"]), type(iter(range(1))),
 )  # fmt: skip
 
 
@@ -80,10 +82,10 @@ def steps(value: Any, chance: random.Random) -> list[Any]:
     def take(function: Any, *args: Any) -> None:
         try:
             result = function(*args)
+            if isinstance(result, READ_ONCE):
+                result = list(result)  # a chain raises where it comes to what is no list
         except (Exception, LimitReached):
             return
-        if isinstance(result, READ_ONCE):
-            result = list(result)
         found.append(result)
 
     names = {*dir(value), *dir(type(value)), "__class__", "__globals__", "__traceback__", "call"}
