@@ -48,11 +48,6 @@ _FLOOR: Final = 0.06
 _QUIET: Final = 60.0
 # Seconds. Who asked for nothing meanwhile has not learned anything.
 _LONGEST: Final = 5.0
-# Seconds of growth that a call gives which goes, and that a second of waiting gives where none
-# does: a refusal is the only word that there may be, and who grows by half between two calls is
-# refused at every other one.
-_STEP: Final = 2.0
-_MEANWHILE: Final = 0.15
 # Seconds after which one who waits for the share to grow looks how far it has.
 LOOK: Final = 1.0
 
@@ -61,7 +56,7 @@ LOOK: Final = 1.0
 class Crowd:
     """The share of a key that one client of several keeps to. Times go in; it has no clock."""
 
-    __slots__ = ("_at", "_cut", "_left", "_quiet", "is_new", "share")
+    __slots__ = ("_at", "_cut", "_quiet", "is_new", "share")
 
     def __init__(self, share: float | None = None) -> None:
         """Know nothing yet; with a `share`, begin with that, as one who was refused before."""
@@ -71,13 +66,8 @@ class Crowd:
         # When it was cut last, and when there was something to send last.
         self._cut = -math.inf
         self._at: float | None = None
-        # Seconds of growth without a refusal, and those that are left until the next call goes.
+        # Seconds without a refusal in which there was something to send.
         self._quiet = 0.0
-        self._left = 0.0
-
-    def sent(self) -> None:
-        """Note that a call goes out, from which there is something to learn."""
-        self._left = _STEP
 
     def refused(self, sent: float, now: float) -> bool:
         """Note that a call was refused that went out at `sent`; return whether the share changed.
@@ -111,9 +101,6 @@ class Crowd:
         if self.is_new:
             self.share = min(MOST, self.share * 2.0 ** (passed / _DOUBLING))
             return True
-        left = self._left + _MEANWHILE * passed
-        passed = min(passed, left)
-        self._left = min(_STEP, left - passed)
         self._quiet += passed
         pace = _GROWTH * (self.share + _FLOOR) * (1 + (self._quiet / _QUIET) ** 2)
         self.share = min(MOST, self.share + pace * passed)

@@ -263,18 +263,12 @@ class Ledger:
             bucket.divide(peers, now)
 
     def _widen(self, crowd: Crowd, now: float) -> None:
-        """Keep to a share that has grown; at first, of what was there from the beginning, too.
-
-        A bucket stays as full as it was: who waits for a full one would else wait for ever, where
-        the bucket grows faster than it is filled.
-        """
+        """Keep to a share that has grown; at first, of what was there from the beginning, too."""
         for bucket in self.buckets.values():
             before = bucket.cap
             bucket.divide(1 / crowd.share, now)
             if crowd.is_new:
                 bucket.level += bucket.cap - before
-            elif bucket.level > 0:
-                bucket.level = min(bucket.cap, bucket.level * bucket.cap / before)
 
     def shift(self, seconds: float) -> None:
         """Move all times: another clock is used from now on."""

@@ -71,8 +71,6 @@ def admit(ticket: Ticket, now: float) -> float:
     for ledger, needs in ticket.asks:
         ledger.drop(ticket, needs, admitted=True)
         ledger.used += 1
-        if ledger.crowd is not None:
-            ledger.crowd.sent()
         buckets = ledger.buckets
         ticket.held.append(
             {name: buckets[name].charge(amount, now) for name, amount in needs.items()}

@@ -142,7 +142,6 @@ def test_shares_become_equal(shares, seed):
     sums = dict.fromkeys(range(len(shares)), 0.0)
     for second in range(6000):
         for crowd in crowds:
-            crowd.sent()
             crowd.grow(float(second))
             assert LEAST <= crowd.share <= MOST
         total = sum(crowd.share for crowd in crowds)
@@ -263,35 +262,6 @@ def test_for_any_number_of_clients(simulation, clients, shape):
     assert run.done == 1600
     assert run.refused <= (0.1 if clients <= 8 else 0.25) * 1600
     assert run.ratio <= 1.1
-
-
-def test_a_call_teaches_so_much_and_no_more():
-    """Between two calls that go, half a minute apart, a share grows by a third or so."""
-    crowd = Crowd(START)
-    crowd.grow(0.0)
-    crowd.refused(0.5, 1.0)
-    for call in range(5):
-        before = crowd.share
-        crowd.sent()
-        for second in range(30):
-            crowd.grow(1.0 + 30.0 * call + second)
-        assert 1.05 * before <= crowd.share <= 1.35 * before
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_who_waits_for_a_full_bucket_gets_it_while_the_bucket_grows(backend):
-    """In the minute that it takes; a bucket that grew faster than it filled kept it for ever."""
-
-    async def main():
-        mine = Limiter("k", rates={"tokens": Rate(600)}, peers="auto", margin=0)
-        mine.ledger.learn(Crowd(0.05), 0.0)
-        mine.ledger.buckets["tokens"].level = 0.0
-        begun = anyio.current_time()
-        async with mine.acquire({"tokens": 500}):
-            pass
-        return anyio.current_time() - begun
-
-    assert run_virtual(main, backend=backend) <= 61
 
 
 def test_who_asks_for_nothing_learns_nothing():
