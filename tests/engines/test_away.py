@@ -22,7 +22,7 @@ from dagexec.limits import Limiter
 if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
     pytest.importorskip("dbos", reason="the extra dbos is not installed")
 from dagexec.engines.dbos import _inside
-from tests.engines.cluster import Cluster, binaries
+from tests.engines.cluster import Cluster, binaries, cluster
 from tests.engines.processes import ROOT
 
 if TYPE_CHECKING:
@@ -71,12 +71,8 @@ def away() -> Iterator[Cluster]:
     """Return a server of the test's own, which it stops."""
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed: no initdb on the PATH or in /usr/lib/postgresql")
-    made = Cluster()
-    try:
-        made.start()
+    with cluster() as made:
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.mark.integration
