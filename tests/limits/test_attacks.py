@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from itertools import count
@@ -231,19 +232,21 @@ class Server:
                 [time.time() - seconds, self.key],
             )
 
-    def stall(self, seconds):
-        """Answer nobody who books this key, for so long; call in a thread."""
+    def stall(self, seconds, begun):
+        """Answer nobody who books this key, for so long since `begun` is set; call in a thread."""
         if self.kind == "redis":
             import redis
 
             with redis.Redis.from_url(self.url) as client:
                 client.client_pause(round(seconds * 1000))
+            begun.set()
             time.sleep(seconds)
             return
         import psycopg
 
         with psycopg.connect(self.url) as connection:
             connection.execute("select 1 from dagexec_limits where key = %s for update", [self.key])
+            begun.set()
             time.sleep(seconds)
 
     def close(self):
@@ -277,19 +280,19 @@ async def test_a_booking_that_is_cancelled_under_way_is_undone(server):
     """The caller is free at once; what the server did all the same does not stay booked."""
     store = server.store()
     await store.book(server.key, ask(40))
-    answers = []
+    answers, begun = [], threading.Event()
 
     async def stall():
-        await anyio.to_thread.run_sync(server.stall, 1.0)
+        await anyio.to_thread.run_sync(server.stall, 1.5, begun)
         answers.append("again")
 
     async with anyio.create_task_group() as group:
         group.start_soon(stall)
-        await anyio.sleep(0.3)
+        assert await anyio.to_thread.run_sync(begun.wait, 40)
         with anyio.move_on_after(0.05):
             await store.book(server.key, ask(60))
         assert not answers
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while await server.store().book(server.key, ask(0, room=100)) * SLOW > 40.5:
             await anyio.sleep(0.05)
 
@@ -454,18 +457,19 @@ def test_what_is_undone_after_the_loop_has_ended_hurts_nobody(server):
     store = server.store()
     anyio.run(store.book, server.key, ask(40))
 
+    begun = threading.Event()
+
     async def main():
         async with anyio.create_task_group() as group:
-            group.start_soon(
-                partial(anyio.to_thread.run_sync, abandon_on_cancel=True), server.stall, 0.5
-            )
-            await anyio.sleep(0.2)
+            stall = partial(anyio.to_thread.run_sync, abandon_on_cancel=True)
+            group.start_soon(stall, server.stall, 1.0, begun)
+            assert await anyio.to_thread.run_sync(begun.wait, 40)
             with anyio.move_on_after(0.05):
                 await store.book(server.key, ask(60))
             group.cancel_scope.cancel()
 
     anyio.run(main)
-    for _ in range(100):
+    for _ in range(400):
         wait = anyio.run(server.store().book, server.key, ask(0, room=100))
         if wait * SLOW < 40.5:
             return

@@ -64,10 +64,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 async def test_a_booking_always_succeeds_and_says_how_long_to_wait(make, key):
     """Unknown is full; what is not there comes at the rate, in the order of the bookings."""
     store = make()
-    assert await store.book(key, {"tokens": ask(60, rate=10)}) == 0
-    assert await store.book(key, {"tokens": ask(60, rate=10)}) == pytest.approx(2, abs=0.5)
-    assert await store.book(key, {"tokens": ask(60, rate=10)}) == pytest.approx(8, abs=0.6)
-    assert await store.book(f"{key}-other", {"tokens": ask(60, rate=10)}) == 0
+    assert await store.book(key, {"tokens": ask(60, rate=0.1)}) == 0
+    assert await store.book(key, {"tokens": ask(60, rate=0.1)}) == pytest.approx(200, abs=50)
+    assert await store.book(key, {"tokens": ask(60, rate=0.1)}) == pytest.approx(800, abs=60)
+    assert await store.book(f"{key}-other", {"tokens": ask(60, rate=0.1)}) == 0
 
 
 @every_kind
@@ -119,22 +119,27 @@ async def test_the_gate_is_shared_and_only_closes_for_longer(make, key):
     if isinstance(store, MemoryStore):
         other = store
     assert await store.gate(key) == 0
-    assert await store.gate(key, 0.5) == pytest.approx(0.5, abs=0.1)
-    assert 0.2 < await other.gate(key, 0.1) <= 0.5
-    assert 0.2 < await other.book(key, {"a": ask(1)}) <= 0.5
-    assert await other.gate(key, 3) == pytest.approx(3, abs=0.1)
+    assert await store.gate(key, 50) == pytest.approx(50, abs=1)
+    assert 20 < await other.gate(key, 10) <= 50
+    assert 20 < await other.book(key, {"a": ask(1)}) <= 50
+    assert await other.gate(key, 300) == pytest.approx(300, abs=1)
     assert await other.gate(f"{key}-other") == 0
 
 
 @every_kind
 async def test_levels_refill_at_the_rate(make, key):
     """In real time, up to the bucket."""
-    store = make()
-    await store.book(key, {"a": ask(100, rate=100)})
-    begun = anyio.current_time()
+    store, now = make(), anyio.current_time
+    times = [now()]
+    await store.book(key, {"a": ask(100, rate=10)})
+    times.append(now())
     await anyio.sleep(0.2)
-    wait = await store.book(key, {"a": ask(0, room=100, rate=100)})
-    assert wait == pytest.approx(1 - (anyio.current_time() - begun), abs=0.15)
+    times.append(now())
+    wait = await store.book(key, {"a": ask(0, room=100, rate=10)})
+    times.append(now())
+    # However long the two bookings took; the server's clock is read within each.
+    least, most = times[2] - times[1], times[3] - times[0]
+    assert 10 - most - 0.02 <= wait <= 10 - least + 0.02
 
 
 @every_server
@@ -185,7 +190,7 @@ def test_the_same_arithmetic_as_levels(make, data):
 @every_server
 async def test_several_limiters_share_one_key(make, key):
     """As with a store in memory: together they keep to the rate, and what is unused comes back."""
-    starts = []
+    starts, begun = [], anyio.current_time()
 
     async def client():
         rates = {"tokens": Rate(240, per=1, burst=60, settle="actual")}
@@ -199,7 +204,7 @@ async def test_several_limiters_share_one_key(make, key):
         for _ in range(4):
             group.start_soon(client)
     # 160 are used, of which 60 are there at the start and 240 come each second.
-    assert 0.3 <= max(starts) - min(starts) <= 3
+    assert 0.3 <= max(starts) - begun <= 20
 
 
 @every_server
@@ -210,10 +215,10 @@ async def test_a_refusal_of_one_holds_all_back(make, key):
         for _ in range(2)
     )
     async with one.acquire() as permit:
-        permit.rejected(retry_after=0.6)
-    begun = anyio.current_time()
+        begun = anyio.current_time()
+        permit.rejected(retry_after=1.0)
     async with other.acquire():
-        assert anyio.current_time() - begun > 0.4
+        assert anyio.current_time() - begun > 0.9
 
 
 @every_server
@@ -288,9 +293,9 @@ async def test_a_key_of_redis_goes_when_it_says_nothing(redis_url, key):
     store = RedisStore(redis.Redis.from_url(redis_url), prefix="mine:")
     await store.book(key, {"a": ask(100, rate=1)})
     with redis.Redis.from_url(redis_url) as client:
-        assert client.ttl(f"mine:{key}") == pytest.approx(3700, abs=3)
+        assert client.ttl(f"mine:{key}") == pytest.approx(3700, abs=60)
         await store.gate(key, 1000)
-        assert client.ttl(f"mine:{key}") == pytest.approx(4600, abs=3)
+        assert client.ttl(f"mine:{key}") == pytest.approx(4600, abs=60)
     store._client.close()
 
 
