@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import dagexec._runtime.state
+from dagexec._concurrency.steps import SLOW
+from dagexec._runtime import invoker, waits, worker
 from dagexec.testing import fail_on_deadlock, virtual_time
 from tests.replaying import Recording, contradictions
 
@@ -29,6 +31,10 @@ MARKERS = (
 # says so.
 SDK_ON_TRIO = r"ignore:Async generator '(openai|httpx2|httpcore2)\.:ResourceWarning"
 NO_TRIO = pytest.mark.skipif(find_spec("trio") is None, reason="trio is not installed")
+# What tells steps that block their event loop, by the real clock; and from how many seconds on in
+# tests that do not have one.
+MEASURE_STEPS: tuple[Any, ...] = (invoker, waits, worker)
+PATIENT = 60.0
 # In CI nothing may be left out, and nothing left to chance. The environments of `.ci/versions.py`
 # lack what integration tests need, and have the second only.
 REQUIRED = os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") == "1"
@@ -50,6 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     dagexec._runtime.state.Scheduler = Recording
+    call_steps_slow(PATIENT)  # before the fixtures of a session, which run plans, too
+
+
+def call_steps_slow(seconds: float) -> None:
+    """Set how long a step may take before it counts as one that blocked its event loop."""
+    for module in MEASURE_STEPS:
+        module.SLOW = seconds
 
 
 def choose_examples(count: int) -> None:
@@ -73,6 +86,15 @@ def every_run_can_be_replayed() -> Iterator[None]:
     yield
     for found in contradictions():
         pytest.fail(found)
+
+
+@pytest.fixture(autouse=True)
+def steps_are_slow_in_real_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In virtual time what takes long is the machine, and no report and no log says so."""
+    if request.node.get_closest_marker("real_time"):
+        call_steps_slow(SLOW)
+    yield
+    call_steps_slow(PATIENT)
 
 
 @pytest.fixture(autouse=True)
