@@ -44,11 +44,11 @@ class Cluster:
         self._who = _owner()
         if self._who:
             os.chown(self._folder, self._who["user"], self._who["group"])
-        self._port = _free_port()
-        self.url = f"postgresql://tests@127.0.0.1:{self._port}"
         self._server: subprocess.Popen[bytes] | None = None
         flags = ("-A", "trust", "-U", "tests", "-N", "-E", "UTF8")
-        self._start("initdb", "-D", str(self._folder / "data"), *flags).wait(60)
+        self._start("initdb", "-D", str(self._folder / "data"), *flags).wait(120)
+        self._port = _free_port()  # now: in the seconds before, another program might have taken it
+        self.url = f"postgresql://tests@127.0.0.1:{self._port}"
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Not to the caller's output: who waits for the end of that would wait for the server.
@@ -70,7 +70,7 @@ class Cluster:
         settings = (*own, f"unix_socket_directories={self._folder}", *FAST)
         flags = [item for each in settings for item in ("-c", each)]
         server = self._server = self._start("postgres", "-D", str(self._folder / "data"), *flags)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 psycopg.connect(f"{self.url}/postgres", connect_timeout=2).close()

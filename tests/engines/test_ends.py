@@ -49,7 +49,7 @@ def ends_of(database: Fake, polling: float = 1000.0) -> Ends:
 
 async def woken(waiting: asyncio.Task[Any]) -> Any:
     """Return what a wait came to, at once or not at all."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return (await waiting)["ended"]
 
 
@@ -158,7 +158,7 @@ async def test_all_are_looked_at_in_turn(database):
         waiter.expect(names)
         for last in (names[-1], names[0], names[700]):
             database.over = {last}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert (await waiter.wait())["ended"] == [last]
             waiter.forget([last])
     assert max(map(len, database.asked)) <= 501
@@ -186,7 +186,7 @@ async def test_what_was_deleted_has_ended(database):
     with ends.waiter() as waiter:
         waiter.expect(["a"])
         waiter.expect(["b"], there=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await waiter.wait())["ended"] == ["b"]
 
 

@@ -224,20 +224,32 @@ class TestRuns:
 
     async def test_an_answer_while_others_run(self, url, name):
         """An approved call goes on at once, and so does what needs it; also before it asks."""
+        began, went_on = asyncio.Event(), asyncio.Event()
+
+        @tool
+        async def waits() -> None:
+            began.set()
+            await went_on.wait()
+
+        @tool
+        async def goes_on(value: str) -> str:
+            went_on.set()
+            return value
+
         plan = [
-            Call("n", "nap", {"seconds": 4}),
+            Call("n", "waits"),
             Call("p", "pay", {"amount": 3}),
-            Call("s", "same", {"value": Ref("p")}),
+            Call("s", "goes_on", {"value": Ref("p")}),
             Call("d", "question", {"what": "where"}),
         ]
-        async with DbosEngine(TOOLS, database_url=url, name=name, polling=0.05) as engine:
+        tools = [*TOOLS, waits, goes_on]
+        async with DbosEngine(tools, database_url=url, name=name, polling=0.05) as engine:
             begun = asyncio.create_task(engine.run(plan, run_id="r"))
-            await asyncio.sleep(0.3)
+            await began.wait()
             answered = [{"p": Approve()}, {"d": "here"}]
             reports = await asyncio.gather(begun, *(engine.resume("r", each) for each in answered))
             report = await engine.run(plan, run_id="r")
             assert reports[0]["s"].value == "paid 3.0"
-            assert reports[0]["s"].ended < 3.5
             # The answer was to the first question, and not taken for the second one's.
             assert report["d"].question == {"again": "where"}
             assert (await engine.resume("r", {"d": "there"}))["d"].value == "here there"
@@ -440,16 +452,16 @@ class TestLimits:
     async def test_so_many_in_what_time(self, url, name):
         """A rate is kept in every window of its length."""
         spans.clear()
-        rate = Limiter(f"rate {name}", rates={"requests": Rate(3, per=1.0)})
+        rate = Limiter(f"rate {name}", rates={"requests": Rate(3, per=3.0)})
         tools = [tool(span, name="a", limits=[rate], effect="read")]
         plan = [Call(f"c{each}", "a", {"seconds": 0}) for each in range(9)]
         async with DbosEngine(tools, database_url=url, name=name, polling=0.05) as engine:
             report = await engine.run(plan)
         assert report.ok
         begun = sorted(moment for moment, _ in spans)
-        assert begun[-1] - begun[0] > 1.8
+        assert begun[-1] - begun[0] > 5
         # What a worker began is a little later than what the queue let go.
-        assert all(later - earlier > 0.8 for earlier, later in zip(begun, begun[3:], strict=False))
+        assert all(later - earlier > 2 for earlier, later in zip(begun, begun[3:], strict=False))
 
     async def test_so_many_in_a_process(self, url, name):
         """`concurrency` counts for one worker."""
@@ -481,4 +493,4 @@ class TestDeadlinesInQueues:
         assert [outcome.scope for outcome in report.values()] == ["workflow"] * 2
         assert report["a"].started is None
         assert not report["a"].maybe
-        assert 1 <= report.elapsed < 5
+        assert 1 <= report.elapsed < 20

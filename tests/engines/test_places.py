@@ -215,11 +215,12 @@ class TestWhatOperatorsDo:
         from dbos import DBOS
 
         began: list[str] = []
+        freed = asyncio.Event()
 
         @tool
         async def slow() -> str:
             began.append(current_call().id)
-            await asyncio.sleep(1)
+            await freed.wait()
             return "done"
 
         async with engine_at(url, name, [slow]) as engine:
@@ -227,6 +228,7 @@ class TestWhatOperatorsDo:
             fork = await DBOS.fork_workflow_async(f"dagexec:{name}|r|1", 1)
             with pytest.raises(Exception, match="is not run again by its fork"):
                 await fork.get_result()
+            freed.set()
             report = await waiting
         assert report.outputs == {"a": "done"}
         assert began == ["a"]
@@ -246,12 +248,13 @@ class TestWhatOperatorsDo:
     async def test_a_call_that_is_deleted_in_its_queue(self, url, name):
         """It has failed, and the run comes to its end."""
         began: list[str] = []
+        freed = asyncio.Event()
         mail = Limiter(f"mail {name}", in_flight=1)
 
         @tool(limits=mail)
         async def slow() -> str:
             began.append(current_call().id)
-            await asyncio.sleep(1)
+            await freed.wait()
             return "done"
 
         async with engine_at(url, name, [slow]) as engine:
@@ -260,6 +263,7 @@ class TestWhatOperatorsDo:
             (left,) = {"a", "b"} - {*began}
             query = "delete from dbos.workflow_status where workflow_uuid = %s"
             await rows(url, query, f"dagexec:{name}|r|1|{left}")
+            freed.set()
             report = await waiting
         assert report[began[0]].status == "done"
         assert report[left].status == "failed"
