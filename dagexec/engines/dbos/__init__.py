@@ -73,6 +73,7 @@ with an `Executor`. Reports are the same, but for their times. What differs:
 | cancelling the caller of `run` | ends the run | the run goes on; `cancel(run_id)` ends it |
 | a process dies | a journal's run is continued by hand or sweep | others go on by themselves |
 | who is dead | nobody was heard of for 15 s | killed: at once; hung, or cut off: after 15 s |
+| the database refuses an end | the run breaks off | `run` says why; the run is tried again |
 | a worker only seemed dead | - | its writes are in doubt, and what it says later is not heard |
 | stopping calls elsewhere | at once | a deadline at once; a failure or `cancel` within a second |
 | a call that does not stop | holds the run, and is named | after 10 s the run ends without it |

@@ -51,6 +51,9 @@ CONNECT: Final[dict[str, Any]] = {
     "target_session_attrs": "read-write",
 }
 
+# SQLSTATEs of what is too large for any database; psycopg counts them among those of operation.
+_TOO_LARGE: Final = "54"
+
 _LOCK: Final = "hashtextextended('dagexec:' || %s, 0)"
 _NOW: Final = "select extract(epoch from clock_timestamp())::float8"
 
@@ -211,6 +214,34 @@ class Database:
             (list(dead), *self._whose[:2]),
         )
 
+    async def owned(self) -> list[tuple[str, str]]:
+        """Return the workflows that this process has under way, each with the mark of its claim."""
+        rows = await self._fetch(
+            "select workflow_uuid, coalesce(owner_xid, '') from dbos.workflow_status"
+            " where status = 'PENDING' and executor_id = %s",
+            (self.executor_id,),
+        )
+        return [(name, claim) for name, claim in rows]
+
+    async def give_back(self, name: str, claim: str, queue: str) -> float | None:
+        """Let a workflow of this claim go on anywhere, in a while; return after how many seconds.
+
+        The oftener it was begun, the longer: up to a minute. A call goes on by its queue, all else
+        by this one. None if it is not of this claim any more.
+        """
+        rows = await self._fetch(
+            "update dbos.workflow_status set status = 'DELAYED', owner_xid = null,"
+            " executor_id = null, started_at_epoch_ms = null, queue_name = case"
+            " when name = 'dagexec.call' then coalesce(queue_name, %s) else %s end,"
+            " delay_until_epoch_ms = 1000 * (extract(epoch from clock_timestamp())"
+            " + least(60, 1.5 ^ greatest(0, recovery_attempts - 1)))"
+            " where workflow_uuid = %s and status = 'PENDING' and executor_id = %s"
+            " and coalesce(owner_xid, '') = %s"
+            " returning delay_until_epoch_ms / 1000.0 - extract(epoch from clock_timestamp())",
+            (queue, queue, name, self.executor_id, claim),
+        )
+        return None if not rows else float(rows[0][0])
+
     async def pass_on(self, name: str, times: int) -> bool:
         """Give a workflow that was taken from its queue back to it, for a later time.
 
@@ -284,8 +315,7 @@ class Database:
                     cursor = await self._asked.execute(query.encode(), values)
                     return await cursor.fetchall()
                 except psycopg.Error as error:
-                    away = isinstance(error, psycopg.OperationalError) or is_read_only(error)
-                    if self._closed or not away:
+                    if self._closed or not takes_it_later(error):
                         raise
                     self._lose(error)
                     await asyncio.sleep(pause)
@@ -296,9 +326,17 @@ class Database:
         _log.warning("the database cannot be reached, trying again: %s", _line(error))
 
 
-def is_read_only(error: object) -> bool:
-    """Whether the server is there, and takes nothing that is written."""
-    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+def takes_it_later(error: object) -> bool:
+    """Whether a database may take later what it did not take now.
+
+    It is away, or its name is not to be had; or it is there, and takes nothing that is written, or
+    others were in the way: a lock, a timeout, a transaction of theirs.
+    """
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return not (error.sqlstate or "").startswith(_TOO_LARGE)
 
 
 def _line(error: BaseException) -> str:

@@ -194,7 +194,9 @@ class DbosEngine:
         `cancel` ends it.
 
         Raises PlanError before anything runs, and DagexecError for a run that was begun with
-        another plan or program, for secret arguments, for a stream, and inside a tool.
+        another plan or program, for secret arguments, for a stream, and inside a tool; for one that
+        broke off with an error; and for one that was interrupted, because the database refused its
+        end or again and again: that one is tried again, after up to a minute.
         """
         process = self._opened()
         check_asked("" if run_id is None else run_id)

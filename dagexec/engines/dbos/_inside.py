@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, final
 
-from dagexec.engines.dbos._database import is_read_only
+from dagexec.engines.dbos._database import takes_it_later
 
 _log: Final = logging.getLogger("dagexec")
 # What was said to be missing; it stays so for the life of the process.
@@ -72,7 +72,7 @@ class Tries:
 
     def is_worth_another(self, error: Exception) -> bool:
         """Whether the database may take later what it did not take now."""
-        return self._judges(error) or is_read_only(getattr(error, "orig", None))
+        return self._judges(error) or takes_it_later(getattr(error, "orig", None))
 
     def sleep(self, seconds: float) -> None:
         """Pause, but not for long."""
@@ -94,6 +94,12 @@ def active() -> Any:
         return found
     _say("begin a call without a queue")
     return None
+
+
+def active_names() -> list[str]:
+    """Return the workflows that DBOS counts as running here: some of them are about to begin."""
+    names = getattr(active(), "activeList", None)
+    return [] if names is None else [*names()]
 
 
 def pauses() -> list[threading.Event]:

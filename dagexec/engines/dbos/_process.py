@@ -27,6 +27,7 @@ from dagexec import DagexecError, Executor
 from dagexec.engines._drive import Drive
 from dagexec.engines.dbos._bell import Bell
 from dagexec.engines.dbos._calls import Calls
+from dagexec.engines.dbos._causes import refusal
 from dagexec.engines.dbos._database import CONNECT, Database, unreachable
 from dagexec.engines.dbos._here import Here
 from dagexec.engines.dbos._inside import Tries
@@ -129,7 +130,14 @@ class Process:
         if task.cancelled():
             msg = f"the engine was closed while the run {run_id!r} was waited for; the run goes on"
             raise DagexecError(msg)
-        return task.result()
+        try:
+            return task.result()
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None:
+                raise
+            msg = f"the database refused what the run {run_id!r} needs: {refused}"
+            raise DagexecError(msg) from error
 
     async def open(self) -> None:
         """Connect, take the lease, and let DBOS begin; raises DagexecError."""
@@ -209,7 +217,11 @@ class Process:
             "name": self._setting.name,
             "system_database_url": self._url,
             "sys_db_pool_size": self._setting.connections,
-            "db_engine_kwargs": {"connect_args": {"application_name": "dagexec", **CONNECT}},
+            "db_engine_kwargs": {
+                "connect_args": {"application_name": "dagexec", **CONNECT},
+                # Errors go into logs, and these are the arguments and values of tools.
+                "hide_parameters": True,
+            },
             "application_version": self._version,
             "executor_id": self._executor_id,
             # All values are texts of dagexec's own; nothing from the database is ever unpickled.
@@ -248,6 +260,7 @@ class Process:
                 self._bell.rest(away=self.database.away)
                 if again:
                     await self.site.lose()
+                await self.site.stranded.look()
                 dead = await self.database.dead()
                 if dead:
                     _log.warning("%d worker(s) ended with work under way; it goes on", len(dead))

@@ -11,10 +11,12 @@ from dbos import DBOS, WorkflowStatus
 
 from dagexec import DagexecError
 from dagexec.engines.dbos._bell import Bell
+from dagexec.engines.dbos._causes import cause_of
 from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._ends import Ends
-from dagexec.engines.dbos._inside import everybodys_queue
+from dagexec.engines.dbos._inside import active_names, everybodys_queue
 from dagexec.engines.dbos._news import News
+from dagexec.engines.dbos._stranded import Stranded
 from dagexec.engines.dbos._traces import carried
 from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, enqueued, id_of
 from dagexec.journal import Types
@@ -58,6 +60,7 @@ class Site:
         self._left: dict[asyncio.Task[Any], None] = {}
         self.news = News(database, self.ends.tell, bell.ring, self.ends.look_soon, name)
         self.bell = bell
+        self.stranded = Stranded(database, self._running, self._anywhere)
 
     # -------------------------------------------------------------------------------- tasks of DBOS
 
@@ -76,7 +79,12 @@ class Site:
 
         def ended(task: asyncio.Task[Any]) -> None:
             self._tasks.pop(task, None)
-            returned = not task.cancelled() and task.exception() is None
+            error = None if task.cancelled() else task.exception()
+            returned = not task.cancelled() and error is None
+            if returned:
+                self.stranded.returned(name)
+            else:
+                self.stranded.broke(name, error)
             self.ends.end(name, task.result() if returned else None)
             if then is not None:
                 then()
@@ -90,6 +98,12 @@ class Site:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    def _running(self) -> list[str]:
+        return [*self._tasks.values(), *active_names()]
+
+    def _anywhere(self) -> str:
+        return everybodys_queue() or self.rounds_queue
 
     async def lose(self) -> None:
         """End what was given to other workers, while this process seemed dead."""
@@ -115,11 +129,27 @@ class Site:
 
     # ------------------------------------------------------------------------------------ workflows
 
-    async def wait(self, name: str) -> str | None:
-        """Wait until a workflow has ended; return what it returned if that is known here."""
+    async def wait(self, run_id: str, name: str) -> str | None:
+        """Wait until the workflow of a run has ended; return what it returned if known here.
+
+        Raises DagexecError if it was interrupted here and does not go on soon.
+        """
+        told: list[str] = []
         with self.ends.waiter() as waiter:
+
+            def tell(why: str) -> None:
+                told.append(why)
+                waiter.wake()
+
             waiter.expect([name], there=True)
-            await waiter.wait()
+            with self.stranded.telling(name, tell):
+                while not (await waiter.wait())["ended"]:
+                    if told:
+                        msg = (
+                            f"the run {run_id!r} was interrupted, and is tried again; ask for it"
+                            f" with the same run_id to go on waiting: {told[0]}"
+                        )
+                        raise DagexecError(msg)
             return waiter.text_of(name)
 
     async def outputs(self, ids: Sequence[str]) -> list[tuple[Any, str]]:
@@ -137,7 +167,7 @@ class Site:
             return self.types.loads(str(row.output)), ""
         if row is None:
             return None, "it was deleted"
-        return None, f"{type(row.error).__name__}: {row.error}" if row.error else row.status
+        return None, cause_of(row.error) if row.error else row.status
 
     async def begin(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Begin a round unless it was begun; return how it is run, perhaps otherwise."""
@@ -215,7 +245,7 @@ class Site:
     async def result(self, run_id: str, number: int) -> dict[str, Any]:
         """Wait for the end of a round, and return its result; raise DagexecError if it broke."""
         name = id_of(self.name, run_id, number)
-        text = await self.wait(name)
+        text = await self.wait(run_id, name)
         if text is not None:
             return cast("dict[str, Any]", self.types.loads(text))
         ((result, why),) = await self.outputs([name])

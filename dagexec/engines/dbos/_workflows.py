@@ -16,6 +16,7 @@ from dbos import DBOS, SetWorkflowID
 
 from dagexec import DagexecError
 from dagexec.engines._front import DEATHS
+from dagexec.engines.dbos._causes import recordable
 
 
 class Bodies(Protocol):
@@ -158,11 +159,11 @@ def _here() -> Bodies:
 
 
 async def _round(text: str) -> str:
-    return await _here().round(text)
+    return await recordable(_here().round(text))
 
 
 async def _call(text: str) -> str:
-    return await _here().call(text)
+    return await recordable(_here().call(text))
 
 
 async def _answer(text: str) -> str:
