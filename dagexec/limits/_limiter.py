@@ -15,7 +15,7 @@ from dagexec.limits._crowd import Crowd
 from dagexec.limits._headers import limits_in, remaining_in
 from dagexec.limits._ledger import Ledger, Oversize, Ticket
 from dagexec.limits._permit import Permit
-from dagexec.limits._rates import Rate, is_amount
+from dagexec.limits._rates import Rate, is_amount, is_count
 from dagexec.limits._store import Store
 
 _MAX_PRIORITY: Final = 8
@@ -277,8 +277,8 @@ def named(key: str) -> Limiter:
 
 def _check_cost(limiters: Sequence[Limiter], cost: Mapping[str, float]) -> None:
     for name, amount in cost.items():
-        if not is_amount(amount):
-            msg = f"cost: {name}={amount!r} is no amount; it has to be a number from 0 on"
+        if not is_count(amount):
+            msg = f"cost: {name}={amount!r} is no amount; it has to be a number from 0 to 2**53"
             raise DagexecError(msg)
         if not any(name in limiter.rates for limiter in limiters):
             counted = dict.fromkeys(each for limiter in limiters for each in limiter.rates)

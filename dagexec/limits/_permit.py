@@ -18,7 +18,7 @@ from dagexec.limits._counted import Counted
 from dagexec.limits._crowd import LOOK
 from dagexec.limits._headers import longest, remaining_in, retry_after_in
 from dagexec.limits._ledger import Ledger, Needs, Ticket
-from dagexec.limits._rates import is_amount
+from dagexec.limits._rates import is_count
 from dagexec.limits._sharing import book, flush
 
 # Seconds. No provider's word closes a gate for longer; what comes later is refused again.
@@ -207,12 +207,11 @@ class Permit:
     def settle(self, used: Mapping[str, float] | None = None, /, **more: float) -> None:
         """Say what was really used, such as `tokens=1234`; once for each dimension.
 
-        What the limiter does not count is ignored, and so is what is no amount.
+        What the limiter does not count is ignored, and so is what is no amount: a number from 0 to
+        2**53. What a provider says of itself must not cost a call that it has answered.
         """
         amounts = {**(used or {}), **more}
-        machine.settle(
-            self._ticket, {name: float(n) for name, n in amounts.items() if is_amount(n)}
-        )
+        machine.settle(self._ticket, {name: float(n) for name, n in amounts.items() if is_count(n)})
         self._wake()
 
     def observe(self, headers: Mapping[Any, Any]) -> None:

@@ -6,7 +6,7 @@ import math
 import sys
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, fields
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, cast, final
 
 from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError
@@ -15,6 +15,8 @@ Settle: TypeAlias = Literal["reserved", "actual", "expected"]
 
 # Seconds. A shorter wait is none: rounding in a timer must not make it wait again and again.
 EPS: Final = 1e-9
+# The largest amount that is charged: beyond it a float cannot tell n from n + 1.
+_MOST: Final = 2.0**53
 # Seconds. Requests that were sent closer together than this may arrive in any order.
 _REORDER: Final = 0.1
 _LOG: Final = 4096
@@ -83,6 +85,11 @@ def is_amount(value: object) -> bool:
     """Whether this is a finite number that is not negative, and that a float can hold."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and 0 <= value <= sys.float_info.max  # type: ignore[operator]
+
+
+def is_count(value: object) -> bool:
+    """Whether this is an amount that something can have: any other would close the key for good."""
+    return is_amount(value) and cast("float", value) <= _MOST
 
 
 @final

@@ -82,6 +82,21 @@ def test_a_number_that_no_float_can_hold_is_none(backend):
         Rate(HUGE)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_number_that_nothing_can_have_is_none(backend):
+    """Neither used nor announced: a key would be in debt for longer than anybody lives."""
+
+    async def main():
+        limiter = Limiter("k", rates={"tokens": Rate(60)}, random=lambda: 0.0)
+        async with limiter.acquire({"tokens": 10}) as permit:
+            permit.settle(tokens=1e300)
+        assert limiter.level("tokens") == pytest.approx(50)
+        with pytest.raises(DagexecError, match=r"tokens=1e\+300 is no amount"):
+            limiter.acquire({"tokens": 1e300})
+
+    run_virtual(main, backend=backend)
+
+
 def test_headers_without_limits_are_refused():
     """With the way out."""
     with pytest.raises(DagexecError, match="rates="):
