@@ -21,7 +21,7 @@ ARGS ?=
 WORKERS ?= auto
 # A part of the tests cannot reach the threshold of the whole. What only computes takes up to ten
 # times longer while it is measured, which is no hang.
-COVERED := $(if $(COVERAGE),--cov --timeout 180 $(if $(ARGS),--cov-fail-under=0,),)
+COVERED := $(if $(COVERAGE),--cov --timeout 240 $(if $(ARGS),--cov-fail-under=0,),)
 MOCK := tests/planners/aimock
 TYPING := $(wildcard tests/typing)
 

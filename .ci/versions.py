@@ -29,8 +29,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 NEWER = ("3.14",)
 CORE = ("tests/scheduler", "tests/executor", "tests/journal", "tests/tools")
 PLANNERS = ("tests/planners",)
-# In virtual time; what needs threads, forks and processes is tried by a few that are quick.
-VIRTUAL = "not slow and not real_time and not integration"
+# In virtual time, and nothing that measures; what needs threads, forks and processes is tried by a
+# few that are quick.
+VIRTUAL = "not slow and not real_time and not integration and not costs"
 # What the adapters for frameworks promise, on the oldest of them; the newest are in `make test`.
 FRAMEWORKS = {
     "adk": "tests/integrations/adk/test_plugin.py",

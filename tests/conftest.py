@@ -26,6 +26,8 @@ MARKERS = (
     "slow: takes more than a second",
     "integration: needs another program or library; see DAGEXEC_REQUIRE_INTEGRATION",
     "real_time: needs a real clock, because of threads, processes or sockets",
+    "costs: measures what something costs; nothing is covered meanwhile",
+    "no_cover: pytest-cov leaves it out",
 )
 # openai leaves a chat stream at "[DONE]" with generators open, its own and its transport's; trio
 # says so.
@@ -111,12 +113,15 @@ def garbage_is_collected_where_its_warnings_are_expected(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give what needs a real clock a second try in CI, where two lanes share the machine.
 
-    What was late once is listed at the end (RERUN). In virtual time nothing is late.
+    What was late once is listed at the end (RERUN). In virtual time nothing is late. And let what
+    measures costs measure them without coverage, which makes computing up to ten times slower.
     """
-    if REQUIRED and config.pluginmanager.hasplugin("rerunfailures"):
-        for item in items:
-            if item.get_closest_marker("real_time") or item.get_closest_marker("integration"):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+    twice = REQUIRED and config.pluginmanager.hasplugin("rerunfailures")
+    for item in items:
+        if item.get_closest_marker("costs"):
+            item.add_marker(pytest.mark.no_cover)
+        if twice and any(map(item.get_closest_marker, ("real_time", "integration", "costs"))):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(params=["asyncio", pytest.param("trio", marks=NO_TRIO)])

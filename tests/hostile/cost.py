@@ -13,7 +13,7 @@ LONG: Final = 48_000  # characters
 _GROWTH: Final = 9
 # Seconds below which growth says nothing, and those that the long text may take at most.
 _NOTHING: Final = 0.25
-_LONGEST: Final = 5.0
+_LONGEST: Final = 15.0
 
 
 def attack(before: str, unit: str, behind: str, length: int) -> str:

@@ -167,6 +167,7 @@ def quiet(use: Callable[[list[Call]], object], calls: list[Call]) -> float:
     return seconds(of)
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize("make", [unknown, cycle, cycles, no_tool, wrong])
 def test_twenty_thousand_faults_are_told_in_seconds(make: Callable[[int], list[Call]]) -> None:
     """And in some hundred characters each."""
@@ -208,6 +209,7 @@ def test_long_names_are_cut() -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.costs
 def test_a_call_that_waits_for_many() -> None:
     """Each name is looked up once."""
     names = tuple(f"c{i}" for i in range(100_000))

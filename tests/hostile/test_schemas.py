@@ -32,6 +32,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize("pattern", SLOW)
 def test_a_pattern_is_matched_in_linear_time(pattern: str) -> None:
     """27 characters took 4.6 s with Python's own engine, in the event loop."""
@@ -63,6 +64,7 @@ def test_a_pattern_that_cannot_be_matched_in_linear_time_is_not_checked(
     assert "is not checked" in caplog.text
 
 
+@pytest.mark.costs
 def test_names_are_matched_in_linear_time() -> None:
     """`patternProperties`, alone and with what else there may be."""
     for more in ({}, {"additionalProperties": False}, {"unevaluatedProperties": False}):
@@ -94,6 +96,7 @@ def branching(depth: int, key: str = "allOf") -> dict[str, Any]:
     return {**defs, f"d{depth}": {"type": "string"}}
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize("key", ["allOf", "anyOf", "oneOf"])
 def test_references_that_branch_end_behind_a_limit(key: str) -> None:
     """Two to the power of forty steps; the limit is named."""
@@ -118,6 +121,7 @@ def test_large_arguments_have_more_steps() -> None:
     assert found.validate(values) == values
 
 
+@pytest.mark.costs
 def test_definitions_of_such_schemas_are_made_at_once() -> None:
     """For every provider."""
     schema = {

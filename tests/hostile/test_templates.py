@@ -23,6 +23,7 @@ UNITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize("behind", ["", "}", '"}', '\\"}'])
 @pytest.mark.parametrize("unit", UNITS)
 def test_templates_and_references_are_read_in_linear_time(unit: str, behind: str) -> None:
@@ -42,6 +43,7 @@ def _reference(text: str) -> None:
         Ref.parse(text)
 
 
+@pytest.mark.costs
 def test_a_plan_file_of_braces_is_read_at_once() -> None:
     """A megabyte of them, from the file to the plan: a second, and more where lines are counted."""
     args = {"x": {"$template": "${" * 500_000}}

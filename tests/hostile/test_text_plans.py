@@ -112,6 +112,7 @@ def _whole(text: str) -> None:
     assert planner.decision is None or planner.decision.action
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(("before", "unit", "behind"), ATTACKS)
 def test_the_text_of_a_plan_is_read_in_linear_time(before: str, unit: str, behind: str) -> None:
     """Whatever the text holds."""
@@ -125,6 +126,7 @@ def _piecemeal(text: str) -> None:
     reader.close()
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(("before", "unit", "behind"), ATTACKS)
 def test_a_stream_of_small_pieces_is_read_in_linear_time(
     before: str, unit: str, behind: str
@@ -166,6 +168,7 @@ def test_a_call_behind_a_long_one_is_given_at_once() -> None:
     assert len(reader.feed("2. search()\n")) == 1
 
 
+@pytest.mark.costs
 def test_names_are_found_however_many_tools_there_are() -> None:
     """The text is read once, not once for each name."""
     names = [f"tool_{number}" for number in range(20_000)]
@@ -197,6 +200,7 @@ def test_what_a_window_puts_back_comes_before_all_else() -> None:
     assert window.take(0) == ""
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     ("before", "unit"),
     [

@@ -122,6 +122,7 @@ def test_it_gives_what_python_gives(seed: int) -> None:
     assert min(same.values()) > 30, same
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     "text",
     [

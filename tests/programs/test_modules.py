@@ -96,6 +96,7 @@ def test_many_patterns() -> None:
     check_patterns(range(10_000, 10_000 + MANY))
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     ("text", "given"),
     [
@@ -217,6 +218,7 @@ def test_what_the_modules_do_not_have(source: str, told: str) -> None:
         parse(source)
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     "source",
     [

@@ -272,7 +272,7 @@ WITHOUT_END = [
 ]
 
 
-@pytest.mark.real_time
+@pytest.mark.costs
 @pytest.mark.parametrize("source", WITHOUT_END)
 def test_what_asks_for_too_much_is_told_so(source: str) -> None:
     began = time.process_time()

@@ -97,6 +97,7 @@ def one_item_behind_all(count: int) -> None:
     machine.receive(Spread("e", count, tuple((index, count - 1) for index in range(count - 1))))
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     "do", [reopened, reopened_in_layers, spread, one_item_for_all, one_item_behind_all]
 )
