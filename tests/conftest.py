@@ -52,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", SDK_ON_TRIO)
     if find_spec("hypothesis") is not None:
         # Before any test is read: `@settings` takes over what holds at that moment.
-        choose_examples(100 if config.option.markexpr == "" else 40)
+        count = 100 if config.option.markexpr == "" else 40
+        choose_examples(int(os.environ.get("DAGEXEC_EXAMPLES", count)))
     # What a shell starts in its background ignores the interrupt key, and so does all that is
     # started here, as long as nobody takes that back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

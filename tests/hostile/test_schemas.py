@@ -167,6 +167,7 @@ def test_a_schema_that_is_too_deep_is_an_error_that_says_so() -> None:
         arguments(part)
 
 
+@pytest.mark.costs
 def test_a_thousand_schemas_leave_no_classes_behind() -> None:
     """Attrs keeps the source of each class that it makes for good: none is made for each schema."""
     arguments({"type": "string", "pattern": "^a"})

@@ -179,6 +179,7 @@ def test_names_are_found_however_many_tools_there_are() -> None:
     assert mentions(text + "tool_19999 (")
 
 
+@pytest.mark.costs
 def test_many_lines_without_a_number_are_read_in_linear_time() -> None:
     """Each finds the number that it would have had, without a search from the first one on."""
     plan = PLANNER.fresh().plan('search("x")\n' * 20_000)

@@ -139,6 +139,7 @@ def test_shared_tuples_as_keys(used: str) -> None:
     assert isinstance(program.error, LimitReached), program.error
 
 
+@pytest.mark.costs
 @pytest.mark.parametrize(
     "source",
     [
@@ -162,6 +163,7 @@ def test_the_limit_of_steps_names_what_copies() -> None:
     assert "does not end" in str(end_of("while True: pass", max_steps=50_000).error)
 
 
+@pytest.mark.costs
 def test_what_takes_no_longer_for_large_values_costs_no_more() -> None:
     program = end_of(
         "text, d = 'x' * 500000, {i: i for i in range(20000)}\nn = 0\n"
