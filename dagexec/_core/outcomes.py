@@ -8,6 +8,7 @@ from reprlib import Repr
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, final, get_args
 
 from dagexec._core.plan import Call
+from dagexec._core.secrets import shown_of_any
 from dagexec._core.values import value
 from dagexec._core.wrong_names import explained
 from dagexec._errors import DagexecError, text_of
@@ -252,8 +253,17 @@ class Deny:
 
 @explained
 @final
-@value()
+@value(shown=False)
 class Edit:
-    """Let a pending call run with other arguments."""
+    """Let a pending call run with other arguments: those named here; the rest stay as they are.
+
+    A journal does not keep what it holds for arguments that their tool declares `secret`. Where the
+    run goes on without this answer at hand, such as after a crash, the call waits again, and its
+    question names under "missing" what the next `Edit` has to give.
+    """
 
     args: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Return the arguments without those that any tool declares secret."""
+        return f"Edit(args={shown_of_any(self.args)!r})"

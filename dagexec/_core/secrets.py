@@ -27,12 +27,26 @@ def declare(tool: str, names: Collection[str]) -> None:
         _declared[tool] = _declared.get(tool, frozenset()).union(names)
 
 
+def declared(tool: str) -> frozenset[str]:
+    """Return the names of the secret arguments of the tools of this name."""
+    return _declared.get(tool, frozenset())
+
+
+def shown_of_any(args: object) -> object:
+    """Return arguments of a tool that is not known, hidden by the names that any tool declares."""
+    if not isinstance(args, Mapping):
+        return args
+    names = frozenset[str]().union(*_declared.values())
+    given = cast("Mapping[str, Any]", args)
+    return {name: SHOWN if name in names else value for name, value in given.items()}
+
+
 def shown(tool: str, args: Mapping[str, Any], more: Collection[str] = ()) -> Mapping[str, Any]:
     """Return arguments with secret values hidden, the same object if none is; references stay.
 
     `more` are further names of secret arguments.
     """
-    names = _declared.get(tool, frozenset()).union(more)
+    names = declared(tool).union(more)
     hidden = {name: without(args[name], SHOWN) for name in names if name in args}
     secret = [name for name, value in hidden.items() if value is not args[name]]
     return {**args, **{name: hidden[name] for name in secret}} if secret else args

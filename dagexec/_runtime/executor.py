@@ -274,8 +274,8 @@ class Executor:
         or `Done(value)` for one in doubt. A call that waits for calls in a run of its own lists
         them in its question, `{"nested": [...]}`; its answer is a dict by their names, or the
         answer itself if there is one. Calls without an answer go on waiting. `plan` is needed
-        for arguments that are secret, which a journal does not keep, and of a program's run it is
-        the program.
+        for arguments that are secret, which a journal does not keep (see `Edit` for those that a
+        person gave), and of a program's run it is the program.
 
         Raises DagexecError for an unknown run and for an answer that fits no waiting call, before
         anything is done, RunOwned while another process drives the run, and what `run` raises.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from dagexec._core.outcomes import Cancelled, Outcome, TimedOut
-from dagexec.journal._answers import Given, apply_answer
+from dagexec.journal._answers import Given, apply_answer, kept_answer
 from dagexec.journal._base import Record
 from dagexec.journal._records import (
     blocked_in,
@@ -45,6 +45,11 @@ class History:
     elapsed: float
     abandoned: int
     blocked: tuple[int, float, Mapping[str, float]]
+
+    def take(self, name: str, body: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+        """Take in an answer to a call; return it as it is recorded, without what is secret."""
+        apply_answer(self.given, name, body)
+        return kept_answer(body, secret)
 
     @property
     def streamed(self) -> bool:

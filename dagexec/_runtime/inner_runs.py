@@ -14,7 +14,7 @@ from dagexec._runtime.settings import Settings
 from dagexec._tools.context import NestedRuns, current_call
 from dagexec._tools.order import order_conflicts
 from dagexec._tools.tool import Tool
-from dagexec.journal._answers import secret_call
+from dagexec.journal._answers import kept_call
 from dagexec.journal._base import Record
 from dagexec.journal._records import fingerprint, first_record
 
@@ -38,7 +38,4 @@ def first_of(
 
 def _as_recorded(plan: Plan, tools: Mapping[str, Tool[..., Any]]) -> list[dict[str, Any]]:
     """Return the calls of a plan as a journal keeps them, without what is secret."""
-    return [
-        secret_call(call, tools[call.tool].secret if call.tool in tools else ())
-        for call in plan.calls
-    ]
+    return [kept_call(call, tools) for call in plan.calls]

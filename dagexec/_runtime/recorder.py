@@ -12,6 +12,7 @@ after a crash, and can be resumed.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,15 +44,16 @@ from dagexec._runtime.lane import Lane
 from dagexec._runtime.observers import tell_past
 from dagexec._runtime.resumption import Resumption
 from dagexec._runtime.state import RunState
-from dagexec._tools.checking import approval_question, arguments_of, needs_approval, resolved
+from dagexec._tools.checking import approval_question, needs_approval
 from dagexec._tools.context import CallContext
 from dagexec._tools.tool import Tool
 from dagexec.journal._answers import (
     Given,
     answer_entry,
-    apply_answer,
     check_answer,
-    secret_call,
+    edited_arguments,
+    kept_call,
+    question_again,
 )
 from dagexec.journal._backlog import Backlog, Entry
 from dagexec.journal._base import RUNS, Journal, Record, Session, other_kind
@@ -175,8 +177,7 @@ class Recorder:
 
     def _kept(self, call: Call) -> dict[str, Any]:
         """Return a call as it is recorded: without the arguments that are secret."""
-        tool = self._run.settings.tools.get(call.tool)
-        return secret_call(call, () if tool is None else tool.secret)
+        return kept_call(call, self._run.settings.tools)
 
     async def _refuse_kind(self, kind: str) -> None:
         state = "open"
@@ -189,9 +190,7 @@ class Recorder:
 
     async def _release(self) -> None:
         machine = self._run.machine
-        counts: dict[str, int] = {}
-        for outcome in machine.outcomes.values():
-            counts[outcome.status] = counts.get(outcome.status, 0) + 1
+        counts = Counter(outcome.status for outcome in machine.outcomes.values())
         summary = ", ".join(f"{count} {status}" for status, count in counts.items())
         waiting = [name for name, each in machine.outcomes.items() if awaits_answer(each)]
         state = "waiting" if waiting else "done"
@@ -254,8 +253,8 @@ class Recorder:
         return Reopened(name)
 
     def _record_answer(self, name: str, answer: object, outcome: Outcome) -> None:
-        body = answer_entry(answer, outcome)
-        apply_answer(self._history.given, name, body)
+        tool = self._run.settings.tools[self._run.machine.call(name).tool]
+        body = self._history.take(name, answer_entry(answer, outcome), tool.secret)
         self._answering.append(self._backlog.append_awaited(Record("answer", name, body)))
 
     async def _decided(self, name: str) -> object:
@@ -342,10 +341,7 @@ class Recorder:
     def _arguments(self, call: Call, tool: Tool[..., Any]) -> dict[str, Any]:
         """Return the validated arguments, with what a person changed in them."""
         given = self._history.given.get(call.id)
-        outcomes = self._run.machine.outcomes
-        if given is None or given.edit is None:
-            return arguments_of(call, tool, outcomes)
-        return tool.validate({**resolved(call, outcomes), **given.edit})
+        return edited_arguments(given, call, tool, self._run.machine.outcomes)
 
     def admit(
         self,
@@ -382,6 +378,9 @@ class Recorder:
     ) -> tuple[dict[str, Any], str, Outcome | None]:
         """Return arguments and their fingerprint, and the outcome of a call that may not start."""
         try:
+            if given is not None and given.lost:
+                outcomes = self._run.machine.outcomes
+                return {}, "", Pending(question_again(given, call, tool, outcomes))
             if arguments is None or given is not None:
                 arguments = self._arguments(call, tool)
             digest = fingerprint(arguments, tool.secret) if arguments else ""

@@ -6,23 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 from dagexec._core.nested import DOUBT, InnerAnswers, awaits_answer, kind_of, waits_in
-from dagexec._core.outcomes import Deny, Done, Edit, InDoubt, Outcome
+from dagexec._core.outcomes import Deny, Done, InDoubt, Outcome
 from dagexec._core.plan import Call, Plan
 from dagexec._core.scheduler import State
 from dagexec._errors import DagexecError
 from dagexec._runtime.history import History
 from dagexec._runtime.state import RunState
 from dagexec.journal._answers import (
-    Given,
     check_answer,
     check_inner_edits,
+    kept_call,
     missing_secrets,
     repeated,
     same_question,
     same_wait,
-    secret_call,
 )
-from dagexec.journal._records import answer_body, answer_of, replay
+from dagexec.journal._records import answer_of, replay
 
 
 class ToolMissing(DagexecError):
@@ -104,8 +103,7 @@ class Resumption:
 
     def kept(self, call: Call) -> dict[str, Any]:
         """Return a call as it is recorded: without the arguments that are secret."""
-        tool = self._tools.get(call.tool)
-        return secret_call(call, () if tool is None else tool.secret)
+        return kept_call(call, self._tools)
 
     # ----------------------------------------------------------------------------- calls of the run
 
@@ -203,10 +201,7 @@ class Resumption:
         answer = self.answers.get(call.id)
         if isinstance(answer, Deny | Done) or (given is not None and given.verdict is not None):
             return  # it will not run
-        if isinstance(answer, Edit):
-            given = Given()
-            given.apply(answer_body(answer))
-        hidden = missing_secrets(call, given)
+        hidden = missing_secrets(call, given, answer)
         if hidden:
             msg = (
                 f"the run {self._run.run_id!r} cannot go on by itself: the journal does not keep"
@@ -231,7 +226,8 @@ class Resumption:
             if self.is_doubtful(name):
                 outcome = InDoubt()
             if not self.waits(name) and repeated(self.history.given, name, answer):
-                del self.answers[name]  # given twice; the first one was recorded
+                del self.answers[name]  # given twice; the first one was recorded, but for secrets
+                self.history.given[name].complete(answer)
                 continue
             check_answer(call, self._tools[call.tool], answer, outcome, state.value)
             if outcome is not None and not isinstance(answer, InnerAnswers):

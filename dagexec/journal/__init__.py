@@ -90,7 +90,11 @@ twice. With `conversation=` it continues that conversation, under the same name 
 Values are kept as JSON with their types (standard library, dataclasses, pydantic models, `Types`
 for others). What is written in arguments that a tool declares `secret` is not kept: then the plan
 has to be given again. References in them are kept, and so are the keys of a dict that holds nothing
-else. Damaged or truncated journal files are refused with instructions for recovery.
+else. What an `Edit` gives for such an argument reaches the tool and is not kept either. Where its
+call has to begin anew, after a crash or because its tool asked something, it never runs with what
+the `Edit` had changed: it waits for approval again, and the question's `"missing"` names what the
+next `Edit` has to give. Whether an answer is one that was given before is told without its secrets.
+Damaged or truncated journal files are refused with instructions for recovery.
 `MemoryJournal` does the same within one process, for tests. On the command line: `dagexec run …
 --journal FILE --run-id RUN`, `dagexec runs`, `dagexec show RUN`, and `dagexec resume RUN --tools
 … --answer ID=approve`, which asks for what is missing at a terminal.

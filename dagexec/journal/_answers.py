@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, cast, final
 
-from dagexec._core.nested import InnerAnswers, Wait, answers_by_wait, waits_in
+from dagexec._core.nested import APPROVAL, InnerAnswers, Wait, answers_by_wait, waits_in
 from dagexec._core.outcomes import Approve, Deny, Done, Edit, Failed, Outcome
 from dagexec._core.plan import Call
 from dagexec._core.refs import encode
-from dagexec._core.secrets import SHOWN, is_marked, is_written, without
+from dagexec._core.secrets import SHOWN, declared, is_marked, is_written, without
 from dagexec._errors import DagexecError, Denied
+from dagexec._tools.checking import approval_question, arguments_of, resolved
 from dagexec._tools.tool import Tool
 from dagexec.journal._records import answer_body, answer_of, canonical
 
@@ -18,6 +19,8 @@ from dagexec.journal._records import answer_body, answer_of, canonical
 SECRET: Final = {"$secret": True}
 # What a person is shown in its place, and may send back unchanged.
 SHOWN_SECRET: Final = SHOWN
+# Where a question names what an earlier answer gave, and has to be given again.
+MISSING: Final = "missing"
 
 _ANSWERS: Final = (Approve, Deny, Edit, Done)
 
@@ -41,6 +44,17 @@ class Given:
         self.nested: Sequence[dict[str, Any]] = ()
         self._replies: list[tuple[bytes, Any]] = []
         self._used: list[int] = []
+
+    @property
+    def lost(self) -> list[str]:
+        """The secret arguments that a person gave, and a journal did not keep."""
+        return [name for name, value in (self.edit or {}).items() if _is_hidden(value)]
+
+    def complete(self, answer: object) -> None:
+        """Take from an answer that is given a second time what the journal did not keep of it."""
+        if isinstance(answer, Edit) and self.edit:
+            again = {name: answer.args[name] for name in self.lost if name in answer.args}
+            self.edit = {**self.edit, **again}
 
     def rewind(self) -> None:
         """Begin again: the tool runs from its first line and asks all its questions again."""
@@ -135,24 +149,38 @@ def repeated(given: Mapping[str, Given], name: str, answer: object) -> bool:
 
 
 def repeats(last: Mapping[str, Any] | None, answer: object) -> bool:
-    """Whether an answer is the one that was recorded last."""
+    """Whether an answer is the one that was recorded last, as far as the record tells.
+
+    That does not hold what is secret.
+    """
     if not last:
         return False
     if last["answer"] == "nested" and not isinstance(answer, InnerAnswers):
         return _repeats_inner(last["items"], answer)
-    body = answer_body(answer)
-    return _key(body) == _key({key: item for key, item in last.items() if key in body})
+    return _is_recorded(last, answer)
 
 
 def _repeats_inner(items: Sequence[Mapping[str, Any]], answer: object) -> bool:
     """Whether an answer to a call is the one that was taken apart into these."""
-    bodies = sorted(_key(item["answer"]) for item in items)
-    if isinstance(answer, Mapping):
-        given = cast("Mapping[str, object]", answer)
-        if bodies == sorted(_key(answer_body(each)) for each in given.values()):
-            return True
-    body = _key(answer_body(cast("object", answer)))
-    return all(each == body for each in bodies)
+    left = [item["answer"] for item in items]
+    if all(_is_recorded(each, answer) for each in left):
+        return True
+    if not isinstance(answer, Mapping):
+        return False
+    for given in cast("Mapping[str, object]", answer).values():
+        found = next((each for each in left if _is_recorded(each, given)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return not left
+
+
+def _is_recorded(body: Mapping[str, Any], answer: object) -> bool:
+    """Whether an answer is the one that was recorded as this."""
+    given = answer_body(answer)
+    if body["answer"] == given["answer"] == "edit":
+        given = _without(given, [name for name, item in body["args"].items() if _is_hidden(item)])
+    return _key(given) == _key({key: item for key, item in body.items() if key in given})
 
 
 def is_question(outcome: Outcome) -> bool:
@@ -197,6 +225,7 @@ def check_answer(
             "waits to be approved: answer Approve(), Deny(reason), Edit({...}) for other arguments,"
             " or Done(value) if it was done by other means",
         )
+        _check_given_again(call.id, answer, outcome.question)
         if isinstance(answer, Edit):
             _check_edit(call, tool, answer)
 
@@ -205,7 +234,9 @@ def _check_nested(call: Call, answer: object, waits: Sequence[Wait]) -> None:
     if isinstance(answer, InnerAnswers):
         return  # taken apart and checked where it was given
     try:
-        answers_by_wait(answer, waits)
+        for wait, each in answers_by_wait(answer, waits):
+            if wait["for"] == APPROVAL:
+                _check_given_again(wait["name"], each, wait["question"])
     except DagexecError as error:
         msg = f"call {call.id!r} waits for calls of a run of its own: {error}"
         raise DagexecError(msg) from None
@@ -222,10 +253,7 @@ def check_inner_edits(
         tool = tools.get(wait["tool"])
         if tool is None or not isinstance(each, Edit):
             continue
-        args = {**wait["question"]["args"], **each.args}
-        hidden = tuple(f"{name}:" for name, x in args.items() if x == SHOWN_SECRET)
-        known = {name: x for name, x in args.items() if x != SHOWN_SECRET}
-        problems = [text for text in tool.problems(known) if not text.startswith(hidden)]
+        problems = _problems(tool, {**wait["question"]["args"], **each.args})
         if problems:
             msg = (
                 f"the arguments for {wait['name']!r} inside call {call.id!r} do not fit:"
@@ -243,9 +271,33 @@ def _check_kind(call: Call, answer: object, kinds: tuple[type, ...], text: str) 
 
 def _check_edit(call: Call, tool: Tool[..., Any], answer: Edit) -> None:
     changed = {name: item for name, item in answer.args.items() if item != SHOWN_SECRET}
-    problems = tool.problems({**call.args, **changed})
+    problems = _problems(tool, {**call.args, **changed})
     if problems:
         msg = f"the arguments for call {call.id!r} do not fit: {'; '.join(problems)}"
+        raise DagexecError(msg)
+
+
+def _problems(tool: Tool[..., Any], args: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with arguments, but for those whose values are not here."""
+    absent = {name for name, x in args.items() if x == SHOWN_SECRET or is_marked(x, SECRET)}
+    known = {name: x for name, x in args.items() if name not in absent}
+    starts = tuple(f"{name}:" for name in absent)
+    return [text for text in tool.problems(known) if not text.startswith(starts)]
+
+
+def _check_given_again(name: str, answer: object, question: Any) -> None:
+    """Raise DagexecError for an answer that lets a call run without what a person gave it."""
+    if not isinstance(answer, Approve | Edit) or not isinstance(question, dict):
+        return
+    given: Mapping[str, Any] = answer.args if isinstance(answer, Edit) else {}
+    missing = cast("dict[str, list[str]]", question).get(MISSING, [])
+    left = [each for each in missing if given.get(each, SHOWN_SECRET) == SHOWN_SECRET]
+    if left:
+        msg = (
+            f"an earlier Edit gave call {name!r} another {left[0]!r}, which is secret, so that the"
+            f" journal does not keep it: give it again, Edit({{{left[0]!r}: ...}}), or answer"
+            " Deny(reason) or Done(value)"
+        )
         raise DagexecError(msg)
 
 
@@ -264,14 +316,86 @@ def secret_call(call: Call, secret: tuple[str, ...]) -> dict[str, Any]:
     return body
 
 
+def kept_call(call: Call, tools: Mapping[str, Tool[..., Any]]) -> dict[str, Any]:
+    """Return a call as a journal keeps it: without what is secret."""
+    tool = tools.get(call.tool)
+    return secret_call(call, () if tool is None else tool.secret)
+
+
 def written_secrets(call: Call, secret: tuple[str, ...]) -> list[str]:
     """Return the secret arguments of a call in which something is written."""
     return [name for name in secret if is_written(call.args.get(name))]
 
 
-def missing_secrets(call: Call, given: Given | None) -> list[str]:
-    """Return the arguments of a call that were left out of the journal, and are still missing."""
-    edit = given.edit if given is not None and given.edit else {}
+def missing_secrets(call: Call, given: Given | None, answer: object) -> list[str]:
+    """Return the arguments of a call that were left out of the journal, and are still missing.
+
+    What an earlier answer gave is not: the call asks for it. `answer` is the one given now.
+    """
+    edits = [{} if given is None else given.edit, answer.args if isinstance(answer, Edit) else {}]
+    named = {name for edit in edits for name, x in (edit or {}).items() if x != SHOWN_SECRET}
     return [
-        name for name, value in call.args.items() if name not in edit and is_marked(value, SECRET)
+        name for name, value in call.args.items() if name not in named and is_marked(value, SECRET)
     ]
+
+
+def kept_answer(body: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+    """Return a recorded answer without what it holds for arguments that are secret.
+
+    `secret` names those of the call's own tool.
+    """
+    if body["answer"] == "edit":
+        return _without(body, secret)
+    if body["answer"] != "nested":
+        return body
+    items = [
+        {**item, "answer": kept_answer(item["answer"], _asked_secrets(item["question"]))}
+        for item in body["items"]
+    ]
+    return {**body, "items": items}
+
+
+def edited_arguments(
+    given: Given | None, call: Call, tool: Tool[..., Any], outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """Return the validated arguments of a call, with what a person changed in them.
+
+    Raises CallError for those that do not fit, DagexecError where a change was not kept.
+    """
+    if given is None or given.edit is None:
+        return arguments_of(call, tool, outcomes)
+    if given.lost:
+        msg = f"the journal does not keep {given.lost[0]!r}, which an Edit gave to call {call.id!r}"
+        raise DagexecError(msg)
+    return tool.validate({**resolved(call, outcomes), **given.edit})
+
+
+def question_again(
+    given: Given, call: Call, tool: Tool[..., Any], outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """Return what a call asks that may not run without arguments that the journal did not keep."""
+    arguments = {**resolved(call, outcomes), **(given.edit or {})}
+    return {**approval_question(tool, arguments), MISSING: given.lost}
+
+
+def _asked_secrets(question: Any) -> Collection[str]:
+    """Return the secret arguments of a call that waits inside another, by what it asks.
+
+    Its tool need not be known here.
+    """
+    if not isinstance(question, dict) or "approve" not in question:
+        return ()
+    asked = cast("dict[str, Any]", question)
+    hidden = [name for name, x in asked["args"].items() if isinstance(x, str) and x == SHOWN]
+    return {*declared(asked["approve"]), *hidden}
+
+
+def _without(body: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+    """Return an `Edit`, as it is recorded, with a mark in the place of what is secret."""
+    args: dict[str, Any] = body["args"]
+    written = [name for name in secret if is_written(args.get(name)) and args[name] != SHOWN]
+    return {**body, "args": {**args, **dict.fromkeys(written, SECRET)}}
+
+
+def _is_hidden(value: object) -> bool:
+    return type(value) is dict and value == SECRET
