@@ -68,6 +68,7 @@ from dagexec._tools.widening import INSTRUCTIONS, widened
 from dagexec.journal._answers import (
     answer_entry,
     check_answer,
+    inner_secrets,
     repeats,
     secret_call,
     written_secrets,
@@ -117,6 +118,7 @@ __all__ = [
     "explained",
     "follow",
     "frozen",
+    "inner_secrets",
     "kind_of",
     "limiters_of",
     "number_of",

@@ -96,6 +96,7 @@ LOWLEVEL = [
     "explained",
     "follow",
     "frozen",
+    "inner_secrets",
     "kind_of",
     "limiters_of",
     "number_of",

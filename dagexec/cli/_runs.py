@@ -204,7 +204,9 @@ def resume(options: Namespace, terminal: Terminal) -> int:
     for item in options.answer:
         name, equals, text = item.partition("=")
         if not equals:
-            msg = f"--answer {item!r} has no '=': write --answer ID=approve"
+            word, colon, _ = item.partition(":")
+            shown = f"{word}:…" if colon else item
+            msg = f"--answer {shown!r} has no '=': write --answer ID=approve"
             raise UsageError(msg)
         texts[name] = text
     timeouts = Timeouts(call=options.timeout or None)
@@ -263,7 +265,8 @@ def _answer(text: str, *, asks: bool, name: str) -> object:
         args = _value(rest)
         if isinstance(args, dict):
             return Edit(cast("dict[str, Any]", args))
-    msg = f"{text!r} is no answer for call {name!r}; write {_ANSWER}"
+    shown = f"{word}:…" if rest else text  # what follows may hold a secret
+    msg = f"{shown!r} is no answer for call {name!r}; write {_ANSWER}"
     raise UsageError(msg)
 
 

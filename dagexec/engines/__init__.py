@@ -158,8 +158,8 @@ is asked for again then returns its report, and pays nothing twice. `solve` take
 | `Limiter`: caps of calls in flight | of the event loop | of all workers | refused |
 | `Limiter`: rates of calls | of the event loop, or a store | of all workers | of all workers |
 
-Secret arguments (`@tool(secret=...)`) are refused where they stand in a plan. What a tool returns is
-stored as it is, and a reference may hand it to a secret argument: let tools fetch secrets where they
+Secret arguments (`@tool(secret=...)`) are refused where they stand in a plan or in an `Edit`, also of
+a call inside another. What a tool returns is stored as it is, and a reference may hand it to a secret argument: let tools fetch secrets where they
 run, or give `TemporalEngine` a client whose codec encrypts.
 
 ## Workers in Kubernetes

@@ -29,6 +29,7 @@ from dagexec.lowlevel import (
     check_answer,
     checked_id,
     current_id,
+    inner_secrets,
     order_conflicts,
     outcome_body,
     repeats,
@@ -117,7 +118,7 @@ class Front:
         if hidden:
             bare = replace(call, args={**call.args, **dict.fromkeys(hidden, "")})
             kept = Call.from_dict(secret_call(bare, tool.secret))
-            return replace(kept, problem=self._secret(hidden[0], call.id, tool))
+            return replace(kept, problem=self._secret(hidden[0], call.id, tool.name))
         problems = tool.problems(call.args)
         if problems:
             return replace(call, problem="; ".join(problems))
@@ -226,7 +227,10 @@ class Front:
         assert outcome is not None  # noqa: S101 - a call without one does not wait
         if isinstance(answer, Edit):
             self._refuse_secret(name, tool, tool.secret, {**answer.args})
-        return answer_entry(answer, outcome)
+        entry = answer_entry(answer, outcome)
+        for inner, named, hidden in inner_secrets(entry):
+            raise DagexecError(self._secret(hidden, inner, named))
+        return entry
 
     # ------------------------------------------------------------------------------------- refusals
 
@@ -235,12 +239,12 @@ class Front:
     ) -> None:
         for name in names:
             if args.get(name) not in (None, "<secret>"):
-                raise DagexecError(self._secret(name, call, tool))
+                raise DagexecError(self._secret(name, call, tool.name))
 
-    def _secret(self, name: str, call: str, tool: Tool[..., Any]) -> str:
+    def _secret(self, name: str, call: str, tool: str) -> str:
         return (
             f"{name!r} of call {call!r} is secret, and calls travel through {self.through}:"
-            f" let {tool.name!r} get it where it runs, from its environment for one"
+            f" let {tool!r} get it where it runs, from its environment for one"
         )
 
 

@@ -355,6 +355,20 @@ def kept_answer(body: dict[str, Any], secret: Collection[str]) -> dict[str, Any]
     return {**body, "items": items}
 
 
+def inner_secrets(entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return what an answer, as it is recorded, gives for secret arguments of calls inside its own.
+
+    Each as the inner call, its tool and the argument's name.
+    """
+    found: list[tuple[str, str, str]] = []
+    for item in entry.get("items", ()):
+        question = item["question"]
+        kept = kept_answer(item["answer"], _asked_secrets(question))
+        hidden = [name for name, value in kept.get("args", {}).items() if _is_hidden(value)]
+        found += [(item["path"][-1][1], question["approve"], name) for name in hidden]
+    return found
+
+
 def edited_arguments(
     given: Given | None, call: Call, tool: Tool[..., Any], outcomes: Mapping[str, Outcome]
 ) -> dict[str, Any]:

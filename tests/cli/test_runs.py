@@ -102,6 +102,15 @@ def test_what_is_wrong_is_said_in_one_line(place, args, text):
     assert not (place / "other.db").exists()
 
 
+@pytest.mark.parametrize("answer", ["p=edit:{'token': 'hunter2'}", 'p edit:{"token": "hunter2"}'])
+def test_an_edit_that_cannot_be_read_is_not_shown(place, answer):
+    """It may hold a secret."""
+    told = command(place, "resume", "r1", "--tools", "tools.py", "--answer", answer)
+    assert told.returncode == 2
+    assert "edit:…'" in told.stderr
+    assert "hunter2" not in told.stderr
+
+
 def test_at_a_terminal_it_asks(place):
     """One question after the other; what cannot be read is asked again."""
     master, slave = pty.openpty()

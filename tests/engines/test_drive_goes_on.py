@@ -7,11 +7,24 @@ from typing import Any
 
 import pytest
 
-from dagexec import Call, Cancelled, Done, Failed, InDoubt, Outcome, Pending, Ref, TimedOut
+from dagexec import (
+    Call,
+    Cancelled,
+    DagexecError,
+    Done,
+    Edit,
+    Failed,
+    InDoubt,
+    Outcome,
+    Pending,
+    Ref,
+    TimedOut,
+)
 from dagexec.engines._drive import Drive
 from dagexec.engines._report import report_of
 from dagexec.journal import Types
 from dagexec.lowlevel import answer_entry, outcome_body
+from tests.engines.programs import FRONT
 from tests.engines.test_drive import begun, launched, result, spec, told
 
 TYPES = Types()
@@ -210,3 +223,21 @@ class TestMoves:
         assert [*report_of("r", drive)] == names
         assert not [o for o in drive.machine.outcomes.values() if isinstance(o, TimedOut)]
         assert outcome_body(drive.machine.outcomes[names[0]])["status"] in ("done", "failed")
+
+
+def test_no_secret_travels_in_an_answer_to_a_call_inside_another():
+    """Whose tool may be known to nobody here: what it asked says what is secret."""
+    asked = {"approve": "login", "args": {"to": "x", "token": "<secret>"}}
+    wait = {"name": "l", "tool": "login", "for": "approval", "question": asked}
+    calls = [Call("a", "write")]
+    drive = begun(calls)
+    pending = Pending({"nested": [{**wait, "path": [["inner", "l"]]}]}, started=0.5)
+    drive.take(101.0, [("a", result(pending))])
+    for args in ({"token": "hunter2"}, {"to": "y", "token": {"k": ["hunter2"]}}):
+        for answer in (Edit(args), {"l": Edit(args)}):
+            with pytest.raises(DagexecError, match="'token' of call 'l' is secret") as caught:
+                FRONT.checked("r", drive, {"a": answer})
+            assert "hunter2" not in str(caught.value)
+    for args in ({"to": "y"}, {"to": "y", "token": "<secret>"}, {"token": None}):
+        (entry,) = FRONT.checked("r", drive, {"a": {"l": Edit(args)}}).values()
+        assert entry["items"][0]["answer"]["args"] == args
