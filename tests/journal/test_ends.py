@@ -14,7 +14,16 @@ from functools import partial
 import anyio
 import pytest
 
-from dagexec import Call, DagexecError, Done, Executor, JournalError, Timeouts, tool
+from dagexec import (
+    Call,
+    DagexecError,
+    Done,
+    Executor,
+    JournalError,
+    Timeouts,
+    current_call,
+    tool,
+)
 from dagexec._concurrency.threads import run_in_thread
 from dagexec.journal import MemoryJournal, SqliteJournal, Types
 from dagexec.journal._store import Store
@@ -36,11 +45,38 @@ async def one() -> int:
     return 1
 
 
+begun: list[str] = []
+freed: list[bool] = []
+
+
 @tool(effect="write")
 async def nap(seconds: float) -> int:
     """Sleep."""
+    begun.append(current_call().run_id)
     await anyio.sleep(seconds)
     return 1
+
+
+@tool(effect="write")
+async def stay() -> None:
+    """Stay until the test says so."""
+    begun.append(current_call().run_id)
+    while not freed:
+        await anyio.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def nothing_has_begun():
+    """Forget the calls of other tests."""
+    begun.clear()
+    freed.clear()
+
+
+async def under_way(name):
+    """Wait until a run has begun a call that stays or sleeps, as its records say then."""
+    with anyio.fail_after(LONG):
+        while name not in begun:
+            await anyio.sleep(0.005)
 
 
 @tool(effect="write", approval=True)
@@ -181,7 +217,8 @@ def abandoned(executor, *, close):
     """Begin a run in a loop that stops in the middle of it, and return that loop."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(executor.run([*NAP, Call("b", "one")], run_id="r"))
-    loop.run_until_complete(asyncio.sleep(0.5))
+    while not begun:
+        loop.run_until_complete(asyncio.sleep(0.01))
     if close:
         loop.close()
     return loop, task
@@ -240,15 +277,16 @@ def test_a_loop_that_stands_still_keeps_its_run(folder):
 async def test_close_names_the_runs_that_are_open(folder):
     """It neither waits for them nor cuts them off; it works when they have ended."""
     journal = SqliteJournal(folder / "runs.db")
-    executor = Executor([nap], journal=journal)
+    executor = Executor([nap, stay], journal=journal)
     with pytest.raises(JournalError, match=r"runs 'r' have not ended"):
-        async with executor.start([Call("a", "nap", {"seconds": 0.5})], run_id="r") as run:
-            await anyio.sleep(0.2)
+        async with executor.start(NAP, run_id="r"):
+            await under_way("r")
             journal.close()
-    async with executor.start([Call("a", "nap", {"seconds": 0.3})], run_id="s") as run:
-        await anyio.sleep(0.1)
+    async with executor.start([Call("a", "stay")], run_id="s") as run:
+        await under_way("s")
         with pytest.raises(JournalError, match=r"'s'"), journal:
             pass
+        freed.append(True)
     assert run.report.ok
     journal.close()
     journal.close()
@@ -278,7 +316,8 @@ def test_close_does_not_stop_the_event_loop_until_the_file_is_free(folder, monke
 
     async def main():
         task = asyncio.create_task(executor.run([*NAP, Call("b", "one")], run_id="r"))
-        await asyncio.sleep(0.3)
+        while not begun:
+            await asyncio.sleep(0.01)
         other = sqlite3.connect(journal.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         task.cancel()
@@ -305,11 +344,11 @@ async def test_leaving_the_block_with_an_error_passes_that_on(folder, caplog):
     executor = None
     async with anyio.create_task_group() as group:
         with pytest.raises(ZeroDivisionError), SqliteJournal(folder / "runs.db") as journal:
-            executor = Executor([nap], journal=journal)
-            calls = [Call("a", "nap", {"seconds": 0.4})]
-            group.start_soon(lambda: executor.run(calls, run_id="r"))
-            await anyio.sleep(0.2)
+            executor = Executor([stay], journal=journal)
+            group.start_soon(lambda: executor.run([Call("a", "stay")], run_id="r"))
+            await under_way("r")
             raise ZeroDivisionError
+        freed.append(True)
     assert "have not ended" in caplog.text
     journal.close()
 
@@ -377,12 +416,12 @@ async def test_a_thread_that_dies_says_why_and_another_takes_over(folder, monkey
     journal = SqliteJournal(folder / "runs.db")
     executor = Executor([one, nap], journal=journal, timeouts=Timeouts(workflow=LONG / 2))
     await executor.run(ONE, run_id="zero")
-    calls = [Call("n", "nap", {"seconds": 0.5}), Call("a", "one", after=("n",))]
+    calls = [Call("n", "nap", {"seconds": 1.5}), Call("a", "one", after=("n",))]
     with monkeypatch.context() as patch, anyio.fail_after(LONG):
         for module in (_base, _writer):
             patch.setattr(module, "LEASE", 0.3)
         async with executor.start(calls, run_id="r") as run:
-            await anyio.sleep(0.2)
+            await under_way("r")
 
             def dies(*_args, **_options):
                 raise SystemExit(method)
@@ -419,12 +458,6 @@ class TestForks:
     async def test_the_parents_open_run_stays_the_parents(self, folder, anyio_backend_name):
         """The child may neither take it up nor let its lease go; both write to the file."""
         journal = SqliteJournal(folder / "runs.db")
-        looked = anyio.Event()
-
-        @tool(effect="read")
-        async def stay() -> None:
-            await looked.wait()
-
         executor = Executor([one, nap, stay], journal=journal)
 
         def child():
@@ -444,12 +477,12 @@ class TestForks:
         calls = [Call(f"n{n}", "nap", {"seconds": 0.05 * n}) for n in range(20)]
         calls.append(Call("stay", "stay"))
         async with executor.start(calls, run_id="parent") as run:
-            await anyio.sleep(0.2)
+            await under_way("parent")
             texts = [
                 await run_in_thread(lambda: in_fork(child)),
                 await run_in_thread(lambda: in_fork(child)),
             ]
-            looked.set()
+            freed.append(True)
         assert texts == [str(([True] * 3, True))] * 2
         assert run.report.ok
         states = [info.state for info in await journal.runs()]
