@@ -230,7 +230,7 @@ def test_on_uvloop():
 
     async def main():
         for number, settings in product((0, 1, 2, 5, 9, 20), ({}, {"concurrency": 0})):
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 world = World(settings)
                 task = asyncio.create_task(world.executor.run(CALLS))
                 await turn(number)

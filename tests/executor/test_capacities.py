@@ -336,14 +336,14 @@ async def test_a_thread_left_behind_keeps_what_it_uses(caplog):
     """The line says so, as a warning; when the thread ends after all, it is given back."""
     release = threading.Event()
 
-    @tool(uses={"gpu": 1}, timeout=0.1)
+    @tool(uses={"gpu": 1}, timeout=0.5)
     def stuck(wait: bool = True) -> int:
         """Wait for the test."""
         if wait:
             release.wait(50)
         return 1
 
-    executor = Executor([stuck], capacities={"gpu": 1}, timeouts=Timeouts(workflow=0.5))
+    executor = Executor([stuck], capacities={"gpu": 1}, timeouts=Timeouts(workflow=2))
     report = await executor.run([Call("s", "stuck")])
     assert report["s"].status == "timed_out"
     told = facts(caplog)
@@ -363,7 +363,7 @@ async def test_there_is_no_second_attempt_beside_the_thread_of_the_first():
     gate = threading.Event()
     begun = []
 
-    @tool(uses={"gpu": 1}, effect="read", retry=Retry(2, timeout=0.2, base=0.01))
+    @tool(uses={"gpu": 1}, effect="read", retry=Retry(2, timeout=1, base=0.01))
     def train() -> None:
         """Wait at the gate."""
         begun.append(1)

@@ -166,7 +166,7 @@ async def test_a_blocked_loop_and_a_thread_left_behind():
         """Block the event loop."""
         time.sleep(0.3)
 
-    @tool(timeout=0.2)
+    @tool(timeout=0.5)
     def stuck() -> None:
         """Never end in time."""
         release.wait(20)

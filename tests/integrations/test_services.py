@@ -58,6 +58,8 @@ LONG = """
 
 async def _long():
     try:
+        if not app.state.quick:
+            print("begun", flush=True)
         await anyio.sleep(0.01 if app.state.quick else 20)
     except BaseException:
         print("cancelled", flush=True)
@@ -99,7 +101,7 @@ def test_answers_streams_disconnects_and_sigterm(server):
         waited(lambda count=count: log.read_text("utf-8").count("cancelled") == count)
     sending = [sys.executable, "-c", f"import httpx; httpx.post('{address}/ask?question=x')"]
     with subprocess.Popen(sending, stderr=subprocess.DEVNULL) as client:
-        time.sleep(2)
+        waited(lambda: log.read_text("utf-8").count("begun") == 3)
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         client.kill()

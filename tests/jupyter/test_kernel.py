@@ -88,7 +88,8 @@ def test_a_run_is_one_picture_that_is_drawn_in_place(prepared):
     name = cell.shown[0]["transient"]["display_id"]
     assert cell.updates
     assert {content["transient"]["display_id"] for _, content in cell.updates} == {name}
-    took = cell.updates[-1][0] - cell.updates[0][0]
+    # By the kernel's clock: what reads its messages may be late, and read many at once.
+    took = float(prepared.run("print(run.report.elapsed)").text)
     assert len(cell.updates) <= took * 5 + 3
     last = cell.updates[-1][1]["data"]
     ET.fromstring(last[PNG])

@@ -83,7 +83,7 @@ async def test_a_hung_thread_costs_one_result(script):
 
     @function_tool
     def blocks() -> str:
-        gate.wait(20)
+        gate.wait(50)
         return "late"
 
     @function_tool
@@ -94,7 +94,7 @@ async def test_a_hung_thread_costs_one_result(script):
     began = time.monotonic()
     try:
         result = await Runner.run(dag_agent(agent, options={"blocks": {"timeout": 0.2}}), "go")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
     finally:
         gate.set()
     assert "Timed out" in outputs(result)["id1"]

@@ -582,7 +582,7 @@ async def test_synchronous_tools_run_in_threads(script):
     """At the same time, and one that blocks is left at its limit."""
     import threading
 
-    gate = threading.Barrier(2, timeout=5)
+    gate = threading.Barrier(2, timeout=40)
     agent = Agent(script([("meet",), ("meet",)]), capabilities=[Dag()])
 
     @agent.tool_plain

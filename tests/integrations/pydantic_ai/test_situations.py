@@ -87,7 +87,7 @@ async def test_a_hung_thread_costs_one_result(script):
 
     @agent.tool_plain
     def blocks() -> str:
-        gate.wait(20)
+        gate.wait(50)
         return "late"
 
     @agent.tool_plain
@@ -97,7 +97,7 @@ async def test_a_hung_thread_costs_one_result(script):
     began = time.monotonic()
     try:
         result = await agent.run("go")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
     finally:
         gate.set()
     found = parts(result.all_messages())
