@@ -100,6 +100,12 @@ def steps_are_slow_in_real_time(request: pytest.FixtureRequest) -> Iterator[None
     call_steps_slow(PATIENT)
 
 
+@pytest.fixture
+def no_step_is_slow(steps_are_slow_in_real_time: None) -> None:
+    """In real time, too: for tests that compare what is printed."""
+    call_steps_slow(PATIENT)
+
+
 @pytest.fixture(autouse=True)
 def garbage_is_collected_where_its_warnings_are_expected(
     request: pytest.FixtureRequest,

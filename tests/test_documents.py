@@ -77,6 +77,7 @@ def test_there_is_something_to_run():
 
 @pytest.mark.real_time
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("no_step_is_slow")
 @pytest.mark.parametrize("block", PYTHON, ids=[block.place for block in PYTHON])
 def test_a_block_runs_alone(block, capsys, monkeypatch, tmp_path):
     """In an empty folder, in an empty file."""
