@@ -122,9 +122,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What was late once is listed at the end (RERUN). In virtual time nothing is late. And let what
     measures costs measure them without coverage, which makes computing up to ten times slower.
+
+    A test that has more than a minute has what the run gives to all where that is more, as in CI.
     """
     twice = REQUIRED and config.pluginmanager.hasplugin("rerunfailures")
+    given = config.getoption("timeout", None) or float(os.environ.get("PYTEST_TIMEOUT") or 0)
     for item in items:
+        limit = item.get_closest_marker("timeout")
+        if limit is not None and 60 < limit.args[0] < given:
+            item.add_marker(pytest.mark.timeout(given), append=False)
         if item.get_closest_marker("costs"):
             item.add_marker(pytest.mark.no_cover)
         if twice and any(map(item.get_closest_marker, ("real_time", "integration", "costs"))):

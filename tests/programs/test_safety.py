@@ -282,6 +282,7 @@ def test_what_asks_for_too_much_is_told_so(source: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # half a minute of the processor, and machines are slow and busy
 @pytest.mark.parametrize(
     "source",
     [
