@@ -20,6 +20,7 @@ from dagexec.engines._front import DEATHS
 from dagexec.engines._one import Attempt, assignment_of
 from dagexec.engines.dbos._here import BEHIND
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._sizes import result_text
 from dagexec.engines.dbos._traces import below
 from dagexec.engines.dbos._workflows import id_of, refuse_fork, step
 
@@ -74,7 +75,8 @@ class Calls:
         run = self._look if self._only_looks(body["tool"]) else self._attempt
         running: Running = site.start(below(body, attempt.run()))
         try:
-            return site.types.dumps(await run(running, intents, len(marks)))
+            result = await run(running, intents, len(marks))
+            return result_text(site.types, result, reruns=self._reruns(body["tool"]))
         finally:
             attempts.remove(attempt)
             if not attempts:
@@ -89,6 +91,10 @@ class Calls:
                 body["call"],
             )
             raise asyncio.CancelledError
+
+    def _reruns(self, name: str) -> bool:
+        tool = self._executor.tools.get(name)
+        return tool is not None and tool.effect.reruns
 
     def _only_looks(self, name: str) -> bool:
         tool = self._executor.tools.get(name)

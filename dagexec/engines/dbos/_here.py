@@ -30,6 +30,7 @@ from dagexec.engines.dbos._ends import Waiter
 from dagexec.engines.dbos._inside import active
 from dagexec.engines.dbos._queued import Queued
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._sizes import result_text
 from dagexec.engines.dbos._traces import below
 
 if TYPE_CHECKING:
@@ -346,7 +347,8 @@ class Own:
             result = broken(f"{type(error).__name__}: {error}")
         finally:
             del self._attempts[name]
-        self._texts[name] = types.dumps(result)
+        reruns = tool is not None and tool.effect.reruns
+        self._texts[name] = result_text(types, result, reruns=reruns)
 
     def _intend(self, name: str, mark: str, done: Done) -> None:
         if self._closed:

@@ -9,6 +9,7 @@ from dbos import DBOS
 
 from dagexec.engines._drive import Drive
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._sizes import ALL, fitting
 from dagexec.engines.dbos._workflows import answer_id, cancel_id, id_of
 
 
@@ -89,4 +90,5 @@ class Mail:
         if drive.ended or waiting == self._published:
             return
         self._published = waiting
-        await DBOS.set_event_async("known", self._site.types.dumps(drive.result()))
+        text = fitting(ALL, self._site.types.dumps(drive.result()))
+        await DBOS.set_event_async("known", text)

@@ -32,6 +32,7 @@ from dagexec.engines.dbos._programs import (
     refuse_other_calls,
 )
 from dagexec.engines.dbos._site import Site
+from dagexec.engines.dbos._sizes import ALL, fitting
 from dagexec.engines.dbos._workflows import id_of, is_new, refuse_fork, step
 from dagexec.lowlevel import outcome_body
 
@@ -72,7 +73,7 @@ class Rounds:
         with site.ends.waiter() as waiter:
             async with Own(self.here, waiter) as calls:
                 await _Round(self, spec, drive, waiter, calls).run(past)
-        return site.types.dumps(drive.result() | kept_end(drive, site.types))
+        return fitting(ALL, site.types.dumps(drive.result() | kept_end(drive, site.types)))
 
     async def _before(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the result of the round before, which has ended and does not change any more."""
@@ -266,7 +267,8 @@ class _Round:
         if drive.is_program:
             self._asked[name] = _asked(self._site.types.dumps([tool, out.args]))
         queue = self._rounds.queues.get(tool, self._rounds.queues[""])
-        return name, queue, self._site.types.dumps(body)
+        text = self._site.types.dumps(body)
+        return name, queue, fitting(f"what call {out.name!r} is given", text)
 
     def _compare(self, asked: Mapping[str, str]) -> None:
         """Raise DagexecError if a program asked for another call before its process ended."""

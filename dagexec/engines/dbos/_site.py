@@ -16,6 +16,7 @@ from dagexec.engines.dbos._database import Database
 from dagexec.engines.dbos._ends import Ends
 from dagexec.engines.dbos._inside import active_names, everybodys_queue
 from dagexec.engines.dbos._news import News
+from dagexec.engines.dbos._sizes import fitting
 from dagexec.engines.dbos._stranded import Stranded
 from dagexec.engines.dbos._traces import carried
 from dagexec.engines.dbos._workflows import answer_id, begun, cancel_id, enqueued, id_of
@@ -175,7 +176,7 @@ class Site:
         told: dict[str, Any] = {"asks": self.news.own}
         if trace := carried():
             told["trace"] = trace
-        text = self.types.dumps({**spec, **told})
+        text = fitting("the plan", self.types.dumps({**spec, **told}))
         if self._decides:
             await self.outside(begun(name, "round", text))
         else:
@@ -197,7 +198,7 @@ class Site:
 
     async def answer(self, run_id: str, number: int, answers: Mapping[str, Any]) -> None:
         """Give answers to a round that is under way; they are heard unless it ends before."""
-        text, count = self.types.dumps(answers), 0
+        text, count = fitting("what was answered", self.types.dumps(answers)), 0
         while True:
             count += 1
             name = answer_id(self.name, run_id, number, count)
