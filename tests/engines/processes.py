@@ -91,7 +91,7 @@ class Worker:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(20)
+            self.process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill()
         self.process.stdout.close()
@@ -105,7 +105,7 @@ def lines(folder: Path, run: str = "") -> list[Line]:
     return [line for line in found if run in ("", line.run)]
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something can be seen."""
     deadline = time.monotonic() + seconds
     while not happened():
