@@ -55,7 +55,7 @@ def command(place: Path, *args: str, **options) -> subprocess.CompletedProcess[s
         env=environment,
         text=True,
         capture_output=True,
-        timeout=50,
+        timeout=100,
         check=False,
         **options,
     )

@@ -29,7 +29,7 @@ def run_python(code: str) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
         capture_output=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from tests.engines.temporal.server import binary, served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.real_time, pytest.mark.slow]
+pytestmark = [pytest.mark.real_time, pytest.mark.slow, pytest.mark.timeout(300)]
 
 TEMPORAL = "from dagexec.engines.temporal import TemporalEngine"
 
@@ -53,11 +53,11 @@ def test_worker_order_answer(place: str, name: str, tmp_path: Path):
         worker = subprocess.Popen([sys.executable, "worker.py"], stderr=errors, **settings)
     try:
         for program, text in zip(("order.py", "answer.py"), printed, strict=True):
-            done = subprocess.run([sys.executable, program], timeout=50, check=False, **settings)
+            done = subprocess.run([sys.executable, program], timeout=100, check=False, **settings)
             assert done.stdout == text
         assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
-        assert worker.communicate(timeout=30)[0] == ""
+        assert worker.communicate(timeout=60)[0] == ""
         ended_well(worker, (tmp_path / "errors").read_text())
     finally:
         worker.kill()

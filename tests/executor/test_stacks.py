@@ -29,7 +29,7 @@ def test_looking_at_a_busy_thread_does_not_crash_the_interpreter(threshold):
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
