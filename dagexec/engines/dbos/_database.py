@@ -227,16 +227,18 @@ class Database:
         """Let a workflow of this claim go on anywhere, in a while; return after how many seconds.
 
         The oftener it was begun, the longer: up to a minute. A call goes on by its queue, all else
-        by this one. None if it is not of this claim any more.
+        by this one. None if it is not of this claim any more, or in a transaction of somebody's:
+        none of that is waited for, as what asks here next would have to wait, too.
         """
         rows = await self._fetch(
             "update dbos.workflow_status set status = 'DELAYED', owner_xid = null,"
             " executor_id = null, started_at_epoch_ms = null, queue_name = case"
             " when name = 'dagexec.call' then coalesce(queue_name, %s) else %s end,"
             " delay_until_epoch_ms = 1000 * (extract(epoch from clock_timestamp())"
-            " + least(60, 1.5 ^ greatest(0, recovery_attempts - 1)))"
+            " + least(60, 1.5 ^ least(20, greatest(0, recovery_attempts - 1))))"
+            " where workflow_uuid = (select workflow_uuid from dbos.workflow_status"
             " where workflow_uuid = %s and status = 'PENDING' and executor_id = %s"
-            " and coalesce(owner_xid, '') = %s"
+            " and coalesce(owner_xid, '') = %s for update skip locked)"
             " returning delay_until_epoch_ms / 1000.0 - extract(epoch from clock_timestamp())",
             (queue, queue, name, self.executor_id, claim),
         )

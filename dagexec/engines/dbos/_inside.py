@@ -96,10 +96,13 @@ def active() -> Any:
     return None
 
 
-def active_names() -> list[str]:
-    """Return the workflows that DBOS counts as running here: some of them are about to begin."""
+def active_names() -> list[str] | None:
+    """Return the workflows that DBOS counts as running here, None if it does not say.
+
+    From before they begin until their ends are recorded, or they find that they were overtaken.
+    """
     names = getattr(active(), "activeList", None)
-    return [] if names is None else [*names()]
+    return None if names is None else [*names()]
 
 
 def pauses() -> list[threading.Event]:

@@ -88,6 +88,8 @@ class Process:
         self.database = Database(self._url, executor_id, setting.name, self._version)
         self._tries = Tries()
         self._tasks: list[asyncio.Task[None]] = []
+        # How often the lease was taken anew.
+        self._leases = 0
         # What somebody asked for, and waits for.
         self._asked: dict[asyncio.Task[Any], None] = {}
         self._hurries = asyncio.Event()
@@ -187,7 +189,8 @@ class Process:
         self._tries.attach()
         news = self.site.news
         self._tasks = [
-            asyncio.create_task(each) for each in (self._beat(), news.listen(), news.tell())
+            asyncio.create_task(each)
+            for each in (self._beat(), self._look(), news.listen(), news.tell())
         ]
 
     async def _connect(self) -> None:
@@ -252,14 +255,27 @@ class Process:
         )
 
     async def _beat(self) -> None:
-        """Keep the lease, take over the work of dead workers, stop what was stopped."""
+        """Keep the lease, whatever else waits for the database.
+
+        It may wait for long: for a table that somebody has locked.
+        """
         while True:
             await asyncio.sleep(_BEAT)
             try:
-                again = await self.database.beat()
+                self._leases += await self.database.beat()
                 self._bell.rest(away=self.database.away)
-                if again:
+            except Exception:  # noqa: BLE001 - the next beat tries again; without one the lease would end
+                _log.exception("the lease of this worker could not be kept")
+
+    async def _look(self) -> None:
+        """Take over the work of dead workers, stop what was stopped, give back what is stranded."""
+        leases = self._leases
+        while True:
+            await asyncio.sleep(_BEAT)
+            try:
+                if leases != (now := self._leases):
                     await self.site.lose()
+                    leases = now
                 await self.site.stranded.look()
                 dead = await self.database.dead()
                 if dead:
@@ -268,7 +284,7 @@ class Process:
                     await asyncio.to_thread(_recover, dead)
                     await self.database.bury(dead)
                 await self._calls.watch()
-            except Exception:  # noqa: BLE001 - the next beat tries again; without one the lease would end
+            except Exception:  # noqa: BLE001 - the next look tries again
                 _log.exception("a look at the other workers failed")
 
     async def close(self) -> None:

@@ -101,7 +101,9 @@ class Site:
             await asyncio.wait(tasks)
 
     def _running(self) -> list[str]:
-        return [*self._tasks.values(), *active_names()]
+        # Not all of the tasks: that of an execution which was overtaken waits for the other's end.
+        names = active_names()
+        return [*self._tasks.values()] if names is None else names
 
     def _anywhere(self) -> str:
         return everybodys_queue() or self.rounds_queue

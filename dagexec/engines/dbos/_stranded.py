@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +29,17 @@ _log: Final = logging.getLogger("dagexec")
 
 # Seconds between the first and the second look at one that ended here, and at one that nobody heard
 # of: it may be about to begin, on a busy machine with many seconds between its claim and its task.
+# What is claimed together begins one by one, so that each that begins gives the others as long.
 _SOON: Final = 0.3
 _LATE: Final = 10.0
+# Seconds that one look can add to that: while the process hung, nothing could begin in it.
+_STEP: Final = 1.0
 # Seconds between two looks while none is known.
 _EVERY: Final = 5.0
 # How often one may be interrupted here until those who wait for it are told.
 _OFTEN: Final = 3
+# Names of which is kept how often they were interrupted here: many go on elsewhere.
+_KNOWN: Final = 1000
 
 
 @final
@@ -45,6 +51,8 @@ class _Broken:
     refused: bool
     # Whether those who wait for it heard that it cannot go on: when it can, that is over.
     told: bool = False
+    # What the log has of it: each look finds it again.
+    logged: str = ""
 
 
 @final
@@ -64,8 +72,11 @@ class Stranded:
         self._broken: dict[str, _Broken] = {}
         # How often each was interrupted here, until it has returned.
         self._times: dict[str, int] = {}
-        # By name and claim, since when they were seen.
+        # By name and claim, the seconds for which they were seen.
         self._seen: dict[tuple[str, str], float] = {}
+        # By claim, how many there were.
+        self._claimed: Counter[str] = Counter()
+        self._looked = 0.0
         self._next = 0.0
         self._listening: dict[str, list[Callable[[str], None]]] = {}
 
@@ -102,15 +113,25 @@ class Stranded:
         owned = await self._database.owned()
         now, runs = time.monotonic(), {*self._runs()}
         stranded = [(name, claim) for name, claim in owned if name not in runs]
-        self._seen = {each: self._seen.get(each, now) for each in stranded}
+        self._take_note(stranded, now)
         names = {name for name, _ in stranded}
         for name in self._broken.keys() - names:
             del self._broken[name]
             self._times.pop(name, None)
         for name, claim in stranded:
             patience = _SOON if name in self._broken else _LATE
-            if now - self._seen[name, claim] >= patience:
+            if self._seen[name, claim] >= patience:
                 await self._give_back(name, claim)
+
+    def _take_note(self, stranded: list[tuple[str, str]], now: float) -> None:
+        passed, self._looked = min(now - self._looked, _STEP), now
+        claimed = Counter(claim for _, claim in stranded)
+        begins = {claim for claim, count in self._claimed.items() if claimed[claim] < count}
+        before, self._seen, self._claimed = self._seen, {}, claimed
+        for name, claim in stranded:
+            anew = claim in begins and name not in self._broken
+            seconds = None if anew else before.get((name, claim))
+            self._seen[name, claim] = 0.0 if seconds is None else seconds + passed
 
     async def _give_back(self, name: str, claim: str) -> None:
         broken = self._broken.get(name) or _Broken("it did not begin", refused=False)
@@ -120,13 +141,19 @@ class Stranded:
             why = f"{broken.why}; it cannot go on yet: {cause_of(error)}"
             broken.told = True
             self._tell(name, why)
-            _log.warning("%s was interrupted: %s", name, why)
+            self._broken[name] = broken
+            if why != broken.logged:
+                broken.logged = why
+                _log.warning("%s was interrupted: %s", name, why)
+            return
+        if pause is None:  # it is not ours any more, or in use just now: the next look knows
             return
         del self._seen[name, claim]
+        self._claimed[claim] -= 1
         self._broken.pop(name, None)
-        if pause is None:
-            return
-        count = self._times[name] = self._times.get(name, 0) + 1
+        count = self._times[name] = self._times.pop(name, 0) + 1
+        if len(self._times) > _KNOWN:
+            del self._times[next(iter(self._times))]
         _log.warning("%s was interrupted, and goes on in %.1f s: %s", name, pause, broken.why)
         if (broken.refused and not broken.told) or count >= _OFTEN:
             self._tell(name, broken.why)
