@@ -99,7 +99,7 @@ class TestOthersTransactions:
 @pytest.mark.real_time
 async def test_one_that_was_overtaken_here_and_not_begun(url, name, world, monkeypatch):
     """Its older execution waits for the end of the newer one, of which there is none."""
-    monkeypatch.setattr(_stranded, "_LATE", 1.0)
+    monkeypatch.setattr(_stranded, "_LATE", 2.0)
     taken = "update dbos.workflow_status set owner_xid = 'newer' where workflow_uuid = %s"
     async with world.engine(url, name) as engine:
         running = asyncio.create_task(engine.run(chain("send", "hold", "send"), run_id="r"))
