@@ -343,8 +343,9 @@ def another_plan(run_id: str, what: str = "plan") -> DagexecError:
 
 
 def died() -> dict[str, Any]:
-    """Return the result of a call that took its worker down with it too often."""
-    return broken(f"it took its worker down with it {DEATHS + 1} times")
+    """Return the result of a call that was begun too often, and came to no end."""
+    why = "its worker went down with it, or its end could not be recorded"
+    return broken(f"it was begun {DEATHS + 1} times, and each time {why}")
 
 
 def broken(why: str) -> dict[str, Any]:

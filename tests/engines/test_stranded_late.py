@@ -15,6 +15,7 @@ if os.environ.get("DAGEXEC_REQUIRE_INTEGRATION") != "1":
 import psycopg
 
 from dagexec.engines.dbos import _stranded
+from dagexec.engines.dbos._rounds import result_of
 from dagexec.engines.dbos._stranded import Stranded
 from tests.engines.test_places import rows
 from tests.engines.test_stranded import (
@@ -213,3 +214,10 @@ async def test_one_that_was_begun_very_often(url, name, world):
         assert pause is not None
         assert 30 < pause <= 60
         waiting.cancel()
+
+
+async def test_a_call_that_came_to_no_end():
+    """Its text does not blame it for what the database refused."""
+    result = result_of(None, "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+    assert "begun 11 times" in str(result["outcome"])
+    assert "its end could not be recorded" in str(result["outcome"])
