@@ -194,7 +194,7 @@ def report(results: list[Result]) -> int:
     for each in results:
         lines = each.output.rstrip().splitlines()
         if not each.failure:
-            lines = [line for line in lines if re.search(r" passed|^Python", line)]
+            lines = [line for line in lines if re.search(r" passed|^Python|^RERUN", line)]
         print(f"\n-- {each.name}", *lines, each.failure, sep="\n")
     for each in results:
         print(f"{each.name}: {'FAILED' if each.failure else 'passed'} in {each.seconds:.0f} s")
