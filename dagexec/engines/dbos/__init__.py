@@ -86,9 +86,9 @@ with an `Executor`. Reports are the same, but for their times. What differs:
 
 A write starts only when its intent is in the database, and at most once; one whose worker died over
 it is `in_doubt`, to be asked of its tool's `reconcile`, the policy `in_doubt=`, or a person. A call
-that takes its worker down with it ten times has failed. All workers of a name need the same tools,
-and should have the same `concurrency`: the one that was opened last sets that of the queues. An
-event loop that is blocked for 15 s makes its worker count as dead.
+that takes its worker down with it eleven times has failed. All workers of a name need the same
+tools, and should have the same `concurrency`: the one that was opened last sets that of the queues.
+An event loop that is blocked for 15 s makes its worker count as dead.
 
 A program (`dagexec.programs.Program`) runs like a plan: `await engine.run(program, run_id=...)`.
 What is stored is its text, its variables, and what became of its calls. Whoever decides the run,
